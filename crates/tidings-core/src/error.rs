@@ -1,0 +1,84 @@
+//! Every way in which the hub says no, and whose fault it is.
+
+use crate::topic::Topic;
+use crate::update::{Flaw, Offset};
+
+/// The hub refused an update. Nothing of it was stored or delivered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The publisher's fault: the update itself.
+    #[error("{0}")]
+    Flawed(#[from] Flaw),
+    /// The publisher's fault: a topic that belongs to the hub.
+    #[error("the topic {:?} is reserved for the hub", .0.as_str())]
+    Reserved(Topic),
+    /// The publisher's fault: the grant does not cover every topic.
+    #[error("the grant does not cover every topic")]
+    NotGranted,
+    /// The publisher's fault: the grant has ended.
+    #[error("the grant has expired")]
+    Expired,
+    /// The operator's matter: no space for the history. Ends by itself when there is space.
+    #[error("no space is left for the history")]
+    NoSpace,
+    /// The operator's matter: the history's storage failed; the hub must be restarted.
+    #[error("the history cannot be written: {0}")]
+    StorageFailed(String),
+    /// The hub is shutting down.
+    #[error("the hub is shutting down")]
+    ShuttingDown,
+}
+
+/// The history no longer holds everything in a range: what was between is lost for this reader.
+/// Not the end: the reader goes on behind the range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the history no longer has what followed {after:?} up to {until:?}")]
+pub struct Missed {
+    /// The last place before the gap.
+    pub after: Offset,
+    /// The last place inside the gap.
+    pub until: Offset,
+}
+
+/// Why a history cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("{path} is in use by another process: only one hub can use a data folder at a time")]
+    InUse {
+        /// The data folder.
+        path: String,
+    },
+    /// Written by another version of the format.
+    #[error("{path} has format version {found}, this program reads version {supported}")]
+    UnknownFormat {
+        /// The file.
+        path: String,
+        /// The version in the file.
+        found: u32,
+        /// The version that this program reads.
+        supported: u32,
+    },
+    /// Not one of ours.
+    #[error("{path} is not a Tidings history file")]
+    Foreign {
+        /// The file.
+        path: String,
+    },
+    /// The operating system said no.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The small state store could not be opened.
+    #[error("{path}: {reason}")]
+    State {
+        /// The file.
+        path: String,
+        /// What it said.
+        reason: String,
+    },
+}

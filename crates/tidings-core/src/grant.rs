@@ -1,0 +1,55 @@
+//! Proof of what one party may publish and read, and until when. Only the frontends' `auth` and
+//! the operator's configuration make one; everything else has to be handed it.
+
+use std::sync::Arc;
+
+use crate::matcher::{Candidate, Matcher};
+
+/// What one party may do. Held, not looked up: whoever has none cannot call the hub.
+#[derive(Debug, Clone, Default)]
+pub struct Grant {
+    /// Topics that may be published; every topic of an update must match one of these.
+    pub publish: Vec<Arc<Matcher>>,
+    /// Private updates that may be read: one topic of the update must match one of these.
+    pub subscribe: Vec<Arc<Matcher>>,
+    /// When it ends, in milliseconds since 1970-01-01 by the wall clock.
+    pub expires: Option<u64>,
+    /// By which token.
+    pub token: TokenIdentity,
+}
+
+/// Which token a grant came from, for logs and revocation. Never the token itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TokenIdentity {
+    /// The issuer as named in the configuration.
+    pub issuer: Option<Box<str>>,
+    /// The `sub` claim.
+    pub subject: Option<Box<str>>,
+    /// The `jti` claim.
+    pub token_id: Option<Box<str>>,
+    /// The key that verified it: its `kid`, or `publish`/`subscribe` of the issuer.
+    pub key: Option<Box<str>>,
+}
+
+impl Grant {
+    /// The grant of somebody unknown: public updates only.
+    pub fn anonymous() -> Grant {
+        Grant::default()
+    }
+
+    /// The operator's own grant: everything, for ever.
+    pub fn operator() -> Grant {
+        let any = vec![Arc::new(Matcher::Any)];
+        Grant { publish: any.clone(), subscribe: any, ..Grant::default() }
+    }
+
+    /// Whether an update of these topics may be published: each must be granted.
+    pub fn covers_publishing(&self, topics: &[Candidate<'_>]) -> bool {
+        topics.iter().all(|topic| self.publish.iter().any(|matcher| matcher.matches(topic)))
+    }
+
+    /// Whether a private update of these topics may be read: one granted topic is enough.
+    pub fn covers_reading(&self, topics: &[Candidate<'_>]) -> bool {
+        topics.iter().any(|topic| self.subscribe.iter().any(|matcher| matcher.matches(topic)))
+    }
+}

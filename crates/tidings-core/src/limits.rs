@@ -1,0 +1,57 @@
+//! Every bound of the hub, with its reason. A number that limits something stands here or in a
+//! configuration default, never in the middle of a function.
+
+/// Longest topic in bytes; matchers are as long at most. Long enough for any IRI in use.
+pub const TOPIC_BYTES_MAX: usize = 4 * 1024;
+/// Longest id, event type, content type, idempotency key or attribute in bytes.
+pub const FIELD_BYTES_MAX: usize = 1024;
+/// Topics of one update: as many as the hubs that people migrate from accept.
+pub const TOPICS_MAX: usize = 1_000;
+/// Attributes of one update: MQTT and NATS headers are rarely more than a dozen.
+pub const ATTRIBUTES_MAX: usize = 64;
+/// Data of one update in bytes unless the operator says otherwise.
+pub const UPDATE_BYTES_DEFAULT: usize = 1024 * 1024;
+/// Largest record that the format on disk carries, in bytes. No configuration goes beyond.
+pub const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Hops through connectors after which an update is taken for a loop.
+pub const HOPS_MAX: u8 = 8;
+
+/// Updates that may wait for the writer. More publishers than this wait for room.
+pub const QUEUE_UPDATES_MAX: usize = 16 * 1024;
+/// Bytes that may wait for the writer, twice the largest record so that one always fits.
+pub const QUEUE_BYTES_MAX: usize = 2 * RECORD_BYTES_MAX;
+/// Updates that one sync covers at most, so that nobody waits for an endless batch.
+pub const BATCH_UPDATES_MAX: usize = 4 * 1024;
+/// Bytes that one sync covers at most (a batch may exceed it by one record).
+pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Committed batches that may wait for the fan-out; the writer waits beyond.
+pub const FAN_OUT_BATCHES_MAX: usize = 8;
+
+/// Live entries that wait for one receiver. Who has more waiting reads the history again.
+pub const PENDING_ENTRIES_MAX: usize = 256;
+/// Bytes of live entries that wait for one receiver before it reads the history again.
+pub const PENDING_BYTES_MAX: usize = 1024 * 1024;
+/// Entries that one `take` hands out at most, so that one receiver cannot keep a thread.
+pub const TAKE_ENTRIES_MAX: usize = 1_024;
+/// Bytes that one `take` hands out at most (a take may exceed it by one entry).
+pub const TAKE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of a block: the unit in which the history is read, checked and shared between readers.
+pub const BLOCK_BYTES: usize = 256 * 1024;
+/// Blocks of history that readers share at one time: 64 MiB.
+pub const BLOCKS_CACHED: usize = 256;
+/// Smallest and largest size of a segment file in bytes. The largest bounds recovery after a crash.
+pub const SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
+/// See [`SEGMENT_BYTES_MIN`].
+pub const SEGMENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Idempotency keys that are remembered; the oldest is forgotten first.
+pub const IDEMPOTENCY_KEYS_MAX: usize = 65_536;
+/// How long an idempotency key is remembered.
+pub const IDEMPOTENCY_AGE: std::time::Duration = std::time::Duration::from_secs(5 * 60);
+
+/// Matchers of one subscriber, as in the hubs that people migrate from.
+pub const MATCHERS_MAX: usize = 100;
+/// Compiled size of one pattern's regular expressions in bytes; a larger one is refused.
+pub const PATTERN_COMPILED_BYTES_MAX: usize = 256 * 1024;
+/// Variables and groups in one pattern: each costs memory and time for every candidate topic.
+pub const PATTERN_PARTS_MAX: usize = 64;
