@@ -1,0 +1,52 @@
+//! Every bound of the frontends, with its reason.
+
+use std::time::Duration;
+
+// ---- HTTP: connections and requests ----
+
+/// Connections in total unless the operator says otherwise: below the usual limit of 20,000 open
+/// files, with room for the history's files and for connections that go out.
+pub const CONNECTIONS_MAX_DEFAULT: usize = 16 * 1024;
+/// Connections of one client address (one /64 of IPv6) unless the operator says otherwise: an
+/// office behind one address, not one machine that takes all the places.
+pub const CONNECTIONS_PER_ADDRESS_DEFAULT: usize = 1_024;
+/// Time for a request's head unless the operator says otherwise. It is also how long an idle
+/// HTTP/1.1 connection is kept, so it must outlast the pauses of a publisher that reuses one.
+pub const HEAD_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// Time that a shutdown spreads the end of the streams over unless the operator says otherwise:
+/// service supervisors commonly kill after 30 seconds, and the drained queue comes first.
+pub const SHUTDOWN_BUDGET_DEFAULT: Duration = Duration::from_secs(10);
+/// Time after the last stream's end for answers that are still being written.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
+/// Bytes of an HTTP/1.1 head, and of the buffer that a connection reads through. Longer lists of
+/// matchers belong into the body of a QUERY request.
+pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Header fields of a request, as many as the usual servers accept.
+pub const HEADERS_MAX: usize = 100;
+/// Requests of one HTTP/2 connection at the same time: a page with many streams, or a proxy.
+pub const HTTP2_STREAMS_MAX: u32 = 256;
+/// Bytes that one HTTP/2 connection may send before they are read.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// Bytes that one HTTP/2 stream may send before they are read.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// Bytes that wait for the window of one HTTP/2 stream: what a slow reader costs.
+pub const HTTP2_SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// Silence after which an HTTP/2 peer is asked whether it is still there.
+pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
+/// Time for the answer to that question.
+pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time for a whole request body: 1 MiB takes this long at 280 kbit/s.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Hops of `X-Forwarded-For` that are read from the right; no chain of proxies is longer.
+pub const FORWARDED_HOPS_MAX: usize = 32;
+/// Pause of the accept loop when descriptors or buffers have run out: long enough for a
+/// connection to end, short enough that nobody takes the hub for dead.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections over the limit that are told so at the same time; further ones are just closed.
+pub const REFUSALS_MAX: usize = 64;
+/// Time that telling one of them takes at most.
+pub const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Seconds after which a refused client may come back (`Retry-After`).
+pub const REFUSAL_RETRY_SECONDS: u32 = 5;
+/// Connections that the kernel keeps while the accept loop is busy: reconnect storms come at once.
+pub const LISTEN_BACKLOG: u32 = 4_096;
