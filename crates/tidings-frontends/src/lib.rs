@@ -1,1 +1,4 @@
-//! tidings-frontends
+//! How clients reach the hub: one protocol, one file or folder.
+
+pub mod auth;
+pub mod limits;
