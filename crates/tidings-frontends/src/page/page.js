@@ -17,28 +17,29 @@ let unannounced = 0;
 let ownToken = true;
 
 const hubUrl = () => location.origin + setup.hub_path;
-/** Selectors of Mercure 0.x, and tokens in a URL, belong to the older generation. */
-const isDraft = () => at("kind").value === "topic" || at("how").value === "eventsource";
+/** Selectors by `topic=`, and tokens in a URL, belong to the older generation. */
+const isDraft = () => at("kind").value === "topic" || tokenInUrl();
+const tokenInUrl = () => at("how").value === "eventsource" && at("who").value === "token";
 const tokenFor = (draft) =>
   ownToken ? (draft ? setup.draft_token : setup.token) : at("token").value.trim();
 
 /** The subscription that the form describes. */
 function wanted() {
   const kind = at("kind").value;
-  const draftNames = kind === "topic";
-  const name = kind === "all" ? "match" : kind;
+  const draft = isDraft();
+  const name = draft ? "topic" : kind === "all" ? "match" : kind;
   const patterns = kind === "all" ? ["*"] : lines(at("patterns").value);
   const query = patterns.map((pattern) => `${name}=${encodeURIComponent(pattern)}`);
   const start = at("start").value;
   const cursor = start === "after" ? at("cursor").value : start === "earliest" ? "earliest" : "";
-  const token = at("who").value === "token" ? tokenFor(isDraft()) : "";
-  return { patterns, query, cursor, token, byFetch: at("how").value === "fetch", draftNames };
+  const token = at("who").value === "token" ? tokenFor(draft) : "";
+  return { patterns, query, cursor, token, draft, byFetch: at("how").value === "fetch" };
 }
 
 /** Everything in the URL, as EventSource needs it. */
-function wholeUrl({ query, cursor, token, draftNames }) {
+function wholeUrl({ query, cursor, token, draft }) {
   const all = [...query];
-  if (cursor) all.push(`${draftNames ? "lastEventID" : "last_event_id"}=${encodeURIComponent(cursor)}`);
+  if (cursor) all.push(`${draft ? "lastEventID" : "last_event_id"}=${encodeURIComponent(cursor)}`);
   if (token) all.push(`authorization=${encodeURIComponent(token)}`);
   return `${hubUrl()}?${all.join("&")}`;
 }
@@ -193,6 +194,8 @@ function showFields() {
   at("how-hint").textContent = at("who").value === "token"
     ? "It cannot send a header, so the token goes into the URL: a way of Mercure 0.x."
     : "It reconnects by itself and sends the id of the last update.";
+  at("how").setCustomValidity(tokenInUrl() && kind === "match_urlpattern"
+    ? "A token in the URL is a way of Mercure 0.x, which has no URL Patterns. Take fetch." : "");
   if (ownToken) at("token").value = tokenFor(isDraft());
   at("token-hint").textContent = ownToken
     ? `The hub's own, for every topic, in the form of Mercure ${isDraft() ? "0.x" : "1.0"}.`
