@@ -1,0 +1,1 @@
+//! The page of `tidings dev` in a headless browser.
