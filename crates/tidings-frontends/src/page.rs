@@ -31,10 +31,13 @@ pub struct PageSetup {
 /// Serves the page, its files and its setup.
 pub struct Page {
     setup: Bytes,
+    token: Bytes,
     host: Option<String>,
 }
 
 const SETUP_PATH: &str = "/.well-known/tidings/dev.json";
+/// The 1.0 token alone, for `TOKEN=$(curl …)` in a terminal.
+const TOKEN_PATH: &str = "/.well-known/tidings/dev-token";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 struct File {
@@ -84,11 +87,12 @@ impl Page {
     pub fn new(setup: PageSetup) -> Page {
         let document = serde_json::json!({
             "hub_path": setup.hub_path,
-            "token": setup.token,
+            "token": &setup.token,
             "draft_token": setup.draft_token,
             "version": env!("CARGO_PKG_VERSION"),
         });
-        Page { setup: Bytes::from(document.to_string()), host: setup.host }
+        let token = Bytes::from(setup.token);
+        Page { setup: Bytes::from(document.to_string()), token, host: setup.host }
     }
 
     fn answer(&self, head: &Parts) -> Response<Body> {
@@ -105,13 +109,13 @@ impl Page {
             refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
             return refusal;
         }
-        let path = head.uri.path();
-        if path == SETUP_PATH {
-            return document("application/json", self.setup.clone());
-        }
-        match FILES.iter().find(|file| file.path == path) {
-            Some(file) => document(file.content_type, Bytes::from_static(file.text.as_bytes())),
-            None => problem(StatusCode::NOT_FOUND, "Not found", "the page has no such file"),
+        match head.uri.path() {
+            SETUP_PATH => document("application/json", self.setup.clone()),
+            TOKEN_PATH => document("text/plain; charset=utf-8", self.token.clone()),
+            path => match FILES.iter().find(|file| file.path == path) {
+                Some(file) => document(file.content_type, Bytes::from_static(file.text.as_bytes())),
+                None => problem(StatusCode::NOT_FOUND, "Not found", "the page has no such file"),
+            },
         }
     }
 
@@ -135,7 +139,7 @@ impl Page {
 
 impl Frontend for Page {
     fn claims(&self, path: &str) -> bool {
-        path == SETUP_PATH || FILES.iter().any(|file| file.path == path)
+        [SETUP_PATH, TOKEN_PATH].contains(&path) || FILES.iter().any(|file| file.path == path)
     }
 
     fn call(self: Arc<Self>, request: Request) -> Answer {
@@ -179,7 +183,7 @@ mod tests {
 
     #[test]
     fn every_file_is_claimed_and_answered_with_the_policy() {
-        for path in FILES.iter().map(|file| file.path).chain([SETUP_PATH]) {
+        for path in FILES.iter().map(|file| file.path).chain([SETUP_PATH, TOKEN_PATH]) {
             assert!(page().claims(path), "{path}");
             let response = ask("GET", "localhost:3000", path);
             assert_eq!(response.status(), 200, "{path}");
@@ -199,6 +203,7 @@ mod tests {
         assert_eq!(ask("GET", "Hub.Example", SETUP_PATH).status(), 200);
         for host in ["evil.example:3000", "localhost.evil.example", "127.0.0.1.evil.example", "", "a b"] {
             assert_eq!(ask("GET", host, SETUP_PATH).status(), 421, "{host}");
+            assert_eq!(ask("GET", host, TOKEN_PATH).status(), 421, "{host}");
         }
     }
 
@@ -217,6 +222,8 @@ mod tests {
         assert_eq!(setup["hub_path"], "/.well-known/mercure");
         assert_eq!(setup["token"], "final.token.</script>");
         assert_eq!(setup["draft_token"], "draft.token.");
+        let body = ask("GET", "localhost", TOKEN_PATH).into_body().collect().await.unwrap();
+        assert_eq!(body.to_bytes(), "final.token.</script>");
     }
 
     #[test]

@@ -15,6 +15,7 @@
     dead_code
 )]
 
+mod browser;
 mod http;
 mod hub;
 mod tokens;
