@@ -71,7 +71,8 @@ impl Events {
     }
 
     fn line(&mut self, line: &[u8]) -> Option<Event> {
-        let line = if self.begun { line } else { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) };
+        let line =
+            if self.begun { line } else { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) };
         self.begun = true;
         if line.is_empty() {
             return self.dispatch();
@@ -145,7 +146,10 @@ mod tests {
     #[test]
     fn an_id_with_a_nul_is_ignored_and_an_empty_one_resets() {
         let mut events = Events::default();
-        assert_eq!(events.read(b"id: 1\n\nid: 2\0\ndata: x\n\n").unwrap(), [event("1", "message", "x")]);
+        assert_eq!(
+            events.read(b"id: 1\n\nid: 2\0\ndata: x\n\n").unwrap(),
+            [event("1", "message", "x")]
+        );
         assert_eq!(events.last_id(), "1");
         events.read(b"id\n\n").unwrap();
         assert_eq!(events.last_id(), "");

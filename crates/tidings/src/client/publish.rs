@@ -111,14 +111,23 @@ mod tests {
     #[test]
     fn arguments_become_the_fields_of_the_form() {
         let line = Line::parse_from([
-            "publish", "-t", "a b", "--topic", "é", "-d", "x&y", "--private", "--type", "z",
-            "--retry", "5", "--id", "urn:1",
+            "publish",
+            "-t",
+            "a b",
+            "--topic",
+            "é",
+            "-d",
+            "x&y",
+            "--private",
+            "--type",
+            "z",
+            "--retry",
+            "5",
+            "--id",
+            "urn:1",
         ]);
         let form = line.publish.form(Some("x&y"));
-        assert_eq!(
-            form,
-            "topic=a+b&topic=%C3%A9&data=x%26y&id=urn%3A1&type=z&retry=5&private=on"
-        );
+        assert_eq!(form, "topic=a+b&topic=%C3%A9&data=x%26y&id=urn%3A1&type=z&retry=5&private=on");
     }
 
     #[test]

@@ -141,7 +141,8 @@ impl SubscribeArguments {
     fn print(&self, event: &Event) -> Result<ControlFlow<()>, ClientProblem> {
         let mut output = io::stdout().lock();
         let line = if self.json {
-            serde_json::json!({ "id": event.id, "type": event.kind, "data": event.data }).to_string()
+            serde_json::json!({ "id": event.id, "type": event.kind, "data": event.data })
+                .to_string()
         } else if output.is_terminal() {
             printable(&event.data)
         } else {
