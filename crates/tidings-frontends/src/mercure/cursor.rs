@@ -114,20 +114,13 @@ fn name(hub: &Hub, grant: &Grant, entry: &Entry) -> Option<HeaderValue> {
 
 fn from_the_earliest(hub: &Hub, reader: &Reader<'_>) -> Beginning {
     let everything = || Beginning { start: Start::Earliest, behind: header(EARLIEST) };
-    let Some((max, last)) = reader.replay_max.zip(hub.last_entry()) else { return everything() };
+    let Some(max) = reader.replay_max else { return everything() };
     // Offsets only grow, so at most `max` entries stand behind this place.
-    let place = last.offset.durable.saturating_sub(max);
-    if place == 0 {
+    let place = Offset::durable(hub.last().durable.saturating_sub(max));
+    if place <= hub.before_first() {
         return everything();
     }
-    let cursor = hub.cursor(Offset::durable(place));
-    match hub.locate(&cursor) {
-        Located::Entry(offset) => {
-            Beginning { start: Start::After(offset), behind: header(&cursor) }
-        }
-        // Less than that is kept.
-        Located::Trimmed | Located::OtherEpoch | Located::Unknown => everything(),
-    }
+    Beginning { start: Start::After(place), behind: header(&hub.cursor(place)) }
 }
 
 fn header(text: &str) -> Option<HeaderValue> {

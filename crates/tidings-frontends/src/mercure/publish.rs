@@ -1,8 +1,6 @@
 //! `POST`: a form becomes an update. The order of the checks is that of the hubs in use: token,
 //! parameters, grant. Knows no socket; the hub decides what may be published.
 
-use std::sync::Arc;
-
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use tidings_core::{Candidate, Durability, Grant, Line, Receipt, Topic, Update};
@@ -33,14 +31,14 @@ pub(super) async fn publish(
     let settings = mercure.settings();
     let now = mercure.clock.wall();
     let (head, body) = (request.head, request.body);
-    let without_token = settings.auth.generation_without_token();
+    let without_token = settings.without_token();
     let access = access::read(&head, query, Role::Publish, &settings.auth, now, without_token)?;
     let Access::Token(verified) = access else { return Err((without_token, Refusal::NoToken)) };
     let generation = verified.generation;
     let answer = async {
         may_publish(&verified)?;
         let body = read_body(body, settings.body_bytes_max, BODY_TIMEOUT).await?;
-        let update = read_update(generation, &head.headers, &body, &verified.grant)?;
+        let update = read_update(generation, &head.headers, &body)?;
         drop(body);
         if generation == Generation::Draft {
             refuse_as_draft_does(mercure, &verified.grant, &update)?;
@@ -93,12 +91,11 @@ fn receipt(receipt: Receipt) -> Response<Body> {
     answer
 }
 
-/// Reads the form. `grant` only gives an idempotency key its scope.
+/// Reads the form.
 fn read_update(
     generation: Generation,
     headers: &HeaderMap,
     body: &[u8],
-    grant: &Grant,
 ) -> Result<Update, Refusal> {
     if !is_form(headers) {
         return Err(Refusal::BadParameter(Fault::NotAForm));
@@ -135,7 +132,7 @@ fn read_update(
         event_type,
         retry,
         attributes: Vec::new(),
-        idempotency_key: read_idempotency_key(headers, grant)?,
+        idempotency_key: read_idempotency_key(headers)?,
         origin: None,
         ephemeral: false,
     })
@@ -201,20 +198,14 @@ pub(super) fn plain_text(text: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The key of a repeated publication, within the scope of who publishes: what one party sends must
-/// not be taken for what another sent.
-fn read_idempotency_key(headers: &HeaderMap, grant: &Grant) -> Result<Option<Line>, Refusal> {
+/// The key of a repeated publication. The hub keeps the keys of different publishers apart.
+fn read_idempotency_key(headers: &HeaderMap) -> Result<Option<Line>, Refusal> {
     let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(key) = keys.next() else { return Ok(None) };
-    let bad = || Refusal::BadParameter(Fault::BadIdempotencyKey);
-    let key = key.to_str().ok().filter(|key| !key.is_empty()).ok_or_else(bad)?;
-    if keys.next().is_some() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX {
-        return Err(bad());
-    }
-    let token = &grant.token;
-    let who = [token.issuer.as_deref(), token.subject.as_deref()].map(Option::unwrap_or_default);
-    let [issuer, subject] = who;
-    Line::parse(&format!("{} {issuer} {subject} {key}", issuer.len())).map(Some).map_err(|_| bad())
+    let single = keys.next().is_none();
+    let key = key.to_str().ok().filter(|key| single && key.len() <= IDEMPOTENCY_KEY_BYTES_MAX);
+    let key = key.and_then(|key| Line::parse(key).ok());
+    key.map(Some).ok_or(Refusal::BadParameter(Fault::BadIdempotencyKey))
 }
 
 /// What hubs of 0.x refuse beside what the hub does itself. They look at the grant first.

@@ -38,7 +38,10 @@ type End = Pin<Box<dyn Future<Output = Duration> + Send + Sync>>;
 /// What one turn of reading the history gave.
 struct Turn {
     subscription: Subscription,
-    read: Result<Bytes, Missed>,
+    /// What was read, whole up to the gap if there is one.
+    bytes: Bytes,
+    /// What could not be read. The subscription stands behind it.
+    missed: Option<Missed>,
 }
 
 /// Where entries come from.
@@ -47,6 +50,8 @@ enum Source {
     Live(Subscription),
     /// The history, read on a thread that may wait.
     History(CatchUp),
+    /// Nowhere any more: the history had a gap.
+    Missed(Missed),
     /// Nowhere any more.
     Ended,
 }
@@ -123,6 +128,7 @@ impl EventStream {
         loop {
             match std::mem::replace(&mut self.source, Source::Ended) {
                 Source::Ended => return Poll::Ready(Err(None)),
+                Source::Missed(missed) => return Poll::Ready(Err(Some(missed))),
                 Source::Live(subscription) if !subscription.is_live() => {
                     let readers = Arc::clone(&self.readers);
                     self.source = Source::History(Box::pin(catch_up(subscription, readers)));
@@ -145,11 +151,13 @@ impl EventStream {
                         return Poll::Pending;
                     }
                     Poll::Ready(None) => return Poll::Ready(Err(None)),
-                    Poll::Ready(Some(Turn { subscription, read })) => {
-                        let read = read.map_err(Some)?;
-                        self.source = Source::Live(subscription);
-                        if !read.is_empty() {
-                            return Poll::Ready(Ok(read));
+                    Poll::Ready(Some(Turn { subscription, bytes, missed })) => {
+                        self.source = match missed {
+                            Some(missed) => Source::Missed(missed),
+                            None => Source::Live(subscription),
+                        };
+                        if !bytes.is_empty() {
+                            return Poll::Ready(Ok(bytes));
                         }
                     }
                 },
@@ -233,24 +241,20 @@ fn read_history(mut subscription: Subscription) -> Turn {
     let begun = std::time::Instant::now();
     let mut bytes = BytesMut::new();
     let mut batch = Vec::new();
-    let read = loop {
-        if let Err(missed) = subscription.take(&mut batch) {
-            break Err(missed);
-        }
+    let missed = loop {
+        let taken = subscription.take(&mut batch);
         for entry in batch.drain(..) {
             bytes.extend_from_slice(event::rendered(&entry));
         }
+        if let Err(missed) = taken {
+            break Some(missed);
+        }
         let enough = bytes.len() >= CATCH_UP_FRAME_BYTES || begun.elapsed() >= CATCH_UP_TURN;
         if enough || subscription.is_live() {
-            break Ok(());
+            break None;
         }
     };
-    // What was read before a gap is whole; the gap shows again on the next turn.
-    let read = match read {
-        Err(missed) if bytes.is_empty() => Err(missed),
-        _ => Ok(bytes.freeze()),
-    };
-    Turn { subscription, read }
+    Turn { subscription, bytes: bytes.freeze(), missed }
 }
 
 fn joined(batch: &[Arc<Entry>]) -> Bytes {
