@@ -1,5 +1,4 @@
-//! Every bound of the frontends, with its reason. A number that limits something stands here or in
-//! a configuration default, never in the middle of a function.
+//! Every bound of the frontends, with its reason.
 
 use std::time::Duration;
 
@@ -52,7 +51,7 @@ pub const REFUSAL_RETRY_SECONDS: u32 = 5;
 /// Connections that the kernel keeps while the accept loop is busy: reconnect storms come at once.
 pub const LISTEN_BACKLOG: u32 = 4_096;
 
-// ---- tokens ----
+// ---- Tokens ----
 
 /// Longest token in bytes. A token travels in a header or cookie, and common proxies cut those off
 /// at 8 or 16 KiB; twice that leaves room and still costs less to refuse than to verify.

@@ -1,0 +1,1 @@
+//! What the README tells people to type does what it says.

@@ -1,0 +1,1 @@
+//! SIGTERM: refuse, drain, close the streams evenly, end with code 0.
