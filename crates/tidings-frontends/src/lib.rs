@@ -6,5 +6,6 @@
 pub mod auth;
 pub mod http;
 pub mod limits;
+pub mod mercure;
 pub mod page;
 pub mod problem;
