@@ -12,6 +12,19 @@ pub mod duration;
 pub mod options;
 pub mod size;
 
+mod check;
+mod document;
+mod environment;
+mod load;
+mod mistakes;
+mod nearest;
+mod scalar;
+mod schema;
+mod value;
+mod variables;
+
+pub use load::load;
+
 pub use options::{
     AdminOptions, Durability, HistoryOptions, HttpOptions, Keep, LogFormat, LogOptions,
     MercureOptions,
