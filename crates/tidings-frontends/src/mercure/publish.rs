@@ -140,7 +140,7 @@ fn read_topic(generation: Generation, text: &str) -> Result<Topic, Refusal> {
         }
         plain_text(text)?;
     }
-    Topic::parse(text).map_err(refuse_text)
+    Topic::parse(text).map_err(|bad| refuse_text(&bad))
 }
 
 fn read_id(generation: Generation, text: &str) -> Result<Line, Refusal> {
@@ -150,7 +150,7 @@ fn read_id(generation: Generation, text: &str) -> Result<Line, Refusal> {
         }
         plain_text(text)?;
     }
-    Line::parse(text).map_err(refuse_text)
+    Line::parse(text).map_err(|bad| refuse_text(&bad))
 }
 
 fn read_type(generation: Generation, text: &str) -> Result<Line, Refusal> {
@@ -160,7 +160,7 @@ fn read_type(generation: Generation, text: &str) -> Result<Line, Refusal> {
         }
         plain_text(text)?;
     }
-    Line::parse(text).map_err(refuse_text)
+    Line::parse(text).map_err(|bad| refuse_text(&bad))
 }
 
 fn read_retry(text: &str) -> Result<u64, Refusal> {
@@ -170,7 +170,7 @@ fn read_retry(text: &str) -> Result<u64, Refusal> {
     number.ok_or(Refusal::BadParameter(Fault::BadRetry))
 }
 
-fn refuse_text(bad: tidings_core::BadText) -> Refusal {
+fn refuse_text(bad: &tidings_core::BadText) -> Refusal {
     match bad {
         tidings_core::BadText::TooLong { .. } => Refusal::TooLarge(Excess::Field),
         tidings_core::BadText::LineBreak | tidings_core::BadText::Empty => {
