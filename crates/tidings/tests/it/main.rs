@@ -20,6 +20,7 @@ mod hub;
 mod tokens;
 
 // Journeys.
+mod crash;
 mod http_connections;
 mod mercure_cors;
 mod mercure_draft;
@@ -31,3 +32,4 @@ mod mercure_tokens;
 mod page;
 mod readme;
 mod shutdown;
+mod strace;
