@@ -32,4 +32,5 @@ mod mercure_tokens;
 mod page;
 mod readme;
 mod shutdown;
+mod storage_faults;
 mod strace;
