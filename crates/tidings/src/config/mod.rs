@@ -8,14 +8,38 @@ use std::net::SocketAddr;
 use url::Url;
 
 pub mod auth;
+mod caddyfile;
+mod check;
+mod dev;
+mod directives;
+mod document;
 pub mod duration;
+mod environment;
+mod image;
+mod load;
+mod mistakes;
+mod nearest;
 pub mod options;
+mod reference;
+mod scalar;
+mod schema;
+mod server_name;
 pub mod size;
+mod value;
+mod variables;
 
+pub use dev::{Dev, banner, dev};
+pub use load::{from_text, from_variables, load};
+pub use mistakes::Mistakes;
 pub use options::{
     AdminOptions, Durability, HistoryOptions, HttpOptions, Keep, LogFormat, LogOptions,
     MercureOptions,
 };
+pub use reference::reference;
+pub use variables::Variables;
+
+/// The key in the examples of the Mercure documentation. Everybody has it.
+pub const DEVELOPMENT_KEY: &str = "!ChangeThisMercureHubJWTSecretKey!";
 
 /// Everything the program needs to run, checked.
 #[derive(Debug, Clone)]
@@ -39,6 +63,8 @@ pub struct Config {
     pub admin: AdminOptions,
     /// The log.
     pub log: LogOptions,
+    /// What only `tidings dev` has.
+    pub dev: Option<Dev>,
     /// What the operator should know at the start, one sentence each, for the log.
     pub notes: Vec<String>,
 }
@@ -52,3 +78,26 @@ impl Config {
         url
     }
 }
+
+/// Any bytes as a configuration file: must end in a configuration or in mistakes.
+#[doc(hidden)]
+pub fn fuzz_config(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Err(mistakes) = from_text("fuzz.toml", &text, &Variables::default()) {
+        let _ = mistakes.report(false);
+    }
+}
+
+/// Any bytes as directives of the Mercure hub's image: must end in a configuration or in mistakes.
+#[doc(hidden)]
+pub fn fuzz_directives(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let key = "MERCURE_PUBLISHER_JWT_KEY";
+    let variables = [(key, "a key of the fuzzer"), ("MERCURE_EXTRA_DIRECTIVES", text.as_ref())];
+    if let Err(mistakes) = from_variables(&variables.into()) {
+        let _ = mistakes.report(false);
+    }
+}
+
+#[cfg(test)]
+mod tests;
