@@ -7,18 +7,14 @@ fn main() -> ExitCode {
     let config = match tidings::config::load(Some(&path)) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("{error:?}");
+            eprintln!("{}", error.report(false));
             return ExitCode::from(2);
         }
     };
     let reload =
-        move || tidings::config::load(Some(&path)).map_err(|mistakes| format!("{mistakes:?}"));
-    let launch = tidings::app::Launch {
-        config,
-        reload: Box::new(reload),
-        pages: Vec::new(),
-        listening: Box::new(|_| {}),
-    };
+        move || tidings::config::load(Some(&path)).map_err(|mistakes| mistakes.report(false));
+    let launch =
+        tidings::app::Launch { config, reload: Box::new(reload), listening: Box::new(|_| {}) };
     match tidings::app::run(launch) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

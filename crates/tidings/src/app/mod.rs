@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tidings_core::{Clock, Hub, OpenError};
 use tidings_frontends::auth::BadKeys;
-use tidings_frontends::http::{Frontend, HttpOptions, Server, Shutdown, bind};
+use tidings_frontends::http::{HttpOptions, Server, Shutdown, bind};
 use tidings_frontends::limits::SHUTDOWN_GRACE;
 use tidings_frontends::mercure::BadOrigin;
 use tokio::net::TcpListener;
@@ -34,8 +34,6 @@ pub struct Launch {
     pub config: Config,
     /// Where they come from.
     pub reload: Reload,
-    /// Frontends beside the protocols: the page of `tidings dev`.
-    pub pages: Vec<Arc<dyn Frontend>>,
     /// Called once with the addresses that the hub listens on.
     pub listening: Box<dyn FnOnce(&[SocketAddr]) + Send>,
 }
@@ -90,13 +88,13 @@ pub fn run(launch: Launch) -> Result<(), AppProblem> {
 
 async fn serve(launch: Launch) -> Result<(), AppProblem> {
     let mut signals = Signals::new()?;
-    let Launch { config, reload, pages, listening } = launch;
+    let Launch { config, reload, listening } = launch;
     for note in &config.notes {
         tracing::warn!("{note}");
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let parts = Parts::build(&config, clock)?;
-    let mut app = App::start(&config, parts, pages)?;
+    let mut app = App::start(&config, parts)?;
     listening(&app.addresses);
     loop {
         match signals.next().await {
@@ -129,15 +127,10 @@ struct App {
 }
 
 impl App {
-    fn start(
-        config: &Config,
-        parts: Parts,
-        pages: Vec<Arc<dyn Frontend>>,
-    ) -> Result<App, AppProblem> {
+    fn start(config: &Config, parts: Parts) -> Result<App, AppProblem> {
         let budget = config.http.shutdown_budget;
         let shutdown = Shutdown::new(streams_budget(budget));
-        let mut frontends: Vec<Arc<dyn Frontend>> = vec![parts.mercure()];
-        frontends.extend(pages);
+        let frontends = parts.frontends(config);
         let public = Server::new(frontends, parts::http_options(config), shutdown.clone());
         let mut app = App {
             parts,

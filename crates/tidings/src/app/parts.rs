@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tidings_core::{Clock, Durability, HistoryOptions, Hub, HubOptions, Keep, Namespace};
 use tidings_frontends::auth::Auth;
-use tidings_frontends::http::HttpOptions;
+use tidings_frontends::http::{Frontend, HttpOptions};
 use tidings_frontends::mercure::{self, Mercure};
+use tidings_frontends::page::{Page, PageSetup};
 
 use super::AppProblem;
 use crate::config::{self, Config};
@@ -29,8 +30,18 @@ impl Parts {
         &self.hub
     }
 
-    pub(super) fn mercure(&self) -> Arc<Mercure> {
-        Arc::clone(&self.mercure)
+    /// Everything that speaks HTTP to clients, in the order in which paths are claimed.
+    pub(super) fn frontends(&self, config: &Config) -> Vec<Arc<dyn Frontend>> {
+        let mut frontends: Vec<Arc<dyn Frontend>> = vec![Arc::<Mercure>::clone(&self.mercure)];
+        if let Some(dev) = &config.dev {
+            frontends.push(Arc::new(Page::new(PageSetup {
+                hub_path: config.hub_path.clone(),
+                token: dev.token.clone(),
+                draft_token: dev.draft_token.clone(),
+                host: config.public_url.host_str().map(str::to_owned),
+            })));
+        }
+        frontends
     }
 
     /// New keys, origins and limits. What listens and where the history is stays as it is.
@@ -67,7 +78,7 @@ fn mercure_options(config: &Config) -> mercure::Options {
     mercure::Options {
         cors_origins: options.cors_origins.clone(),
         heartbeat: options.heartbeat,
-        lifetime: options.connection_age_max,
+        connection_age_max: options.connection_age_max,
         body_bytes_max: usize::try_from(options.update_size_max).unwrap_or(usize::MAX),
         anonymous_replay_max: options.anonymous_replay_max,
     }
