@@ -22,6 +22,7 @@ mod tokens;
 
 // Journeys.
 mod crash;
+mod fuzz_loops;
 mod http_connections;
 mod mercure_cors;
 mod mercure_draft;
