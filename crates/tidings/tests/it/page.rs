@@ -222,10 +222,7 @@ fn everything_has_a_name_a_contrast_and_a_place_on_a_small_screen() {
     let own = "return performance.getEntriesByType('resource').map((it) => it.name)
         .filter((name) => !name.startsWith(location.origin))";
     assert_eq!(browser.run(own), json!([]));
-    browser.run(
-        "const frame = document.createElement('iframe'); frame.id = 'small';
-        document.documentElement.style.width = '360px'; document.body.append('');",
-    );
+    browser.resize(400, 800);
     let overflow = "return [...document.body.querySelectorAll('main, .card, form')].filter(
         (it) => it.scrollWidth > it.clientWidth + 1).map((it) => it.id || it.className)";
     assert_eq!(browser.run(overflow), json!([]));
