@@ -50,3 +50,68 @@ pub const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 pub const REFUSAL_RETRY_SECONDS: u32 = 5;
 /// Connections that the kernel keeps while the accept loop is busy: reconnect storms come at once.
 pub const LISTEN_BACKLOG: u32 = 4_096;
+
+// ---- Tokens ----
+
+/// Longest token in bytes. A token travels in a header or cookie, and common proxies cut those off
+/// at 8 or 16 KiB; twice that leaves room and still costs less to refuse than to verify.
+pub const TOKEN_BYTES_MAX: usize = 32 * 1024;
+/// Mercure authorization details in one token, as in the hubs that people migrate from.
+pub const TOKEN_DETAILS_MAX: usize = 100;
+/// Topics of all Mercure authorization details of one token together: each is a matcher that is
+/// judged for every private update.
+pub const TOKEN_TOPICS_MAX: usize = 100;
+/// Selectors in `publish` or `subscribe` of a 0.x token, as in the hubs that people migrate from.
+pub const CLAIM_SELECTORS_MAX: usize = 1_000;
+/// Issuers that accept 0.x. Such a token need not name its issuer, so each costs every stranger's
+/// token one signature check.
+pub const DRAFT_ISSUERS_MAX: usize = 16;
+/// Verified tokens that are remembered, in each of two halves.
+pub const TOKENS_CACHED: usize = 8 * 1024;
+/// Bytes of the tokens that are remembered, in each of two halves. Memory follows the tokens' size.
+pub const TOKEN_BYTES_CACHED: usize = 8 * 1024 * 1024;
+/// Largest key file in bytes: several times the PEM text of the largest RSA key.
+pub const KEY_FILE_BYTES_MAX: usize = 64 * 1024;
+/// Smallest RSA key in bits (RFC 7518 section 3.3).
+pub const RSA_BITS_MIN: usize = 2_048;
+
+// ---- Mercure ----
+
+/// Fields of one form or query: room for every topic that may be published and as many fields
+/// that mean nothing here.
+pub const FORM_FIELDS_MAX: usize = 2 * tidings_core::limits::TOPICS_MAX;
+/// Topics of one published update.
+pub const PUBLISH_TOPICS_MAX: usize = tidings_core::limits::TOPICS_MAX;
+/// Matchers of one subscription in protocol 1.0.
+pub const MATCHERS_MAX: usize = tidings_core::limits::MATCHERS_MAX;
+/// `topic` parameters of one subscription in protocol 0.x, as in its hubs.
+pub const DRAFT_TOPICS_MAX: usize = 1_000;
+/// Shortest `authorization` parameter that hubs of 0.x take for a token.
+pub const DRAFT_TOKEN_BYTES_MIN: usize = 41;
+/// Shortest `Authorization` header that hubs of 0.x take for one with a token.
+pub const DRAFT_HEADER_BYTES_MIN: usize = DRAFT_TOKEN_BYTES_MIN + "Bearer ".len();
+/// Longest `Idempotency-Key` in bytes: several times a UUID.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
+/// How long a publisher waits for a place in the hub's queue before it is asked to come back:
+/// shorter than the time-outs of the usual HTTP clients, so that they hear why.
+pub const PUBLISH_ROOM_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Seconds after which such a publisher may come back (`Retry-After`).
+pub const PUBLISH_RETRY_SECONDS: u32 = 5;
+/// Bytes of a form unless the operator says otherwise: percent-encoding triples the bytes of text
+/// that is not English, and the topics come on top.
+pub const FORM_BYTES_DEFAULT: usize = 4 * tidings_core::limits::UPDATE_BYTES_DEFAULT;
+/// Silence on a stream after which a comment is sent unless the operator says otherwise: many
+/// proxies and mobile networks forget a silent connection after 30 or 60 seconds.
+pub const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(25);
+/// How long a stream lives unless the operator says otherwise: a change of who may read, or of
+/// which machine serves, reaches everybody within this time.
+pub const STREAM_LIFETIME_DEFAULT: Duration = Duration::from_secs(60 * 60);
+/// How often a stream with a token looks at the wall clock, which may jump.
+pub const EXPIRY_JUDGED_EVERY: Duration = Duration::from_secs(30);
+/// Streams that read the history at the same time: enough for every disk, few enough that a
+/// reconnect storm leaves threads for others.
+pub const CATCH_UP_READERS: usize = 16;
+/// How long one stream reads before others get their turn.
+pub const CATCH_UP_TURN: Duration = Duration::from_millis(20);
+/// Bytes that one turn hands to a socket: what waits for a slow reader is bounded by this.
+pub const CATCH_UP_FRAME_BYTES: usize = 256 * 1024;

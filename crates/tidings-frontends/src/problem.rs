@@ -11,10 +11,9 @@ use crate::http::{Body, full};
 pub fn problem(status: StatusCode, title: &str, detail: &str) -> Response<Body> {
     let mut response = Response::new(full(document(status, title, detail)));
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        header::HeaderValue::from_static("application/problem+json"),
-    );
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/problem+json"));
     response
 }
 

@@ -11,12 +11,22 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 
+mod accept;
 mod body;
 mod closing;
+mod connection;
+mod counters;
+mod forwarded;
+mod places;
+mod redacted;
+mod refusal;
 mod request_id;
 
+pub use accept::{HttpOptions, Server, bind};
 pub use body::{BodyProblem, empty, full, read_body};
 pub use closing::{Closing, Shutdown};
+pub use counters::HttpCounters;
+pub use redacted::redacted;
 pub use request_id::RequestId;
 
 /// Why a body broke off.
@@ -57,3 +67,6 @@ where
 {
     body.map_err(Into::into).boxed_unsync()
 }
+
+#[cfg(test)]
+mod tests;

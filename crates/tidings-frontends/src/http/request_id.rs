@@ -17,8 +17,7 @@ static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| {
 impl RequestId {
     /// The next name: a bijection of a counter that starts at random, so no system call each time.
     pub fn next() -> RequestId {
-        let mut mixed =
-            NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         RequestId(mixed ^ (mixed >> 31))

@@ -32,7 +32,9 @@ impl Browser {
         let port = lines
             .by_ref()
             .map_while(Result::ok)
-            .find_map(|line| line.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok())
+            .find_map(|line| {
+                line.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok()
+            })
             .expect("chromedriver says its port");
         // Whoever stops reading makes the driver stop at its next line.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
@@ -96,7 +98,10 @@ impl Browser {
             return false;"
         ));
         if held != true {
-            panic!("never held: {expression}\n{held}\n{}", self.run("return document.body.innerText"));
+            panic!(
+                "never held: {expression}\n{held}\n{}",
+                self.run("return document.body.innerText")
+            );
         }
     }
 

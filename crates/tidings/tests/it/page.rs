@@ -127,7 +127,9 @@ fn every_way_to_subscribe_shows_what_it_matches() {
     browser.click("#clear");
     browser.click("#connect");
     arrived(&browser, "of a type");
-    browser.wait_until("document.querySelector('#list').lastElementChild.innerText.includes('elsewhere')");
+    browser.wait_until(
+        "document.querySelector('#list').lastElementChild.innerText.includes('elsewhere')",
+    );
     let id = hub.publish_with(&token, &[("topic", BOOK), ("data", "last but one")]).text();
     hub.publish_with(&token, &[("topic", BOOK), ("data", "last")]).expect(200);
     arrived(&browser, "last");
