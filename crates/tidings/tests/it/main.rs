@@ -21,6 +21,7 @@ mod hub;
 mod tokens;
 
 // Journeys.
+mod crash;
 mod http_connections;
 mod mercure_cors;
 mod mercure_draft;
@@ -32,3 +33,5 @@ mod mercure_tokens;
 mod page;
 mod readme;
 mod shutdown;
+mod storage_faults;
+mod strace;
