@@ -201,7 +201,9 @@ mod tests {
             assert_eq!(ask("GET", host, SETUP_PATH).status(), 200, "{host}");
         }
         assert_eq!(ask("GET", "Hub.Example", SETUP_PATH).status(), 200);
-        for host in ["evil.example:3000", "localhost.evil.example", "127.0.0.1.evil.example", "", "a b"] {
+        for host in
+            ["evil.example:3000", "localhost.evil.example", "127.0.0.1.evil.example", "", "a b"]
+        {
             assert_eq!(ask("GET", host, SETUP_PATH).status(), 421, "{host}");
             assert_eq!(ask("GET", host, TOKEN_PATH).status(), 421, "{host}");
         }

@@ -271,6 +271,9 @@ fn the_stream_is_understood_in_whatever_pieces_it_comes() {
         }
         return [...all];"#,
     );
-    let expected = r#"[{"id":"1","type":"","data":"a\nb"},{"id":"1","type":"x","data":""},{"id":"","type":"","data":" c"},12,{"id":"","type":"","data":"é"}]"#;
+    let expected = concat!(
+        r#"[{"id":"1","type":"","data":"a\nb"},{"id":"1","type":"x","data":""},"#,
+        r#"{"id":"","type":"","data":" c"},12,{"id":"","type":"","data":"é"}]"#,
+    );
     assert_eq!(parsed, json!([expected]));
 }

@@ -79,9 +79,11 @@ impl Printing {
     /// The rest of the first line to come that starts like this.
     #[track_caller]
     fn line(&mut self, start: &str) -> String {
-        let found = self.lines.by_ref().map_while(Result::ok).find_map(|line| {
-            line.strip_prefix(start).map(|rest| rest.trim_start().to_owned())
-        });
+        let found = self
+            .lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix(start).map(|rest| rest.trim_start().to_owned()));
         found.unwrap_or_else(|| panic!("ended without a line that starts with {start:?}"))
     }
 }
@@ -178,10 +180,15 @@ fn every_configuration_is_checked_and_served() {
         let check = Command::new(PROGRAM).args(["check", "--config", file]).output().unwrap();
         assert!(check.status.success(), "{name}: {}", String::from_utf8_lossy(&check.stderr));
         let arguments = ["serve", "--config", file].map(str::to_owned).to_vec();
-        let environment = [("TIDINGS_LISTEN", "127.0.0.1:0"), ("TIDINGS_ADMIN_LISTEN", "127.0.0.1:0")]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .to_vec();
-        let hub = TestHub::launch(Launch { arguments: Some(arguments), environment, ..Launch::default() });
+        let environment =
+            [("TIDINGS_LISTEN", "127.0.0.1:0"), ("TIDINGS_ADMIN_LISTEN", "127.0.0.1:0")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .to_vec();
+        let hub = TestHub::launch(Launch {
+            arguments: Some(arguments),
+            environment,
+            ..Launch::default()
+        });
         let shlink = toml.contains("Shlink");
         let (issuer, secret, origin) = if shlink {
             ("Shlink", shlink_secret(), "https://app.shlink.io")
@@ -256,7 +263,8 @@ fn the_variables_in_the_documents_are_known() {
 fn every_command_in_the_readme_exists() {
     let output = Command::new(PROGRAM).arg("--help").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
-    for command in ["dev", "serve", "check", "config", "token", "publish", "subscribe", "healthcheck"]
+    for command in
+        ["dev", "serve", "check", "config", "token", "publish", "subscribe", "healthcheck"]
     {
         assert!(help.contains(&format!("  {command} ")), "{command} in\n{help}");
         assert!(document("README.md").contains(command), "{command}");
