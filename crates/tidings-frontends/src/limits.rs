@@ -101,8 +101,8 @@ pub const PUBLISH_RETRY_SECONDS: u32 = 5;
 /// that is not English, and the topics come on top.
 pub const FORM_BYTES_DEFAULT: usize = 4 * tidings_core::limits::UPDATE_BYTES_DEFAULT;
 /// Silence on a stream after which a comment is sent unless the operator says otherwise: many
-/// proxies and mobile networks forget a silent connection after 30 or 60 seconds.
-pub const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(25);
+/// proxies and mobile networks forget a silent connection after 30 seconds.
+pub const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(15);
 /// How long a stream lives unless the operator says otherwise: a change of who may read, or of
 /// which machine serves, reaches everybody within this time.
 pub const STREAM_LIFETIME_DEFAULT: Duration = Duration::from_secs(60 * 60);

@@ -41,3 +41,5 @@ pub const RECONNECT_MAX: Duration = Duration::from_secs(60);
 pub const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Connections of the admin listener: a scraper, a supervisor and some people.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Time for reads of the history that are still going on when the program has ended otherwise.
+pub const BLOCKING_END_TIMEOUT: Duration = Duration::from_millis(500);

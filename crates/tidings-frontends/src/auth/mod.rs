@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
-use tidings_core::{BadPattern, Grant, Language, Matcher, Namespace};
+use tidings_core::{BadPattern, Grant, Hub, Language, Matcher, Namespace};
 
 pub use algorithm::Algorithm;
 pub use claims::{DETAIL_TYPE, language};
@@ -130,8 +130,19 @@ impl fmt::Debug for Auth {
 }
 
 impl Auth {
+    /// For a running hub, whose matchers grants share.
+    ///
+    /// # Errors
+    /// As [`Auth::with_matchers`].
+    pub fn new(options: &Options, hub: &Hub) -> Result<Auth, BadKeys> {
+        let shared = hub.clone();
+        Auth::with_matchers(options, hub.namespace(), move |language, pattern| {
+            shared.matcher(language, pattern)
+        })
+    }
+
     /// For the hub of this namespace, with matchers of its own: for programs that only look at
-    /// tokens. A hub shares its matchers, see [`Auth::with_matchers`].
+    /// tokens.
     ///
     /// # Errors
     /// As [`Auth::with_matchers`].
@@ -197,12 +208,7 @@ impl Auth {
     ///
     /// # Errors
     /// Why the token is refused, for the operator's log, and in which generation's words.
-    pub fn verify(
-        &self,
-        token: &str,
-        role: Role,
-        now: u64,
-    ) -> Result<Arc<Verified>, TokenProblem> {
+    pub fn verify(&self, token: &str, role: Role, now: u64) -> Result<Arc<Verified>, TokenProblem> {
         // Long ones are not worth a hash either.
         if token.len() > crate::limits::TOKEN_BYTES_MAX {
             return Err(self.problem(None, TokenCause::TooLong));

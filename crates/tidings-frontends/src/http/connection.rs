@@ -186,7 +186,7 @@ impl Line {
         let Line { method, client, id, .. } = self;
         let Some(target) = self.target else { return };
         let status = response.status().as_u16();
-        let milliseconds = took.as_secs_f64() * 1000.0;
+        let milliseconds = took.as_micros() as f64 / 1000.0;
         if status < 400 {
             tracing::debug!(target: "tidings::request", %method, target, status, milliseconds,
                 %client, request = %id, "answered");

@@ -9,18 +9,10 @@ use percent_encoding::percent_decode_str;
 /// Parameters whose values are shown, because they say what a client asked for and are not
 /// secrets. Every other value, and every name that is not one of these, is left out: a token can
 /// stand anywhere in a hand-made URL.
-const SHOWN: [&str; 10] = [
-    "topic",
-    "match",
-    "matchURLPattern",
-    "matchURITemplate",
-    "matchExact",
-    "last_event_id",
-    "lastEventID",
-    "lastEventId",
-    "Last-Event-ID",
-    "type",
-];
+const SHOWN: [&str; 6] =
+    ["topic", "match", "last_event_id", "lastEventID", "lastEventId", "Last-Event-ID"];
+/// How parameters begin that name a matcher of another type than `match`.
+const MATCHER_PREFIX: &str = "match_";
 /// Bytes of a target that a log line carries: long lists of topics say nothing at the end.
 const TARGET_BYTES_MAX: usize = 256;
 
@@ -38,7 +30,7 @@ pub fn redacted(target: &Uri) -> String {
         let name: Cow<'_, str> = percent_decode_str(name).decode_utf8_lossy();
         shown.push(separator);
         separator = '&';
-        if SHOWN.contains(&name.as_ref()) {
+        if is_shown(&name) {
             // Writing into a string cannot fail.
             let _ = write!(shown, "{name}=");
             push_shortened(&mut shown, value);
@@ -47,6 +39,12 @@ pub fn redacted(target: &Uri) -> String {
         }
     }
     shown
+}
+
+fn is_shown(name: &str) -> bool {
+    let of_matcher = name.strip_prefix(MATCHER_PREFIX);
+    SHOWN.contains(&name)
+        || of_matcher.is_some_and(|kind| kind.bytes().all(|byte| byte.is_ascii_lowercase()))
 }
 
 fn push_shortened(shown: &mut String, text: &str) {
@@ -71,6 +69,7 @@ mod tests {
         {
             assert_eq!(shown(&format!("/hub?topic=a&{name}=secret")), "/hub?topic=a&…");
         }
+        assert_eq!(shown("/hub?match_urlpattern=a&match_=b"), "/hub?match_urlpattern=a&match_=b");
         assert_eq!(shown("/hub?secret"), "/hub?…");
         assert_eq!(shown("/hub"), "/hub");
     }

@@ -66,10 +66,7 @@ pub(super) fn read(
             Bearer::parse(value.as_bytes()).ok_or_else(|| misused(Presentation::NotBearer))?;
         let verified = auth.verify(bearer.token, role, now).map_err(refused)?;
         if verified.generation == Generation::Draft && !bearer.is_as_in_draft {
-            return Err((
-                Generation::Draft,
-                Refusal::BadPresentation(Presentation::Unusual),
-            ));
+            return Err((Generation::Draft, Refusal::BadPresentation(Presentation::Unusual)));
         }
         return Ok(Access::Token(verified));
     }
@@ -78,10 +75,7 @@ pub(super) fn read(
         Some(token) => {
             let verified = auth.verify(token, role, now).map_err(refused)?;
             if verified.generation == Generation::Final {
-                return Err((
-                    Generation::Final,
-                    Refusal::BadPresentation(Presentation::InUrl),
-                ));
+                return Err((Generation::Final, Refusal::BadPresentation(Presentation::InUrl)));
             }
             Ok(Access::Token(verified))
         }
@@ -96,8 +90,7 @@ fn presented_in_query<'q>(
 ) -> Worded<Option<&'q str>> {
     let mut tokens = form::all(query, "authorization");
     let Some(token) = tokens.next() else { return Ok(None) };
-    let misused =
-        |presentation| Err((Generation::Draft, Refusal::BadPresentation(presentation)));
+    let misused = |presentation| Err((Generation::Draft, Refusal::BadPresentation(presentation)));
     if !auth.query_token_allowed() {
         return match by_parameters {
             // Serving it like somebody without a token would hide the reason.
@@ -147,7 +140,8 @@ mod tests {
         for header in ["Bearer a.b.c", "bearer a.b.c", "BEARER   a.b.c"] {
             assert_eq!(Bearer::parse(header.as_bytes()).unwrap().token, "a.b.c", "{header}");
         }
-        for header in ["", "Bearer", "Bearer ", "Basic YTpi", "Bearera.b.c", "Bearer a b", "a.b.c"] {
+        for header in ["", "Bearer", "Bearer ", "Basic YTpi", "Bearera.b.c", "Bearer a b", "a.b.c"]
+        {
             assert!(Bearer::parse(header.as_bytes()).is_none(), "{header}");
         }
         assert!(Bearer::parse(b"Bearer a.\xFF.c").is_none());

@@ -89,8 +89,7 @@ impl Cors {
                 cors.everybody = true;
             } else {
                 let pattern = Pattern::parse(origin);
-                cors.listed
-                    .push(pattern.ok_or_else(|| BadOrigin { origin: origin.clone() })?);
+                cors.listed.push(pattern.ok_or_else(|| BadOrigin { origin: origin.clone() })?);
             }
         }
         Ok(cors)
@@ -111,10 +110,8 @@ impl Cors {
         let Some(origin) = origin else { return };
         if self.lists(origin) {
             answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-            answer.insert(
-                header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
-                HeaderValue::from_static("true"),
-            );
+            answer
+                .insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         } else if self.everybody {
             answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         } else {
@@ -160,9 +157,12 @@ mod tests {
     #[test]
     fn m12_only_listed_origins_get_credentials() {
         let listed = ["https://app.example.com", "https://*.e.com", "http://localhost:*"];
-        for origin in
-            ["https://app.example.com", "https://a.e.com", "https://a.b.e.com", "http://localhost:81"]
-        {
+        for origin in [
+            "https://app.example.com",
+            "https://a.e.com",
+            "https://a.b.e.com",
+            "http://localhost:81",
+        ] {
             assert_eq!(answer(&listed, origin), (Some(origin.to_owned()), true), "{origin}");
         }
         for origin in [
@@ -195,8 +195,18 @@ mod tests {
     #[test]
     fn entries_that_are_no_origins_are_refused() {
         for bad in [
-            "", "example.com", "https://", "://x", "https://e.com/", "https://e.com/path", "https://*",
-            "https://a*.e.com", "https://*.*.e.com", "https://*.", "https://user@e.com", "https://e.com?x",
+            "",
+            "example.com",
+            "https://",
+            "://x",
+            "https://e.com/",
+            "https://e.com/path",
+            "https://*",
+            "https://a*.e.com",
+            "https://*.*.e.com",
+            "https://*.",
+            "https://user@e.com",
+            "https://e.com?x",
         ] {
             let listed = Cors::new(&[bad.to_owned()]);
             assert_eq!(listed.unwrap_err().origin, bad);

@@ -22,9 +22,9 @@ const PARAMETERS: [&str; 4] = ["last_event_id", "lastEventID", "lastEventId", "L
 pub(super) fn asked(headers: &HeaderMap, query: &[Field], body: &[Field]) -> Option<String> {
     let header = headers.get(DRAFT_HEADER);
     let header = header.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    let parameters = [query, body].into_iter().flat_map(|fields| {
-        PARAMETERS.iter().filter_map(move |name| form::first(fields, name))
-    });
+    let parameters = [query, body]
+        .into_iter()
+        .flat_map(|fields| PARAMETERS.iter().filter_map(move |name| form::first(fields, name)));
     let mut found =
         header.into_iter().chain(parameters.map(|text| text.readable().to_owned())).peekable();
     // An empty one is overruled by any other: polyfills send several, not all of them filled.
@@ -61,9 +61,7 @@ pub(super) struct Reader<'r> {
 /// Finds the beginning for a cursor.
 pub(super) fn begin(hub: &Hub, reader: &Reader<'_>, asked: Option<&str>) -> Beginning {
     match (asked, reader.generation) {
-        (None, _) | (Some(""), Generation::Draft) => {
-            Beginning { start: Start::Now, behind: None }
-        }
+        (None, _) | (Some(""), Generation::Draft) => Beginning { start: Start::Now, behind: None },
         (Some(""), Generation::Final) => at_the_end(hub, reader),
         (Some(EARLIEST), _) => from_the_earliest(hub, reader),
         (Some(cursor), generation) => match (hub.locate(cursor), generation) {

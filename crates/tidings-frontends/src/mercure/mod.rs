@@ -51,7 +51,7 @@ pub struct Options {
     /// Silence on a stream after which a comment is sent; `None` sends none.
     pub heartbeat: Option<Duration>,
     /// How long a stream lives at most; it ends after 80 to 100 % of this. `None` for ever.
-    pub lifetime: Option<Duration>,
+    pub connection_age_max: Option<Duration>,
     /// Largest body of a request in bytes.
     pub body_bytes_max: usize,
     /// Entries that a subscriber without a token is sent at most when it asks for `earliest` or
@@ -64,7 +64,7 @@ impl Default for Options {
         Options {
             cors_origins: Vec::new(),
             heartbeat: Some(HEARTBEAT_DEFAULT),
-            lifetime: Some(STREAM_LIFETIME_DEFAULT),
+            connection_age_max: Some(STREAM_LIFETIME_DEFAULT),
             body_bytes_max: FORM_BYTES_DEFAULT,
             anonymous_replay_max: None,
         }
@@ -88,7 +88,7 @@ impl Settings {
             cors: Cors::new(&options.cors_origins)?,
             // A timer without a length would never let anything else happen.
             heartbeat: options.heartbeat.filter(|heartbeat| !heartbeat.is_zero()),
-            lifetime: options.lifetime.filter(|lifetime| !lifetime.is_zero()),
+            lifetime: options.connection_age_max.filter(|age| !age.is_zero()),
             body_bytes_max: options.body_bytes_max,
             anonymous_replay_max: options.anonymous_replay_max,
         })
@@ -158,8 +158,8 @@ impl Mercure {
         let settings = self.settings();
         let origin = request.head.headers.get(header::ORIGIN).cloned();
         let is_options = request.head.method == Method::OPTIONS;
-        let is_preflight = is_options
-            && request.head.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        let is_preflight =
+            is_options && request.head.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
         let (id, client) = (request.id, request.client);
         let mut answer = match self.dispatch(request, &settings).await {
             Ok(answer) => answer,
@@ -191,9 +191,8 @@ impl Mercure {
             };
         }
         let query = request.head.uri.query().unwrap_or_default();
-        let query = form::parse(query.as_bytes(), FORM_FIELDS_MAX).map_err(|_| {
-            (settings.without_token(), Refusal::BadParameter(Fault::TooManyFields))
-        })?;
+        let query = form::parse(query.as_bytes(), FORM_FIELDS_MAX)
+            .map_err(|_| (settings.without_token(), Refusal::BadParameter(Fault::TooManyFields)))?;
         match method {
             Method::GET | Method::HEAD | Method::QUERY => {
                 subscribe::subscribe(self, request, &query).await

@@ -58,16 +58,11 @@ fn may_publish(verified: &Verified) -> Result<(), Refusal> {
     if may { Ok(()) } else { Err(Refusal::NotGranted) }
 }
 
-async fn send(
-    mercure: &Mercure,
-    grant: &Grant,
-    update: Update,
-) -> Result<Response<Body>, Refusal> {
+async fn send(mercure: &Mercure, grant: &Grant, update: Update) -> Result<Response<Body>, Refusal> {
     let room = mercure.hub.room(update.weight());
     // Only the wait for a place ends early: what has one is stored or refused, never unknown.
-    let room = tokio::time::timeout(PUBLISH_ROOM_WAIT_MAX, room)
-        .await
-        .map_err(|_| Refusal::Busy)??;
+    let room =
+        tokio::time::timeout(PUBLISH_ROOM_WAIT_MAX, room).await.map_err(|_| Refusal::Busy)??;
     Ok(receipt(mercure.hub.publish_in(room, grant, update).await?))
 }
 
@@ -100,8 +95,8 @@ fn read_update(
     if !is_form(headers) {
         return Err(Refusal::BadParameter(Fault::NotAForm));
     }
-    let fields = form::parse(body, FORM_FIELDS_MAX)
-        .map_err(|_| Refusal::TooLarge(Excess::Fields))?;
+    let fields =
+        form::parse(body, FORM_FIELDS_MAX).map_err(|_| Refusal::TooLarge(Excess::Fields))?;
     if fields.iter().any(|field| field.name.utf8().is_none() || field.value.utf8().is_none()) {
         return Err(Refusal::BadParameter(Fault::NotUtf8));
     }
@@ -145,7 +140,7 @@ fn read_topic(generation: Generation, text: &str) -> Result<Topic, Refusal> {
         }
         plain_text(text)?;
     }
-    Topic::parse(text).map_err(refuse_text)
+    Topic::parse(text).map_err(|bad| refuse_text(&bad))
 }
 
 fn read_id(generation: Generation, text: &str) -> Result<Line, Refusal> {
@@ -155,7 +150,7 @@ fn read_id(generation: Generation, text: &str) -> Result<Line, Refusal> {
         }
         plain_text(text)?;
     }
-    Line::parse(text).map_err(refuse_text)
+    Line::parse(text).map_err(|bad| refuse_text(&bad))
 }
 
 fn read_type(generation: Generation, text: &str) -> Result<Line, Refusal> {
@@ -165,7 +160,7 @@ fn read_type(generation: Generation, text: &str) -> Result<Line, Refusal> {
         }
         plain_text(text)?;
     }
-    Line::parse(text).map_err(refuse_text)
+    Line::parse(text).map_err(|bad| refuse_text(&bad))
 }
 
 fn read_retry(text: &str) -> Result<u64, Refusal> {
@@ -175,7 +170,7 @@ fn read_retry(text: &str) -> Result<u64, Refusal> {
     number.ok_or(Refusal::BadParameter(Fault::BadRetry))
 }
 
-fn refuse_text(bad: tidings_core::BadText) -> Refusal {
+fn refuse_text(bad: &tidings_core::BadText) -> Refusal {
     match bad {
         tidings_core::BadText::TooLong { .. } => Refusal::TooLarge(Excess::Field),
         tidings_core::BadText::LineBreak | tidings_core::BadText::Empty => {
@@ -189,8 +184,7 @@ fn refuse_text(bad: tidings_core::BadText) -> Refusal {
 pub(super) fn plain_text(text: &str) -> Result<(), Refusal> {
     let forbidden = |character: char| {
         character.is_control()
-            || (!character.is_ascii()
-                && get_general_category(character) == GeneralCategory::Format)
+            || (!character.is_ascii() && get_general_category(character) == GeneralCategory::Format)
     };
     if text.chars().any(forbidden) {
         return Err(Refusal::BadParameter(Fault::ForbiddenCharacter));
@@ -209,11 +203,7 @@ fn read_idempotency_key(headers: &HeaderMap) -> Result<Option<Line>, Refusal> {
 }
 
 /// What hubs of 0.x refuse beside what the hub does itself. They look at the grant first.
-fn refuse_as_draft_does(
-    mercure: &Mercure,
-    grant: &Grant,
-    update: &Update,
-) -> Result<(), Refusal> {
+fn refuse_as_draft_does(mercure: &Mercure, grant: &Grant, update: &Update) -> Result<(), Refusal> {
     if !update.topics.iter().any(|topic| topic.as_str().contains(DRAFT_RESERVED)) {
         return Ok(());
     }

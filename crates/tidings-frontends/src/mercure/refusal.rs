@@ -255,8 +255,10 @@ impl Refusal {
             Refusal::NoToken => "An access token is needed.".to_owned(),
             // Which check failed helps only those who forge tokens.
             Refusal::BadToken(_) | Refusal::Expired => "The access token is not valid.".to_owned(),
-            Refusal::BadPresentation(presentation) => format!("Expected a token once, as \
-                `Authorization: Bearer <token>`: {presentation}."),
+            Refusal::BadPresentation(presentation) => format!(
+                "Expected a token once, as \
+                `Authorization: Bearer <token>`: {presentation}."
+            ),
             Refusal::NotGranted => "The access token does not allow this.".to_owned(),
             Refusal::Reserved => "A topic lies in the namespace of the hub itself.".to_owned(),
             Refusal::BadParameter(fault) => format!("{fault}."),

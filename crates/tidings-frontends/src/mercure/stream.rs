@@ -274,3 +274,160 @@ fn shortened(lifetime: Duration) -> Duration {
     let random = getrandom::u64().unwrap_or(u64::MAX) as f64 / u64::MAX as f64;
     lifetime.mul_f64(0.8 + 0.2 * random)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use tidings_core::{
+        Durability, Grant, HistoryOptions, Hub, HubOptions, Keep, Language, Namespace, Selection,
+        Start, Topic, Update,
+    };
+
+    #[derive(Default)]
+    struct Wall(AtomicU64);
+
+    impl Clock for Wall {
+        fn wall(&self) -> u64 {
+            self.0.load(Ordering::SeqCst)
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    const FOREVER: Limits = Limits { expires: None, heartbeat: None, lifetime: None };
+
+    fn hub() -> (Hub, Arc<Wall>) {
+        let clock = Arc::new(Wall::default());
+        let url = url::Url::parse("https://hub.example/.well-known/mercure").unwrap();
+        let history = HistoryOptions {
+            path: None,
+            durability: Durability::Memory,
+            keep: Keep::default(),
+            segment_bytes: 1024 * 1024,
+        };
+        let options =
+            HubOptions { namespace: Namespace::new(url), update_bytes_max: 1 << 20, history };
+        let shared: Arc<dyn Clock> = Arc::<Wall>::clone(&clock);
+        (Hub::open(options, shared).unwrap(), clock)
+    }
+
+    fn stream(hub: &Hub, clock: &Arc<Wall>, limits: Limits, start: Start, end: End) -> EventStream {
+        let matchers = vec![hub.matcher(Language::Exact, "*").unwrap()];
+        let grant = Arc::new(Grant::anonymous());
+        let subscription = hub.subscribe(Selection { matchers, grant }, start);
+        let clock: Arc<dyn Clock> = Arc::<Wall>::clone(clock);
+        let readers = Arc::new(Semaphore::new(1));
+        EventStream::new(RequestId::next(), subscription, limits, readers, clock, end)
+    }
+
+    fn never() -> End {
+        Box::pin(std::future::pending())
+    }
+
+    async fn publish(hub: &Hub, data: &str) {
+        let update = Update::new(Topic::parse("t").unwrap(), data.to_owned());
+        hub.publish(&Grant::operator(), update).await.unwrap();
+    }
+
+    /// The next frame, or `None` at the end.
+    async fn frame(stream: &mut EventStream) -> Option<String> {
+        let frame = tokio::time::timeout(Duration::from_secs(5), stream.frame()).await.unwrap();
+        let bytes = frame?.unwrap().into_data().unwrap();
+        Some(String::from_utf8(bytes.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_stream_opens_with_a_comment_then_sends_what_is_published() {
+        let (hub, clock) = hub();
+        let mut stream = stream(&hub, &clock, FOREVER, Start::Now, never());
+        assert_eq!(frame(&mut stream).await.unwrap(), ":\n");
+        publish(&hub, "one").await;
+        let event = frame(&mut stream).await.unwrap();
+        assert!(
+            event.starts_with("id: urn:uuid:") && event.ends_with("\ndata: one\n\n"),
+            "{event}"
+        );
+    }
+
+    #[tokio::test]
+    async fn everything_that_waits_leaves_in_one_frame() {
+        let (hub, clock) = hub();
+        for start in [Start::Now, Start::Earliest] {
+            let mut stream = stream(&hub, &clock, FOREVER, start, never());
+            frame(&mut stream).await;
+            let mut waiting = 0;
+            for _ in 0..20 {
+                publish(&hub, "x").await;
+                waiting += 1;
+            }
+            if start == Start::Earliest {
+                // Those of the first round are still there.
+                waiting += 20;
+            }
+            let mut got = String::new();
+            let mut frames = 0;
+            while got.matches("data: x").count() < waiting {
+                got.push_str(&frame(&mut stream).await.unwrap());
+                frames += 1;
+            }
+            // The last ones may still be on their way when the first frame is taken.
+            assert!(frames <= 3, "{frames} frames");
+            assert_eq!(got.matches("data: x").count(), waiting);
+        }
+    }
+
+    #[tokio::test]
+    async fn m15_silence_is_broken_by_comments() {
+        let (hub, clock) = hub();
+        let limits = Limits { heartbeat: Some(Duration::from_millis(20)), ..FOREVER };
+        let mut stream = stream(&hub, &clock, limits, Start::Now, never());
+        for _ in 0..3 {
+            assert_eq!(frame(&mut stream).await.unwrap(), ":\n");
+        }
+    }
+
+    #[tokio::test]
+    async fn m57_a_stream_ends_when_the_wall_clock_passes_the_end_of_its_token() {
+        let (hub, clock) = hub();
+        let limits = Limits { expires: Some(50), ..FOREVER };
+        let mut stream = stream(&hub, &clock, limits, Start::Now, never());
+        frame(&mut stream).await;
+        publish(&hub, "before").await;
+        assert!(frame(&mut stream).await.unwrap().contains("before"));
+        clock.0.store(50, Ordering::SeqCst);
+        publish(&hub, "after").await;
+        assert_eq!(frame(&mut stream).await, None, "also when entries wait");
+    }
+
+    #[tokio::test]
+    async fn m57_a_stream_ends_at_its_longest_age() {
+        let (hub, clock) = hub();
+        let limits = Limits { lifetime: Some(Duration::from_millis(20)), ..FOREVER };
+        let mut stream = stream(&hub, &clock, limits, Start::Now, never());
+        frame(&mut stream).await;
+        assert_eq!(frame(&mut stream).await, None);
+        assert_eq!(frame(&mut stream).await, None, "an ended stream stays ended");
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_tells_the_client_how_long_to_wait() {
+        let (hub, clock) = hub();
+        let end: End = Box::pin(std::future::ready(Duration::from_millis(1_234)));
+        let mut stream = stream(&hub, &clock, FOREVER, Start::Now, end);
+        assert_eq!(frame(&mut stream).await.unwrap(), ":\n");
+        assert_eq!(frame(&mut stream).await.unwrap(), "retry: 1234\n\n");
+        assert_eq!(frame(&mut stream).await, None);
+    }
+
+    #[test]
+    fn lifetimes_are_shortened_by_a_fifth_at_most() {
+        for _ in 0..100 {
+            let lifetime = shortened(Duration::from_secs(100));
+            assert!((80..=100).contains(&lifetime.as_secs()), "{lifetime:?}");
+        }
+    }
+}

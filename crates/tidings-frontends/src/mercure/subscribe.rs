@@ -73,8 +73,7 @@ pub(super) async fn subscribe(
         empty()
     } else {
         let expires = grant.expires;
-        let subscription =
-            mercure.hub.subscribe(Selection { matchers, grant }, beginning.start);
+        let subscription = mercure.hub.subscribe(Selection { matchers, grant }, beginning.start);
         let limits = Limits { expires, heartbeat: settings.heartbeat, lifetime: settings.lifetime };
         let readers = Arc::clone(&mercure.readers);
         let clock = Arc::clone(&mercure.clock);
@@ -117,8 +116,7 @@ async fn read_query_body(
     if !is_form(&head.headers) {
         return Err(Refusal::UnsupportedBody);
     }
-    form::parse(&bytes, FORM_FIELDS_MAX)
-        .map_err(|_| Refusal::BadParameter(Fault::TooManyFields))
+    form::parse(&bytes, FORM_FIELDS_MAX).map_err(|_| Refusal::BadParameter(Fault::TooManyFields))
 }
 
 fn read_matchers(
@@ -182,10 +180,7 @@ fn text(value: &Text) -> Result<&str, Refusal> {
 }
 
 /// Equal patterns count once: each costs an entry in the hub's index.
-fn compile(
-    mercure: &Mercure,
-    patterns: &[(Language, &str)],
-) -> Result<Vec<Arc<Matcher>>, Refusal> {
+fn compile(mercure: &Mercure, patterns: &[(Language, &str)]) -> Result<Vec<Arc<Matcher>>, Refusal> {
     let mut known = HashSet::new();
     patterns
         .iter()
@@ -202,9 +197,7 @@ fn mark_as_stream(headers: &mut http::HeaderMap) {
         (header::CONTENT_TYPE, super::EVENT_STREAM),
         (
             header::CACHE_CONTROL,
-            HeaderValue::from_static(
-                "private, no-cache, no-store, must-revalidate, max-age=0",
-            ),
+            HeaderValue::from_static("private, no-cache, no-store, must-revalidate, max-age=0"),
         ),
         (header::PRAGMA, HeaderValue::from_static("no-cache")),
         (header::EXPIRES, HeaderValue::from_static("0")),

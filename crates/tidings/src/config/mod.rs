@@ -12,6 +12,40 @@ pub mod duration;
 pub mod options;
 pub mod size;
 
+mod check;
+mod document;
+mod environment;
+mod load;
+mod mistakes;
+mod nearest;
+mod scalar;
+mod schema;
+mod value;
+mod variables;
+
+pub use load::load;
+/// Stub until the reader of the image's environment is here.
+const DEVELOPMENT_KEY: &str = "!ChangeThisMercureHubJWTSecretKey!";
+mod image {
+    use super::{mistakes::Problem, value::Node, variables::Variables};
+    pub(super) struct Drop {
+        pub(super) problems: Vec<Problem>,
+        pub(super) notes: Vec<String>,
+    }
+    pub(super) fn apply(_: &mut Node, _: &Variables) -> Drop {
+        Drop { problems: Vec::new(), notes: Vec::new() }
+    }
+    pub(super) fn settle(_: &mut Node) {}
+}
+/// What only a development hub has.
+#[derive(Clone, Debug)]
+pub struct Dev {
+    /// A 1.0 token for everything.
+    pub token: String,
+    /// A 0.x token for everything.
+    pub draft_token: String,
+}
+
 pub use options::{
     AdminOptions, Durability, HistoryOptions, HttpOptions, Keep, LogFormat, LogOptions,
     MercureOptions,
@@ -41,6 +75,8 @@ pub struct Config {
     pub log: LogOptions,
     /// What the operator should know at the start, one sentence each, for the log.
     pub notes: Vec<String>,
+    /// What only a development hub has.
+    pub dev: Option<Dev>,
 }
 
 impl Config {
