@@ -26,7 +26,20 @@ mod tests;
 
 /// A matcher's number, given by the index's owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct MatcherId(pub u32);
+pub struct MatcherId(u32);
+
+impl MatcherId {
+    /// The id with this number. Panics beyond four thousand million matchers, which no memory
+    /// holds.
+    pub fn new(index: usize) -> MatcherId {
+        MatcherId(u32::try_from(index).expect("memory ends before four thousand million matchers"))
+    }
+
+    /// The number.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// All matchers of a hub, by what they could pick.
 #[derive(Debug, Default)]

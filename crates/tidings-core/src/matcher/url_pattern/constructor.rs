@@ -117,7 +117,9 @@ impl Splitter<'_> {
                 }
             }
             State::Authority => self.again(State::Hostname),
-            _ => self.enter(State::Done, 0),
+            _ => {
+                self.enter(State::Done, 0);
+            }
         }
     }
 
