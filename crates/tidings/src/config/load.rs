@@ -1,0 +1,302 @@
+//! From a command line to a [`Config`]: reads the layers, checks them as a whole, and refuses
+//! with everything that is wrong. Knows what settings mean together.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use url::Url;
+
+use super::auth::{Generation, IssuerOptions, KeyOptions};
+use super::mistakes::{Mistakes, Problem, Shown};
+use super::options::{Durability, HistoryOptions, HistorySettings, Settings};
+use super::value::{Node, Place, steps};
+use super::variables::{Variables, read_secret};
+use super::{Config, DEVELOPMENT_KEY, check, document, environment, image, size};
+use crate::limits::{CONFIG_BYTES_MAX, HEARTBEAT_MIN, ISSUERS_MAX};
+
+/// The configuration of `tidings serve`: the file at `path` (else the file that `TIDINGS_CONFIG`
+/// names, else the environment of the Mercure hub's image) under the process's environment.
+pub fn load(path: Option<&Path>) -> Result<Config, Mistakes> {
+    let (variables, problems) = Variables::of_process(Path::new("."));
+    if !problems.is_empty() {
+        return Err(Mistakes::new(None, problems));
+    }
+    let named = variables.get("TIDINGS_CONFIG").map(PathBuf::from);
+    match path.map(Path::to_owned).or(named) {
+        Some(path) => {
+            let text = read(&path)?;
+            from_text(&path.to_string_lossy(), &text, &variables)
+        }
+        None => from_variables(&variables),
+    }
+}
+
+/// The configuration in `text`, which came from the file `name`, under `variables`.
+pub fn from_text(name: &str, text: &str, variables: &Variables) -> Result<Config, Mistakes> {
+    let (mut tree, mut problems) = document::parse(text);
+    let shown = Shown::new(name, text, &tree);
+    problems.extend(environment::apply(&mut tree, variables));
+    finish(&tree, problems, Vec::new()).map_err(|problems| Mistakes::new(Some(shown), problems))
+}
+
+/// The configuration of a hub without a file.
+pub fn from_variables(variables: &Variables) -> Result<Config, Mistakes> {
+    let mut tree = Node::table(Place::Whole);
+    let mut found = image::apply(&mut tree, variables);
+    let mut problems = std::mem::take(&mut found.problems);
+    problems.extend(environment::apply(&mut tree, variables));
+    image::settle(&mut tree, &mut found);
+    finish(&tree, problems, found.notes).map_err(|problems| Mistakes::new(None, problems))
+}
+
+fn read(path: &Path) -> Result<String, Mistakes> {
+    let name = path.display();
+    let wrong = |error: String| {
+        Mistakes::one(format!("{name}: {error}"), "`tidings config` prints a file to begin with")
+    };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| wrong(error.to_string()))?;
+    file.take(CONFIG_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| wrong(error.to_string()))?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > CONFIG_BYTES_MAX) {
+        return Err(wrong(format!("is larger than {}", size::render(CONFIG_BYTES_MAX))));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = error.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
+        wrong(format!("line {line} is not UTF-8"))
+    })
+}
+
+/// Checks a complete tree and makes the configuration of it.
+pub(super) fn finish(
+    tree: &Node,
+    mut problems: Vec<Problem>,
+    notes: Vec<String>,
+) -> Result<Config, Vec<Problem>> {
+    let (complete, wrong) = check::check(tree);
+    problems.extend(wrong);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let settings = Settings::deserialize(complete).map_err(|error| {
+        let message = format!("the configuration cannot be read: {}", error.message());
+        vec![Problem::new(Place::Whole, message)]
+    })?;
+    let mut meaning = Meaning { tree, problems };
+    let config = meaning.config(settings, notes);
+    if meaning.problems.is_empty() { Ok(config) } else { Err(meaning.problems) }
+}
+
+/// What settings mean together.
+struct Meaning<'a> {
+    tree: &'a Node,
+    problems: Vec<Problem>,
+}
+
+impl Meaning<'_> {
+    fn wrong(&mut self, path: &str, message: impl Into<String>, hint: impl Into<String>) {
+        self.problems.push(Problem::new(self.tree.place_of(path), message).hint(hint));
+    }
+
+    fn is_written(&self, path: &str) -> bool {
+        self.tree.find(&steps(path)).is_some()
+    }
+
+    fn config(&mut self, settings: Settings, notes: Vec<String>) -> Config {
+        self.listeners(&settings);
+        self.streams(&settings);
+        self.issuers(&settings);
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&settings.log.level) {
+            self.wrong("log.level", format!("`level` is wrong: {error}"), "as in \"info\"");
+        }
+        let public_url = self.public_url(&settings);
+        Config {
+            history: self.history(settings.history),
+            listen: settings.listen,
+            public_url,
+            hub_path: settings.hub_path,
+            auth: settings.auth,
+            mercure: settings.mercure,
+            http: settings.http,
+            admin: settings.admin,
+            log: settings.log,
+            dev: None,
+            notes,
+        }
+    }
+
+    fn listeners(&mut self, settings: &Settings) {
+        if settings.listen.is_empty() {
+            self.wrong("listen", "`listen` is empty", "as in listen = \"0.0.0.0:3000\"");
+        }
+        let mut seen = BTreeSet::new();
+        let fixed = settings.listen.iter().chain(&settings.admin.listen);
+        let twice =
+            fixed.filter(|address| address.port() != 0).find(|address| !seen.insert(*address));
+        if let Some(address) = twice {
+            let path = if settings.admin.listen.is_some_and(|admin| admin == *address) {
+                "admin.listen"
+            } else {
+                "listen"
+            };
+            self.wrong(path, format!("{address} is listened on twice"), "take another port");
+        }
+    }
+
+    fn streams(&mut self, settings: &Settings) {
+        let mercure = &settings.mercure;
+        if mercure.heartbeat.is_some_and(|heartbeat| heartbeat < HEARTBEAT_MIN) {
+            let hint = "1s at least, or \"off\"";
+            self.wrong("mercure.heartbeat", "`heartbeat` is too short", hint);
+        }
+        if mercure.connection_age_max.is_some_and(|age| age < HEARTBEAT_MIN) {
+            let hint = "1s at least, or \"off\"";
+            self.wrong("mercure.connection_age_max", "`connection_age_max` is too short", hint);
+        }
+        if settings.http.header_timeout.is_zero() {
+            let hint = "some seconds: slow clients would hold connections for ever";
+            self.wrong("http.header_timeout", "`header_timeout` is zero", hint);
+        }
+    }
+
+    fn public_url(&mut self, settings: &Settings) -> Url {
+        let written = settings.public_url.as_deref().and_then(|text| Url::parse(text).ok());
+        if let Some(url) = written {
+            return url;
+        }
+        let mut accepting = settings.auth.issuer.iter();
+        if let Some(index) = accepting.position(|issuer| issuer.accept.contains(&Generation::Final))
+        {
+            self.wrong(
+                &format!("auth.issuer[{index}].accept"),
+                "`public_url` is needed: this issuer accepts \"1.0\", whose tokens are made for it",
+                "public_url = \"https://hub.example.com\", as clients write it",
+            );
+        }
+        let port = settings.listen.first().map_or(0, std::net::SocketAddr::port);
+        let mut url = Url::parse("http://localhost").expect("a constant URL");
+        // Only URLs without a host refuse a port.
+        let _ = url.set_port(Some(port));
+        url
+    }
+
+    fn history(&mut self, settings: HistorySettings) -> HistoryOptions {
+        let memory = settings.durability == Durability::Memory;
+        if memory && self.is_written("history.path") {
+            self.wrong(
+                "history.path",
+                "`path` is set, but durability \"memory\" has no file",
+                "leave `path` out, or choose \"fsync\" or \"written\"",
+            );
+        }
+        let (size, segment) = (settings.keep.size, settings.segment_size);
+        if !memory && size.is_some_and(|size| size < segment.saturating_mul(2)) {
+            self.wrong(
+                "history.keep.size",
+                format!("`size` is less than two files of {}", size::render(segment)),
+                "files are deleted whole: make `segment_size` smaller or `size` larger",
+            );
+        }
+        for (path, zero) in [
+            ("history.keep.age", settings.keep.age.is_some_and(|age| age.is_zero())),
+            ("history.keep.size", size == Some(0)),
+            ("history.keep.entries", settings.keep.entries == Some(0)),
+        ] {
+            if zero {
+                self.wrong(path, "nothing would be kept", "\"off\" sets no bound");
+            }
+        }
+        HistoryOptions {
+            path: (!memory).then_some(settings.path),
+            durability: settings.durability,
+            keep: settings.keep,
+            segment_bytes: settings.segment_size,
+        }
+    }
+
+    fn issuers(&mut self, settings: &Settings) {
+        let auth = &settings.auth;
+        if auth.issuer.is_empty() {
+            self.wrong(
+                "auth",
+                "nobody could publish: there is no [[auth.issuer]]",
+                "write one, as `tidings config` shows; `tidings dev` needs none",
+            );
+        }
+        if auth.issuer.len() > ISSUERS_MAX {
+            self.wrong(
+                "auth.issuer",
+                "there are too many issuers",
+                format!("{ISSUERS_MAX} at most"),
+            );
+        }
+        let mut ids = BTreeSet::new();
+        for (index, issuer) in auth.issuer.iter().enumerate() {
+            let path = format!("auth.issuer[{index}]");
+            if !ids.insert(&issuer.id) {
+                let message = format!("the issuer {:?} is there twice", issuer.id);
+                self.wrong(&format!("{path}.id"), message, "put its keys into one table");
+            }
+            self.issuer(&path, issuer, auth.allow_weak_keys);
+        }
+    }
+
+    fn issuer(&mut self, path: &str, issuer: &IssuerOptions, allow_weak: bool) {
+        if issuer.accept.is_empty() {
+            let hint = "accept = [\"1.0\"]";
+            self.wrong(&format!("{path}.accept"), "`accept` is empty", hint);
+        }
+        if issuer.publish.is_none() && issuer.subscribe.is_none() {
+            let hint = "publish = { key_file = \"/run/secrets/publisher.key\" }";
+            self.wrong(path, format!("the issuer {:?} has no key", issuer.id), hint);
+        }
+        for (role, key) in [("publish", &issuer.publish), ("subscribe", &issuer.subscribe)] {
+            if let Some(key) = key {
+                self.key(&format!("{path}.{role}"), key, allow_weak);
+            }
+        }
+    }
+
+    fn key(&mut self, path: &str, key: &KeyOptions, allow_weak: bool) {
+        let (place, text) = match (&key.key, &key.key_file) {
+            (Some(text), None) => (format!("{path}.key"), text.clone()),
+            (None, Some(file)) => {
+                let place = format!("{path}.key_file");
+                match read_secret(file) {
+                    Ok(text) => (place, text),
+                    Err(error) => {
+                        let message = format!("the key file {} {error}", file.display());
+                        let hint = "the hub's user must be able to read it";
+                        return self.wrong(&place, message, hint);
+                    }
+                }
+            }
+            (Some(_), Some(_)) => {
+                return self.wrong(path, "`key` and `key_file` are both set", "set one of them");
+            }
+            (None, None) => {
+                return self.wrong(path, "there is no key", "set `key` or `key_file`");
+            }
+        };
+        let symmetric = key.algorithm.starts_with("HS");
+        let pem = text.trim_start().starts_with("-----BEGIN");
+        if symmetric && pem {
+            let message = format!("a PEM key cannot be a secret for {}", key.algorithm);
+            self.wrong(&place, message, "set `algorithm`, as in \"RS256\", \"ES256\" or \"EdDSA\"");
+        } else if !symmetric && !pem {
+            let message = format!("{} needs a public key as PEM", key.algorithm);
+            self.wrong(&place, message, "a secret goes with HS256, HS384 or HS512");
+        } else if text.contains("PRIVATE KEY") {
+            let hint = "give the hub the public key only: it signs nothing";
+            self.wrong(&place, "this is a private key", hint);
+        } else if text == DEVELOPMENT_KEY && !allow_weak {
+            let hint = "make one with `openssl rand -base64 32`; allow_weak_keys = true accepts it";
+            self.wrong(&place, "this key is in the Mercure documentation: everybody has it", hint);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! What is wrong with a configuration, told so that it can be repaired: file, line and column,
+//! the line itself, a hint. Values are shown only where the schema says that they are no secret.
+
+use std::fmt;
+use std::ops::Range;
+
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode,
+};
+
+use super::schema::{self, Kind};
+use super::value::{Node, Place, Value};
+use crate::limits::MISTAKES_MAX;
+
+/// One mistake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub(super) place: Place,
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+    /// Found by TOML's grammar, so that nothing is known about what the line holds.
+    pub(super) syntax: bool,
+}
+
+impl Problem {
+    pub(super) fn new(place: Place, message: impl Into<String>) -> Problem {
+        Problem { place, message: message.into(), hint: None, syntax: false }
+    }
+
+    pub(super) fn syntax(span: Range<usize>, message: impl Into<String>) -> Problem {
+        Problem { syntax: true, ..Problem::new(Place::File(span), message) }
+    }
+
+    pub(super) fn hint(self, hint: impl Into<String>) -> Problem {
+        Problem { hint: Some(hint.into()), ..self }
+    }
+}
+
+/// A configuration file as it was read, for showing its lines. Secrets are already masked.
+#[derive(Debug, Clone)]
+pub(super) struct Shown {
+    name: String,
+    text: String,
+}
+
+impl Shown {
+    /// The file `name` with `text`, masked by what `tree` says about it.
+    pub(super) fn new(name: &str, text: &str, tree: &Node) -> Shown {
+        let mut bytes = text.as_bytes().to_vec();
+        let mut spans = Vec::new();
+        hidden("", tree, &mut spans);
+        for span in spans {
+            for byte in bytes.get_mut(span).unwrap_or_default() {
+                if *byte != b'\n' && *byte != b'\r' {
+                    *byte = b'*';
+                }
+            }
+        }
+        Shown { name: name.to_owned(), text: String::from_utf8_lossy(&bytes).into_owned() }
+    }
+
+    /// The part of `span` on its first line, and that line.
+    fn first_line(&self, span: &Range<usize>) -> (Range<usize>, &str) {
+        let mut start = span.start.min(self.text.len());
+        while !self.text.is_char_boundary(start) {
+            start -= 1;
+        }
+        let (before, behind) = self.text.split_at(start);
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let line_end = start + behind.find(['\n', '\r']).unwrap_or(behind.len());
+        let line = self.text.get(line_start..line_end).unwrap_or_default();
+        (start..span.end.clamp(start, line_end), line)
+    }
+
+    fn position(&self, offset: usize) -> (usize, usize) {
+        let before = self.text.get(..offset).unwrap_or_default();
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let column = before.get(line_start..).unwrap_or_default().chars().count();
+        (before.matches('\n').count() + 1, column + 1)
+    }
+}
+
+/// Byte ranges of all values that must not be shown: secrets, and everything that is no setting.
+fn hidden(path: &str, node: &Node, spans: &mut Vec<Range<usize>>) {
+    match &node.value {
+        Value::Table(table) => {
+            for (name, member) in table {
+                let below = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                hidden(&below, &member.node, spans);
+            }
+        }
+        Value::List(list) if schema::find(path).is_none() => {
+            list.iter().for_each(|element| hidden(&format!("{path}[0]"), element, spans));
+        }
+        Value::Text(text) => {
+            let open = schema::find(path).is_some_and(|key| key.kind != Kind::Secret);
+            if let (Place::File(span), false) = (&node.place, open && !text.contains('@')) {
+                spans.push(span.clone());
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Whether a line that is not TOML can be shown: it begins with the name of a setting or a table
+/// and nothing in it looks like a secret.
+fn is_showable(line: &str) -> bool {
+    let line = line.trim_start();
+    let word = line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).next();
+    let named = word.is_some_and(|word| {
+        schema::KEYS.iter().any(|key| key.path.split(['.', '[', ']']).any(|part| part == word))
+    });
+    let lower = line.to_ascii_lowercase();
+    let secret = ["key", "token", "secret", "password", "{", "@"];
+    (named || line.starts_with('[')) && !secret.iter().any(|word| lower.contains(word))
+}
+
+/// Everything that is wrong with a configuration; at least one mistake.
+#[derive(Debug, Clone)]
+pub struct Mistakes {
+    shown: Option<Shown>,
+    problems: Vec<Problem>,
+}
+
+impl Mistakes {
+    pub(super) fn new(shown: Option<Shown>, problems: Vec<Problem>) -> Mistakes {
+        Mistakes { shown, problems }
+    }
+
+    /// A mistake outside of every file and variable.
+    pub fn one(message: impl Into<String>, hint: impl Into<String>) -> Mistakes {
+        Mistakes::new(None, vec![Problem::new(Place::Whole, message).hint(hint)])
+    }
+
+    /// How many mistakes there are.
+    pub fn count(&self) -> usize {
+        self.problems.len()
+    }
+
+    /// The report for people, in colours when `coloured`. Ends with a newline.
+    pub fn report(&self, coloured: bool) -> String {
+        let theme =
+            if coloured { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+        let handler =
+            GraphicalReportHandler::new_themed(theme).with_context_lines(0).with_width(100);
+        let mut text = String::new();
+        for problem in self.problems.iter().take(MISTAKES_MAX) {
+            let told = self.told(problem);
+            if handler.render_report(&mut text, &told).is_err() {
+                text.push_str(&told.message);
+            }
+            text.push('\n');
+        }
+        match self.problems.len() {
+            1 => text.push_str("1 mistake in the configuration\n"),
+            count => text.push_str(&format!("{count} mistakes in the configuration\n")),
+        }
+        text
+    }
+
+    fn told(&self, problem: &Problem) -> Told {
+        let mut told =
+            Told { message: problem.message.clone(), hint: problem.hint.clone(), label: None };
+        match (&problem.place, &self.shown) {
+            (Place::File(span), Some(shown)) => {
+                let (span, line) = shown.first_line(span);
+                if problem.syntax && !is_showable(line) {
+                    let (line, column) = shown.position(span.start);
+                    told.message = format!("{}:{line}:{column}: {}", shown.name, problem.message);
+                } else {
+                    let source = NamedSource::new(&shown.name, shown.text.clone());
+                    let label = LabeledSpan::underline(span);
+                    told.label = Some((source, label));
+                }
+            }
+            (Place::Variable(name), _) => told.message = format!("{name}: {}", problem.message),
+            (Place::Argument(name), _) => told.message = format!("{name}: {}", problem.message),
+            (Place::File(_) | Place::Default | Place::Whole, _) => {}
+        }
+        told
+    }
+}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.report(false))
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+/// One mistake as the report wants it.
+#[derive(Debug)]
+struct Told {
+    message: String,
+    hint: Option<String>,
+    label: Option<(NamedSource<String>, LabeledSpan)>,
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Told {}
+
+impl Diagnostic for Told {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.hint.as_ref().map(|hint| Box::new(hint) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.label.as_ref().map(|(source, _)| source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let (_, label) = self.label.as_ref()?;
+        Some(Box::new(std::iter::once(label.clone())))
+    }
+}

@@ -1,0 +1,103 @@
+//! Configuration: defaults, under a TOML file, under `TIDINGS_…` variables, checked as a whole.
+//!
+//! What comes out is ready to run: nothing behind this module reads a file or a variable for a
+//! setting. It does not know what any setting does.
+
+use std::net::SocketAddr;
+
+use url::Url;
+
+pub mod auth;
+mod caddyfile;
+mod check;
+mod dev;
+mod directives;
+mod document;
+pub mod duration;
+mod environment;
+mod image;
+mod load;
+mod mistakes;
+mod nearest;
+pub mod options;
+mod reference;
+mod scalar;
+mod schema;
+mod server_name;
+pub mod size;
+mod value;
+mod variables;
+
+pub use dev::{Dev, banner, dev};
+pub use load::{from_text, from_variables, load};
+pub use mistakes::Mistakes;
+pub use options::{
+    AdminOptions, Durability, HistoryOptions, HttpOptions, Keep, LogFormat, LogOptions,
+    MercureOptions,
+};
+pub use reference::reference;
+pub use variables::Variables;
+
+/// The key in the examples of the Mercure documentation. Everybody has it.
+pub const DEVELOPMENT_KEY: &str = "!ChangeThisMercureHubJWTSecretKey!";
+
+/// Everything the program needs to run, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the hub listens; at least one address.
+    pub listen: Vec<SocketAddr>,
+    /// The URL under which clients reach the hub, without the hub's path. Only base for `aud`,
+    /// relative patterns and reserved topics.
+    pub public_url: Url,
+    /// The path of the Mercure protocol; starts with a slash and does not end with one.
+    pub hub_path: String,
+    /// The history.
+    pub history: HistoryOptions,
+    /// Who may publish and subscribe.
+    pub auth: auth::Options,
+    /// The Mercure protocol.
+    pub mercure: MercureOptions,
+    /// Connections.
+    pub http: HttpOptions,
+    /// The operator's listener.
+    pub admin: AdminOptions,
+    /// The log.
+    pub log: LogOptions,
+    /// What only `tidings dev` has.
+    pub dev: Option<Dev>,
+    /// What the operator should know at the start, one sentence each, for the log.
+    pub notes: Vec<String>,
+}
+
+impl Config {
+    /// The hub's URL: the public URL with the hub's path behind it.
+    pub fn hub_url(&self) -> Url {
+        let mut url = self.public_url.clone();
+        let path = format!("{}{}", url.path().trim_end_matches('/'), self.hub_path);
+        url.set_path(&path);
+        url
+    }
+}
+
+/// Any bytes as a configuration file: must end in a configuration or in mistakes.
+#[doc(hidden)]
+pub fn fuzz_config(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Err(mistakes) = from_text("fuzz.toml", &text, &Variables::default()) {
+        let _ = mistakes.report(false);
+    }
+}
+
+/// Any bytes as directives of the Mercure hub's image: must end in a configuration or in mistakes.
+#[doc(hidden)]
+pub fn fuzz_directives(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let key = "MERCURE_PUBLISHER_JWT_KEY";
+    let variables = [(key, "a key of the fuzzer"), ("MERCURE_EXTRA_DIRECTIVES", text.as_ref())];
+    if let Err(mistakes) = from_variables(&variables.into()) {
+        let _ = mistakes.report(false);
+    }
+}
+
+#[cfg(test)]
+mod tests;

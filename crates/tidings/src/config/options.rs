@@ -1,0 +1,167 @@
+//! The options of each part as they are written in the file. Structs here move beside their part
+//! as soon as the part has one; nothing here knows files, variables or where a value came from.
+//!
+//! No field has a default of its own: [`super::schema`] holds every default, once.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use super::auth;
+use super::{duration, size};
+
+/// The whole file, deserialized. [`super::Config`] is what has been checked.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Settings {
+    pub(super) listen: Vec<SocketAddr>,
+    pub(super) public_url: Option<String>,
+    pub(super) hub_path: String,
+    pub(super) history: HistorySettings,
+    pub(super) auth: auth::Options,
+    pub(super) mercure: MercureOptions,
+    pub(super) http: HttpOptions,
+    pub(super) admin: AdminOptions,
+    pub(super) log: LogOptions,
+}
+
+/// `[history]` as written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HistorySettings {
+    pub(super) path: PathBuf,
+    pub(super) durability: Durability,
+    pub(super) keep: Keep,
+    #[serde(deserialize_with = "size::deserialize")]
+    pub(super) segment_size: u64,
+}
+
+/// What an acknowledged update survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// On the disk: survives power loss.
+    Fsync,
+    /// With the operating system: survives the end of the process, not power loss.
+    Written,
+    /// In memory only: survives nothing. There is no file.
+    Memory,
+}
+
+/// How much of the history is kept. Each bound that is set holds; `None` sets none.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keep {
+    /// Entries older than this may go.
+    #[serde(deserialize_with = "duration::or_off")]
+    pub age: Option<Duration>,
+    /// Bytes on disk (or in memory) that stay at most.
+    #[serde(deserialize_with = "size::or_off")]
+    pub size: Option<u64>,
+    /// Entries that stay at most.
+    #[serde(deserialize_with = "size::count_or_off")]
+    pub entries: Option<u64>,
+}
+
+/// `[history]`, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryOptions {
+    /// The data folder. `None` if and only if the durability is `memory`.
+    pub path: Option<PathBuf>,
+    /// What an acknowledged update survives.
+    pub durability: Durability,
+    /// How much is kept.
+    pub keep: Keep,
+    /// Bytes of one segment file.
+    pub segment_bytes: u64,
+}
+
+/// `[mercure]`: the Mercure protocol on the hub's path.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MercureOptions {
+    /// Origins whose pages may read answers, with credentials: `https://app.example.com`, with
+    /// one wildcard label `https://*.example.com`, any port `http://localhost:*`, `null`, or `*`
+    /// for all others, without credentials.
+    pub cors_origins: Vec<String>,
+    /// Origins that may publish with a cookie. Same forms as `cors_origins`.
+    pub publish_origins: Vec<String>,
+    /// Silence after which a comment is sent. `None` never sends one.
+    #[serde(deserialize_with = "duration::or_off")]
+    pub heartbeat: Option<Duration>,
+    /// How long a stream lives at most. `None` is without a bound.
+    #[serde(deserialize_with = "duration::or_off")]
+    pub connection_age_max: Option<Duration>,
+    /// Entries that a subscriber without a token gets at most when it asks for the past from the
+    /// earliest kept entry. `None` is without a bound.
+    #[serde(deserialize_with = "size::count_or_off")]
+    pub anonymous_replay_max: Option<u64>,
+    /// Largest body of a publish request in bytes.
+    #[serde(deserialize_with = "size::deserialize")]
+    pub update_size_max: u64,
+}
+
+/// `[http]`: connections, for every protocol over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpOptions {
+    /// How long a client may take for the head of a request.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub header_timeout: Duration,
+    /// Open connections in total.
+    pub connections_max: usize,
+    /// Open connections of one address (IPv6: one /64).
+    pub connections_per_address_max: usize,
+    /// Networks of proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Time between the signal to stop and the end of the process.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub shutdown_budget: Duration,
+}
+
+/// `[admin]`: the operator's listener.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminOptions {
+    /// Where it listens. `None` (`"off"`) opens none.
+    #[serde(deserialize_with = "size::address_or_off")]
+    pub listen: Option<SocketAddr>,
+    /// The token for what changes something or tells more than health and metrics.
+    #[serde(default)]
+    pub token: Option<String>,
+}
+
+impl std::fmt::Debug for AdminOptions {
+    /// Without the token.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let token = self.token.as_ref().map(|_| "***");
+        formatter
+            .debug_struct("AdminOptions")
+            .field("listen", &self.listen)
+            .field("token", &token)
+            .finish()
+    }
+}
+
+/// `[log]`: the log on standard error.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogOptions {
+    /// A level, or filter directives as in `info,tidings_core=debug`.
+    pub level: String,
+    /// Lines for people or for machines.
+    pub format: LogFormat,
+}
+
+/// What a line of the log looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One readable line for each event.
+    Text,
+    /// One JSON object for each event.
+    Json,
+}

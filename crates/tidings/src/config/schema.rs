@@ -1,0 +1,403 @@
+//! Every setting: its path, what it takes, its default, and what it does in a sentence. Checks,
+//! variables and the printed reference read this one table, so that they cannot drift apart.
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key {
+    /// Dotted path; `[]` stands for every element of a list of tables.
+    pub(super) path: &'static str,
+    pub(super) kind: Kind,
+    pub(super) default: Default,
+    /// What it does, in sentences. Lines of the reference.
+    pub(super) about: &'static str,
+}
+
+/// What a setting has when nobody sets it. Values are TOML.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Default {
+    Value(&'static str),
+    /// Unset; the reference shows an example.
+    Unset(&'static str),
+    /// Must be set when its table is there; the reference shows an example.
+    Required(&'static str),
+}
+
+/// What a setting takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    /// A text that is never shown.
+    Secret,
+    File,
+    Url,
+    UrlPath,
+    Boolean,
+    Number {
+        min: i64,
+        max: i64,
+    },
+    Count,
+    Duration,
+    DurationOrOff,
+    Size {
+        min: u64,
+        max: u64,
+    },
+    SizeOrOff,
+    AddressOrOff,
+    Addresses,
+    Networks,
+    Origins,
+    Texts,
+    Choice(&'static [&'static str]),
+    Choices(&'static [&'static str]),
+}
+
+impl Kind {
+    /// Whether several values may be given.
+    pub(super) fn is_list(self) -> bool {
+        matches!(
+            self,
+            Kind::Addresses | Kind::Networks | Kind::Origins | Kind::Texts | Kind::Choices(_)
+        )
+    }
+}
+
+/// Tables that may come several times.
+pub(super) const LISTS: [&str; 3] = ["auth.issuer", "source", "sink"];
+
+/// Lists whose tables are judged by the connectors' own tables, by the name of the table.
+pub(super) const CONNECTORS: [&str; 2] = ["source", "sink"];
+
+/// Algorithms that can verify a token (RFC 7518, RFC 8037).
+pub(super) const ALGORITHMS: [&str; 14] = [
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256",
+    "ES384", "ES512", "EdDSA", "Ed25519",
+];
+
+const MIB: u64 = 1024 * 1024;
+
+const fn value(path: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
+    Key { path, kind, default: Default::Value(default), about }
+}
+
+const fn unset(path: &'static str, kind: Kind, example: &'static str, about: &'static str) -> Key {
+    Key { path, kind, default: Default::Unset(example), about }
+}
+
+/// All settings in the order of the reference.
+pub(super) const KEYS: &[Key] = &[
+    value(
+        "listen",
+        Kind::Addresses,
+        r#""0.0.0.0:3000""#,
+        "Where the hub listens: an address or a list of addresses. Port 0 takes a free port.",
+    ),
+    unset(
+        "public_url",
+        Kind::Url,
+        r#""https://hub.example.com""#,
+        "The URL under which clients reach the hub, without the hub's path. Tokens of protocol 1.0
+are made for it, and relative topics and patterns are relative to it. Needed as soon as an
+issuer accepts \"1.0\". Unset, it is http://localhost with the port of `listen`.",
+    ),
+    value(
+        "hub_path",
+        Kind::UrlPath,
+        r#""/.well-known/mercure""#,
+        "The path of the Mercure protocol. Topics at or below it belong to the hub.",
+    ),
+    value(
+        "history.path",
+        Kind::File,
+        r#""/var/lib/tidings""#,
+        "The data folder. One hub at a time. Only for durability \"fsync\" and \"written\".",
+    ),
+    value(
+        "history.durability",
+        Kind::Choice(&["fsync", "written", "memory"]),
+        r#""fsync""#,
+        "What an acknowledged update survives. \"fsync\": power loss. \"written\": the end of the
+process, not power loss. \"memory\": nothing; there is no file.",
+    ),
+    value(
+        "history.segment_size",
+        Kind::Size { min: MIB, max: 64 * MIB },
+        r#""64 MiB""#,
+        "Size of one file of the history, 1 MiB to 64 MiB. Files are deleted whole, so this is
+also the step in which old entries go. Space for one file is reserved in advance.",
+    ),
+    value(
+        "history.keep.age",
+        Kind::DurationOrOff,
+        r#""7d""#,
+        "Entries older than this may go. \"off\" sets no bound.",
+    ),
+    value(
+        "history.keep.size",
+        Kind::SizeOrOff,
+        r#""10 GiB""#,
+        "The oldest entries go when the history is larger than this. \"off\" sets no bound.",
+    ),
+    value(
+        "history.keep.entries",
+        Kind::Count,
+        r#""off""#,
+        "The oldest entries go when there are more than this. \"off\" sets no bound.",
+    ),
+    value(
+        "auth.anonymous",
+        Kind::Boolean,
+        "false",
+        "Whether subscribers without a token are served. They get public updates only.",
+    ),
+    value(
+        "auth.allow_weak_keys",
+        Kind::Boolean,
+        "false",
+        "Whether keys that everybody knows are accepted, such as the one in the examples of the
+Mercure documentation. For development only.",
+    ),
+    value(
+        "auth.query_token",
+        Kind::Boolean,
+        "true",
+        "Whether a token in the URL (`authorization=`) is read. Only for issuers that accept
+\"0.x\"; URLs end up in logs of proxies and in browser histories.",
+    ),
+    Key {
+        path: "auth.issuer[].id",
+        kind: Kind::Text,
+        default: Default::Required(r#""https://example.com""#),
+        about: "Who signs: the `iss` of its tokens, exactly. Tokens of 0.x need not have one.",
+    },
+    value(
+        "auth.issuer[].accept",
+        Kind::Choices(&["1.0", "0.x"]),
+        r#"["1.0"]"#,
+        "The generations of the Mercure protocol whose tokens are accepted. \"0.x\" only where
+today's Symfony, API Platform or Shlink signs.",
+    ),
+    value(
+        "auth.issuer[].audience",
+        Kind::Texts,
+        "[]",
+        "Accepted `aud` of its tokens beside the hub's own URL.",
+    ),
+    unset(
+        "auth.issuer[].publish.key",
+        Kind::Secret,
+        r#""at least 32 random bytes, or PEM""#,
+        "The key that verifies publishers' tokens: a secret, or a public key as PEM.",
+    ),
+    unset(
+        "auth.issuer[].publish.key_file",
+        Kind::File,
+        r#""/run/secrets/publisher.key""#,
+        "The file with that key. One newline at its end does not belong to the key.",
+    ),
+    value(
+        "auth.issuer[].publish.algorithm",
+        Kind::Choice(&ALGORITHMS),
+        r#""HS256""#,
+        "The only algorithm that key is used with. To be set for PEM keys.",
+    ),
+    unset(
+        "auth.issuer[].publish.kid",
+        Kind::Text,
+        r#""2026-01""#,
+        "The key's id in token headers. A hint, never a proof.",
+    ),
+    unset(
+        "auth.issuer[].subscribe.key",
+        Kind::Secret,
+        r#""at least 32 random bytes, or PEM""#,
+        "The key that verifies subscribers' tokens.",
+    ),
+    unset(
+        "auth.issuer[].subscribe.key_file",
+        Kind::File,
+        r#""/run/secrets/subscriber.key""#,
+        "The file with that key.",
+    ),
+    value(
+        "auth.issuer[].subscribe.algorithm",
+        Kind::Choice(&ALGORITHMS),
+        r#""HS256""#,
+        "The only algorithm that key is used with.",
+    ),
+    unset(
+        "auth.issuer[].subscribe.kid",
+        Kind::Text,
+        r#""2026-01""#,
+        "The key's id in token headers.",
+    ),
+    value(
+        "mercure.cors_origins",
+        Kind::Origins,
+        "[]",
+        "Origins whose pages may subscribe, as in [\"https://app.example.com\"]. One label may be a
+wildcard (https://*.example.com), so may the port (http://localhost:*). \"*\" stands for all
+others, without credentials.",
+    ),
+    value(
+        "mercure.publish_origins",
+        Kind::Origins,
+        "[]",
+        "Origins whose pages may publish. Same forms.",
+    ),
+    value(
+        "mercure.heartbeat",
+        Kind::DurationOrOff,
+        r#""15s""#,
+        "Silence after which an idle stream gets a comment. Half of the 30 seconds after which the
+most impatient proxies close, so that one may come late. \"off\" sends none.",
+    ),
+    value(
+        "mercure.connection_age_max",
+        Kind::DurationOrOff,
+        r#""1h""#,
+        "How long a stream lives at most, so that streams spread again over machines behind a
+balancer. The client reconnects and goes on where it stopped. \"off\" sets no bound.",
+    ),
+    value(
+        "mercure.anonymous_replay_max",
+        Kind::Count,
+        "10000",
+        "Entries that a subscriber without a token gets at most when it asks for the past from
+the earliest entry. \"off\" sets no bound.",
+    ),
+    value(
+        "mercure.update_size_max",
+        Kind::Size { min: 1024, max: 16 * MIB },
+        r#""1 MiB""#,
+        "Largest body of a publish request, up to 16 MiB.",
+    ),
+    value(
+        "http.header_timeout",
+        Kind::Duration,
+        r#""10s""#,
+        "How long a client may take to send the head of a request.",
+    ),
+    value(
+        "http.connections_max",
+        Kind::Number { min: 1, max: 10_000_000 },
+        "100000",
+        "Open connections in total; more are refused with 503.",
+    ),
+    value(
+        "http.connections_per_address_max",
+        Kind::Number { min: 1, max: 10_000_000 },
+        "20000",
+        "Open connections of one address (IPv6: one /64); more are refused with 429. High, since
+a whole office or a proxy may be behind one address.",
+    ),
+    value(
+        "http.trusted_proxies",
+        Kind::Networks,
+        "[]",
+        "Networks of your proxies, as in [\"10.0.0.0/8\"]. Only their X-Forwarded-For is believed.",
+    ),
+    value(
+        "http.shutdown_budget",
+        Kind::Duration,
+        r#""8s""#,
+        "Time between the signal to stop and the end. Streams are closed evenly over it. Docker
+kills after 10 seconds; give more where yours waits longer.",
+    ),
+    value(
+        "admin.listen",
+        Kind::AddressOrOff,
+        r#""127.0.0.1:3001""#,
+        "Where the operator's listener is: /livez, /readyz, /metrics. \"off\" opens none.",
+    ),
+    unset(
+        "admin.token",
+        Kind::Secret,
+        r#""long and random""#,
+        "The token for everything else on that listener. Unset, everything else is closed.",
+    ),
+    value(
+        "log.level",
+        Kind::Text,
+        r#""info""#,
+        "error, warn, info, debug or trace, also for a part: \"info,tidings_core=debug\".",
+    ),
+    value(
+        "log.format",
+        Kind::Choice(&["text", "json"]),
+        r#""text""#,
+        "Lines for people (\"text\") or one JSON object a line (\"json\").",
+    ),
+];
+
+/// The setting at a concrete path such as `auth.issuer[3].id`.
+pub(super) fn find(path: &str) -> Option<&'static Key> {
+    let general = general(path);
+    KEYS.iter().find(|key| key.path == general)
+}
+
+/// The path with every index left out: `auth.issuer[].id`.
+pub(super) fn general(path: &str) -> String {
+    let mut general = String::with_capacity(path.len());
+    let mut index = false;
+    for c in path.chars() {
+        index = if c == '[' { true } else { index && c != ']' };
+        if !index || c == '[' {
+            general.push(c);
+        }
+    }
+    general
+}
+
+/// Names that may stand directly in the table at `path` (general form; empty for the top).
+pub(super) fn members(path: &str) -> Vec<&'static str> {
+    let prefix = if path.is_empty() { String::new() } else { format!("{path}.") };
+    let connectors = if path.is_empty() { CONNECTORS.as_slice() } else { &[] };
+    let mut names: Vec<&'static str> = KEYS
+        .iter()
+        .filter_map(|key| key.path.strip_prefix(prefix.as_str()))
+        .filter_map(|rest| rest.split(['.', '[']).next())
+        .chain(connectors.iter().copied())
+        .collect();
+    names.dedup();
+    names
+}
+
+/// Whether a table is at `path` (general form).
+pub(super) fn is_table(path: &str) -> bool {
+    !members(path).is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn concrete_paths_lead_to_their_setting() {
+        assert_eq!(find("auth.issuer[12].publish.key").unwrap().kind, Kind::Secret);
+        assert_eq!(find("listen").unwrap().kind, Kind::Addresses);
+        assert!(find("auth.issuer[0]").is_none());
+        assert!(find("nothing").is_none());
+        assert_eq!(general("sink[3].a[1].b"), "sink[].a[].b");
+    }
+
+    #[test]
+    fn members_of_tables_are_listed_once() {
+        assert_eq!(members("history"), ["path", "durability", "segment_size", "keep"]);
+        assert_eq!(members("auth.issuer[].publish"), ["key", "key_file", "algorithm", "kid"]);
+        assert!(members("").contains(&"source"));
+        assert!(is_table("history.keep"));
+        assert!(!is_table("history.path"));
+    }
+
+    #[test]
+    fn every_setting_is_described_in_short_lines() {
+        for key in KEYS {
+            assert!(key.about.ends_with('.'), "{}", key.path);
+            for line in key.about.lines() {
+                assert!(line.len() <= 98, "{}: {line}", key.path);
+            }
+        }
+    }
+}

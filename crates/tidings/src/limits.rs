@@ -1,0 +1,45 @@
+//! Every bound of the program around the hub, with its reason.
+
+use std::time::Duration;
+
+/// Longest configuration file in bytes: a thousand issuers fit; a wrong path to a log does not.
+pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+/// Longest file behind a `…_FILE` variable in bytes: a PEM key with its whole chain fits.
+pub const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
+/// Longest `.env` file in bytes.
+pub const DOTENV_BYTES_MAX: u64 = 256 * 1024;
+/// Mistakes that one report names. Who has more repairs these first.
+pub const MISTAKES_MAX: usize = 50;
+/// Issuers of one configuration. A token of an older generation is tried against every issuer's
+/// key, so their number is work that a stranger can ask for.
+pub const ISSUERS_MAX: usize = 100;
+/// Deepest nesting of blocks in directives of another hub; the deepest that exists is three.
+pub const DIRECTIVE_DEPTH_MAX: usize = 8;
+
+/// Shortest heartbeat: below this the hub would talk to idle connections all the time.
+pub const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
+/// Random bytes of the key that `tidings dev` makes for itself: as many as HS256 needs.
+pub const DEV_KEY_BYTES: usize = 32;
+/// How long the token in the banner of `tidings dev` lasts: a working week.
+pub const DEV_TOKEN_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Time for a hub to answer a new connection of `tidings publish` and `tidings subscribe`.
+pub const CLIENT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a whole publication: longer than a hub lets a publisher wait for its queue.
+pub const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes that `tidings publish` reads from standard input: no hub takes more.
+pub const PUBLISH_DATA_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Bytes of an event that `tidings subscribe` reads: the largest update with room for its framing.
+pub const EVENT_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes of a refusal's text that are shown.
+pub const REFUSAL_TEXT_BYTES_MAX: usize = 4 * 1024;
+/// Wait before a subscriber comes back when the hub has not said how long, as browsers do it.
+pub const RECONNECT_DEFAULT: Duration = Duration::from_secs(3);
+/// Longest wait that repeated failures lead to.
+pub const RECONNECT_MAX: Duration = Duration::from_secs(60);
+/// Time for the answer to a health check; supervisors ask every few seconds.
+pub const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(3);
+/// Connections of the admin listener: a scraper, a supervisor and some people.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Time for reads of the history that are still going on when the program has ended otherwise.
+pub const BLOCKING_END_TIMEOUT: Duration = Duration::from_millis(500);
