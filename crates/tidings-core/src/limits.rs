@@ -56,7 +56,9 @@ pub const IDEMPOTENCY_AGE: std::time::Duration = std::time::Duration::from_secs(
 
 /// Matchers of one subscriber, as in the hubs that people migrate from.
 pub const MATCHERS_MAX: usize = 100;
-/// Compiled size of one pattern's regular expressions in bytes; a larger one is refused.
-pub const PATTERN_COMPILED_BYTES_MAX: usize = 256 * 1024;
+/// Compiled size of one pattern's regular expressions in bytes; a larger one is refused. Room for
+/// what people write (a UUID, a list of words), while the worst expression of this size costs a
+/// topic of usual length less than a millisecond. Bounds its working memory as well.
+pub const PATTERN_COMPILED_BYTES_MAX: usize = 64 * 1024;
 /// Variables and groups in one pattern: each costs memory and time for every candidate topic.
 pub const PATTERN_PARTS_MAX: usize = 64;

@@ -105,11 +105,13 @@ impl Component {
         }
     }
 
-    /// Groups with something to decide: what the limit on parts counts.
+    /// What the limit on parts counts. A regular expression is one: its compiled size is limited.
     pub(super) fn groups(&self) -> usize {
         match self {
             Component::Any | Component::Literal(_) => 0,
-            Component::Between { middle: Middle::Parts(parts), .. } => parts.len(),
+            Component::Between { middle: Middle::Parts(parts), .. } => {
+                parts.iter().filter(|part| !is_literal(part)).count()
+            }
             Component::Between { middle: Middle::Regexp(_), .. } => 1,
         }
     }

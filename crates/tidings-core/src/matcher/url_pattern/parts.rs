@@ -20,6 +20,8 @@ pub(super) enum Section {
     /// A path without structure, as of `urn:`.
     OpaquePathname,
     Search,
+    /// The query of a scheme in whose queries an apostrophe is not encoded.
+    OpaqueSearch,
     Hash,
 }
 
