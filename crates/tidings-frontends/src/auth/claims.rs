@@ -15,8 +15,7 @@ use crate::limits::{CLAIM_SELECTORS_MAX, TOKEN_DETAILS_MAX, TOKEN_TOPICS_MAX};
 pub const DETAIL_TYPE: &str = "https://mercure.rocks/authorization-detail";
 
 /// Makes a matcher of a pattern; the hub's own shares equal ones.
-pub(super) type Matchers =
-    dyn Fn(Language, &str) -> Result<Arc<Matcher>, BadPattern> + Send + Sync;
+pub(super) type Matchers = dyn Fn(Language, &str) -> Result<Arc<Matcher>, BadPattern> + Send + Sync;
 
 /// What a token grants in one role.
 #[derive(Debug, Default)]
@@ -197,9 +196,7 @@ fn matcher(topic: &Value, matchers: &Matchers) -> Result<Arc<Matcher>, TokenCaus
     let pattern = pattern.ok_or(TokenCause::BadDetails("a topic has no match"))?;
     let name = match topic.get("match_type") {
         None => "exact",
-        Some(name) => {
-            name.as_str().ok_or(TokenCause::BadDetails("a match_type is no string"))?
-        }
+        Some(name) => name.as_str().ok_or(TokenCause::BadDetails("a match_type is no string"))?,
     };
     let language = match (pattern, language(name)) {
         // The wildcard is recognised before its type is looked at.

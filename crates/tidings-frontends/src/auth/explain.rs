@@ -49,9 +49,11 @@ impl Auth {
                 let signer = signer(&route, &token, role).map(|(issuer, _)| issuer);
                 // Without a signer, the first candidate's rules tell what would be looked at.
                 if let Some(issuer) = signer.ok().or(route.issuers.first().copied()) {
-                    findings.extend(Check::of(route.generation).iter().map(|check| {
-                        check_finding(*check, &token, route.generation, issuer, now)
-                    }));
+                    findings.extend(
+                        Check::of(route.generation).iter().map(|check| {
+                            check_finding(*check, &token, route.generation, issuer, now)
+                        }),
+                    );
                 }
                 findings.push(self.grant_finding(&token, route.generation, role));
             }

@@ -208,12 +208,7 @@ impl Auth {
     ///
     /// # Errors
     /// Why the token is refused, for the operator's log, and in which generation's words.
-    pub fn verify(
-        &self,
-        token: &str,
-        role: Role,
-        now: u64,
-    ) -> Result<Arc<Verified>, TokenProblem> {
+    pub fn verify(&self, token: &str, role: Role, now: u64) -> Result<Arc<Verified>, TokenProblem> {
         // Long ones are not worth a hash either.
         if token.len() > crate::limits::TOKEN_BYTES_MAX {
             return Err(self.problem(None, TokenCause::TooLong));

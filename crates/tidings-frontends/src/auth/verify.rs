@@ -39,9 +39,7 @@ impl Check {
     pub(super) fn of(generation: Generation) -> &'static [Check] {
         match generation {
             Generation::Draft => &[Check::Expiry, Check::NotBefore],
-            Generation::Final => {
-                &[Check::Type, Check::Expiry, Check::NotBefore, Check::Audience]
-            }
+            Generation::Final => &[Check::Type, Check::Expiry, Check::NotBefore, Check::Audience],
         }
     }
 
@@ -135,8 +133,8 @@ impl Auth {
         if let Some(issuer) = named {
             // Without either claim a token grants nothing in both generations; `typ` then only
             // selects the stricter checks.
-            let is_draft = issuer.accepts_draft
-                && (!issuer.accepts_final || guess != Some(Generation::Final));
+            let is_draft =
+                issuer.accepts_draft && (!issuer.accepts_final || guess != Some(Generation::Final));
             let generation = if is_draft { Generation::Draft } else { Generation::Final };
             return Ok(Route { generation, issuers: vec![issuer] });
         }
