@@ -31,6 +31,17 @@ pub struct TokenIdentity {
     pub key: Option<Box<str>>,
 }
 
+impl TokenIdentity {
+    /// One name for the publisher behind the token: issuer and subject.
+    pub(crate) fn publisher(&self) -> Box<str> {
+        let part = |part: &Option<Box<str>>| part.clone().unwrap_or_default();
+        match (&self.issuer, &self.subject) {
+            (None, None) => Box::default(),
+            (issuer, subject) => format!("{}\0{}", part(issuer), part(subject)).into(),
+        }
+    }
+}
+
 impl Grant {
     /// The grant of somebody unknown: public updates only.
     pub fn anonymous() -> Grant {

@@ -5,18 +5,38 @@
 //! uses only what lets a future wait.
 
 pub mod limits;
-
-mod error;
-mod grant;
-mod namespace;
-mod topic;
-mod update;
-
 pub mod matcher;
 
+mod clock;
+mod error;
+mod grant;
+mod history;
+mod hub;
+#[cfg(test)]
+mod hub_tests;
+mod ids;
+mod interner;
+mod metrics;
+mod namespace;
+mod ready;
+mod repeats;
+mod state;
+mod store;
+mod subscribers;
+mod subscription;
+mod topic;
+mod update;
+mod writer;
+
+pub use clock::Clock;
 pub use error::{Missed, OpenError, Refused};
 pub use grant::{Grant, TokenIdentity};
+pub use hub::{Durability, HistoryOptions, Hub, HubOptions, Keep, Located, Receipt, Room};
 pub use matcher::{BadPattern, Candidate, Language, Matcher};
+pub use metrics::Counters;
 pub use namespace::Namespace;
+pub use ready::ReadyList;
+pub use state::{State, StateError, Table, Write};
+pub use subscription::{Selection, Start, Subscription, Taken};
 pub use topic::{BadText, Line, Topic};
 pub use update::{Entry, Epoch, Flaw, Form, Offset, Origin, Update};

@@ -158,6 +158,8 @@ pub struct Entry {
     /// What was published.
     pub update: Update,
     ids: Arc<Ids>,
+    /// Whose idempotency key it carries; empty without one.
+    publisher: Box<str>,
     forms: [OnceLock<Bytes>; FORMS],
 }
 
@@ -169,7 +171,20 @@ impl Entry {
         update: Update,
         ids: Arc<Ids>,
     ) -> Entry {
-        Entry { offset, epoch, time, update, ids, forms: [const { OnceLock::new() }; FORMS] }
+        let forms = [const { OnceLock::new() }; FORMS];
+        Entry { offset, epoch, time, update, ids, publisher: Box::default(), forms }
+    }
+
+    /// Notes whose idempotency key it carries: keys of different publishers never meet.
+    pub(crate) fn published_by(mut self, publisher: &str) -> Entry {
+        if self.update.idempotency_key.is_some() {
+            self.publisher = publisher.into();
+        }
+        self
+    }
+
+    pub(crate) fn publisher(&self) -> &str {
+        &self.publisher
     }
 
     /// The id that receivers see: the publisher's own, else the hub's.

@@ -1,0 +1,402 @@
+//! The hub's one door, with two verbs: publish and subscribe. Knows no protocol.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::clock::Clock;
+use crate::error::{OpenError, Refused};
+use crate::grant::Grant;
+use crate::history::{History, Stored};
+use crate::ids::Ids;
+use crate::interner::Interner;
+use crate::limits::QUEUE_BYTES_MAX;
+use crate::matcher::{BadPattern, Candidate, Language, Matcher};
+use crate::metrics::{Counters, count};
+use crate::namespace::Namespace;
+use crate::ready::ReadyList;
+use crate::store::Store;
+use crate::subscribers::Subscribers;
+use crate::subscription::{Selection, Start, Subscription};
+use crate::topic::Topic;
+use crate::update::{Entry, Epoch, Offset, Update};
+use crate::writer::{Commit, Writer};
+
+/// How safe an acknowledged update is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// On the disk: survives a loss of power.
+    Fsync,
+    /// With the operating system: survives the end of the process, not a loss of power.
+    Written,
+    /// In the process only.
+    Memory,
+}
+
+/// How much history is kept. Whatever exceeds one of these is let go, in whole segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Keep {
+    /// Entries older than this, by the time that the hub was running.
+    pub age: Option<Duration>,
+    /// Size in bytes.
+    pub bytes: Option<u64>,
+    /// At least so many of the newest entries stay.
+    pub entries: Option<u64>,
+}
+
+/// Where and how the history is kept.
+#[derive(Debug, Clone)]
+pub struct HistoryOptions {
+    /// The data folder. Without one everything lives in memory, whatever `durability` says.
+    pub path: Option<PathBuf>,
+    /// What an acknowledgement means.
+    pub durability: Durability,
+    /// What is kept.
+    pub keep: Keep,
+    /// Size of a segment file in bytes, within the bounds of `limits`.
+    pub segment_bytes: u64,
+}
+
+/// What a hub needs to know.
+#[derive(Debug, Clone)]
+pub struct HubOptions {
+    /// Its own URL.
+    pub namespace: Namespace,
+    /// The largest update (data and attributes) in bytes.
+    pub update_bytes_max: usize,
+    /// The history.
+    pub history: HistoryOptions,
+}
+
+/// What is true of a published update now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its id, as receivers see it.
+    pub id: String,
+    /// The hub's own id for its place: a cursor to go on behind it.
+    pub cursor: String,
+    /// Its place.
+    pub offset: Offset,
+    /// How safe it is.
+    pub durability: Durability,
+    /// It was published before under the same idempotency key; this is that one's receipt.
+    pub repeated: bool,
+}
+
+/// What a cursor means to this hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Located {
+    /// The place of a kept entry, or of one that ephemeral updates followed.
+    Entry(Offset),
+    /// One of this hub's places, no longer kept.
+    Trimmed,
+    /// One of this hub's places before acknowledged entries may have been lost.
+    OtherEpoch,
+    /// Nothing that this hub knows.
+    Unknown,
+}
+
+/// A place in the queue of the writer, for one update of up to the reserved weight.
+#[derive(Debug)]
+pub struct Room {
+    permit: OwnedSemaphorePermit,
+}
+
+/// What the hub's parts share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) namespace: Namespace,
+    pub(crate) history: Box<dyn History>,
+    pub(crate) subscribers: Subscribers,
+    pub(crate) counters: Counters,
+    pub(crate) ids: Arc<Ids>,
+    pub(crate) epoch: Epoch,
+    pub(crate) durability: Durability,
+    /// The storage failed: nothing is accepted any more.
+    pub(crate) failed: AtomicBool,
+    fanned_out: Mutex<Offset>,
+}
+
+impl Shared {
+    pub(crate) fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Up to where entries were handed to the receivers' lists.
+    pub(crate) fn fanned_out(&self) -> Offset {
+        *self.fanned_out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_fanned_out(&self, offset: Offset) {
+        *self.fanned_out.lock().unwrap_or_else(PoisonError::into_inner) = offset;
+    }
+}
+
+/// The hub. Cheap to clone; all clones are one hub.
+#[derive(Debug, Clone)]
+pub struct Hub {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    interner: Interner,
+    update_bytes_max: usize,
+    clock: ClockHandle,
+    room: Arc<Semaphore>,
+    writer: Mutex<Option<Writer>>,
+    queue: Mutex<Option<mpsc::Sender<Commit>>>,
+}
+
+struct ClockHandle(Arc<dyn Clock>);
+
+impl std::fmt::Debug for ClockHandle {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Clock")
+    }
+}
+
+/// Weight that one permit of the queue stands for, in bytes: bounds the number of waiting updates
+/// and their bytes in one.
+const PERMIT_BYTES: usize = 1024;
+
+impl Hub {
+    /// Opens the history and starts the two stages of the hub, each a thread.
+    ///
+    /// # Errors
+    ///
+    /// When the data folder cannot be used: in use by another process, of another format version,
+    /// foreign, or not accessible.
+    pub fn open(options: HubOptions, clock: Arc<dyn Clock>) -> Result<Hub, OpenError> {
+        let Store { history, ids, epoch, start, durability, remembered } =
+            Store::open(&options.history, Arc::clone(&clock))?;
+        let shared = Arc::new(Shared {
+            namespace: options.namespace,
+            history,
+            subscribers: Subscribers::default(),
+            counters: Counters::default(),
+            ids,
+            epoch,
+            durability,
+            failed: AtomicBool::new(false),
+            fanned_out: Mutex::new(start),
+        });
+        shared.subscribers.commit(start);
+        let (queue, commits) = mpsc::channel();
+        let writer =
+            Writer::start(Arc::clone(&shared), Arc::clone(&clock), start, commits, remembered)
+                .map_err(|source| OpenError::Io { path: "thread".into(), source })?;
+        let inner = Inner {
+            shared,
+            interner: Interner::default(),
+            update_bytes_max: options.update_bytes_max,
+            clock: ClockHandle(clock),
+            room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX / PERMIT_BYTES)),
+            writer: Mutex::new(Some(writer)),
+            queue: Mutex::new(Some(queue)),
+        };
+        Ok(Hub { inner: Arc::new(inner) })
+    }
+
+    /// The hub's own URL and what belongs to it.
+    pub fn namespace(&self) -> &Namespace {
+        &self.inner.shared.namespace
+    }
+
+    /// The matcher for a pattern: compiled once for all who use an equal one at the same time.
+    ///
+    /// # Errors
+    ///
+    /// When the pattern is not valid in its language or too costly.
+    pub fn matcher(&self, language: Language, pattern: &str) -> Result<Arc<Matcher>, BadPattern> {
+        self.inner.interner.matcher(language, pattern, self.namespace())
+    }
+
+    /// Waits for a place in the queue for an update of this weight in bytes.
+    ///
+    /// # Errors
+    ///
+    /// When the hub shuts down.
+    pub async fn room(&self, weight: usize) -> Result<Room, Refused> {
+        let permits = weight.div_ceil(PERMIT_BYTES).clamp(1, QUEUE_BYTES_MAX / PERMIT_BYTES);
+        let permits = u32::try_from(permits).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.inner.room).acquire_many_owned(permits).await;
+        Ok(Room { permit: room.map_err(|_| Refused::ShuttingDown)? })
+    }
+
+    /// Waits for room, then publishes as [`Hub::publish_in`].
+    ///
+    /// # Errors
+    ///
+    /// See [`Refused`].
+    pub async fn publish(&self, grant: &Grant, update: Update) -> Result<Receipt, Refused> {
+        let room = self.room(update.weight()).await?;
+        self.publish_in(room, grant, update).await
+    }
+
+    /// Publishes an update, and answers when it is as durable as the receipt says. Dropping the
+    /// future does not take the update back.
+    ///
+    /// # Errors
+    ///
+    /// See [`Refused`]. Nothing was stored or delivered then, except that after `StorageFailed` the
+    /// update may still stand in the history when it is opened again.
+    pub async fn publish_in(
+        &self,
+        room: Room,
+        grant: &Grant,
+        update: Update,
+    ) -> Result<Receipt, Refused> {
+        let result = match self.check(grant, &update) {
+            Ok(()) => self.commit(room, grant, update).await,
+            Err(refused) => Err(refused),
+        };
+        if result.is_err() {
+            count(&self.inner.shared.counters.refused);
+        }
+        result
+    }
+
+    fn check(&self, grant: &Grant, update: &Update) -> Result<(), Refused> {
+        if let Some(flaw) = update.flaw(self.inner.update_bytes_max) {
+            return Err(flaw.into());
+        }
+        let namespace = self.namespace();
+        let topics: Vec<_> =
+            update.topics.iter().map(|topic| Candidate::new(topic.as_str(), namespace)).collect();
+        let reserved = update.topics.iter().zip(&topics).find(|(_, topic)| topic.is_reserved());
+        if let Some((topic, _)) = reserved {
+            return Err(Refused::Reserved(Topic::clone(topic)));
+        }
+        if grant.expires.is_some_and(|expires| expires <= self.inner.clock.0.wall()) {
+            return Err(Refused::Expired);
+        }
+        if !grant.covers_publishing(&topics) {
+            return Err(Refused::NotGranted);
+        }
+        Ok(())
+    }
+
+    async fn commit(&self, room: Room, grant: &Grant, update: Update) -> Result<Receipt, Refused> {
+        let (answer, answered) = oneshot::channel();
+        let publisher = grant.token.publisher();
+        let commit = Commit { update, publisher, answer, room: room.permit };
+        {
+            let queue = self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let sent = queue.as_ref().is_some_and(|queue| queue.send(commit).is_ok());
+            if !sent {
+                return Err(Refused::ShuttingDown);
+            }
+        }
+        answered.await.unwrap_or(Err(Refused::ShuttingDown))
+    }
+
+    /// What a cursor means: a publisher's id (its earliest entry) or one of the hub's own.
+    pub fn locate(&self, cursor: &str) -> Located {
+        let shared = &self.inner.shared;
+        if let Some(offset) = shared.history.find_id(cursor) {
+            return Located::Entry(offset);
+        }
+        let Some(place) = shared.ids.open(cursor) else { return Located::Unknown };
+        let bounds = shared.history.bounds();
+        if !place.is_of(shared.epoch)
+            || place.offset.durable > bounds.last.durable.max(shared.fanned_out().durable)
+        {
+            return Located::OtherEpoch;
+        }
+        if place.offset < bounds.before_first {
+            return Located::Trimmed;
+        }
+        Located::Entry(place.offset)
+    }
+
+    /// Begins a subscription that belongs to one task, which waits by `Subscription::poll_ready`.
+    pub fn subscribe(&self, selection: Selection, start: Start) -> Subscription {
+        self.subscribe_in(selection, start, Arc::new(ReadyList::default()), 0)
+    }
+
+    /// Begins a subscription whose owner has many: `key` appears in the owner's list when there is
+    /// something to take.
+    pub fn subscribe_in(
+        &self,
+        selection: Selection,
+        start: Start,
+        owner: Arc<ReadyList>,
+        key: u64,
+    ) -> Subscription {
+        count(&self.inner.shared.counters.subscribers);
+        Subscription::new(Arc::clone(&self.inner.shared), selection, start, owner, key)
+    }
+
+    /// The newest durable entry, if one is kept.
+    pub fn last_entry(&self) -> Option<Arc<Entry>> {
+        let history = &self.inner.shared.history;
+        let bounds = history.bounds();
+        let mut last = None;
+        if bounds.last > bounds.before_first {
+            let before = Offset { durable: bounds.last.durable - 1, sub: u32::MAX };
+            let mut visit = |stored: &Stored<'_>| {
+                last = Some(stored.to_entry());
+                true
+            };
+            history.scan(before.max(bounds.before_first), bounds.last, &mut visit).ok()?;
+        }
+        last
+    }
+
+    /// The place before the earliest kept entry.
+    pub fn before_first(&self) -> Offset {
+        self.inner.shared.history.bounds().before_first
+    }
+
+    /// The place of the newest durable entry.
+    pub fn last(&self) -> Offset {
+        self.inner.shared.history.bounds().last
+    }
+
+    /// The hub's opaque id for a place.
+    pub fn cursor(&self, offset: Offset) -> String {
+        self.inner.shared.ids.seal(self.inner.shared.epoch, offset)
+    }
+
+    /// What the hub counts.
+    pub fn counters(&self) -> &Counters {
+        &self.inner.shared.counters
+    }
+
+    /// Whether updates are accepted: not after the storage failed or the hub shut down.
+    pub fn is_writable(&self) -> bool {
+        let open = self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        open && !self.inner.shared.failed.load(Ordering::Acquire)
+    }
+
+    /// Ends the hub: refuses new updates, commits and delivers what waits, syncs, and notes the
+    /// clean end. Blocks until that is done. Receivers keep what they have; reading goes on.
+    pub fn shut_down(&self) {
+        self.inner.shut_down();
+    }
+}
+
+impl Inner {
+    fn shut_down(&self) {
+        self.room.close();
+        drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            writer.join();
+            if !self.shared.failed.load(Ordering::Acquire) {
+                self.shared.history.close();
+            }
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}

@@ -1,0 +1,305 @@
+//! Everybody who receives, found by what they ask for. Matchers and grants are interned: equal
+//! ones are judged once for an update, and publishing costs what matches, never what is there.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use crate::matcher::index::{Index, MatcherId};
+use crate::matcher::{Candidate, Matcher};
+use crate::metrics::{Counters, count};
+use crate::namespace::Namespace;
+use crate::subscription::{Pushed, Selection, Slot};
+use crate::update::{Entry, Offset};
+
+/// All receivers, and up to where the writer has committed.
+#[derive(Debug, Default)]
+pub(crate) struct Subscribers {
+    registry: Mutex<Registry>,
+}
+
+#[derive(Debug, Default)]
+struct Registry {
+    committed: Offset,
+    index: Index,
+    ids: HashMap<MatcherKey, MatcherId>,
+    matchers: Vec<Option<Interned>>,
+    free_matchers: Vec<usize>,
+    slots: Vec<Option<Registered>>,
+    free_slots: Vec<usize>,
+    grants: HashMap<Arc<[MatcherId]>, usize>,
+    grant_references: Vec<usize>,
+    free_grants: Vec<usize>,
+    judged: Judged,
+}
+
+/// Identity of a matcher: `Hub::matcher` hands out one for equal patterns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct MatcherKey(usize);
+
+impl MatcherKey {
+    fn of(matcher: &Arc<Matcher>) -> MatcherKey {
+        MatcherKey(Arc::as_ptr(matcher).addr())
+    }
+}
+
+#[derive(Debug)]
+struct Interned {
+    matcher: Arc<Matcher>,
+    members: Vec<Member>,
+    /// Subscriptions and grants that name it.
+    references: usize,
+}
+
+/// A receiver in a matcher's list.
+#[derive(Debug)]
+struct Member {
+    slot: Arc<Slot>,
+    slot_id: usize,
+    /// Which of the receiver's matchers this is.
+    which: usize,
+}
+
+#[derive(Debug)]
+struct Registered {
+    /// For each of its matchers, the place in that matcher's list.
+    places: Vec<(MatcherId, usize)>,
+    grant: Arc<[MatcherId]>,
+    grant_id: usize,
+}
+
+/// What is known about the update at hand; kept to reuse its memory.
+#[derive(Debug, Default)]
+struct Judged {
+    found: Vec<MatcherId>,
+    /// The round in which a matcher was last found.
+    matched_in: Vec<u64>,
+    /// The round in which a grant was last judged, and the verdict.
+    granted_in: Vec<(u64, bool)>,
+    round: u64,
+}
+
+impl Subscribers {
+    fn lock(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a receiver: entries behind the returned place will be pushed to it.
+    pub(crate) fn add(&self, slot: &Arc<Slot>, selection: &Selection) -> (usize, Offset) {
+        let mut registry = self.lock();
+        let id = registry.register(slot, selection);
+        slot.join(registry.committed);
+        (id, registry.committed)
+    }
+
+    /// Makes a receiver live again that overflowed: entries behind the returned place will be
+    /// pushed to it.
+    pub(crate) fn rejoin(&self, slot: &Slot) -> Offset {
+        let registry = self.lock();
+        slot.join(registry.committed);
+        registry.committed
+    }
+
+    pub(crate) fn remove(&self, slot_id: usize) {
+        self.lock().unregister(slot_id);
+    }
+
+    /// The place up to which a new receiver has to read the history. Moved before the batch is
+    /// pushed, so that nobody misses or repeats an entry.
+    pub(crate) fn commit(&self, committed: Offset) {
+        let mut registry = self.lock();
+        registry.committed = registry.committed.max(committed);
+    }
+
+    /// Pushes a batch to everybody who gets it, and hands out the owners to wake.
+    pub(crate) fn push(
+        &self,
+        batch: &[Arc<Entry>],
+        namespace: &Namespace,
+        counters: &Counters,
+        wake: &mut Vec<Waker>,
+    ) {
+        let mut registry = self.lock();
+        let mut judged = std::mem::take(&mut registry.judged);
+        for entry in batch {
+            registry.push(entry, namespace, counters, &mut judged, wake);
+        }
+        registry.judged = judged;
+    }
+}
+
+impl Registry {
+    fn register(&mut self, slot: &Arc<Slot>, selection: &Selection) -> usize {
+        let slot_id = self.free_slots.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        let mut places: Vec<(MatcherId, usize)> = Vec::with_capacity(selection.matchers.len());
+        for matcher in &selection.matchers {
+            let id = self.reference(matcher);
+            let which = places.len();
+            let Some(Some(interned)) = self.matchers.get_mut(id.index()) else { continue };
+            places.push((id, interned.members.len()));
+            interned.members.push(Member { slot: Arc::clone(slot), slot_id, which });
+        }
+        let mut grant: Vec<_> =
+            selection.grant.subscribe.iter().map(|matcher| self.reference(matcher)).collect();
+        grant.sort_unstable();
+        let grant: Arc<[MatcherId]> = grant.into();
+        let grant_id = self.reference_grant(&grant);
+        if let Some(place) = self.slots.get_mut(slot_id) {
+            *place = Some(Registered { places, grant, grant_id });
+        }
+        slot_id
+    }
+
+    fn unregister(&mut self, slot_id: usize) {
+        let Some(registered) = self.slots.get_mut(slot_id).and_then(Option::take) else { return };
+        self.free_slots.push(slot_id);
+        // From the last to the first: a receiver may stand twice in one list.
+        for (which, (id, _)) in registered.places.iter().enumerate().rev() {
+            self.leave(slot_id, which, *id, &registered);
+            self.release(*id);
+        }
+        for id in registered.grant.iter() {
+            self.release(*id);
+        }
+        self.release_grant(&registered.grant, registered.grant_id);
+    }
+
+    fn leave(&mut self, slot_id: usize, which: usize, id: MatcherId, leaving: &Registered) {
+        let Some(Some(interned)) = self.matchers.get_mut(id.index()) else { return };
+        let Some((_, place)) = leaving.places.get(which) else { return };
+        // The noted place is only out of date when the receiver's own other entry moved.
+        let is_it = |member: &Member| member.slot_id == slot_id && member.which == which;
+        let place = match interned.members.get(*place) {
+            Some(member) if is_it(member) => Some(*place),
+            _ => interned.members.iter().position(is_it),
+        };
+        let Some(place) = place else { return };
+        interned.members.swap_remove(place);
+        if let Some(moved) = interned.members.get(place)
+            && let Some(Some(registered)) = self.slots.get_mut(moved.slot_id)
+            && let Some((_, noted)) = registered.places.get_mut(moved.which)
+        {
+            *noted = place;
+        }
+        if interned.members.len() * 4 < interned.members.capacity() {
+            interned.members.shrink_to(interned.members.len() * 2);
+        }
+    }
+
+    fn reference(&mut self, matcher: &Arc<Matcher>) -> MatcherId {
+        let key = MatcherKey::of(matcher);
+        if let Some(id) = self.ids.get(&key)
+            && let Some(Some(interned)) = self.matchers.get_mut(id.index())
+        {
+            interned.references += 1;
+            return *id;
+        }
+        let place = self.free_matchers.pop().unwrap_or_else(|| {
+            self.matchers.push(None);
+            self.matchers.len() - 1
+        });
+        let id = MatcherId::new(place);
+        self.ids.insert(key, id);
+        self.index.insert(id, matcher);
+        if let Some(slot) = self.matchers.get_mut(place) {
+            let matcher = Arc::clone(matcher);
+            *slot = Some(Interned { matcher, members: Vec::new(), references: 1 });
+        }
+        id
+    }
+
+    fn release(&mut self, id: MatcherId) {
+        let Some(place) = self.matchers.get_mut(id.index()) else { return };
+        let Some(interned) = place else { return };
+        interned.references -= 1;
+        if interned.references == 0
+            && let Some(interned) = place.take()
+        {
+            self.ids.remove(&MatcherKey::of(&interned.matcher));
+            self.index.remove(id, &interned.matcher);
+            self.free_matchers.push(id.index());
+        }
+    }
+
+    fn reference_grant(&mut self, grant: &Arc<[MatcherId]>) -> usize {
+        if let Some(id) = self.grants.get(grant)
+            && let Some(references) = self.grant_references.get_mut(*id)
+        {
+            *references += 1;
+            return *id;
+        }
+        let id = self.free_grants.pop().unwrap_or_else(|| {
+            self.grant_references.push(0);
+            self.grant_references.len() - 1
+        });
+        if let Some(references) = self.grant_references.get_mut(id) {
+            *references = 1;
+        }
+        self.grants.insert(Arc::clone(grant), id);
+        id
+    }
+
+    fn release_grant(&mut self, grant: &Arc<[MatcherId]>, id: usize) {
+        let Some(references) = self.grant_references.get_mut(id) else { return };
+        *references -= 1;
+        if *references == 0 {
+            self.grants.remove(grant);
+            self.free_grants.push(id);
+        }
+    }
+
+    fn push(
+        &self,
+        entry: &Arc<Entry>,
+        namespace: &Namespace,
+        counters: &Counters,
+        judged: &mut Judged,
+        wake: &mut Vec<Waker>,
+    ) {
+        judged.round += 1;
+        judged.found.clear();
+        judged.matched_in.resize(self.matchers.len(), 0);
+        judged.granted_in.resize(self.grant_references.len(), (0, false));
+        for topic in &entry.update.topics {
+            let candidate = Candidate::new(topic.as_str(), namespace);
+            self.index.find(&candidate, &mut judged.found);
+        }
+        let round = judged.round;
+        for id in &judged.found {
+            if let Some(matched_in) = judged.matched_in.get_mut(id.index()) {
+                *matched_in = round;
+            }
+        }
+        for at in 0..judged.found.len() {
+            let Some(id) = judged.found.get(at).copied() else { break };
+            let Some(Some(interned)) = self.matchers.get(id.index()) else { continue };
+            for member in &interned.members {
+                if entry.update.private && !self.may_read(member.slot_id, judged) {
+                    continue;
+                }
+                let (pushed, waker) = member.slot.push(entry);
+                wake.extend(waker);
+                match pushed {
+                    Pushed::Taken => count(&counters.fanned_out),
+                    Pushed::Overflowed => count(&counters.overflows),
+                    Pushed::Already => {}
+                }
+            }
+        }
+    }
+
+    /// Whether the receiver's grant covers one of the topics; judged once for equal grants.
+    fn may_read(&self, slot_id: usize, judged: &mut Judged) -> bool {
+        let Some(Some(registered)) = self.slots.get(slot_id) else { return false };
+        let round = judged.round;
+        let Some(known) = judged.granted_in.get_mut(registered.grant_id) else { return false };
+        if known.0 != round {
+            let matched = |id: &MatcherId| judged.matched_in.get(id.index()) == Some(&round);
+            *known = (round, registered.grant.iter().any(matched));
+        }
+        known.1
+    }
+}

@@ -1,0 +1,325 @@
+//! One receiver's place in the history: replay up to where it joined, then live, without gap or
+//! repeat. No queue of its own but a short list; who overflows it reads the history again.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use crate::error::Missed;
+use crate::grant::Grant;
+use crate::history::Stored;
+use crate::hub::Shared;
+use crate::limits::{PENDING_BYTES_MAX, PENDING_ENTRIES_MAX, TAKE_BYTES_MAX, TAKE_ENTRIES_MAX};
+use crate::matcher::{Candidate, Matcher};
+use crate::metrics::count;
+use crate::namespace::Namespace;
+use crate::ready::ReadyList;
+use crate::update::{Entry, Offset};
+
+/// What a receiver asks for, and what it may see of that.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    /// An update is wanted when one of its topics matches one of these.
+    pub matchers: Vec<Arc<Matcher>>,
+    /// A private update is delivered when the grant covers one of its topics, perhaps another one.
+    pub grant: Arc<Grant>,
+}
+
+impl Selection {
+    /// Whether an update of these topics is delivered: the one rule on every protocol.
+    pub fn selects(&self, topics: &[Candidate<'_>], private: bool) -> bool {
+        topics.iter().any(|topic| self.matchers.iter().any(|matcher| matcher.matches(topic)))
+            && (!private || self.grant.covers_reading(topics))
+    }
+
+    fn selects_stored(&self, stored: &Stored<'_>, namespace: &Namespace) -> bool {
+        if let [matcher] = self.matchers.as_slice()
+            && !stored.is_private()
+        {
+            // The common case needs no list of candidates.
+            return stored.any_topic(&mut |topic| match &**matcher {
+                Matcher::Any => true,
+                Matcher::Exact(text) => **text == *topic,
+                matcher => matcher.matches(&Candidate::new(topic, namespace)),
+            });
+        }
+        let mut topics = Vec::new();
+        stored.any_topic(&mut |topic| {
+            topics.push(topic.to_owned());
+            false
+        });
+        let candidates: Vec<_> =
+            topics.iter().map(|topic| Candidate::new(topic, namespace)).collect();
+        self.selects(&candidates, stored.is_private())
+    }
+}
+
+/// Where a subscription begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With what is published from now on.
+    Now,
+    /// With the earliest entry that is kept.
+    Earliest,
+    /// Behind this place.
+    After(Offset),
+}
+
+/// What [`Subscription::take`] says beside the entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// The receiver has everything up to here, also when nothing matched.
+    pub offset: Offset,
+    /// The receiver was too slow and ephemeral updates are gone: what they told has to be read
+    /// anew from where it is kept.
+    pub ephemerals_lost: bool,
+}
+
+/// A receiver as the fan-out sees it.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    list: Mutex<Waiting>,
+    owner: Arc<ReadyList>,
+    /// The owner's name for it.
+    key: u64,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    entries: VecDeque<Arc<Entry>>,
+    bytes: usize,
+    /// Everything up to here is left to the replay or was pushed already.
+    seen: Offset,
+    /// Live entries were dropped: the history has to be read again.
+    overflowed: bool,
+    ephemerals_lost: bool,
+    /// The key stands in the owner's list.
+    announced: bool,
+}
+
+impl Slot {
+    pub(crate) fn new(owner: Arc<ReadyList>, key: u64) -> Slot {
+        Slot { list: Mutex::default(), owner, key }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From here on live entries are for this slot; called under the registry's lock.
+    pub(crate) fn join(&self, committed: Offset) {
+        let mut list = self.lock();
+        list.seen = list.seen.max(committed);
+        list.overflowed = false;
+        list.announced = false;
+    }
+
+    /// Adds a live entry once, however many of its matchers found it. Answers whether it was
+    /// taken, and the waker to wake when the batch is done.
+    pub(crate) fn push(&self, entry: &Arc<Entry>) -> (Pushed, Option<Waker>) {
+        let mut list = self.lock();
+        if entry.offset <= list.seen {
+            return (Pushed::Already, None);
+        }
+        list.seen = entry.offset;
+        let full = list.entries.len() >= PENDING_ENTRIES_MAX || list.bytes >= PENDING_BYTES_MAX;
+        let pushed = if list.overflowed || full {
+            list.ephemerals_lost |= entry.update.ephemeral;
+            if std::mem::replace(&mut list.overflowed, true) {
+                return (Pushed::Already, None);
+            }
+            Pushed::Overflowed
+        } else {
+            list.bytes += entry.update.weight();
+            list.entries.push_back(Arc::clone(entry));
+            Pushed::Taken
+        };
+        if std::mem::replace(&mut list.announced, true) {
+            return (pushed, None);
+        }
+        drop(list);
+        (pushed, self.owner.add(self.key))
+    }
+}
+
+/// What became of a pushed entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    Taken,
+    Already,
+    Overflowed,
+}
+
+/// One receiver and its place in the history. Dropping it ends it.
+#[derive(Debug)]
+pub struct Subscription {
+    shared: Arc<Shared>,
+    slot: Arc<Slot>,
+    slot_id: usize,
+    selection: Selection,
+    position: Offset,
+    /// The history is to be read up to here before live entries count.
+    replay_until: Option<Offset>,
+    ready_keys: Vec<u64>,
+}
+
+impl Subscription {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        selection: Selection,
+        start: Start,
+        owner: Arc<ReadyList>,
+        key: u64,
+    ) -> Subscription {
+        let slot = Arc::new(Slot::new(owner, key));
+        // Live before history: rules out a gap.
+        let (slot_id, joined) = shared.subscribers.add(&slot, &selection);
+        let position = match start {
+            Start::Now => joined,
+            Start::Earliest => shared.history.bounds().before_first.min(joined),
+            Start::After(offset) => offset.min(joined),
+        };
+        let replay_until = (position < joined).then_some(joined);
+        let ready_keys = Vec::new();
+        Subscription { shared, slot, slot_id, selection, position, replay_until, ready_keys }
+    }
+
+    /// Up to where this receiver has everything.
+    pub fn offset(&self) -> Offset {
+        self.position
+    }
+
+    /// What it asked for.
+    pub fn selection(&self) -> &Selection {
+        &self.selection
+    }
+
+    /// Whether it is up with the hub. While not, [`Subscription::take`] reads the history, which
+    /// may block on a disk.
+    pub fn is_live(&self) -> bool {
+        self.replay_until.is_none() && !self.slot.lock().is_exhausted()
+    }
+
+    /// Moves what is next to `batch`, bounded in number and bytes, and says up to where the
+    /// receiver has everything now. An empty batch of a live subscription means that nothing waits.
+    ///
+    /// # Errors
+    ///
+    /// `Missed` when the history no longer has what comes next. The place moves behind the gap, so
+    /// that the next call goes on there.
+    pub fn take(&mut self, batch: &mut Vec<Arc<Entry>>) -> Result<Taken, Missed> {
+        if self.replay_until.is_none() && self.slot.lock().is_exhausted() {
+            let joined = self.shared.subscribers.rejoin(&self.slot);
+            self.replay_until = Some(joined);
+        }
+        match self.replay_until {
+            Some(until) => self.take_history(until, batch),
+            None => Ok(self.take_live(batch)),
+        }
+    }
+
+    fn take_history(
+        &mut self,
+        until: Offset,
+        batch: &mut Vec<Arc<Entry>>,
+    ) -> Result<Taken, Missed> {
+        let mut bytes = 0;
+        let mut visit = |stored: &Stored<'_>| {
+            if self.selection.selects_stored(stored, self.shared.namespace()) {
+                let entry = stored.to_entry();
+                bytes += entry.update.weight();
+                batch.push(entry);
+            }
+            batch.len() < TAKE_ENTRIES_MAX && bytes < TAKE_BYTES_MAX
+        };
+        if self.position < until {
+            match self.shared.history.scan(self.position, until, &mut visit) {
+                Ok(reached) => self.position = reached,
+                Err(missed) => {
+                    self.position = missed.until.max(self.position);
+                    count(&self.shared.counters.missed);
+                    return Err(missed);
+                }
+            }
+        }
+        let mut ephemerals_lost = false;
+        if self.position >= until {
+            self.replay_until = None;
+            ephemerals_lost = std::mem::take(&mut self.slot.lock().ephemerals_lost);
+        }
+        Ok(Taken { offset: self.position, ephemerals_lost })
+    }
+
+    fn take_live(&mut self, batch: &mut Vec<Arc<Entry>>) -> Taken {
+        // Read first: everything up to here has been pushed already.
+        let fanned_out = self.shared.fanned_out();
+        let mut list = self.slot.lock();
+        let mut bytes = 0;
+        let mut taken = 0;
+        while taken < TAKE_ENTRIES_MAX
+            && bytes < TAKE_BYTES_MAX
+            && let Some(entry) = list.entries.pop_front()
+        {
+            bytes += entry.update.weight();
+            taken += 1;
+            self.position = self.position.max(entry.offset);
+            batch.push(entry);
+        }
+        list.bytes = list.bytes.saturating_sub(bytes);
+        if list.entries.is_empty() {
+            list.announced = list.overflowed;
+            if !list.overflowed {
+                self.position = self.position.max(fanned_out);
+            }
+            if taken > 0 {
+                // An idle receiver keeps no buffer.
+                list.entries = VecDeque::new();
+            }
+        }
+        Taken { offset: self.position, ephemerals_lost: false }
+    }
+
+    /// Ready when [`Subscription::take`] has something to do. For a task that owns one subscription
+    /// made by `Hub::subscribe`.
+    pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.replay_until.is_some() || self.slot.lock().has_work() {
+            return Poll::Ready(());
+        }
+        self.ready_keys.clear();
+        match self.slot.owner.poll(context, &mut self.ready_keys) {
+            Poll::Ready(()) => {
+                self.ready_keys.clear();
+                Poll::Ready(())
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Waits for [`Subscription::poll_ready`] and takes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Subscription::take`]. The history is read on the calling thread.
+    pub async fn next(&mut self, batch: &mut Vec<Arc<Entry>>) -> Result<Taken, Missed> {
+        std::future::poll_fn(|context| self.poll_ready(context)).await;
+        self.take(batch)
+    }
+}
+
+impl Waiting {
+    fn is_exhausted(&self) -> bool {
+        self.overflowed && self.entries.is_empty()
+    }
+
+    fn has_work(&self) -> bool {
+        self.overflowed || !self.entries.is_empty()
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.shared.subscribers.remove(self.slot_id);
+        self.shared.counters.subscribers.fetch_sub(1, Ordering::Relaxed);
+    }
+}

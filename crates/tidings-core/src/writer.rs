@@ -1,0 +1,243 @@
+//! The two stages behind the hub's order. The first thread appends what is queued, syncs once for
+//! the batch and answers the publishers; the second hands the committed batches to the receivers in
+//! the same order, so that syncing the next batch overlaps delivering this one.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::clock::Clock;
+use crate::error::Refused;
+use crate::history::AppendError;
+use crate::hub::{Receipt, Shared};
+use crate::ids::SUB_MAX;
+use crate::limits::{BATCH_BYTES_MAX, BATCH_UPDATES_MAX, FAN_OUT_BATCHES_MAX};
+use crate::metrics::count;
+use crate::repeats::{Repeats, repeat_key};
+use crate::update::{Entry, Offset, Update};
+
+/// How often an idle writer lets the history go of what is old.
+const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
+
+type Answer = oneshot::Sender<Result<Receipt, Refused>>;
+
+/// An update on its way to the history.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    pub(crate) update: Update,
+    /// Whose idempotency keys these are.
+    pub(crate) publisher: Box<str>,
+    pub(crate) answer: Answer,
+    /// Held until the update is committed: bounds what waits.
+    pub(crate) room: OwnedSemaphorePermit,
+}
+
+/// The two threads.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    writing: JoinHandle<()>,
+    fanning_out: JoinHandle<()>,
+}
+
+impl Writer {
+    pub(crate) fn start(
+        shared: Arc<Shared>,
+        clock: Arc<dyn Clock>,
+        start: Offset,
+        commits: Receiver<Commit>,
+        repeats: Repeats,
+    ) -> std::io::Result<Writer> {
+        let (batches, committed) = sync_channel(FAN_OUT_BATCHES_MAX);
+        let delivering = Arc::clone(&shared);
+        let fanning_out = std::thread::Builder::new()
+            .name("tidings-fan-out".into())
+            .spawn(move || fan_out(&delivering, &committed))?;
+        let mut stage = Stage { shared, clock, last: start, repeats, batches };
+        let writing = std::thread::Builder::new()
+            .name("tidings-writer".into())
+            .spawn(move || stage.run(&commits))?;
+        Ok(Writer { writing, fanning_out })
+    }
+
+    /// Waits until everything queued is committed and delivered. The queue has to be closed.
+    pub(crate) fn join(self) {
+        // A panic of a stage was reported by the panic hook; there is nothing left to end here.
+        let _ended = self.writing.join();
+        let _ended = self.fanning_out.join();
+    }
+}
+
+/// The first stage.
+struct Stage {
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+    last: Offset,
+    repeats: Repeats,
+    batches: SyncSender<Vec<Arc<Entry>>>,
+}
+
+/// What a publisher is told once the batch is committed.
+enum Outcome {
+    New(Arc<Entry>),
+    Repeated(Receipt),
+}
+
+impl Stage {
+    fn run(&mut self, commits: &Receiver<Commit>) {
+        let mut batch = Vec::new();
+        loop {
+            match commits.recv_timeout(MAINTAIN_EVERY) {
+                Ok(first) => {
+                    collect(first, commits, &mut batch);
+                    self.commit(&mut batch);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.shared.history.maintain();
+        }
+    }
+
+    fn commit(&mut self, batch: &mut Vec<Commit>) {
+        if self.shared.failed.load(Ordering::Acquire) {
+            let refused = Refused::StorageFailed("an earlier write failed".into());
+            return refuse(batch.drain(..).map(|commit| commit.answer), &refused);
+        }
+        let mut entries = Vec::with_capacity(batch.len());
+        let mut answers = Vec::with_capacity(batch.len());
+        let mut rooms = Vec::with_capacity(batch.len());
+        for commit in batch.drain(..) {
+            rooms.push(commit.room);
+            let outcome = self.place(commit.update, &commit.publisher);
+            if let Outcome::New(entry) = &outcome {
+                entries.push(Arc::clone(entry));
+            }
+            answers.push((commit.answer, outcome));
+        }
+        let durable: Vec<_> =
+            entries.iter().filter(|entry| !entry.update.ephemeral).map(Arc::clone).collect();
+        let appended = match durable.is_empty() {
+            true => Ok(()),
+            false => self.shared.history.append(&durable),
+        };
+        match appended {
+            Ok(()) => self.deliver(entries, answers),
+            Err(AppendError::NoSpace) => {
+                self.repeats.forget(&durable);
+                let lost = |answer: (Answer, Outcome)| answer.0;
+                // Ephemeral updates of the batch go with it: they follow entries that do not exist.
+                refuse(answers.into_iter().map(lost), &Refused::NoSpace);
+            }
+            Err(AppendError::Failed(reason)) => {
+                self.shared.failed.store(true, Ordering::Release);
+                tracing::error!(
+                    error = reason,
+                    "the history cannot be written: publishing has stopped until a restart"
+                );
+                let lost = |answer: (Answer, Outcome)| answer.0;
+                refuse(answers.into_iter().map(lost), &Refused::StorageFailed(reason));
+            }
+        }
+    }
+
+    /// Gives an update its place, or finds the one it has already.
+    fn place(&mut self, update: Update, publisher: &str) -> Outcome {
+        let now = self.clock.monotonic();
+        let key = repeat_key(&update, publisher);
+        if let Some(key) = &key
+            && let Some(receipt) = self.repeats.find(key, now)
+        {
+            return Outcome::Repeated(receipt);
+        }
+        let offset = match update.ephemeral {
+            true if self.last.sub < SUB_MAX => {
+                Offset { durable: self.last.durable, sub: self.last.sub + 1 }
+            }
+            true => Offset { durable: self.last.durable + 1, sub: 1 },
+            false => Offset::durable(self.last.durable + 1),
+        };
+        self.last = offset;
+        let ids = Arc::clone(&self.shared.ids);
+        let entry = Entry::new(offset, self.shared.epoch, self.clock.wall(), update, ids)
+            .published_by(publisher);
+        let entry = Arc::new(entry);
+        if let Some(key) = key {
+            self.repeats.remember(key, self.receipt(&entry), now);
+        }
+        Outcome::New(entry)
+    }
+
+    fn receipt(&self, entry: &Entry) -> Receipt {
+        Receipt {
+            id: entry.id().into_owned(),
+            cursor: entry.cursor(),
+            offset: entry.offset,
+            durability: if entry.update.ephemeral {
+                crate::hub::Durability::Memory
+            } else {
+                self.shared.durability
+            },
+            repeated: false,
+        }
+    }
+
+    fn deliver(&self, entries: Vec<Arc<Entry>>, answers: Vec<(Answer, Outcome)>) {
+        let counters = &self.shared.counters;
+        count(&counters.batches);
+        if let Some(last) = entries.last() {
+            self.shared.subscribers.commit(last.offset);
+        }
+        for (answer, outcome) in answers {
+            let receipt = match outcome {
+                Outcome::New(entry) => {
+                    count(&counters.published);
+                    self.receipt(&entry)
+                }
+                Outcome::Repeated(receipt) => {
+                    count(&counters.repeated);
+                    Receipt { repeated: true, ..receipt }
+                }
+            };
+            // Who no longer waits for the answer has published all the same.
+            let _gone = answer.send(Ok(receipt));
+        }
+        if !entries.is_empty() {
+            // The fan-out ends after this stage, never before.
+            let _ended = self.batches.send(entries);
+        }
+    }
+}
+
+fn collect(first: Commit, commits: &Receiver<Commit>, batch: &mut Vec<Commit>) {
+    let mut bytes = first.update.weight();
+    batch.push(first);
+    while batch.len() < BATCH_UPDATES_MAX && bytes < BATCH_BYTES_MAX {
+        let Ok(next) = commits.try_recv() else { break };
+        bytes += next.update.weight();
+        batch.push(next);
+    }
+}
+
+fn refuse(answers: impl Iterator<Item = Answer>, refused: &Refused) {
+    for answer in answers {
+        let _gone = answer.send(Err(refused.clone()));
+    }
+}
+
+/// The second stage: until the first one ends.
+fn fan_out(shared: &Shared, committed: &Receiver<Vec<Arc<Entry>>>) {
+    let mut wake = Vec::new();
+    while let Ok(batch) = committed.recv() {
+        shared.subscribers.push(&batch, &shared.namespace, &shared.counters, &mut wake);
+        if let Some(last) = batch.last() {
+            shared.set_fanned_out(last.offset);
+        }
+        for waker in wake.drain(..) {
+            waker.wake();
+        }
+    }
+}
