@@ -13,15 +13,17 @@ impl SystemClock {
     pub fn new() -> SystemClock {
         SystemClock { started: Instant::now() }
     }
+}
 
+impl tidings_core::Clock for SystemClock {
     /// Milliseconds since 1970 (UTC). Zero when the machine believes in an earlier time.
-    pub fn wall(&self) -> u64 {
+    fn wall(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Time since this clock was made. Never goes back, whatever happens to the wall clock.
-    pub fn monotonic(&self) -> Duration {
+    fn monotonic(&self) -> Duration {
         self.started.elapsed()
     }
 }

@@ -1,6 +1,11 @@
-//! The program: configuration in, running tasks out. It alone sees the core, the frontends and the
-//! connectors; the binary is a few lines around it.
+//! The program: configuration in, running tasks out.
+//!
+//! A library only so that tests and fuzzers reach its parsers; the program is `main.rs`.
 
+pub mod admin;
+pub mod app;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod limits;
+pub mod telemetry;

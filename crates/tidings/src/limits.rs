@@ -22,3 +22,24 @@ pub const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
 pub const DEV_KEY_BYTES: usize = 32;
 /// How long the token in the banner of `tidings dev` lasts: a working week.
 pub const DEV_TOKEN_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Time for a hub to answer a new connection of `tidings publish` and `tidings subscribe`.
+pub const CLIENT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a whole publication: longer than a hub lets a publisher wait for its queue.
+pub const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes that `tidings publish` reads from standard input: no hub takes more.
+pub const PUBLISH_DATA_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Bytes of an event that `tidings subscribe` reads: the largest update with room for its framing.
+pub const EVENT_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes of a refusal's text that are shown.
+pub const REFUSAL_TEXT_BYTES_MAX: usize = 4 * 1024;
+/// Wait before a subscriber comes back when the hub has not said how long, as browsers do it.
+pub const RECONNECT_DEFAULT: Duration = Duration::from_secs(3);
+/// Longest wait that repeated failures lead to.
+pub const RECONNECT_MAX: Duration = Duration::from_secs(60);
+/// Time for the answer to a health check; supervisors ask every few seconds.
+pub const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(3);
+/// Connections of the admin listener: a scraper, a supervisor and some people.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Time for reads of the history that are still going on when the program has ended otherwise.
+pub const BLOCKING_END_TIMEOUT: Duration = Duration::from_millis(500);

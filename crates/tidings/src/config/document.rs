@@ -57,7 +57,10 @@ mod tests {
         assert!(problems.is_empty());
         let entries = tree.find(&steps("history.keep.entries")).unwrap();
         assert_eq!(entries.value, Value::Integer(16));
-        assert_eq!(entries.place, Place::File(text.find("0x10").unwrap()..text.find(" }").unwrap()));
+        assert_eq!(
+            entries.place,
+            Place::File(text.find("0x10").unwrap()..text.find(" }").unwrap())
+        );
         let name = tree.find(&steps("sink[0].name")).unwrap();
         assert_eq!(name.value, Value::Text("x".into()));
     }

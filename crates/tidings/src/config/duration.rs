@@ -118,7 +118,8 @@ mod tests {
 
     #[test]
     fn what_is_not_a_duration_is_refused() {
-        for text in ["", " ", "15", "s", "1x", "-1s", "1..5s", "1.s", ".5s", "off", "99999999999w"] {
+        for text in ["", " ", "15", "s", "1x", "-1s", "1..5s", "1.s", ".5s", "off", "99999999999w"]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
     }

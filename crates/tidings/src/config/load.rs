@@ -136,7 +136,8 @@ impl Meaning<'_> {
         }
         let mut seen = BTreeSet::new();
         let fixed = settings.listen.iter().chain(&settings.admin.listen);
-        let twice = fixed.filter(|address| address.port() != 0).find(|address| !seen.insert(*address));
+        let twice =
+            fixed.filter(|address| address.port() != 0).find(|address| !seen.insert(*address));
         if let Some(address) = twice {
             let path = if settings.admin.listen.is_some_and(|admin| admin == *address) {
                 "admin.listen"
@@ -228,7 +229,11 @@ impl Meaning<'_> {
             );
         }
         if auth.issuer.len() > ISSUERS_MAX {
-            self.wrong("auth.issuer", "there are too many issuers", format!("{ISSUERS_MAX} at most"));
+            self.wrong(
+                "auth.issuer",
+                "there are too many issuers",
+                format!("{ISSUERS_MAX} at most"),
+            );
         }
         let mut ids = BTreeSet::new();
         for (index, issuer) in auth.issuer.iter().enumerate() {

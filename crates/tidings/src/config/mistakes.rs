@@ -19,7 +19,7 @@ pub(super) struct Problem {
     pub(super) message: String,
     pub(super) hint: Option<String>,
     /// Found by TOML's grammar, so that nothing is known about what the line holds.
-    syntax: bool,
+    pub(super) syntax: bool,
 }
 
 impl Problem {

@@ -67,9 +67,13 @@ mod tests {
 
     #[test]
     fn distance_counts_edits() {
-        for (left, right, edits) in
-            [("", "abc", 3), ("abc", "", 3), ("abc", "abc", 0), ("abc", "acb", 1), ("kitten", "sitting", 3)]
-        {
+        for (left, right, edits) in [
+            ("", "abc", 3),
+            ("abc", "", 3),
+            ("abc", "abc", 0),
+            ("abc", "acb", 1),
+            ("kitten", "sitting", 3),
+        ] {
             assert_eq!(distance(left, right), edits, "{left} {right}");
         }
     }

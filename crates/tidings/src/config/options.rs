@@ -165,4 +165,3 @@ pub enum LogFormat {
     /// One JSON object for each event.
     Json,
 }
-

@@ -163,9 +163,9 @@ fn written(kind: Kind, text: &str) -> Result<toml::Value, Wrong> {
         Kind::DurationOrOff | Kind::SizeOrOff | Kind::AddressOrOff if text == "off" => {
             Ok(text.into())
         }
-        Kind::Duration | Kind::DurationOrOff => {
-            duration::parse(text).map(|_| text.into()).map_err(|error| plain(format!("is wrong: {error}")))
-        }
+        Kind::Duration | Kind::DurationOrOff => duration::parse(text)
+            .map(|_| text.into())
+            .map_err(|error| plain(format!("is wrong: {error}"))),
         Kind::Size { .. } | Kind::SizeOrOff => {
             let (min, max) = size_bounds(kind);
             let bytes = size::parse(text).map_err(|error| plain(format!("is wrong: {error}")))?;
@@ -173,15 +173,16 @@ fn written(kind: Kind, text: &str) -> Result<toml::Value, Wrong> {
         }
         Kind::AddressOrOff | Kind::Addresses => match text.parse::<SocketAddr>() {
             Ok(address) => Ok(address.to_string().into()),
-            Err(_) => Err((
-                format!("has {text:?}, which is not an address"),
-                Some(address_hint(text)),
-            )),
+            Err(_) => {
+                Err((format!("has {text:?}, which is not an address"), Some(address_hint(text))))
+            }
         },
-        Kind::Networks => network(text).map(|network| network.to_string().into()).ok_or_else(|| {
-            let hint = "write networks as in 10.0.0.0/8 or fd00::/8".to_owned();
-            (format!("has {text:?}, which is not a network"), Some(hint))
-        }),
+        Kind::Networks => {
+            network(text).map(|network| network.to_string().into()).ok_or_else(|| {
+                let hint = "write networks as in 10.0.0.0/8 or fd00::/8".to_owned();
+                (format!("has {text:?}, which is not a network"), Some(hint))
+            })
+        }
         Kind::Origins => match origin(text) {
             Ok(()) => Ok(text.into()),
             Err(hint) => Err((format!("has {text:?}, which is not an origin"), Some(hint))),
@@ -217,7 +218,9 @@ fn address_hint(text: &str) -> String {
             format!("write the number: \"127.0.0.1:{port}\"")
         }
         (Some(port), _) => {
-            format!("write IP and port: \"0.0.0.0:{port}\" for every network, \"127.0.0.1:{port}\" for this machine")
+            format!(
+                "write IP and port: \"0.0.0.0:{port}\" for every network, \"127.0.0.1:{port}\" for this machine"
+            )
         }
         _ => "write IP and port, as in \"0.0.0.0:3000\" or \"[::]:3000\"".to_owned(),
     }

@@ -32,11 +32,17 @@ pub(super) enum Kind {
     Url,
     UrlPath,
     Boolean,
-    Number { min: i64, max: i64 },
+    Number {
+        min: i64,
+        max: i64,
+    },
     Count,
     Duration,
     DurationOrOff,
-    Size { min: u64, max: u64 },
+    Size {
+        min: u64,
+        max: u64,
+    },
     SizeOrOff,
     AddressOrOff,
     Addresses,
@@ -71,21 +77,11 @@ pub(super) const ALGORITHMS: [&str; 14] = [
 
 const MIB: u64 = 1024 * 1024;
 
-const fn value(
-    path: &'static str,
-    kind: Kind,
-    default: &'static str,
-    about: &'static str,
-) -> Key {
+const fn value(path: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
     Key { path, kind, default: Default::Value(default), about }
 }
 
-const fn unset(
-    path: &'static str,
-    kind: Kind,
-    example: &'static str,
-    about: &'static str,
-) -> Key {
+const fn unset(path: &'static str, kind: Kind, example: &'static str, about: &'static str) -> Key {
     Key { path, kind, default: Default::Unset(example), about }
 }
 

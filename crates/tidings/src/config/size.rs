@@ -23,8 +23,9 @@ const UNITS: [(&str, u64); 13] = [
 
 /// Reads a size in bytes. `KiB`, `MiB`, `GiB`, `TiB` count in 1,024, `KB` to `TB` in 1,000.
 pub fn parse(text: &str) -> Result<u64, String> {
-    let wrong =
-        || format!("{text:?} is not a size: write a number with a unit, as in \"10 GiB\" or \"1MB\"");
+    let wrong = || {
+        format!("{text:?} is not a size: write a number with a unit, as in \"10 GiB\" or \"1MB\"")
+    };
     let trimmed = text.trim();
     let end = trimmed.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(trimmed.len());
     let (number, unit) = trimmed.split_at(end);

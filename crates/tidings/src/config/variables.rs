@@ -114,7 +114,8 @@ mod tests {
     #[test]
     fn local_file_is_over_the_shared_one_and_the_process_over_both() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join(".env"), "TIDINGS_A=1\nTIDINGS_B=1\nPATH=none\n").unwrap();
+        std::fs::write(folder.path().join(".env"), "TIDINGS_A=1\nTIDINGS_B=1\nPATH=none\n")
+            .unwrap();
         std::fs::write(folder.path().join(".env.local"), "TIDINGS_B='2'\n").unwrap();
         let (variables, problems) = Variables::of_process(folder.path());
         assert_eq!(problems, []);

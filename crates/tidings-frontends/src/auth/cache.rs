@@ -1,0 +1,153 @@
+//! Tokens that were verified before. Remembers a hash of each, never the token, and forgets by
+//! halves, so that its size has a bound. Failures are not remembered: they cost memory that a
+//! stranger decides about.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_lc_rs::digest::{self, SHA256, SHA256_OUTPUT_LEN};
+
+use super::{Role, Verified};
+use crate::limits::{TOKEN_BYTES_CACHED, TOKENS_CACHED};
+
+type Name = [u8; SHA256_OUTPUT_LEN];
+
+/// A verified token with the time in which it holds, in milliseconds since 1970.
+#[derive(Clone)]
+pub(super) struct Remembered {
+    pub(super) verified: Arc<Verified>,
+    pub(super) not_before: Option<u64>,
+}
+
+impl Remembered {
+    /// Whether it holds now. A clock may jump in either direction, so both ends are judged.
+    fn holds(&self, now: u64) -> bool {
+        self.verified.grant.expires.is_none_or(|expires| now < expires)
+            && self.not_before.is_none_or(|start| start <= now)
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Cache(Mutex<Halves>);
+
+/// Two halves: when the young one is full it becomes the old one, and what was in the old one and
+/// not asked for since is forgotten.
+#[derive(Default)]
+struct Halves {
+    young: HashMap<Name, (Remembered, usize)>,
+    old: HashMap<Name, (Remembered, usize)>,
+    young_bytes: usize,
+}
+
+impl Halves {
+    fn insert(&mut self, name: Name, remembered: Remembered, bytes: usize) {
+        let is_full = self.young.len() >= TOKENS_CACHED;
+        if is_full || self.young_bytes + bytes > TOKEN_BYTES_CACHED {
+            self.old = std::mem::take(&mut self.young);
+            self.young_bytes = 0;
+        }
+        if let Some((_, replaced)) = self.young.insert(name, (remembered, bytes)) {
+            self.young_bytes -= replaced;
+        }
+        self.young_bytes += bytes;
+    }
+
+    fn get(&mut self, name: &Name, now: u64) -> Option<Arc<Verified>> {
+        if let Some((remembered, bytes)) = self.young.get(name) {
+            if remembered.holds(now) {
+                return Some(Arc::clone(&remembered.verified));
+            }
+            self.young_bytes -= bytes;
+            self.young.remove(name);
+            return None;
+        }
+        let (remembered, bytes) = self.old.remove(name)?;
+        if !remembered.holds(now) {
+            return None;
+        }
+        let verified = Arc::clone(&remembered.verified);
+        self.insert(*name, remembered, bytes);
+        Some(verified)
+    }
+}
+
+impl Cache {
+    /// What `token` was verified as in this role, if that still holds.
+    pub(super) fn get(&self, token: &str, role: Role, now: u64) -> Option<Arc<Verified>> {
+        // Every change of the halves is complete, so a poisoned lock guards a good state.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&name(token, role), now)
+    }
+
+    pub(super) fn insert(&self, token: &str, role: Role, remembered: Remembered) {
+        let mut halves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        halves.insert(name(token, role), remembered, token.len());
+    }
+}
+
+fn name(token: &str, role: Role) -> Name {
+    let mut context = digest::Context::new(&SHA256);
+    // The role first and of fixed length: one token in two roles has two names.
+    context.update(&[role as u8]);
+    context.update(token.as_bytes());
+    let mut name = Name::default();
+    for (to, from) in name.iter_mut().zip(context.finish().as_ref()) {
+        *to = *from;
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::Generation;
+    use tidings_core::Grant;
+
+    fn remembered(not_before: Option<u64>, expires: Option<u64>) -> Remembered {
+        let verified = Arc::new(Verified {
+            generation: Generation::Final,
+            grant: Arc::new(Grant { expires, ..Grant::default() }),
+            details: Vec::new(),
+            may: true,
+        });
+        Remembered { verified, not_before }
+    }
+
+    #[test]
+    fn a_token_is_forgotten_at_its_end() {
+        let cache = Cache::default();
+        cache.insert("a", Role::Publish, remembered(Some(50), Some(100)));
+        assert!(cache.get("a", Role::Publish, 99).is_some());
+        assert!(cache.get("a", Role::Subscribe, 99).is_none());
+        assert!(cache.get("a", Role::Publish, 100).is_none());
+        assert!(cache.0.lock().unwrap().young.is_empty());
+        assert_eq!(cache.0.lock().unwrap().young_bytes, 0);
+        cache.insert("a", Role::Publish, remembered(Some(50), Some(100)));
+        assert!(cache.get("a", Role::Publish, 49).is_none());
+    }
+
+    #[test]
+    fn the_cache_is_bounded_in_number_and_keeps_what_is_used() {
+        let cache = Cache::default();
+        for number in 0..5 * TOKENS_CACHED {
+            cache.insert(&number.to_string(), Role::Publish, remembered(None, None));
+            assert!(cache.get("0", Role::Publish, 0).is_some());
+        }
+        let halves = cache.0.lock().unwrap();
+        assert!(halves.young.len() <= TOKENS_CACHED && halves.old.len() <= TOKENS_CACHED);
+        drop(halves);
+        assert!(cache.get("1", Role::Publish, 0).is_none());
+    }
+
+    #[test]
+    fn the_cache_is_bounded_in_bytes() {
+        let cache = Cache::default();
+        let large = "x".repeat(TOKEN_BYTES_CACHED / 8);
+        for number in 0..40 {
+            cache.insert(&format!("{large}{number}"), Role::Publish, remembered(None, None));
+            let halves = cache.0.lock().unwrap();
+            assert!(halves.young_bytes <= TOKEN_BYTES_CACHED);
+            let kept = halves.young.values().chain(halves.old.values());
+            assert!(kept.map(|(_, bytes)| bytes).sum::<usize>() <= 2 * TOKEN_BYTES_CACHED);
+        }
+    }
+}

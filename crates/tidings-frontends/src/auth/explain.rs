@@ -1,0 +1,171 @@
+//! The same checks as a verification, but all of them, with what was found and what would pass. For
+//! the operator's own eyes: findings quote the token's claims, never its signature or a key.
+
+use serde_json::Value;
+
+use super::jwt::{self, Compact, DETAILS, LEGACY, LEGACY_NAMESPACED};
+use super::problem::TokenCause;
+use super::verify::{Check, Route, signer};
+use super::{Auth, Generation, Issuer, Role, claims};
+
+/// One check of a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What was checked: a claim or a part of the token.
+    pub check: &'static str,
+    /// What the token has there.
+    pub found: String,
+    /// What passes there.
+    pub wanted: String,
+    /// Why it does not pass; `None` when it does.
+    pub problem: Option<TokenCause>,
+}
+
+impl Auth {
+    /// Every check of a token in one role at `now`, in milliseconds since 1970. The token is
+    /// accepted when no finding has a problem. Checks that need one before them to pass are left
+    /// out when it does not.
+    pub fn explain(&self, token: &str, role: Role, now: u64) -> Vec<Finding> {
+        let length = token.len();
+        let finding = |check, found: String, wanted: &str, problem| Finding {
+            check,
+            found,
+            wanted: wanted.to_owned(),
+            problem,
+        };
+        let form = "three parts of base64url: a JSON header, a JSON payload, a signature";
+        let token = match jwt::read(token) {
+            Ok(token) => token,
+            Err(cause) => {
+                return vec![finding("form", format!("{length} bytes"), form, Some(cause))];
+            }
+        };
+        let mut findings = vec![finding("form", format!("{length} bytes"), form, None)];
+        match self.route(&token) {
+            Ok(route) => {
+                findings.push(self.issuer_finding(&token, Some(&route), None));
+                findings.push(algorithm_finding(&token, &route, role));
+                findings.push(signature_finding(&token, &route, role));
+                let signer = signer(&route, &token, role).map(|(issuer, _)| issuer);
+                // Without a signer, the first candidate's rules tell what would be looked at.
+                if let Some(issuer) = signer.ok().or(route.issuers.first().copied()) {
+                    findings.extend(
+                        Check::of(route.generation).iter().map(|check| {
+                            check_finding(*check, &token, route.generation, issuer, now)
+                        }),
+                    );
+                }
+                findings.push(self.grant_finding(&token, route.generation, role));
+            }
+            Err(problem) => {
+                findings.push(self.issuer_finding(&token, None, Some(problem.cause)));
+            }
+        }
+        findings
+    }
+
+    fn issuer_finding(
+        &self,
+        token: &Compact<'_>,
+        route: Option<&Route<'_>>,
+        problem: Option<TokenCause>,
+    ) -> Finding {
+        let mut wanted: Vec<String> = Vec::new();
+        for issuer in &self.issuers {
+            let generations = match (issuer.accepts_draft, issuer.accepts_final) {
+                (true, true) => "1.0 and 0.x",
+                (true, false) => "0.x",
+                (false, _) => "1.0",
+            };
+            wanted.push(format!("{:?} for {generations}", issuer.id));
+        }
+        if self.accepts(Generation::Draft) {
+            wanted.push("any other or none for 0.x".to_owned());
+        }
+        let judged = match route.map(|route| route.generation) {
+            Some(Generation::Draft) => ", judged as 0.x",
+            Some(Generation::Final) => ", judged as 1.0",
+            None => "",
+        };
+        let found = format!("{}{judged}", shown(token.claims.get("iss")));
+        Finding { check: "iss", found, wanted: wanted.join(", "), problem }
+    }
+
+    fn grant_finding(&self, token: &Compact<'_>, generation: Generation, role: Role) -> Finding {
+        let (name, wanted) = match generation {
+            Generation::Final => (
+                DETAILS,
+                format!(
+                    "a detail of type {:?} with the action {role} and topics",
+                    claims::DETAIL_TYPE
+                ),
+            ),
+            Generation::Draft if token.claims.contains_key(LEGACY_NAMESPACED) => {
+                (LEGACY_NAMESPACED, format!("an object with a list {role}"))
+            }
+            Generation::Draft => (LEGACY, format!("an object with a list {role}")),
+        };
+        let granted = self.granted(token, generation, role);
+        let found = match &granted {
+            Ok(granted) if !granted.may => format!("nothing about {role}"),
+            Ok(granted) => format!("{} topic matchers for {role}", granted.matchers.len()),
+            Err(_) => shown(token.claims.get(name)),
+        };
+        Finding { check: name, found, wanted, problem: granted.err() }
+    }
+}
+
+fn algorithm_finding(token: &Compact<'_>, route: &Route<'_>, role: Role) -> Finding {
+    let keys: Vec<_> = route.issuers.iter().filter_map(|issuer| issuer.key(role)).collect();
+    let mut wanted: Vec<_> = keys.iter().map(|key| key.algorithm.name()).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let problem = if keys.is_empty() {
+        Some(TokenCause::NoKey)
+    } else if keys.iter().any(|key| Some(key.algorithm) == token.algorithm) {
+        None
+    } else {
+        Some(TokenCause::AlgorithmNotAllowed)
+    };
+    let found = shown(token.header.get("alg"));
+    Finding { check: "alg", found, wanted: wanted.join(", "), problem }
+}
+
+fn signature_finding(token: &Compact<'_>, route: &Route<'_>, role: Role) -> Finding {
+    let signer = signer(route, token, role);
+    let found = match &signer {
+        Ok((issuer, _)) => format!("made by the {role} key of {:?}", issuer.id),
+        Err(_) => "not made by any key that may".to_owned(),
+    };
+    let ids: Vec<_> = route.issuers.iter().map(|issuer| format!("{:?}", issuer.id)).collect();
+    let wanted = format!("the {role} key of {}", ids.join(" or "));
+    Finding { check: "signature", found, wanted, problem: signer.err() }
+}
+
+fn check_finding(
+    check: Check,
+    token: &Compact<'_>,
+    generation: Generation,
+    issuer: &Issuer,
+    now: u64,
+) -> Finding {
+    let seconds = now / 1_000;
+    let (name, found, wanted) = match check {
+        Check::Type => ("typ", token.header.get("typ"), "at+jwt".to_owned()),
+        Check::Expiry => {
+            let absent = if generation == Generation::Draft { ", or none" } else { "" };
+            ("exp", token.claims.get("exp"), format!("after now ({seconds}){absent}"))
+        }
+        Check::NotBefore => {
+            ("nbf", token.claims.get("nbf"), format!("not after now ({seconds}), or none"))
+        }
+        Check::Audience => ("aud", token.claims.get("aud"), issuer.audience.join(" or ")),
+    };
+    let problem = check.run(token, generation, issuer, now).err();
+    Finding { check: name, found: shown(found), wanted, problem }
+}
+
+/// A claim as JSON text, which also keeps control characters off the operator's terminal.
+fn shown(value: Option<&Value>) -> String {
+    value.map_or_else(|| "nothing".to_owned(), Value::to_string)
+}

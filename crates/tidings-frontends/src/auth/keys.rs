@@ -1,0 +1,313 @@
+//! Keys that verify tokens: read from the configuration, checked for what makes keys weak, bound to
+//! one algorithm each. Knows nothing of claims.
+
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::hmac;
+use aws_lc_rs::rsa::PublicKey as RsaPublicKey;
+use aws_lc_rs::signature::{ParsedPublicKey, RsaPublicKeyComponents};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::Role;
+use super::algorithm::{Algorithm, Verification};
+use super::options::KeyOptions;
+use crate::limits::{DRAFT_ISSUERS_MAX, KEY_FILE_BYTES_MAX, RSA_BITS_MIN};
+
+/// The secret in the examples of the Mercure ecosystem: everybody can sign with it.
+pub const WELL_KNOWN_SECRET: &str = "!ChangeThisMercureHubJWTSecretKey!";
+
+/// The operator's fault: the `[auth]` section cannot be used. Says which issuer, which key, and
+/// what to do; never shows a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum BadKeys {
+    /// One key cannot be used.
+    #[error("issuer {issuer:?}, {role} key: {flaw}")]
+    Key {
+        /// The issuer's id.
+        issuer: String,
+        /// What the key is for.
+        role: Role,
+        /// What is wrong with it.
+        #[source]
+        flaw: KeyFlaw,
+    },
+    /// An issuer without any key.
+    #[error("issuer {issuer:?} has no key: give it `publish`, `subscribe` or both")]
+    NoKey {
+        /// The issuer's id.
+        issuer: String,
+    },
+    /// An issuer that accepts no generation.
+    #[error("issuer {issuer:?} accepts nothing: set `accept` to [\"1.0\"], [\"0.x\"] or both")]
+    NothingAccepted {
+        /// The issuer's id.
+        issuer: String,
+    },
+    /// An issuer without a name.
+    #[error("an issuer has an empty `id`: it is the exact `iss` claim of its tokens")]
+    EmptyIssuer,
+    /// Two issuers of one name.
+    #[error("issuer {issuer:?} is configured twice: merge the two")]
+    DuplicateIssuer {
+        /// The issuer's id.
+        issuer: String,
+    },
+    /// Too many issuers that accept 0.x.
+    #[error(
+        "more than {DRAFT_ISSUERS_MAX} issuers accept \"0.x\": such a token need not name its \
+         issuer, so all of them are tried; accept only \"1.0\" where that is enough"
+    )]
+    TooManyDraftIssuers,
+}
+
+/// What is wrong with one key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFlaw {
+    /// Neither `key` nor `key_file`.
+    #[error("set `key` or `key_file`")]
+    Missing,
+    /// Both `key` and `key_file`.
+    #[error("set `key` or `key_file`, not both")]
+    Twice,
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The file is too large for a key.
+    #[error("{path} is larger than {KEY_FILE_BYTES_MAX} bytes: that is no key")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No algorithm of this name.
+    #[error(
+        "unknown algorithm {name:?}: use HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, \
+         PS512, ES256, ES384, ES512 or EdDSA"
+    )]
+    UnknownAlgorithm {
+        /// The name in the configuration.
+        name: String,
+    },
+    /// Nothing in it.
+    #[error("the key is empty")]
+    Empty,
+    /// A public key would become a secret that everybody knows.
+    #[error(
+        "the key is PEM text, but {algorithm} needs a secret: set `algorithm` to the key's own, \
+         for example RS256, ES256 or EdDSA"
+    )]
+    PemForSecret {
+        /// The algorithm in the configuration.
+        algorithm: &'static str,
+    },
+    /// Not PEM where PEM is needed.
+    #[error("{algorithm} needs a public key as PEM text (`-----BEGIN PUBLIC KEY-----`)")]
+    NotPem {
+        /// The algorithm in the configuration.
+        algorithm: &'static str,
+    },
+    /// A private key: the hub needs none, and what it does not have it cannot lose.
+    #[error(
+        "this is a private key; the hub only verifies: give it the public one \
+         (openssl pkey -in private.pem -pubout)"
+    )]
+    Private,
+    /// A certificate.
+    #[error(
+        "this is a certificate; give its public key \
+         (openssl x509 -in certificate.pem -noout -pubkey)"
+    )]
+    Certificate,
+    /// Another kind of key than the algorithm's.
+    #[error("the key does not fit {algorithm}")]
+    DoesNotFit {
+        /// The algorithm in the configuration.
+        algorithm: &'static str,
+    },
+    /// An RSA key that can be factored.
+    #[error("the RSA key has {bits} bits; at least {RSA_BITS_MIN} are needed")]
+    RsaTooSmall {
+        /// Its size.
+        bits: usize,
+    },
+    /// A secret that can be guessed.
+    #[error(
+        "the secret is shorter than the {bytes} bytes that {algorithm} needs: make one with \
+         `openssl rand -hex 32`, or set `allow_weak_keys` for development"
+    )]
+    TooShort {
+        /// The algorithm in the configuration.
+        algorithm: &'static str,
+        /// How long it has to be.
+        bytes: usize,
+    },
+    /// The secret of the ecosystem's examples.
+    #[error(
+        "this is the well-known development key, with which everybody can sign: make one with \
+         `openssl rand -hex 32`, or set `allow_weak_keys` for development"
+    )]
+    WellKnown,
+}
+
+/// What is done about a secret that can be guessed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Weakness {
+    /// Refused: RFC 7518 section 3.2 forbids it.
+    Refused,
+    /// A warning: 0.x setups have short secrets, and 0.x never forbade them. What everybody knows
+    /// is refused all the same.
+    Warned,
+    /// Nothing: the operator said so.
+    Allowed,
+}
+
+/// A key with the one algorithm that it verifies.
+pub(super) struct Key {
+    pub(super) algorithm: Algorithm,
+    pub(super) kid: Option<Box<str>>,
+    /// Whether it is a secret that can be guessed, in a setup where that is only warned about.
+    pub(super) is_short: bool,
+    material: Material,
+}
+
+enum Material {
+    Secret(hmac::Key),
+    Public(ParsedPublicKey),
+}
+
+// By hand: the material never reaches a log through `{:?}`.
+impl fmt::Debug for Key {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Key")
+            .field("algorithm", &self.algorithm)
+            .field("kid", &self.kid)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Key {
+    /// Reads and checks a key.
+    pub(super) fn load(options: &KeyOptions, weakness: Weakness) -> Result<Key, KeyFlaw> {
+        let name = options.algorithm.as_str();
+        let algorithm = Algorithm::parse(name)
+            .ok_or_else(|| KeyFlaw::UnknownAlgorithm { name: name.to_owned() })?;
+        let bytes = match (&options.key, &options.key_file) {
+            (Some(key), None) => key.clone().into_bytes(),
+            (None, Some(path)) => read_file(path)?,
+            (None, None) => return Err(KeyFlaw::Missing),
+            (Some(_), Some(_)) => return Err(KeyFlaw::Twice),
+        };
+        if bytes.is_empty() {
+            return Err(KeyFlaw::Empty);
+        }
+        let mut is_short = false;
+        let material = match algorithm.verification() {
+            Verification::Secret(hash) => {
+                is_short = check_secret(&bytes, algorithm, hash, weakness)?;
+                Material::Secret(hmac::Key::new(hash, &bytes))
+            }
+            Verification::Public(verification) => {
+                let der = public_key(&bytes, algorithm)?;
+                let key = ParsedPublicKey::new(verification, der)
+                    .map_err(|_| KeyFlaw::DoesNotFit { algorithm: algorithm.name() })?;
+                Material::Public(key)
+            }
+        };
+        Ok(Key { algorithm, kid: options.kid.as_deref().map(Box::from), is_short, material })
+    }
+
+    /// Whether `signature` is this key's for `signed`. Compares secrets in constant time.
+    pub(super) fn verifies(&self, signed: &[u8], signature: &[u8]) -> bool {
+        match &self.material {
+            Material::Secret(key) => hmac::verify(key, signed, signature).is_ok(),
+            Material::Public(key) => key.verify_sig(signed, signature).is_ok(),
+        }
+    }
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, KeyFlaw> {
+    let unreadable = |source| KeyFlaw::Unreadable { path: path.to_owned(), source };
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    // One byte more than allowed tells a file that is too large from one that just fits.
+    let limit = u64::try_from(KEY_FILE_BYTES_MAX + 1).unwrap_or(u64::MAX);
+    file.take(limit).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > KEY_FILE_BYTES_MAX {
+        return Err(KeyFlaw::TooLarge { path: path.to_owned() });
+    }
+    // Editors and `echo` end a file with a newline that nobody means to be part of the secret.
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+    }
+    Ok(bytes)
+}
+
+/// Whether the secret is too short where that is only warned about.
+fn check_secret(
+    secret: &[u8],
+    algorithm: Algorithm,
+    hash: hmac::Algorithm,
+    weakness: Weakness,
+) -> Result<bool, KeyFlaw> {
+    // With a public key as the secret, everybody could sign (RFC 8725 section 2.1).
+    if secret.windows(PEM_BEGIN.len()).any(|window| window == PEM_BEGIN.as_bytes()) {
+        return Err(KeyFlaw::PemForSecret { algorithm: algorithm.name() });
+    }
+    let bytes = hash.digest_algorithm().output_len();
+    let is_short = secret.len() < bytes;
+    match weakness {
+        Weakness::Allowed => Ok(false),
+        _ if secret.trim_ascii() == WELL_KNOWN_SECRET.as_bytes() => Err(KeyFlaw::WellKnown),
+        Weakness::Refused if is_short => {
+            Err(KeyFlaw::TooShort { algorithm: algorithm.name(), bytes })
+        }
+        Weakness::Refused | Weakness::Warned => Ok(is_short),
+    }
+}
+
+const PEM_BEGIN: &str = "-----BEGIN ";
+
+/// The DER bytes of a public key in PEM text: `SubjectPublicKeyInfo`, or PKCS #1 for RSA.
+fn public_key(text: &[u8], algorithm: Algorithm) -> Result<Vec<u8>, KeyFlaw> {
+    let not_pem = || KeyFlaw::NotPem { algorithm: algorithm.name() };
+    let text = std::str::from_utf8(text).map_err(|_| not_pem())?;
+    let (_, text) = text.split_once(PEM_BEGIN).ok_or_else(not_pem)?;
+    let (label, text) = text.split_once("-----").ok_or_else(not_pem)?;
+    match label {
+        "PUBLIC KEY" => {}
+        "RSA PUBLIC KEY" if algorithm.is_rsa() => {}
+        "CERTIFICATE" => return Err(KeyFlaw::Certificate),
+        _ if label.ends_with("PRIVATE KEY") => return Err(KeyFlaw::Private),
+        _ => return Err(not_pem()),
+    }
+    let (body, _) = text.split_once("-----END ").ok_or_else(not_pem)?;
+    let body: String = body.split_ascii_whitespace().collect();
+    let der = STANDARD.decode(body).map_err(|_| not_pem())?;
+    if algorithm.is_rsa() {
+        let bits = rsa_bits(&der).ok_or(KeyFlaw::DoesNotFit { algorithm: algorithm.name() })?;
+        if bits < RSA_BITS_MIN {
+            return Err(KeyFlaw::RsaTooSmall { bits });
+        }
+    }
+    Ok(der)
+}
+
+fn rsa_bits(der: &[u8]) -> Option<usize> {
+    let key = RsaPublicKey::from_der(der).ok()?;
+    let modulus = RsaPublicKeyComponents::<Vec<u8>>::from(&key).n;
+    let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
+    let first = modulus.get(zeros)?;
+    let bytes = modulus.len() - zeros;
+    Some(bytes * 8 - usize::try_from(first.leading_zeros()).ok()?)
+}

@@ -1,0 +1,232 @@
+//! The checks of a token in their order: readable, from whom, signed by them, in force, meant for
+//! this hub, granting what. Which checks apply follows from the issuer's configuration.
+
+use std::sync::{Arc, LazyLock};
+
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
+use tidings_core::{Grant, Namespace, TokenIdentity};
+
+use super::claims::{self, Granted};
+use super::jwt::{self, Compact, DETAILS, LEGACY, LEGACY_NAMESPACED};
+use super::keys::Key;
+use super::problem::{TokenCause, TokenProblem};
+use super::{Auth, Generation, Issuer, Options, Role, Verified};
+
+/// The issuers whose keys a token is tried against, and by whose rules.
+pub(super) struct Route<'a> {
+    pub(super) generation: Generation,
+    pub(super) issuers: Vec<&'a Issuer>,
+}
+
+/// A check of what a believed token says about when and for whom it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Check {
+    /// `typ` (RFC 9068 section 4): an ID token of the same issuer is no access token.
+    Type,
+    /// `exp`.
+    Expiry,
+    /// `nbf`.
+    NotBefore,
+    /// `aud`.
+    Audience,
+}
+
+impl Check {
+    /// The checks of a generation, in order. 0.x has no `typ` and no `aud`.
+    pub(super) fn of(generation: Generation) -> &'static [Check] {
+        match generation {
+            Generation::Draft => &[Check::Expiry, Check::NotBefore],
+            Generation::Final => &[Check::Type, Check::Expiry, Check::NotBefore, Check::Audience],
+        }
+    }
+
+    /// Whether the token passes; `now` is in milliseconds since 1970.
+    pub(super) fn run(
+        self,
+        token: &Compact<'_>,
+        generation: Generation,
+        issuer: &Issuer,
+        now: u64,
+    ) -> Result<(), TokenCause> {
+        match self {
+            Check::Type if token.is_access_token => Ok(()),
+            Check::Type => Err(TokenCause::WrongType),
+            Check::Expiry => match claims::expiry(&token.claims)? {
+                Some(expires) if now < expires => Ok(()),
+                Some(_) => Err(TokenCause::Expired),
+                // Publishers of 0.x have tokens that never end.
+                None if generation == Generation::Draft => Ok(()),
+                None => Err(TokenCause::ExpiryMissing),
+            },
+            Check::NotBefore => match claims::not_before(&token.claims)? {
+                Some(start) if now < start => Err(TokenCause::NotYetValid),
+                _ => Ok(()),
+            },
+            Check::Audience => claims::check_audience(&token.claims, &issuer.audience),
+        }
+    }
+}
+
+impl Auth {
+    /// Verifies a token that is not remembered, and says from when it holds, in milliseconds since
+    /// 1970.
+    pub(super) fn verify_afresh(
+        &self,
+        token: &str,
+        role: Role,
+        now: u64,
+    ) -> Result<(Verified, Option<u64>), TokenProblem> {
+        let token = jwt::read(token).map_err(|cause| self.problem(jwt::guess(token), cause))?;
+        let route = self.route(&token)?;
+        let generation = route.generation;
+        let refuse = |cause| TokenProblem { generation, recognized: true, cause };
+        let (issuer, key) = signer(&route, &token, role).map_err(refuse)?;
+        for check in Check::of(generation) {
+            check.run(&token, generation, issuer, now).map_err(refuse)?;
+        }
+        let granted = self.granted(&token, generation, role).map_err(refuse)?;
+        let expires = claims::expiry(&token.claims).map_err(refuse)?;
+        let not_before = claims::not_before(&token.claims).map_err(refuse)?;
+        let mut grant =
+            Grant { expires, token: identity(&token, issuer, key, role), ..Grant::default() };
+        match role {
+            Role::Publish => grant.publish = granted.matchers,
+            Role::Subscribe => grant.subscribe = granted.matchers,
+        }
+        let (grant, details, may) = (Arc::new(grant), granted.details, granted.may);
+        Ok((Verified { generation, grant, details, may }, not_before))
+    }
+
+    /// Whose token this may be and by whose rules it is judged. Its own words select among what the
+    /// operator configured and cannot relax it: a configured issuer's token never gets another
+    /// issuer's keys or another generation's checks.
+    pub(super) fn route(&self, token: &Compact<'_>) -> Result<Route<'_>, TokenProblem> {
+        let claims = &token.claims;
+        let guess = if claims.contains_key(DETAILS) {
+            Some(Generation::Final)
+        } else if claims.contains_key(LEGACY) || claims.contains_key(LEGACY_NAMESPACED) {
+            Some(Generation::Draft)
+        } else {
+            token.is_access_token.then_some(Generation::Final)
+        };
+        let refuse = |cause| self.problem(guess, cause);
+        let name = match claims.get("iss") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(name)) => Some(name.as_str()),
+            Some(_) => return Err(refuse(TokenCause::BadClaim("iss"))),
+        };
+        let named = self.issuers.iter().find(|issuer| Some(&*issuer.id) == name);
+        if guess == Some(Generation::Final) && claims.contains_key(DETAILS) {
+            let unknown = match name {
+                Some(_) => TokenCause::UnknownIssuer,
+                None => TokenCause::IssuerMissing,
+            };
+            let issuer = named.ok_or_else(|| refuse(unknown))?;
+            if !issuer.accepts_final {
+                return Err(refuse(TokenCause::GenerationNotAccepted));
+            }
+            return Ok(Route { generation: Generation::Final, issuers: vec![issuer] });
+        }
+        if let Some(issuer) = named {
+            // Without either claim a token grants nothing in both generations; `typ` then only
+            // selects the stricter checks.
+            let is_draft =
+                issuer.accepts_draft && (!issuer.accepts_final || guess != Some(Generation::Final));
+            let generation = if is_draft { Generation::Draft } else { Generation::Final };
+            return Ok(Route { generation, issuers: vec![issuer] });
+        }
+        let issuers: Vec<_> = self.issuers.iter().filter(|issuer| issuer.accepts_draft).collect();
+        if issuers.is_empty() {
+            let cause = match name {
+                Some(_) => TokenCause::UnknownIssuer,
+                None => TokenCause::IssuerMissing,
+            };
+            return Err(refuse(cause));
+        }
+        Ok(Route { generation: Generation::Draft, issuers })
+    }
+
+    /// What a believed token grants in one role.
+    pub(super) fn granted(
+        &self,
+        token: &Compact<'_>,
+        generation: Generation,
+        role: Role,
+    ) -> Result<Granted, TokenCause> {
+        match generation {
+            Generation::Draft => claims::legacy(&token.claims, role, &*self.matchers),
+            Generation::Final => claims::details(&token.claims, role, &*self.matchers),
+        }
+    }
+}
+
+/// The issuer and key that signed the token. The algorithm is the key's, never the token's choice
+/// (RFC 8725 section 3.1); `kid` only says which key to try first.
+pub(super) fn signer<'a>(
+    route: &Route<'a>,
+    token: &Compact<'_>,
+    role: Role,
+) -> Result<(&'a Issuer, &'a Key), TokenCause> {
+    let mut keys: Vec<_> = route
+        .issuers
+        .iter()
+        .filter_map(|issuer| issuer.key(role).map(|key| (*issuer, key)))
+        .collect();
+    if keys.is_empty() {
+        return Err(TokenCause::NoKey);
+    }
+    keys.retain(|(_, key)| Some(key.algorithm) == token.algorithm);
+    if keys.is_empty() {
+        return Err(TokenCause::AlgorithmNotAllowed);
+    }
+    keys.sort_by_key(|(_, key)| token.kid.is_none() || key.kid != token.kid);
+    keys.into_iter()
+        .find(|(_, key)| key.verifies(token.signed, &token.signature))
+        .ok_or(TokenCause::BadSignature)
+}
+
+fn identity(token: &Compact<'_>, issuer: &Issuer, key: &Key, role: Role) -> TokenIdentity {
+    let text = |claims: &Map<String, Value>, name| {
+        claims.get(name).and_then(Value::as_str).map(Box::<str>::from)
+    };
+    TokenIdentity {
+        issuer: Some(issuer.id.clone()),
+        subject: text(&token.claims, "sub"),
+        token_id: text(&token.claims, "jti"),
+        key: Some(key.kid.clone().unwrap_or_else(|| role.action().into())),
+    }
+}
+
+/// See [`super::fuzz_token`].
+pub(super) fn fuzz(bytes: &[u8]) {
+    const SECRET: &str = "a secret that only this function knows, for signing what it is fed";
+    static AUTH: LazyLock<Option<Auth>> = LazyLock::new(|| {
+        let key = format!(r#"{{"key":"{SECRET}"}}"#);
+        let options = format!(
+            r#"{{"issuer":[{{"id":"i","accept":["0.x","1.0"],"publish":{key},"subscribe":{key}}}]}}"#
+        );
+        let options: Options = serde_json::from_str(&options).ok()?;
+        let hub_url = "https://hub.example/.well-known/mercure".parse().ok()?;
+        Auth::offline(&options, &Namespace::new(hub_url)).ok()
+    });
+    let Some(auth) = AUTH.as_ref() else { return };
+    let mut parts = bytes.splitn(2, |byte| *byte == 0);
+    let header = URL_SAFE_NO_PAD.encode(parts.next().unwrap_or_default());
+    let payload = URL_SAFE_NO_PAD.encode(parts.next().unwrap_or_default());
+    let mut signed = format!("{header}.{payload}");
+    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
+    let signature = URL_SAFE_NO_PAD.encode(hmac::sign(&key, signed.as_bytes()));
+    signed.push('.');
+    signed.push_str(&signature);
+    for token in [signed.as_str(), &String::from_utf8_lossy(bytes)] {
+        for role in [Role::Publish, Role::Subscribe] {
+            let first = auth.verify(token, role, 1_000).map(|verified| verified.generation);
+            let again = auth.verify(token, role, 1_000).map(|verified| verified.generation);
+            assert_eq!(first, again, "a remembered token is judged as before");
+            auth.explain(token, role, 1_000);
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Listeners and who is let in. Knows no request: what a connection says is `connection.rs`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::{JoinError, JoinSet};
+
+use super::counters::HttpCounters;
+use super::forwarded::is_trusted;
+use super::places::{Full, Places};
+use super::{Frontend, Shutdown, connection, refusal};
+use crate::limits::{
+    ACCEPT_PAUSE, CONNECTIONS_MAX_DEFAULT, CONNECTIONS_PER_ADDRESS_DEFAULT, HEAD_TIMEOUT_DEFAULT,
+    LISTEN_BACKLOG, REFUSALS_MAX,
+};
+
+/// What the operator decides about connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpOptions {
+    /// Time for a request's head, and for the next request on an idle HTTP/1.1 connection.
+    pub head_timeout: Duration,
+    /// Connections in total.
+    pub connections_max: usize,
+    /// Connections of one client address, by /64 in IPv6. Behind a trusted proxy: requests of one
+    /// client at the same time.
+    pub connections_per_address_max: usize,
+    /// Proxies whose `X-Forwarded-For` counts.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+impl Default for HttpOptions {
+    fn default() -> HttpOptions {
+        HttpOptions {
+            head_timeout: HEAD_TIMEOUT_DEFAULT,
+            connections_max: CONNECTIONS_MAX_DEFAULT,
+            connections_per_address_max: CONNECTIONS_PER_ADDRESS_DEFAULT,
+            trusted_proxies: Vec::new(),
+        }
+    }
+}
+
+/// The frontends behind a set of listeners, with the limits that they share.
+pub struct Server {
+    pub(super) frontends: Vec<Arc<dyn Frontend>>,
+    pub(super) places: Arc<Places>,
+    pub(super) counters: HttpCounters,
+    pub(super) shutdown: Shutdown,
+    options: RwLock<Arc<HttpOptions>>,
+}
+
+/// A listener on `address` whose queue holds a storm of reconnects.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restart must not wait until the kernel has forgotten the last connections.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(LISTEN_BACKLOG)
+}
+
+impl Server {
+    /// A server that asks `frontends` in this order who claims a path.
+    pub fn new(
+        frontends: Vec<Arc<dyn Frontend>>,
+        options: HttpOptions,
+        shutdown: Shutdown,
+    ) -> Arc<Server> {
+        Arc::new(Server {
+            frontends,
+            places: Arc::new(Places::default()),
+            counters: HttpCounters::default(),
+            shutdown,
+            options: RwLock::new(Arc::new(options)),
+        })
+    }
+
+    /// New limits for connections and requests from now on; open ones keep their places.
+    pub fn replace_options(&self, options: HttpOptions) {
+        *self.options.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(options);
+    }
+
+    /// What has happened so far.
+    pub fn counters(&self) -> &HttpCounters {
+        &self.counters
+    }
+
+    /// Connections that are open now.
+    pub fn connections_open(&self) -> usize {
+        self.places.taken()
+    }
+
+    pub(super) fn options(&self) -> Arc<HttpOptions> {
+        Arc::clone(&self.options.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Serves `listeners` until the shutdown has begun and the last connection has ended. Dropping
+    /// the future ends every connection at once.
+    pub async fn serve(self: Arc<Server>, listeners: Vec<TcpListener>) {
+        let mut loops = JoinSet::new();
+        for listener in listeners {
+            loops.spawn(Listening::new(Arc::clone(&self)).run(listener));
+        }
+        while let Some(ended) = loops.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "an accept loop ended");
+            }
+        }
+    }
+}
+
+/// One listener's loop and the connections that it owns.
+struct Listening {
+    server: Arc<Server>,
+    connections: JoinSet<()>,
+    refusals: JoinSet<()>,
+    /// Whether descriptors have run out, so that the log says it once.
+    exhausted: bool,
+}
+
+impl Listening {
+    fn new(server: Arc<Server>) -> Listening {
+        Listening {
+            server,
+            connections: JoinSet::new(),
+            refusals: JoinSet::new(),
+            exhausted: false,
+        }
+    }
+
+    async fn run(mut self, listener: TcpListener) {
+        loop {
+            tokio::select! {
+                () = self.server.shutdown.accepting_ended() => break,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => self.accept(stream, peer),
+                    Err(error) => self.pause(&error).await,
+                },
+                Some(ended) = self.connections.join_next() => note_panic(ended),
+                Some(_) = self.refusals.join_next() => {}
+            }
+        }
+        // Closed first: who comes now is to find another node.
+        drop(listener);
+        while let Some(ended) = self.connections.join_next().await {
+            note_panic(ended);
+        }
+    }
+
+    fn accept(&mut self, stream: TcpStream, peer: SocketAddr) {
+        if self.exhausted {
+            self.exhausted = false;
+            tracing::info!("connections are accepted again");
+        }
+        let server = Arc::clone(&self.server);
+        let options = server.options();
+        let address = peer.ip().to_canonical();
+        // A proxy's address says nothing about its clients: those are counted for each request.
+        let trusted = is_trusted(address, &options.trusted_proxies);
+        let counted = (!trusted).then_some(address);
+        let place = server.places.connection(
+            counted,
+            options.connections_max,
+            options.connections_per_address_max,
+        );
+        match place {
+            Ok(place) => {
+                server.counters.connections.fetch_add(1, Ordering::Relaxed);
+                self.connections.spawn(connection::run(server, stream, address, place));
+            }
+            Err(full) => self.refuse(stream, full),
+        }
+    }
+
+    fn refuse(&mut self, stream: TcpStream, full: Full) {
+        self.server.counters.refused(full).fetch_add(1, Ordering::Relaxed);
+        if self.refusals.len() < REFUSALS_MAX {
+            self.refusals.spawn(refusal::tell(stream, full));
+        }
+    }
+
+    async fn pause(&mut self, error: &io::Error) {
+        // The peer is gone already, or the network said something about it: nobody's fault here.
+        let of_one_connection = matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::Interrupted
+        );
+        if of_one_connection {
+            return;
+        }
+        self.server.counters.accept_pauses.fetch_add(1, Ordering::Relaxed);
+        if !self.exhausted {
+            self.exhausted = true;
+            tracing::error!(
+                %error,
+                "no connection can be accepted; open ones go on (is the limit of open files too low?)"
+            );
+        }
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+fn note_panic(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!("a connection ended by a panic");
+    }
+}

@@ -1,0 +1,40 @@
+//! What the HTTP side counts. Knows no metric format: the program reads the fields.
+
+use std::sync::atomic::AtomicU64;
+
+use http::StatusCode;
+
+use super::places::Full;
+
+/// Counters that only grow, from the start of the program.
+#[derive(Debug, Default)]
+pub struct HttpCounters {
+    /// Connections that were let in.
+    pub connections: AtomicU64,
+    /// Connections refused because all places were taken.
+    pub refused_in_total: AtomicU64,
+    /// Connections and proxied requests refused because one address had all its places.
+    pub refused_of_address: AtomicU64,
+    /// Connections that sent no request in time.
+    pub silent: AtomicU64,
+    /// Times that the accept loop waited for descriptors or buffers.
+    pub accept_pauses: AtomicU64,
+    /// Requests whose frontend panicked.
+    pub panics: AtomicU64,
+    /// Answers by class of status: 1xx to 5xx.
+    pub answers: [AtomicU64; 5],
+}
+
+impl HttpCounters {
+    pub(super) fn refused(&self, full: Full) -> &AtomicU64 {
+        match full {
+            Full::InTotal => &self.refused_in_total,
+            Full::OfAddress => &self.refused_of_address,
+        }
+    }
+
+    /// The counter of the class that `status` belongs to, if there is one.
+    pub(super) fn answer(&self, status: StatusCode) -> Option<&AtomicU64> {
+        self.answers.get(usize::from(status.as_u16() / 100).checked_sub(1)?)
+    }
+}

@@ -1,0 +1,72 @@
+//! HTTP/1.1 and HTTP/2 for every frontend that speaks it: connections in, [`Request`]s out.
+//!
+//! Knows no Mercure, no token and no hub. A frontend claims paths and answers requests; limits,
+//! request ids, the client's address and the order of a shutdown are decided here for all of them.
+
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+
+mod accept;
+mod body;
+mod closing;
+mod connection;
+mod counters;
+mod forwarded;
+mod places;
+mod redacted;
+mod refusal;
+mod request_id;
+
+pub use accept::{HttpOptions, Server, bind};
+pub use body::{BodyProblem, empty, full, read_body};
+pub use closing::{Closing, Shutdown};
+pub use counters::HttpCounters;
+pub use redacted::redacted;
+pub use request_id::RequestId;
+
+/// Why a body broke off.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// The body of an answer, whole or streamed.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+/// An answer on its way.
+pub type Answer = Pin<Box<dyn Future<Output = http::Response<Body>> + Send>>;
+
+/// A request as a frontend sees it.
+#[derive(Debug)]
+pub struct Request {
+    /// Method, target, version and headers.
+    pub head: http::request::Parts,
+    /// The body; [`read_body`] reads it within bounds.
+    pub body: hyper::body::Incoming,
+    /// Who asks: the peer, or what the trusted proxies in front say.
+    pub client: IpAddr,
+    /// This request's own name in logs and in the answer's `X-Request-Id`.
+    pub id: RequestId,
+    /// When a long answer has to end because the program does.
+    pub closing: Closing,
+}
+
+/// A protocol on top of HTTP.
+pub trait Frontend: Send + Sync {
+    /// Whether requests for `path` (as sent, without the query) are this frontend's.
+    fn claims(&self, path: &str) -> bool;
+    /// Answers one request. A panic is answered with 500 and ends nothing else.
+    fn call(self: Arc<Self>, request: Request) -> Answer;
+}
+
+/// A body from any other body.
+pub fn boxed<B>(body: B) -> Body
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    body.map_err(Into::into).boxed_unsync()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! Places for connections: in total and for each address. Knows no socket.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Which limit is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    InTotal,
+    OfAddress,
+}
+
+/// All places that are taken.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    total: AtomicUsize,
+    /// Entries go when they reach zero, so there are never more than taken places.
+    addresses: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A taken place; dropping it gives it back.
+#[derive(Debug)]
+pub(super) struct Place {
+    places: Arc<Places>,
+    address: Option<IpAddr>,
+    in_total: bool,
+}
+
+impl Places {
+    pub(super) fn taken(&self) -> usize {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// A place for a connection, counted for `address` as well unless there is none.
+    pub(super) fn connection(
+        self: &Arc<Places>,
+        address: Option<IpAddr>,
+        total_max: usize,
+        per_address_max: usize,
+    ) -> Result<Place, Full> {
+        if self.total.fetch_add(1, Ordering::AcqRel) >= total_max {
+            self.total.fetch_sub(1, Ordering::AcqRel);
+            return Err(Full::InTotal);
+        }
+        // From here on dropping the place gives the total back.
+        let mut place = Place { places: Arc::clone(self), address: None, in_total: true };
+        if let Some(address) = address {
+            place.address = Some(self.count(address, per_address_max)?);
+        }
+        Ok(place)
+    }
+
+    /// A place for one request of a proxy's client.
+    pub(super) fn request(
+        self: &Arc<Places>,
+        client: IpAddr,
+        per_address_max: usize,
+    ) -> Result<Place, Full> {
+        let address = Some(self.count(client, per_address_max)?);
+        Ok(Place { places: Arc::clone(self), address, in_total: false })
+    }
+
+    fn count(&self, address: IpAddr, max: usize) -> Result<IpAddr, Full> {
+        let network = network(address);
+        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = addresses.get(&network).copied().unwrap_or(0);
+        if taken >= max {
+            return Err(Full::OfAddress);
+        }
+        addresses.insert(network, taken + 1);
+        Ok(network)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.in_total {
+            self.places.total.fetch_sub(1, Ordering::AcqRel);
+        }
+        let Some(address) = self.address else { return };
+        let mut addresses = self.places.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(taken) = addresses.get_mut(&address) {
+            *taken -= 1;
+            if *taken == 0 {
+                addresses.remove(&address);
+            }
+        }
+    }
+}
+
+/// Who shares a limit: one IPv4 address, one /64 of IPv6 (what one customer usually gets).
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => {
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_place_is_given_back_when_it_is_dropped() {
+        let places = Arc::new(Places::default());
+        let first = places.connection(address("10.0.0.1"), 9, 2).unwrap();
+        let _second = places.connection(address("::ffff:10.0.0.1"), 9, 2).unwrap();
+        assert_eq!(places.connection(address("10.0.0.1"), 9, 2).unwrap_err(), Full::OfAddress);
+        assert_eq!(places.taken(), 2, "a refused connection takes no place in total");
+        let _other = places.connection(address("10.0.0.2"), 9, 2).unwrap();
+        drop(first);
+        let _again = places.connection(address("10.0.0.1"), 9, 2).unwrap();
+        assert_eq!(places.taken(), 3);
+    }
+
+    #[test]
+    fn the_total_counts_everybody() {
+        let places = Arc::new(Places::default());
+        let _proxy = places.connection(None, 2, 1).unwrap();
+        let client = places.connection(address("10.0.0.1"), 2, 1).unwrap();
+        assert_eq!(places.connection(None, 2, 1).unwrap_err(), Full::InTotal);
+        drop(client);
+        assert!(places.connection(None, 2, 1).is_ok());
+        assert!(places.addresses.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn addresses_of_one_v6_network_share_a_limit() {
+        let places = Arc::new(Places::default());
+        let _one = places.request("2001:db8::1".parse().unwrap(), 1).unwrap();
+        assert!(places.request("2001:db8::ffff:2".parse().unwrap(), 1).is_err());
+        assert!(places.request("2001:db8:0:1::1".parse().unwrap(), 1).is_ok());
+    }
+}

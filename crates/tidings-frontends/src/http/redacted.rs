@@ -1,0 +1,83 @@
+//! What of a request's target may stand in a log. Knows the names of parameters, not their meaning.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+use http::Uri;
+use percent_encoding::percent_decode_str;
+
+/// Parameters whose values are shown, because they say what a client asked for and are not
+/// secrets. Every other value, and every name that is not one of these, is left out: a token can
+/// stand anywhere in a hand-made URL.
+const SHOWN: [&str; 6] =
+    ["topic", "match", "last_event_id", "lastEventID", "lastEventId", "Last-Event-ID"];
+/// How parameters begin that name a matcher of another type than `match`.
+const MATCHER_PREFIX: &str = "match_";
+/// Bytes of a target that a log line carries: long lists of topics say nothing at the end.
+const TARGET_BYTES_MAX: usize = 256;
+
+/// The path and what is not secret of the query, shortened, in printable ASCII.
+pub fn redacted(target: &Uri) -> String {
+    let mut shown = String::new();
+    push_shortened(&mut shown, target.path());
+    let mut separator = '?';
+    for pair in target.query().into_iter().flat_map(|query| query.split('&')) {
+        if shown.len() >= TARGET_BYTES_MAX {
+            shown.push('…');
+            break;
+        }
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let name: Cow<'_, str> = percent_decode_str(name).decode_utf8_lossy();
+        shown.push(separator);
+        separator = '&';
+        if is_shown(&name) {
+            // Writing into a string cannot fail.
+            let _ = write!(shown, "{name}=");
+            push_shortened(&mut shown, value);
+        } else {
+            shown.push('…');
+        }
+    }
+    shown
+}
+
+fn is_shown(name: &str) -> bool {
+    let of_matcher = name.strip_prefix(MATCHER_PREFIX);
+    SHOWN.contains(&name)
+        || of_matcher.is_some_and(|kind| kind.bytes().all(|byte| byte.is_ascii_lowercase()))
+}
+
+fn push_shortened(shown: &mut String, text: &str) {
+    let room = TARGET_BYTES_MAX.saturating_sub(shown.len());
+    shown.extend(text.chars().filter(char::is_ascii_graphic).take(room));
+    if text.len() > room {
+        shown.push('…');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(target: &str) -> String {
+        redacted(&target.parse().unwrap())
+    }
+
+    #[test]
+    fn a_token_in_the_target_is_not_shown_in_any_spelling() {
+        for name in ["authorization", "%61uthorization", "Authorization", "access_token", "secret"]
+        {
+            assert_eq!(shown(&format!("/hub?topic=a&{name}=secret")), "/hub?topic=a&…");
+        }
+        assert_eq!(shown("/hub?match_urlpattern=a&match_=b"), "/hub?match_urlpattern=a&match_=b");
+        assert_eq!(shown("/hub?secret"), "/hub?…");
+        assert_eq!(shown("/hub"), "/hub");
+    }
+
+    #[test]
+    fn a_long_target_is_cut() {
+        let long = shown(&format!("/hub?topic={}&topic=b", "x".repeat(10_000)));
+        assert!(long.len() < 300, "{}", long.len());
+        assert!(shown(&format!("/{}", "y".repeat(5_000))).len() < 300);
+    }
+}

@@ -1,0 +1,117 @@
+//! Every bound of the frontends, with its reason.
+
+use std::time::Duration;
+
+// ---- HTTP: connections and requests ----
+
+/// Connections in total unless the operator says otherwise: below the usual limit of 20,000 open
+/// files, with room for the history's files and for connections that go out.
+pub const CONNECTIONS_MAX_DEFAULT: usize = 16 * 1024;
+/// Connections of one client address (one /64 of IPv6) unless the operator says otherwise: an
+/// office behind one address, not one machine that takes all the places.
+pub const CONNECTIONS_PER_ADDRESS_DEFAULT: usize = 1_024;
+/// Time for a request's head unless the operator says otherwise. It is also how long an idle
+/// HTTP/1.1 connection is kept, so it must outlast the pauses of a publisher that reuses one.
+pub const HEAD_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// Time that a shutdown spreads the end of the streams over unless the operator says otherwise:
+/// service supervisors commonly kill after 30 seconds, and the drained queue comes first.
+pub const SHUTDOWN_BUDGET_DEFAULT: Duration = Duration::from_secs(10);
+/// Time after the last stream's end for answers that are still being written.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
+/// Bytes of an HTTP/1.1 head, and of the buffer that a connection reads through. Longer lists of
+/// matchers belong into the body of a QUERY request.
+pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Header fields of a request, as many as the usual servers accept.
+pub const HEADERS_MAX: usize = 100;
+/// Requests of one HTTP/2 connection at the same time: a page with many streams, or a proxy.
+pub const HTTP2_STREAMS_MAX: u32 = 256;
+/// Bytes that one HTTP/2 connection may send before they are read.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// Bytes that one HTTP/2 stream may send before they are read.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// Bytes that wait for the window of one HTTP/2 stream: what a slow reader costs.
+pub const HTTP2_SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// Silence after which an HTTP/2 peer is asked whether it is still there.
+pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
+/// Time for the answer to that question.
+pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time for a whole request body: 1 MiB takes this long at 280 kbit/s.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Hops of `X-Forwarded-For` that are read from the right; no chain of proxies is longer.
+pub const FORWARDED_HOPS_MAX: usize = 32;
+/// Pause of the accept loop when descriptors or buffers have run out: long enough for a
+/// connection to end, short enough that nobody takes the hub for dead.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections over the limit that are told so at the same time; further ones are just closed.
+pub const REFUSALS_MAX: usize = 64;
+/// Time that telling one of them takes at most.
+pub const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Seconds after which a refused client may come back (`Retry-After`).
+pub const REFUSAL_RETRY_SECONDS: u32 = 5;
+/// Connections that the kernel keeps while the accept loop is busy: reconnect storms come at once.
+pub const LISTEN_BACKLOG: u32 = 4_096;
+
+// ---- Tokens ----
+
+/// Longest token in bytes. A token travels in a header or cookie, and common proxies cut those off
+/// at 8 or 16 KiB; twice that leaves room and still costs less to refuse than to verify.
+pub const TOKEN_BYTES_MAX: usize = 32 * 1024;
+/// Mercure authorization details in one token, as in the hubs that people migrate from.
+pub const TOKEN_DETAILS_MAX: usize = 100;
+/// Topics of all Mercure authorization details of one token together: each is a matcher that is
+/// judged for every private update.
+pub const TOKEN_TOPICS_MAX: usize = 100;
+/// Selectors in `publish` or `subscribe` of a 0.x token, as in the hubs that people migrate from.
+pub const CLAIM_SELECTORS_MAX: usize = 1_000;
+/// Issuers that accept 0.x. Such a token need not name its issuer, so each costs every stranger's
+/// token one signature check.
+pub const DRAFT_ISSUERS_MAX: usize = 16;
+/// Verified tokens that are remembered, in each of two halves.
+pub const TOKENS_CACHED: usize = 8 * 1024;
+/// Bytes of the tokens that are remembered, in each of two halves. Memory follows the tokens' size.
+pub const TOKEN_BYTES_CACHED: usize = 8 * 1024 * 1024;
+/// Largest key file in bytes: several times the PEM text of the largest RSA key.
+pub const KEY_FILE_BYTES_MAX: usize = 64 * 1024;
+/// Smallest RSA key in bits (RFC 7518 section 3.3).
+pub const RSA_BITS_MIN: usize = 2_048;
+
+// ---- Mercure ----
+
+/// Fields of one form or query: room for every topic that may be published and as many fields
+/// that mean nothing here.
+pub const FORM_FIELDS_MAX: usize = 2 * tidings_core::limits::TOPICS_MAX;
+/// Topics of one published update.
+pub const PUBLISH_TOPICS_MAX: usize = tidings_core::limits::TOPICS_MAX;
+/// Matchers of one subscription in protocol 1.0.
+pub const MATCHERS_MAX: usize = tidings_core::limits::MATCHERS_MAX;
+/// `topic` parameters of one subscription in protocol 0.x, as in its hubs.
+pub const DRAFT_TOPICS_MAX: usize = 1_000;
+/// Shortest `authorization` parameter that hubs of 0.x take for a token.
+pub const DRAFT_TOKEN_BYTES_MIN: usize = 41;
+/// Shortest `Authorization` header that hubs of 0.x take for one with a token.
+pub const DRAFT_HEADER_BYTES_MIN: usize = DRAFT_TOKEN_BYTES_MIN + "Bearer ".len();
+/// Longest `Idempotency-Key` in bytes: several times a UUID.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
+/// How long a publisher waits for a place in the hub's queue before it is asked to come back:
+/// shorter than the time-outs of the usual HTTP clients, so that they hear why.
+pub const PUBLISH_ROOM_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Seconds after which such a publisher may come back (`Retry-After`).
+pub const PUBLISH_RETRY_SECONDS: u32 = 5;
+/// Bytes of a form unless the operator says otherwise: percent-encoding triples the bytes of text
+/// that is not English, and the topics come on top.
+pub const FORM_BYTES_DEFAULT: usize = 4 * tidings_core::limits::UPDATE_BYTES_DEFAULT;
+/// Silence on a stream after which a comment is sent unless the operator says otherwise: many
+/// proxies and mobile networks forget a silent connection after 30 seconds.
+pub const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(15);
+/// How long a stream lives unless the operator says otherwise: a change of who may read, or of
+/// which machine serves, reaches everybody within this time.
+pub const STREAM_LIFETIME_DEFAULT: Duration = Duration::from_secs(60 * 60);
+/// How often a stream with a token looks at the wall clock, which may jump.
+pub const EXPIRY_JUDGED_EVERY: Duration = Duration::from_secs(30);
+/// Streams that read the history at the same time: enough for every disk, few enough that a
+/// reconnect storm leaves threads for others.
+pub const CATCH_UP_READERS: usize = 16;
+/// How long one stream reads before others get their turn.
+pub const CATCH_UP_TURN: Duration = Duration::from_millis(20);
+/// Bytes that one turn hands to a socket: what waits for a slow reader is bounded by this.
+pub const CATCH_UP_FRAME_BYTES: usize = 256 * 1024;

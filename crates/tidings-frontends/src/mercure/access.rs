@@ -1,0 +1,159 @@
+//! Who asks, by which token, and in which generation's words the answer is given. Knows no form
+//! body and no hub; whether a token is valid is `auth`'s business.
+
+use std::sync::Arc;
+
+use http::header;
+use http::request::Parts;
+use tidings_core::Grant;
+
+use super::form::{self, Field};
+use super::refusal::{Presentation, Refusal};
+use crate::auth::{Auth, Generation, Role, TokenProblem, Verified};
+use crate::limits::{DRAFT_HEADER_BYTES_MIN, DRAFT_TOKEN_BYTES_MIN};
+
+/// What is known of whoever asks.
+#[derive(Debug)]
+pub(super) enum Access {
+    /// No token came with the request.
+    Anonymous,
+    /// A valid one.
+    Token(Arc<Verified>),
+}
+
+impl Access {
+    /// The generation that a token decides.
+    pub(super) fn generation(&self) -> Option<Generation> {
+        match self {
+            Access::Anonymous => None,
+            Access::Token(verified) => Some(verified.generation),
+        }
+    }
+
+    /// What may be read.
+    pub(super) fn grant(&self) -> Arc<Grant> {
+        match self {
+            Access::Anonymous => Arc::new(Grant::anonymous()),
+            Access::Token(verified) => Arc::clone(&verified.grant),
+        }
+    }
+}
+
+/// A refusal with the generation whose words it is said in.
+pub(super) type Worded<T> = Result<T, (Generation, Refusal)>;
+
+/// Reads the token of a request: the `Authorization` header first, then the query parameter that
+/// 0.x clients use. `by_parameters` is the generation where the token does not decide it.
+pub(super) fn read(
+    head: &Parts,
+    query: &[Field],
+    role: Role,
+    auth: &Auth,
+    now: u64,
+    by_parameters: Generation,
+) -> Worded<Access> {
+    let refused = |problem: TokenProblem| {
+        let generation = if problem.recognized { problem.generation } else { by_parameters };
+        (generation, Refusal::BadToken(problem.cause))
+    };
+    let misused = |presentation| (by_parameters, Refusal::BadPresentation(presentation));
+    let mut headers = head.headers.get_all(header::AUTHORIZATION).iter();
+    if let Some(value) = headers.next() {
+        if headers.next().is_some() {
+            return Err(misused(Presentation::Repeated));
+        }
+        let bearer =
+            Bearer::parse(value.as_bytes()).ok_or_else(|| misused(Presentation::NotBearer))?;
+        let verified = auth.verify(bearer.token, role, now).map_err(refused)?;
+        if verified.generation == Generation::Draft && !bearer.is_as_in_draft {
+            return Err((Generation::Draft, Refusal::BadPresentation(Presentation::Unusual)));
+        }
+        return Ok(Access::Token(verified));
+    }
+    match presented_in_query(query, auth, by_parameters)? {
+        None => Ok(Access::Anonymous),
+        Some(token) => {
+            let verified = auth.verify(token, role, now).map_err(refused)?;
+            if verified.generation == Generation::Final {
+                return Err((Generation::Final, Refusal::BadPresentation(Presentation::InUrl)));
+            }
+            Ok(Access::Token(verified))
+        }
+    }
+}
+
+/// The token in the URL, if one is there and may be.
+fn presented_in_query<'q>(
+    query: &'q [Field],
+    auth: &Auth,
+    by_parameters: Generation,
+) -> Worded<Option<&'q str>> {
+    let mut tokens = form::all(query, "authorization");
+    let Some(token) = tokens.next() else { return Ok(None) };
+    let misused = |presentation| Err((Generation::Draft, Refusal::BadPresentation(presentation)));
+    if !auth.query_token_allowed() {
+        return match by_parameters {
+            // Serving it like somebody without a token would hide the reason.
+            Generation::Draft => misused(Presentation::SwitchedOff),
+            // In 1.0 it is a parameter without a meaning.
+            Generation::Final => Ok(None),
+        };
+    }
+    match token.utf8().filter(|token| token.len() >= DRAFT_TOKEN_BYTES_MIN) {
+        Some(token) if tokens.next().is_none() => Ok(Some(token)),
+        _ => misused(Presentation::Unusual),
+    }
+}
+
+/// An `Authorization` header with a bearer token (RFC 6750 section 2.1).
+struct Bearer<'h> {
+    token: &'h str,
+    /// Hubs of 0.x ask for `Bearer` in this case, one space, and a certain length.
+    is_as_in_draft: bool,
+}
+
+impl Bearer<'_> {
+    fn parse(header: &[u8]) -> Option<Bearer<'_>> {
+        let text = std::str::from_utf8(header).ok()?;
+        let (scheme, rest) = text.split_once(' ')?;
+        let token = rest.trim_start_matches(' ');
+        if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
+            return None;
+        }
+        // The token68 of RFC 9110 section 11.2: neither spaces nor a list of parameters.
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+        token.bytes().all(plain).then_some(Bearer {
+            token,
+            is_as_in_draft: scheme == "Bearer"
+                && rest.len() == token.len()
+                && text.len() >= DRAFT_HEADER_BYTES_MIN,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn m35_the_scheme_is_read_in_any_case() {
+        for header in ["Bearer a.b.c", "bearer a.b.c", "BEARER   a.b.c"] {
+            assert_eq!(Bearer::parse(header.as_bytes()).unwrap().token, "a.b.c", "{header}");
+        }
+        for header in ["", "Bearer", "Bearer ", "Basic YTpi", "Bearera.b.c", "Bearer a b", "a.b.c"]
+        {
+            assert!(Bearer::parse(header.as_bytes()).is_none(), "{header}");
+        }
+        assert!(Bearer::parse(b"Bearer a.\xFF.c").is_none());
+    }
+
+    #[test]
+    fn a_draft_header_is_recognised_by_its_exact_form() {
+        let token = "a".repeat(41);
+        let exact = |header: String| Bearer::parse(header.as_bytes()).unwrap().is_as_in_draft;
+        assert!(exact(format!("Bearer {token}")));
+        assert!(!exact(format!("bearer {token}")));
+        assert!(!exact(format!("Bearer  {token}")));
+        assert!(!exact("Bearer short".to_owned()));
+    }
+}

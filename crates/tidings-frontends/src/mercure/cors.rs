@@ -1,0 +1,223 @@
+//! Which pages of other origins may talk to the hub (Fetch standard, section 3.2). Knows no token:
+//! it only says what a browser may let a page do.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+/// Methods of the hub's URL.
+pub(super) const METHODS: &str = "GET, HEAD, POST, QUERY, OPTIONS";
+const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, QUERY");
+const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
+    "authorization, cache-control, content-type, idempotency-key, last-event-id",
+);
+const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(
+    "Link, Last-Event-ID, Mercure-Last-Event-ID, Retry-After, Tidings-Receipt, WWW-Authenticate, \
+     X-Request-Id",
+);
+/// How long a browser remembers a preflight: as long as the strictest of them allows.
+const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("7200");
+
+/// An entry of the list of origins that cannot be an origin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{origin:?} is no origin: expected scheme://host[:port] with at most one `*` as a host label \
+     or port, `null`, or `*`"
+)]
+pub struct BadOrigin {
+    /// The entry.
+    pub origin: String,
+}
+
+/// The list of origins.
+#[derive(Debug, Default)]
+pub(super) struct Cors {
+    listed: Vec<Pattern>,
+    /// `*`: everybody, without credentials.
+    everybody: bool,
+}
+
+#[derive(Debug)]
+enum Pattern {
+    Exact(String),
+    /// What stands before and behind the `*`.
+    Wildcard(String, String),
+}
+
+impl Pattern {
+    fn parse(text: &str) -> Option<Pattern> {
+        let origin = text.to_ascii_lowercase();
+        if origin == "null" {
+            return Some(Pattern::Exact(origin));
+        }
+        let (_, authority) = origin.split_once("://").filter(|(scheme, _)| !scheme.is_empty())?;
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]*".contains(&byte);
+        if authority.is_empty() || !authority.bytes().all(plain) {
+            return None;
+        }
+        match origin.split_once('*') {
+            None => Some(Pattern::Exact(origin)),
+            Some((before, after)) => {
+                let label = before.ends_with("://") && after.starts_with('.') && after.len() > 1;
+                let port = before.ends_with(':') && after.is_empty();
+                ((label || port) && !after.contains('*'))
+                    .then(|| Pattern::Wildcard(before.to_owned(), after.to_owned()))
+            }
+        }
+    }
+
+    /// Origins in a header are lower case and never end in a slash (RFC 6454 section 6).
+    fn covers(&self, origin: &str) -> bool {
+        match self {
+            Pattern::Exact(listed) => listed == origin,
+            Pattern::Wildcard(before, after) => origin
+                .strip_prefix(before.as_str())
+                .and_then(|rest| rest.strip_suffix(after.as_str()))
+                .is_some_and(|rest| {
+                    // Without `:`, `/` and `@`: the wildcard stays inside host or port.
+                    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+                    !rest.is_empty() && rest.bytes().all(plain)
+                }),
+        }
+    }
+}
+
+impl Cors {
+    /// Reads the list: origins that may send credentials, and `*` for all others without.
+    pub(super) fn new(origins: &[String]) -> Result<Cors, BadOrigin> {
+        let mut cors = Cors::default();
+        for origin in origins {
+            if origin == "*" {
+                cors.everybody = true;
+            } else {
+                let pattern = Pattern::parse(origin);
+                cors.listed.push(pattern.ok_or_else(|| BadOrigin { origin: origin.clone() })?);
+            }
+        }
+        Ok(cors)
+    }
+
+    fn lists(&self, origin: &HeaderValue) -> bool {
+        let Ok(origin) = origin.to_str() else { return false };
+        self.listed.iter().any(|pattern| pattern.covers(origin))
+    }
+
+    /// Says on an answer to a request from `origin` who may read it.
+    pub(super) fn mark(&self, origin: Option<&HeaderValue>, answer: &mut HeaderMap) {
+        if self.listed.is_empty() && !self.everybody {
+            return;
+        }
+        // Also without an origin: a cache must not hand this answer to somebody who sends one.
+        answer.append(header::VARY, HeaderValue::from_static("Origin"));
+        let Some(origin) = origin else { return };
+        if self.lists(origin) {
+            answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            answer
+                .insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        } else if self.everybody {
+            answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        } else {
+            return;
+        }
+        answer.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
+    }
+
+    /// Says on the answer to a preflight what may be sent. [`Cors::mark`] says to whom.
+    pub(super) fn mark_preflight(&self, answer: &mut HeaderMap) {
+        for name in [header::ACCESS_CONTROL_REQUEST_METHOD, header::ACCESS_CONTROL_REQUEST_HEADERS]
+        {
+            answer.append(header::VARY, header_name_value(&name));
+        }
+        if answer.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
+            answer.remove(header::ACCESS_CONTROL_EXPOSE_HEADERS);
+            answer.insert(header::ACCESS_CONTROL_ALLOW_METHODS, ALLOWED_METHODS);
+            answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS);
+            answer.insert(header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS);
+        }
+    }
+}
+
+fn header_name_value(name: &HeaderName) -> HeaderValue {
+    HeaderValue::from_name(name.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(origins: &[&str], origin: &str) -> (Option<String>, bool) {
+        let origins: Vec<String> = origins.iter().map(|origin| (*origin).to_owned()).collect();
+        let mut headers = HeaderMap::new();
+        let origin = HeaderValue::from_str(origin).unwrap();
+        Cors::new(&origins).unwrap().mark(Some(&origin), &mut headers);
+        let allowed = headers
+            .get(header::ACCESS_CONTROL_ALLOW_ORIGIN)
+            .map(|value| value.to_str().unwrap().to_owned());
+        (allowed, headers.contains_key(header::ACCESS_CONTROL_ALLOW_CREDENTIALS))
+    }
+
+    #[test]
+    fn m12_only_listed_origins_get_credentials() {
+        let listed = ["https://app.example.com", "https://*.e.com", "http://localhost:*"];
+        for origin in [
+            "https://app.example.com",
+            "https://a.e.com",
+            "https://a.b.e.com",
+            "http://localhost:81",
+        ] {
+            assert_eq!(answer(&listed, origin), (Some(origin.to_owned()), true), "{origin}");
+        }
+        for origin in [
+            "https://app.example.com.evil.com",
+            "http://app.example.com",
+            "https://app.example.com:444",
+            "https://e.com",
+            "https://.e.com",
+            "https://evil.com/.e.com",
+            "https://evil.com:1.e.com",
+            "https://user@a.e.com",
+            "http://localhost:",
+            "http://localhost:1:2",
+            "null",
+        ] {
+            assert_eq!(answer(&listed, origin), (None, false), "{origin}");
+        }
+    }
+
+    #[test]
+    fn m12_a_wildcard_never_comes_with_credentials() {
+        assert_eq!(answer(&["*"], "https://x"), (Some("*".to_owned()), false));
+        let dev = ["http://127.0.0.1:*", "*"];
+        assert_eq!(answer(&dev, "http://127.0.0.1:5"), (Some("http://127.0.0.1:5".into()), true));
+        assert_eq!(answer(&dev, "https://x"), (Some("*".to_owned()), false));
+        assert_eq!(answer(&["*"], "null"), (Some("*".to_owned()), false));
+        assert_eq!(answer(&["null"], "null"), (Some("null".to_owned()), true));
+    }
+
+    #[test]
+    fn entries_that_are_no_origins_are_refused() {
+        for bad in [
+            "",
+            "example.com",
+            "https://",
+            "://x",
+            "https://e.com/",
+            "https://e.com/path",
+            "https://*",
+            "https://a*.e.com",
+            "https://*.*.e.com",
+            "https://*.",
+            "https://user@e.com",
+            "https://e.com?x",
+        ] {
+            let listed = Cors::new(&[bad.to_owned()]);
+            assert_eq!(listed.unwrap_err().origin, bad);
+        }
+    }
+
+    #[test]
+    fn without_a_list_nothing_is_said() {
+        let mut headers = HeaderMap::new();
+        let origin = HeaderValue::from_static("https://x");
+        Cors::default().mark(Some(&origin), &mut headers);
+        assert!(headers.is_empty());
+    }
+}

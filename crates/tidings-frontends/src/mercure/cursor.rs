@@ -1,0 +1,164 @@
+//! Where a subscription begins: what the client says it has, and what the hub says it starts
+//! behind. Knows no matcher and no stream.
+
+use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue};
+use tidings_core::{Candidate, Entry, Grant, Hub, Located, Offset, Start};
+
+use super::form::{self, Field};
+use crate::auth::Generation;
+
+/// The cursor's response field in protocol 1.0.
+const FINAL_HEADER: HeaderName = HeaderName::from_static("mercure-last-event-id");
+/// The cursor's request field, and its response field in protocol 0.x.
+const DRAFT_HEADER: HeaderName = HeaderName::from_static("last-event-id");
+/// The cursor that means everything that is kept.
+const EARLIEST: &str = "earliest";
+/// Every spelling of the parameter in use: 1.0, 0.x, an EventSource polyfill, and 0.x before 0.14.
+const PARAMETERS: [&str; 4] = ["last_event_id", "lastEventID", "lastEventId", "Last-Event-ID"];
+
+/// What the client says it has: `None` when it says nothing, empty when it has nothing. The header
+/// wins over the query, the query over the body.
+pub(super) fn asked(headers: &HeaderMap, query: &[Field], body: &[Field]) -> Option<String> {
+    let header = headers.get(DRAFT_HEADER);
+    let header = header.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let parameters = [query, body]
+        .into_iter()
+        .flat_map(|fields| PARAMETERS.iter().filter_map(move |name| form::first(fields, name)));
+    let mut found =
+        header.into_iter().chain(parameters.map(|text| text.readable().to_owned())).peekable();
+    // An empty one is overruled by any other: polyfills send several, not all of them filled.
+    let empty = found.peek().map(|_| String::new());
+    found.find(|cursor| !cursor.is_empty()).or(empty)
+}
+
+/// Where to start, and what the answer says about it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Beginning {
+    pub(super) start: Start,
+    /// The id of the event before the first one that is sent, when the protocol wants it said.
+    pub(super) behind: Option<HeaderValue>,
+}
+
+impl Beginning {
+    /// Writes both spellings: each generation's clients read their own.
+    pub(super) fn mark(&self, answer: &mut HeaderMap) {
+        if let Some(behind) = &self.behind {
+            answer.insert(FINAL_HEADER, behind.clone());
+            answer.insert(DRAFT_HEADER, behind.clone());
+        }
+    }
+}
+
+/// Who begins.
+pub(super) struct Reader<'r> {
+    pub(super) generation: Generation,
+    pub(super) grant: &'r Grant,
+    /// Entries that are replayed at most when the cursor does not say where to start.
+    pub(super) replay_max: Option<u64>,
+}
+
+/// Finds the beginning for a cursor.
+pub(super) fn begin(hub: &Hub, reader: &Reader<'_>, asked: Option<&str>) -> Beginning {
+    match (asked, reader.generation) {
+        (None, _) | (Some(""), Generation::Draft) => Beginning { start: Start::Now, behind: None },
+        (Some(""), Generation::Final) => at_the_end(hub, reader),
+        (Some(EARLIEST), _) => from_the_earliest(hub, reader),
+        (Some(cursor), generation) => match (hub.locate(cursor), generation) {
+            (Located::Entry(offset), _) => {
+                let named = HeaderValue::from_bytes(cursor.as_bytes()).ok();
+                let behind = named.or_else(|| header(&hub.cursor(offset)));
+                Beginning { start: Start::After(offset), behind }
+            }
+            // Hubs of 0.x go live without a word; its clients do not expect a replay.
+            (Located::Trimmed | Located::OtherEpoch | Located::Unknown, Generation::Draft) => {
+                at_the_end(hub, reader)
+            }
+            (Located::Trimmed | Located::OtherEpoch | Located::Unknown, Generation::Final) => {
+                from_the_earliest(hub, reader)
+            }
+        },
+    }
+}
+
+/// Live, behind an entry that the answer names. The subscription starts behind exactly that entry:
+/// what is published in between would else be lost for a client that reconnects with the name.
+fn at_the_end(hub: &Hub, reader: &Reader<'_>) -> Beginning {
+    match hub.last_entry() {
+        None => Beginning { start: Start::Now, behind: header(EARLIEST) },
+        Some(last) => {
+            let behind = name(hub, reader.grant, &last).or_else(|| header(&last.cursor()));
+            Beginning { start: Start::After(last.offset), behind }
+        }
+    }
+}
+
+/// The entry's own id if this reader may know it and a header can carry it. The hub's opaque
+/// cursor says nothing about a private entry.
+fn name(hub: &Hub, grant: &Grant, entry: &Entry) -> Option<HeaderValue> {
+    if entry.update.private {
+        let topics: Vec<Candidate<'_>> = entry
+            .update
+            .topics
+            .iter()
+            .map(|topic| Candidate::new(topic.as_str(), hub.namespace()))
+            .collect();
+        if !grant.covers_reading(&topics) {
+            return None;
+        }
+    }
+    header(&entry.id())
+}
+
+fn from_the_earliest(hub: &Hub, reader: &Reader<'_>) -> Beginning {
+    let everything = || Beginning { start: Start::Earliest, behind: header(EARLIEST) };
+    let Some(max) = reader.replay_max else { return everything() };
+    // Offsets only grow, so at most `max` entries stand behind this place.
+    let place = Offset::durable(hub.last().durable.saturating_sub(max));
+    if place <= hub.before_first() {
+        return everything();
+    }
+    Beginning { start: Start::After(place), behind: header(&hub.cursor(place)) }
+}
+
+fn header(text: &str) -> Option<HeaderValue> {
+    HeaderValue::from_bytes(text.as_bytes()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(header: Option<&str>, query: &str, body: &str, expected: Option<&str>) {
+        let mut headers = HeaderMap::new();
+        if let Some(header) = header {
+            headers.insert(DRAFT_HEADER, HeaderValue::from_bytes(header.as_bytes()).unwrap());
+        }
+        let fields = |text: &str| form::parse(text.as_bytes(), 10).unwrap();
+        let found = asked(&headers, &fields(query), &fields(body));
+        assert_eq!(found.as_deref(), expected, "{header:?} {query} {body}");
+    }
+
+    #[test]
+    fn m61_every_spelling_of_the_cursor_is_read() {
+        for name in PARAMETERS {
+            check(None, &format!("{name}=x"), "", Some("x"));
+            check(None, "", &format!("{name}=x"), Some("x"));
+        }
+        check(Some("é"), "", "", Some("é"));
+        check(None, "last-event-id=x&LastEventID=y", "", None);
+        check(None, "", "", None);
+    }
+
+    #[test]
+    fn m04_the_header_wins_over_the_query_and_the_query_over_the_body() {
+        check(Some("h"), "last_event_id=q", "last_event_id=b", Some("h"));
+        check(None, "last_event_id=q", "last_event_id=b", Some("q"));
+        check(None, "Last-Event-ID=q", "last_event_id=b", Some("q"));
+        check(None, "lastEventID=q&last_event_id=p", "", Some("p"));
+        check(Some(""), "last_event_id=q", "", Some("q"));
+        check(Some(""), "last_event_id=", "", Some(""));
+        check(None, "lastEventID=&Last-Event-ID=", "", Some(""));
+        check(None, "last_event_id", "", Some(""));
+    }
+}

@@ -1,0 +1,235 @@
+//! The Mercure protocol, 1.0 and 0.x side by side on one URL.
+//!
+//! A form becomes an update, parameters become a selection, entries become Server-Sent Events.
+//! Which generation a request is, its token says, or else its parameters; where the two differ is
+//! data in `refusal`, `cursor` and the readers of parameters. Knows nothing of storage, of other
+//! protocols, or of why a token is valid.
+
+mod access;
+mod cors;
+mod cursor;
+mod event;
+mod form;
+mod metadata;
+mod publish;
+mod refusal;
+mod stream;
+mod subscribe;
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Response, StatusCode};
+use tidings_core::{Clock, Hub};
+use tokio::sync::Semaphore;
+
+pub use cors::BadOrigin;
+
+use crate::auth::{Auth, Generation};
+use crate::http::{Answer, Body, Frontend, Request, empty};
+use crate::limits::{
+    CATCH_UP_READERS, FORM_BYTES_DEFAULT, FORM_FIELDS_MAX, HEARTBEAT_DEFAULT,
+    STREAM_LIFETIME_DEFAULT,
+};
+use access::Worded;
+use cors::Cors;
+use metadata::Metadata;
+use refusal::{Fault, Refusal};
+
+const FORM_TYPE: &str = "application/x-www-form-urlencoded";
+const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
+
+/// What the operator decides about this frontend.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Origins of pages that may talk to the hub, with credentials: `https://app.example.com`,
+    /// with one `*` as the first host label or as the port, or `null`. The entry `*` lets all
+    /// others in without credentials.
+    pub cors_origins: Vec<String>,
+    /// Silence on a stream after which a comment is sent; `None` sends none.
+    pub heartbeat: Option<Duration>,
+    /// How long a stream lives at most; it ends after 80 to 100 % of this. `None` for ever.
+    pub connection_age_max: Option<Duration>,
+    /// Largest body of a request in bytes.
+    pub body_bytes_max: usize,
+    /// Entries that a subscriber without a token is sent at most when it asks for `earliest` or
+    /// with an unknown cursor; `None` for all that are kept.
+    pub anonymous_replay_max: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            cors_origins: Vec::new(),
+            heartbeat: Some(HEARTBEAT_DEFAULT),
+            connection_age_max: Some(STREAM_LIFETIME_DEFAULT),
+            body_bytes_max: FORM_BYTES_DEFAULT,
+            anonymous_replay_max: None,
+        }
+    }
+}
+
+/// What a reload replaces. A request uses the same from its beginning to its end.
+struct Settings {
+    auth: Arc<Auth>,
+    cors: Cors,
+    heartbeat: Option<Duration>,
+    lifetime: Option<Duration>,
+    body_bytes_max: usize,
+    anonymous_replay_max: Option<u64>,
+}
+
+impl Settings {
+    fn new(auth: Arc<Auth>, options: &Options) -> Result<Settings, BadOrigin> {
+        Ok(Settings {
+            auth,
+            cors: Cors::new(&options.cors_origins)?,
+            // A timer without a length would never let anything else happen.
+            heartbeat: options.heartbeat.filter(|heartbeat| !heartbeat.is_zero()),
+            lifetime: options.connection_age_max.filter(|age| !age.is_zero()),
+            body_bytes_max: options.body_bytes_max,
+            anonymous_replay_max: options.anonymous_replay_max,
+        })
+    }
+
+    /// The generation where neither a token nor a parameter tells: 1.0, unless no issuer here
+    /// speaks it.
+    fn without_token(&self) -> Generation {
+        let only_draft =
+            self.auth.accepts(Generation::Draft) && !self.auth.accepts(Generation::Final);
+        if only_draft { Generation::Draft } else { Generation::Final }
+    }
+}
+
+/// The frontend.
+pub struct Mercure {
+    hub: Hub,
+    clock: Arc<dyn Clock>,
+    settings: RwLock<Arc<Settings>>,
+    path: String,
+    metadata: Metadata,
+    /// Streams that may read the history now.
+    readers: Arc<Semaphore>,
+}
+
+impl Mercure {
+    /// The protocol over `hub`, at the path of the hub's own URL.
+    ///
+    /// # Errors
+    ///
+    /// When an entry of the CORS list is no origin.
+    pub fn new(
+        hub: Hub,
+        auth: Arc<Auth>,
+        clock: Arc<dyn Clock>,
+        options: &Options,
+    ) -> Result<Mercure, BadOrigin> {
+        let settings = Settings::new(auth, options)?;
+        let metadata = Metadata::new(hub.namespace());
+        let path = hub.namespace().hub_url().path().to_owned();
+        Ok(Mercure {
+            hub,
+            clock,
+            settings: RwLock::new(Arc::new(settings)),
+            path,
+            metadata,
+            readers: Arc::new(Semaphore::new(CATCH_UP_READERS)),
+        })
+    }
+
+    /// Uses other keys and options from the next request on. Open streams keep theirs.
+    ///
+    /// # Errors
+    ///
+    /// When an entry of the CORS list is no origin; nothing has changed then.
+    pub fn reload(&self, auth: Arc<Auth>, options: &Options) -> Result<(), BadOrigin> {
+        let settings = Arc::new(Settings::new(auth, options)?);
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+        Ok(())
+    }
+
+    fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn answer(&self, request: Request) -> Response<Body> {
+        let settings = self.settings();
+        let origin = request.head.headers.get(header::ORIGIN).cloned();
+        let is_options = request.head.method == Method::OPTIONS;
+        let is_preflight =
+            is_options && request.head.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        let (id, client) = (request.id, request.client);
+        let mut answer = match self.dispatch(request, &settings).await {
+            Ok(answer) => answer,
+            Err((generation, refusal)) => {
+                if refusal.is_ours() {
+                    tracing::error!(request = %id, %client, reason = %refusal, "refused");
+                } else {
+                    tracing::info!(request = %id, %client, reason = %refusal, "refused");
+                }
+                refusal.answer(generation, &self.metadata.url)
+            }
+        };
+        settings.cors.mark(origin.as_ref(), answer.headers_mut());
+        if is_preflight {
+            settings.cors.mark_preflight(answer.headers_mut());
+        }
+        answer
+    }
+
+    async fn dispatch(&self, request: Request, settings: &Settings) -> Worded<Response<Body>> {
+        let method = request.head.method.clone();
+        if method == Method::OPTIONS {
+            return Ok(options());
+        }
+        if request.head.uri.path() == self.metadata.path {
+            return match method {
+                Method::GET | Method::HEAD => Ok(self.metadata.answer()),
+                _ => Err((Generation::Final, Refusal::BadMethod)),
+            };
+        }
+        let query = request.head.uri.query().unwrap_or_default();
+        let query = form::parse(query.as_bytes(), FORM_FIELDS_MAX)
+            .map_err(|_| (settings.without_token(), Refusal::BadParameter(Fault::TooManyFields)))?;
+        match method {
+            Method::GET | Method::HEAD | Method::QUERY => {
+                subscribe::subscribe(self, request, &query).await
+            }
+            Method::POST => publish::publish(self, request, &query).await,
+            _ => Err((Generation::Final, Refusal::BadMethod)),
+        }
+    }
+}
+
+impl Frontend for Mercure {
+    fn claims(&self, path: &str) -> bool {
+        path == self.path || path == self.metadata.path
+    }
+
+    fn call(self: Arc<Self>, request: Request) -> Answer {
+        Box::pin(async move { self.answer(request).await })
+    }
+}
+
+fn options() -> Response<Body> {
+    let mut answer = Response::new(empty());
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(cors::METHODS));
+    answer
+}
+
+/// Whether a body is a form by its headers. Parameters of the type are allowed and mean nothing.
+fn is_form(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    content_type
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case(FORM_TYPE))
+}
+
+/// Feeds outside bytes to the reader of forms and queries.
+#[doc(hidden)]
+pub fn fuzz_form(bytes: &[u8]) {
+    form::fuzz(bytes);
+}

@@ -1,0 +1,404 @@
+//! Every way in which this frontend says no, and how each generation of the protocol words it.
+//!
+//! The wire never says why a token was refused; [`Refusal`]'s `Display` does, for the operator's
+//! log, and holds no token, no key and no query.
+
+use http::header::{self, HeaderValue};
+use http::{Response, StatusCode};
+use tidings_core::{Flaw, Refused};
+
+use crate::auth::{Generation, TokenCause};
+use crate::http::{Body, BodyProblem, full};
+use crate::problem::problem;
+
+/// A request was refused; nothing of it was stored, delivered or subscribed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    /// The client's: a token is needed and there is none.
+    #[error("a token is needed and none was sent")]
+    NoToken,
+    /// The client's: the token is not valid.
+    #[error("the token is not valid: {0}")]
+    BadToken(TokenCause),
+    /// The client's: the token was not presented as the protocol says.
+    #[error("the token was not presented as it must be: {0}")]
+    BadPresentation(Presentation),
+    /// The client's: the token is valid and does not allow this.
+    #[error("the token does not allow this")]
+    NotGranted,
+    /// The client's: the token ended while the request was on its way.
+    #[error("the token has expired")]
+    Expired,
+    /// The client's: a topic that belongs to the hub.
+    #[error("a topic is reserved for the hub")]
+    Reserved,
+    /// The client's: a parameter.
+    #[error("a parameter is wrong: {0}")]
+    BadParameter(Fault),
+    /// The client's: a pattern that its language does not allow.
+    #[error("a pattern is wrong: {0}")]
+    BadPattern(tidings_core::BadPattern),
+    /// The client's: the update or one of its fields exceeds a limit.
+    #[error("the update exceeds a limit: {0}")]
+    TooLarge(Excess),
+    /// The client's: the body did not arrive in time.
+    #[error("the body did not arrive in time")]
+    TooSlow,
+    /// The client's: a query body in a format that is not read.
+    #[error("the query's body is no form")]
+    UnsupportedBody,
+    /// The client's: a method that the hub's URL does not have.
+    #[error("the method is not allowed")]
+    BadMethod,
+    /// The operator's: publishers have to wait longer than they should.
+    #[error("no place became free in the queue in time")]
+    Busy,
+    /// The operator's: no space is left.
+    #[error("no space is left for the history")]
+    NoSpace,
+    /// The operator's: the history cannot be written.
+    #[error("the history cannot be written: {0}")]
+    StorageFailed(String),
+    /// The hub is shutting down.
+    #[error("the hub is shutting down")]
+    ShuttingDown,
+}
+
+/// How a token was presented wrongly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Presentation {
+    /// Several `Authorization` fields: which one counts would be a guess.
+    #[error("more than one Authorization header")]
+    Repeated,
+    /// Not `Bearer` and a token.
+    #[error("the Authorization header is not `Bearer` and a token")]
+    NotBearer,
+    /// A token of protocol 1.0 in the URL, where it ends up in histories and logs (RFC 9700).
+    #[error("a token of protocol 1.0 in the URL")]
+    InUrl,
+    /// An older client's token in a form that hubs of its time refuse.
+    #[error("a token of protocol 0.x with a scheme in other case, too short or repeated")]
+    Unusual,
+    /// The operator has switched tokens in the URL off.
+    #[error("a token in the URL, which the configuration does not allow")]
+    SwitchedOff,
+}
+
+/// What is wrong with a parameter, worded for the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("missing \"topic\" field: an update needs at least one")]
+    NoTopicToPublish,
+    #[error("missing \"topic\" parameter")]
+    NoTopicToSubscribe,
+    #[error("missing \"match\" subscription parameter")]
+    NoMatch,
+    #[error(
+        "\"topic\" is a parameter of protocol 0.x: use \"match\", \"match_urlpattern\" or \
+         \"match_uritemplate\""
+    )]
+    TopicInFinal,
+    #[error("\"topic\" and \"match\" parameters belong to different generations of the protocol")]
+    Mixed,
+    #[error(
+        "a parameter whose name starts with \"match\" is no supported matcher; names are \
+         case-sensitive"
+    )]
+    UnknownMatcher,
+    #[error("too many \"topic\" parameters")]
+    TooManyTopics,
+    #[error("too many matchers")]
+    TooManyMatchers,
+    #[error("too many parameters")]
+    TooManyFields,
+    #[error("text must be UTF-8")]
+    NotUtf8,
+    #[error("text must not contain control or format characters")]
+    ForbiddenCharacter,
+    #[error("\"*\" is no topic: it is the pattern for every topic")]
+    Wildcard,
+    #[error("an \"id\" must not start with \"#\" or be \"earliest\"")]
+    ReservedId,
+    #[error("the event type \"mercure\" is reserved for the hub")]
+    ReservedType,
+    #[error("\"retry\" must be a number of milliseconds in ASCII digits")]
+    BadRetry,
+    #[error("the Idempotency-Key header must be one line of at most 256 visible characters")]
+    BadIdempotencyKey,
+    #[error("the body must be application/x-www-form-urlencoded")]
+    NotAForm,
+    #[error("the body broke off")]
+    BrokenBody,
+    #[error("the update is not acceptable")]
+    Flawed,
+}
+
+/// Which limit was exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Excess {
+    #[error("the body is larger than the limit")]
+    Body,
+    #[error("the update is larger than the limit")]
+    Update,
+    #[error("a field is longer than the limit")]
+    Field,
+    #[error("too many topics in update")]
+    Topics,
+    #[error("too many fields")]
+    Fields,
+}
+
+impl From<BodyProblem> for Refusal {
+    fn from(problem: BodyProblem) -> Refusal {
+        match problem {
+            BodyProblem::TooLarge => Refusal::TooLarge(Excess::Body),
+            BodyProblem::TooSlow => Refusal::TooSlow,
+            BodyProblem::Broken => Refusal::BadParameter(Fault::BrokenBody),
+        }
+    }
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Refusal {
+        match refused {
+            Refused::Flawed(Flaw::TooLarge) => Refusal::TooLarge(Excess::Update),
+            Refused::Flawed(Flaw::TooManyTopics) => Refusal::TooLarge(Excess::Topics),
+            Refused::Flawed(Flaw::NoTopic) => Refusal::BadParameter(Fault::NoTopicToPublish),
+            Refused::Flawed(Flaw::TooManyAttributes | Flaw::TooManyHops) => {
+                Refusal::BadParameter(Fault::Flawed)
+            }
+            Refused::Reserved(_) => Refusal::Reserved,
+            Refused::NotGranted => Refusal::NotGranted,
+            Refused::Expired => Refusal::Expired,
+            Refused::NoSpace => Refusal::NoSpace,
+            Refused::StorageFailed(reason) => Refusal::StorageFailed(reason),
+            Refused::ShuttingDown => Refusal::ShuttingDown,
+        }
+    }
+}
+
+/// What an answer of protocol 1.0 says beside its status.
+enum Challenge {
+    None,
+    /// A `WWW-Authenticate` field, with an error code if there is one (RFC 6750 section 3.1).
+    Bearer(Option<&'static str>),
+}
+
+impl Refusal {
+    /// Whether it is the operator's matter and not the client's.
+    pub(super) fn is_ours(&self) -> bool {
+        matches!(self, Refusal::Busy | Refusal::NoSpace | Refusal::StorageFailed(_))
+    }
+
+    /// The answer in the words of `generation`. `metadata_url` is where challenges point to.
+    pub(super) fn answer(&self, generation: Generation, metadata_url: &str) -> Response<Body> {
+        let mut answer = match generation {
+            Generation::Draft => self.in_draft(),
+            Generation::Final => self.in_final(metadata_url),
+        };
+        let headers = answer.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if matches!(self, Refusal::Busy | Refusal::NoSpace | Refusal::ShuttingDown) {
+            headers.insert(header::RETRY_AFTER, crate::limits::PUBLISH_RETRY_SECONDS.into());
+        }
+        if matches!(self, Refusal::BadMethod) {
+            headers.insert(header::ALLOW, HeaderValue::from_static(super::cors::METHODS));
+        }
+        if matches!(self, Refusal::UnsupportedBody) {
+            headers.insert("accept-query", HeaderValue::from_static(super::FORM_TYPE));
+        }
+        answer
+    }
+
+    /// Status and challenge of protocol 1.0 (mercure section 7, RFC 6750).
+    fn verdict(&self) -> (StatusCode, Challenge) {
+        let bearer = |code| Challenge::Bearer(Some(code));
+        match self {
+            Refusal::NoToken => (StatusCode::UNAUTHORIZED, Challenge::Bearer(None)),
+            Refusal::BadToken(_) | Refusal::Expired => {
+                (StatusCode::UNAUTHORIZED, bearer("invalid_token"))
+            }
+            Refusal::BadPresentation(_) => (StatusCode::BAD_REQUEST, bearer("invalid_request")),
+            Refusal::NotGranted => (StatusCode::FORBIDDEN, bearer("insufficient_scope")),
+            Refusal::Reserved | Refusal::BadParameter(_) | Refusal::BadPattern(_) => {
+                (StatusCode::BAD_REQUEST, Challenge::None)
+            }
+            Refusal::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, Challenge::None),
+            Refusal::TooSlow => (StatusCode::REQUEST_TIMEOUT, Challenge::None),
+            Refusal::UnsupportedBody => (StatusCode::UNSUPPORTED_MEDIA_TYPE, Challenge::None),
+            Refusal::BadMethod => (StatusCode::METHOD_NOT_ALLOWED, Challenge::None),
+            Refusal::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, Challenge::None),
+            Refusal::Busy | Refusal::StorageFailed(_) | Refusal::ShuttingDown => {
+                (StatusCode::SERVICE_UNAVAILABLE, Challenge::None)
+            }
+        }
+    }
+
+    fn in_final(&self, metadata_url: &str) -> Response<Body> {
+        let (status, challenge) = self.verdict();
+        let title = status.canonical_reason().unwrap_or("Refused");
+        let mut answer = problem(status, title, &self.detail());
+        if let Challenge::Bearer(code) = challenge {
+            let code = code.map(|code| format!("error=\"{code}\", ")).unwrap_or_default();
+            let challenge = format!("Bearer {code}resource_metadata=\"{metadata_url}\"");
+            // A URL has no characters that a header field could not carry.
+            if let Ok(challenge) = HeaderValue::from_str(&challenge) {
+                answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+            }
+        }
+        answer
+    }
+
+    /// What the client may know.
+    fn detail(&self) -> String {
+        match self {
+            Refusal::NoToken => "An access token is needed.".to_owned(),
+            // Which check failed helps only those who forge tokens.
+            Refusal::BadToken(_) | Refusal::Expired => "The access token is not valid.".to_owned(),
+            Refusal::BadPresentation(presentation) => format!(
+                "Expected a token once, as \
+                `Authorization: Bearer <token>`: {presentation}."
+            ),
+            Refusal::NotGranted => "The access token does not allow this.".to_owned(),
+            Refusal::Reserved => "A topic lies in the namespace of the hub itself.".to_owned(),
+            Refusal::BadParameter(fault) => format!("{fault}."),
+            Refusal::BadPattern(pattern) => format!("A pattern cannot be used: {pattern}."),
+            Refusal::TooLarge(excess) => format!("{excess}."),
+            Refusal::UnsupportedBody => Fault::NotAForm.to_string(),
+            Refusal::Busy => "Too many publishers are waiting: try again.".to_owned(),
+            Refusal::NoSpace => "No space is left: try again later.".to_owned(),
+            Refusal::StorageFailed(_) => "Updates cannot be stored.".to_owned(),
+            Refusal::TooSlow | Refusal::BadMethod | Refusal::ShuttingDown => format!("{self}."),
+        }
+    }
+
+    /// The words of protocol 0.x: 401 for everything about tokens, one line of plain text.
+    fn in_draft(&self) -> Response<Body> {
+        let (status, line): (StatusCode, &str) = match self {
+            Refusal::NoToken
+            | Refusal::BadToken(_)
+            | Refusal::BadPresentation(_)
+            | Refusal::NotGranted
+            | Refusal::Expired => (StatusCode::UNAUTHORIZED, "Unauthorized"),
+            Refusal::Reserved => {
+                (StatusCode::FORBIDDEN, "a topic is in the hub's reserved namespace")
+            }
+            Refusal::BadParameter(fault) => (StatusCode::BAD_REQUEST, fault.in_draft()),
+            Refusal::BadPattern(_) => (StatusCode::BAD_REQUEST, "Invalid \"topic\" parameter."),
+            Refusal::TooLarge(Excess::Topics) => {
+                (StatusCode::BAD_REQUEST, "too many topics in update")
+            }
+            Refusal::TooLarge(Excess::Field | Excess::Fields) => {
+                (StatusCode::BAD_REQUEST, "Bad Request")
+            }
+            Refusal::TooLarge(_)
+            | Refusal::TooSlow
+            | Refusal::UnsupportedBody
+            | Refusal::BadMethod
+            | Refusal::Busy
+            | Refusal::NoSpace
+            | Refusal::StorageFailed(_)
+            | Refusal::ShuttingDown => {
+                let (status, _) = self.verdict();
+                (status, status.canonical_reason().unwrap_or("Refused"))
+            }
+        };
+        let mut answer = Response::new(full(format!("{line}\n")));
+        *answer.status_mut() = status;
+        let headers = answer.headers_mut();
+        headers.insert(header::CONTENT_TYPE, super::PLAIN_TEXT);
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        answer
+    }
+}
+
+impl Fault {
+    /// The line that hubs of protocol 0.x answer.
+    fn in_draft(self) -> &'static str {
+        match self {
+            Fault::NoTopicToPublish | Fault::NotAForm => "Missing \"topic\" parameter",
+            Fault::NoTopicToSubscribe | Fault::NoMatch => "Missing \"topic\" parameter.",
+            Fault::TooManyTopics | Fault::TooManyMatchers => "Too many \"topic\" parameters.",
+            Fault::BadRetry => "Invalid \"retry\" parameter",
+            Fault::Mixed => "\"topic\" and \"match\" parameters cannot be mixed",
+            Fault::ForbiddenCharacter => "a field contains a forbidden control character",
+            Fault::TopicInFinal
+            | Fault::UnknownMatcher
+            | Fault::TooManyFields
+            | Fault::NotUtf8
+            | Fault::Wildcard
+            | Fault::ReservedId
+            | Fault::ReservedType
+            | Fault::BadIdempotencyKey
+            | Fault::BrokenBody
+            | Fault::Flawed => "Bad Request",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const METADATA: &str = "https://hub.example/.well-known/oauth-protected-resource/hub";
+
+    fn check(refusal: &Refusal, status: u16, challenge: Option<&str>, draft: u16, line: &str) {
+        let answer = refusal.answer(Generation::Final, METADATA);
+        assert_eq!(answer.status(), status, "{refusal}");
+        let found = answer.headers().get(header::WWW_AUTHENTICATE);
+        let metadata = format!("resource_metadata=\"{METADATA}\"");
+        let challenge = challenge.map(|code| format!("Bearer {code}{metadata}"));
+        assert_eq!(found.map(|value| value.to_str().unwrap()), challenge.as_deref(), "{refusal}");
+        assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/problem+json");
+
+        let answer = refusal.answer(Generation::Draft, METADATA);
+        assert_eq!(answer.status(), draft, "{refusal}");
+        assert!(!answer.headers().contains_key(header::WWW_AUTHENTICATE), "{refusal}");
+        assert_eq!(answer.headers()[header::CONTENT_TYPE], "text/plain; charset=utf-8");
+        let body = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap()
+            .block_on(http_body_util::BodyExt::collect(answer.into_body()));
+        assert_eq!(body.unwrap().to_bytes(), format!("{line}\n"), "{refusal}");
+    }
+
+    #[test]
+    fn m39_to_m42_tokens_are_refused_in_the_words_of_their_generation() {
+        let code = |code: &str| format!("error=\"{code}\", ");
+        let invalid_request = code("invalid_request");
+        let scope = code("insufficient_scope");
+        check(&Refusal::NoToken, 401, Some(""), 401, "Unauthorized");
+        check(&Refusal::Expired, 401, Some(&code("invalid_token")), 401, "Unauthorized");
+        let presentation = Refusal::BadPresentation(Presentation::NotBearer);
+        check(&presentation, 400, Some(&invalid_request), 401, "Unauthorized");
+        check(&Refusal::NotGranted, 403, Some(&scope), 401, "Unauthorized");
+    }
+
+    #[test]
+    fn parameters_are_refused_in_the_words_of_their_generation() {
+        let fault = |fault| Refusal::BadParameter(fault);
+        let reserved = "a topic is in the hub's reserved namespace";
+        check(&Refusal::Reserved, 400, None, 403, reserved);
+        let missing = "Missing \"topic\" parameter.";
+        check(&fault(Fault::NoTopicToSubscribe), 400, None, 400, missing);
+        let missing = "Missing \"topic\" parameter";
+        check(&fault(Fault::NoTopicToPublish), 400, None, 400, missing);
+        check(&fault(Fault::BadRetry), 400, None, 400, "Invalid \"retry\" parameter");
+        let many = "too many topics in update";
+        check(&Refusal::TooLarge(Excess::Topics), 413, None, 400, many);
+        check(&Refusal::TooLarge(Excess::Body), 413, None, 413, "Payload Too Large");
+        check(&Refusal::TooLarge(Excess::Update), 413, None, 413, "Payload Too Large");
+        check(&Refusal::TooLarge(Excess::Field), 413, None, 400, "Bad Request");
+    }
+
+    #[test]
+    fn what_is_the_hubs_own_matter_is_said_in_both_generations() {
+        check(&Refusal::Busy, 503, None, 503, "Service Unavailable");
+        check(&Refusal::ShuttingDown, 503, None, 503, "Service Unavailable");
+        check(&Refusal::NoSpace, 507, None, 507, "Insufficient Storage");
+        let failed = Refusal::StorageFailed("device gone".to_owned());
+        check(&failed, 503, None, 503, "Service Unavailable");
+        let busy = Refusal::Busy.answer(Generation::Draft, METADATA);
+        assert!(busy.headers().contains_key(header::RETRY_AFTER));
+    }
+}

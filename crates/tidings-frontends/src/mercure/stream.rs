@@ -1,0 +1,433 @@
+//! One subscriber's answer: a body that never ends by itself. Everything that waits leaves in one
+//! frame; whoever cannot go on without a gap is ended, and learns the truth when it comes back with
+//! the last id it has.
+//!
+//! Knows no parameter, no token text and no socket.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame};
+use tidings_core::{Clock, Entry, Missed, Subscription};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, Sleep};
+
+use super::event;
+use crate::http::{BoxError, RequestId};
+use crate::limits::{CATCH_UP_FRAME_BYTES, CATCH_UP_TURN, EXPIRY_JUDGED_EVERY};
+
+/// A comment: opens the stream for proxies and `EventSource`, and keeps it open.
+const COMMENT: Bytes = Bytes::from_static(b":\n");
+
+/// When a stream ends, and how it is kept open.
+pub(super) struct Limits {
+    /// The end of the grant, in milliseconds since 1970 by the wall clock.
+    pub(super) expires: Option<u64>,
+    /// Silence after which a comment is sent.
+    pub(super) heartbeat: Option<Duration>,
+    /// How long a stream lives at most.
+    pub(super) lifetime: Option<Duration>,
+}
+
+type CatchUp = Pin<Box<dyn Future<Output = Option<Turn>> + Send>>;
+type End = Pin<Box<dyn Future<Output = Duration> + Send + Sync>>;
+
+/// What one turn of reading the history gave.
+struct Turn {
+    subscription: Subscription,
+    /// What was read, whole up to the gap if there is one.
+    bytes: Bytes,
+    /// What could not be read. The subscription stands behind it.
+    missed: Option<Missed>,
+}
+
+/// Where entries come from.
+enum Source {
+    /// Memory: nothing here waits for a disk.
+    Live(Subscription),
+    /// The history, read on a thread that may wait.
+    History(CatchUp),
+    /// Nowhere any more: the history had a gap.
+    Missed(Missed),
+    /// Nowhere any more.
+    Ended,
+}
+
+/// The body of a subscriber's answer.
+pub(super) struct EventStream {
+    request: RequestId,
+    source: Source,
+    limits: Limits,
+    opened: bool,
+    ends: Option<Instant>,
+    written: Instant,
+    /// One timer for everything that happens at a time; it is not moved when a frame is written.
+    timer: Pin<Box<Sleep>>,
+    readers: Arc<Semaphore>,
+    clock: Arc<dyn Clock>,
+    closing: End,
+}
+
+impl EventStream {
+    /// A stream over `subscription`. `readers` bounds how many streams read the history at the
+    /// same time; `closing` resolves when this one has to end, with the client's pause.
+    pub(super) fn new(
+        request: RequestId,
+        subscription: Subscription,
+        limits: Limits,
+        readers: Arc<Semaphore>,
+        clock: Arc<dyn Clock>,
+        closing: End,
+    ) -> EventStream {
+        let now = Instant::now();
+        let mut stream = EventStream {
+            request,
+            source: Source::Live(subscription),
+            ends: limits.lifetime.map(|lifetime| now + shortened(lifetime)),
+            limits,
+            opened: false,
+            written: now,
+            timer: Box::pin(tokio::time::sleep(EXPIRY_JUDGED_EVERY)),
+            readers,
+            clock,
+            closing,
+        };
+        stream.set_timer(now);
+        stream
+    }
+
+    /// The next moment at which something is to be done though no entry came.
+    fn set_timer(&mut self, now: Instant) {
+        let heartbeat = self.limits.heartbeat.map(|silence| self.written + silence);
+        let expires = self.limits.expires.map(|expires| {
+            let left = Duration::from_millis(expires.saturating_sub(self.clock.wall()));
+            // The wall clock may jump, so it is looked at again before its time.
+            now + left.min(EXPIRY_JUDGED_EVERY)
+        });
+        let next = [heartbeat, expires, self.ends].into_iter().flatten().min();
+        self.timer.as_mut().reset(next.unwrap_or(now + EXPIRY_JUDGED_EVERY));
+    }
+
+    fn has_ended(&self, now: Instant) -> Option<&'static str> {
+        if self.limits.expires.is_some_and(|expires| self.clock.wall() >= expires) {
+            return Some("its token expired");
+        }
+        self.ends.is_some_and(|ends| now >= ends).then_some("its longest time is over")
+    }
+
+    fn end(&mut self, reason: &str) {
+        tracing::debug!(request = %self.request, reason, "a stream ends");
+        self.source = Source::Ended;
+    }
+
+    /// What waits, as bytes; an error when something is missing.
+    fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, Option<Missed>>> {
+        loop {
+            match std::mem::replace(&mut self.source, Source::Ended) {
+                Source::Ended => return Poll::Ready(Err(None)),
+                Source::Missed(missed) => return Poll::Ready(Err(Some(missed))),
+                Source::Live(subscription) if !subscription.is_live() => {
+                    let readers = Arc::clone(&self.readers);
+                    self.source = Source::History(Box::pin(catch_up(subscription, readers)));
+                }
+                Source::Live(mut subscription) => {
+                    let mut batch = Vec::new();
+                    subscription.take(&mut batch).map_err(Some)?;
+                    let ready = !batch.is_empty() || subscription.poll_ready(context).is_ready();
+                    self.source = Source::Live(subscription);
+                    if !batch.is_empty() {
+                        return Poll::Ready(Ok(joined(&batch)));
+                    }
+                    if !ready {
+                        return Poll::Pending;
+                    }
+                }
+                Source::History(mut turn) => match turn.as_mut().poll(context) {
+                    Poll::Pending => {
+                        self.source = Source::History(turn);
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(None) => return Poll::Ready(Err(None)),
+                    Poll::Ready(Some(Turn { subscription, bytes, missed })) => {
+                        self.source = match missed {
+                            Some(missed) => Source::Missed(missed),
+                            None => Source::Live(subscription),
+                        };
+                        if !bytes.is_empty() {
+                            return Poll::Ready(Ok(bytes));
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if matches!(self.source, Source::Ended) {
+            return Poll::Ready(None);
+        }
+        if !std::mem::replace(&mut self.opened, true) {
+            return Poll::Ready(Some(COMMENT));
+        }
+        if let Poll::Ready(pause) = self.closing.as_mut().poll(context) {
+            self.end("the hub is shutting down");
+            return Poll::Ready(Some(format!("retry: {}\n\n", pause.as_millis()).into()));
+        }
+        loop {
+            let now = Instant::now();
+            if let Some(reason) = self.has_ended(now) {
+                self.end(reason);
+                return Poll::Ready(None);
+            }
+            match self.poll_source(context) {
+                Poll::Ready(Ok(bytes)) => {
+                    self.written = now;
+                    return Poll::Ready(Some(bytes));
+                }
+                Poll::Ready(Err(missed)) => {
+                    if let Some(missed) = missed {
+                        tracing::info!(request = %self.request, %missed, "a stream ends");
+                    }
+                    self.end("entries are missing");
+                    return Poll::Ready(None);
+                }
+                Poll::Pending => {}
+            }
+            if self.timer.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            let now = Instant::now();
+            let silent = now.saturating_duration_since(self.written);
+            let heartbeat = self.limits.heartbeat.is_some_and(|silence| silent >= silence);
+            if heartbeat {
+                self.written = now;
+            }
+            self.set_timer(now);
+            if heartbeat && self.has_ended(now).is_none() {
+                return Poll::Ready(Some(COMMENT));
+            }
+        }
+    }
+}
+
+impl Body for EventStream {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let bytes = self.get_mut().poll_bytes(context);
+        bytes.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+/// One turn of reading the history, when it is this stream's.
+async fn catch_up(subscription: Subscription, readers: Arc<Semaphore>) -> Option<Turn> {
+    let turn = readers.acquire_owned().await.ok()?;
+    let read = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        read_history(subscription)
+    });
+    read.await.ok()
+}
+
+/// Reads until there is enough for one frame, the subscription is live, or others want the thread.
+fn read_history(mut subscription: Subscription) -> Turn {
+    let begun = std::time::Instant::now();
+    let mut bytes = BytesMut::new();
+    let mut batch = Vec::new();
+    let missed = loop {
+        let taken = subscription.take(&mut batch);
+        for entry in batch.drain(..) {
+            bytes.extend_from_slice(event::rendered(&entry));
+        }
+        if let Err(missed) = taken {
+            break Some(missed);
+        }
+        let enough = bytes.len() >= CATCH_UP_FRAME_BYTES || begun.elapsed() >= CATCH_UP_TURN;
+        if enough || subscription.is_live() {
+            break None;
+        }
+    };
+    Turn { subscription, bytes: bytes.freeze(), missed }
+}
+
+fn joined(batch: &[Arc<Entry>]) -> Bytes {
+    if let [entry] = batch {
+        return event::rendered(entry).clone();
+    }
+    let mut bytes =
+        BytesMut::with_capacity(batch.iter().map(|entry| event::rendered(entry).len()).sum());
+    for entry in batch {
+        bytes.extend_from_slice(event::rendered(entry));
+    }
+    bytes.freeze()
+}
+
+/// Between 80 and 100 % of a lifetime: streams that began together do not end together.
+fn shortened(lifetime: Duration) -> Duration {
+    let random = getrandom::u64().unwrap_or(u64::MAX) as f64 / u64::MAX as f64;
+    lifetime.mul_f64(0.8 + 0.2 * random)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use tidings_core::{
+        Durability, Grant, HistoryOptions, Hub, HubOptions, Keep, Language, Namespace, Selection,
+        Start, Topic, Update,
+    };
+
+    #[derive(Default)]
+    struct Wall(AtomicU64);
+
+    impl Clock for Wall {
+        fn wall(&self) -> u64 {
+            self.0.load(Ordering::SeqCst)
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    const FOREVER: Limits = Limits { expires: None, heartbeat: None, lifetime: None };
+
+    fn hub() -> (Hub, Arc<Wall>) {
+        let clock = Arc::new(Wall::default());
+        let url = url::Url::parse("https://hub.example/.well-known/mercure").unwrap();
+        let history = HistoryOptions {
+            path: None,
+            durability: Durability::Memory,
+            keep: Keep::default(),
+            segment_bytes: 1024 * 1024,
+        };
+        let options =
+            HubOptions { namespace: Namespace::new(url), update_bytes_max: 1 << 20, history };
+        let shared: Arc<dyn Clock> = Arc::<Wall>::clone(&clock);
+        (Hub::open(options, shared).unwrap(), clock)
+    }
+
+    fn stream(hub: &Hub, clock: &Arc<Wall>, limits: Limits, start: Start, end: End) -> EventStream {
+        let matchers = vec![hub.matcher(Language::Exact, "*").unwrap()];
+        let grant = Arc::new(Grant::anonymous());
+        let subscription = hub.subscribe(Selection { matchers, grant }, start);
+        let clock: Arc<dyn Clock> = Arc::<Wall>::clone(clock);
+        let readers = Arc::new(Semaphore::new(1));
+        EventStream::new(RequestId::next(), subscription, limits, readers, clock, end)
+    }
+
+    fn never() -> End {
+        Box::pin(std::future::pending())
+    }
+
+    async fn publish(hub: &Hub, data: &str) {
+        let update = Update::new(Topic::parse("t").unwrap(), data.to_owned());
+        hub.publish(&Grant::operator(), update).await.unwrap();
+    }
+
+    /// The next frame, or `None` at the end.
+    async fn frame(stream: &mut EventStream) -> Option<String> {
+        let frame = tokio::time::timeout(Duration::from_secs(5), stream.frame()).await.unwrap();
+        let bytes = frame?.unwrap().into_data().unwrap();
+        Some(String::from_utf8(bytes.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_stream_opens_with_a_comment_then_sends_what_is_published() {
+        let (hub, clock) = hub();
+        let mut stream = stream(&hub, &clock, FOREVER, Start::Now, never());
+        assert_eq!(frame(&mut stream).await.unwrap(), ":\n");
+        publish(&hub, "one").await;
+        let event = frame(&mut stream).await.unwrap();
+        assert!(
+            event.starts_with("id: urn:uuid:") && event.ends_with("\ndata: one\n\n"),
+            "{event}"
+        );
+    }
+
+    #[tokio::test]
+    async fn everything_that_waits_leaves_in_one_frame() {
+        let (hub, clock) = hub();
+        for start in [Start::Now, Start::Earliest] {
+            let mut stream = stream(&hub, &clock, FOREVER, start, never());
+            frame(&mut stream).await;
+            let mut waiting = 0;
+            for _ in 0..20 {
+                publish(&hub, "x").await;
+                waiting += 1;
+            }
+            if start == Start::Earliest {
+                // Those of the first round are still there.
+                waiting += 20;
+            }
+            let mut got = String::new();
+            let mut frames = 0;
+            while got.matches("data: x").count() < waiting {
+                got.push_str(&frame(&mut stream).await.unwrap());
+                frames += 1;
+            }
+            // The last ones may still be on their way when the first frame is taken.
+            assert!(frames <= 3, "{frames} frames");
+            assert_eq!(got.matches("data: x").count(), waiting);
+        }
+    }
+
+    #[tokio::test]
+    async fn m15_silence_is_broken_by_comments() {
+        let (hub, clock) = hub();
+        let limits = Limits { heartbeat: Some(Duration::from_millis(20)), ..FOREVER };
+        let mut stream = stream(&hub, &clock, limits, Start::Now, never());
+        for _ in 0..3 {
+            assert_eq!(frame(&mut stream).await.unwrap(), ":\n");
+        }
+    }
+
+    #[tokio::test]
+    async fn m57_a_stream_ends_when_the_wall_clock_passes_the_end_of_its_token() {
+        let (hub, clock) = hub();
+        let limits = Limits { expires: Some(50), ..FOREVER };
+        let mut stream = stream(&hub, &clock, limits, Start::Now, never());
+        frame(&mut stream).await;
+        publish(&hub, "before").await;
+        assert!(frame(&mut stream).await.unwrap().contains("before"));
+        clock.0.store(50, Ordering::SeqCst);
+        publish(&hub, "after").await;
+        assert_eq!(frame(&mut stream).await, None, "also when entries wait");
+    }
+
+    #[tokio::test]
+    async fn m57_a_stream_ends_at_its_longest_age() {
+        let (hub, clock) = hub();
+        let limits = Limits { lifetime: Some(Duration::from_millis(20)), ..FOREVER };
+        let mut stream = stream(&hub, &clock, limits, Start::Now, never());
+        frame(&mut stream).await;
+        assert_eq!(frame(&mut stream).await, None);
+        assert_eq!(frame(&mut stream).await, None, "an ended stream stays ended");
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_tells_the_client_how_long_to_wait() {
+        let (hub, clock) = hub();
+        let end: End = Box::pin(std::future::ready(Duration::from_millis(1_234)));
+        let mut stream = stream(&hub, &clock, FOREVER, Start::Now, end);
+        assert_eq!(frame(&mut stream).await.unwrap(), ":\n");
+        assert_eq!(frame(&mut stream).await.unwrap(), "retry: 1234\n\n");
+        assert_eq!(frame(&mut stream).await, None);
+    }
+
+    #[test]
+    fn lifetimes_are_shortened_by_a_fifth_at_most() {
+        for _ in 0..100 {
+            let lifetime = shortened(Duration::from_secs(100));
+            assert!((80..=100).contains(&lifetime.as_secs()), "{lifetime:?}");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! `GET`, `HEAD` and `QUERY`: parameters become a selection and the answer is a stream of
+//! Server-Sent Events. What is delivered is the core's decision; what a stream looks like is
+//! `stream`'s.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::{Method, Response};
+use tidings_core::{Language, Matcher, Selection};
+
+use super::access::{self, Access, Worded};
+use super::cursor::{self, Reader};
+use super::form::{self, Field, Text};
+use super::publish::plain_text;
+use super::refusal::{Fault, Refusal};
+use super::stream::{EventStream, Limits};
+use super::{Mercure, Settings, is_form};
+use crate::auth::{Generation, Role};
+use crate::http::{Body, Request, boxed, empty, read_body};
+use crate::limits::{BODY_TIMEOUT, DRAFT_TOPICS_MAX, FORM_FIELDS_MAX, MATCHERS_MAX};
+
+/// Parameters of protocol 1.0 and their pattern languages. Every other name that starts with
+/// `match` is reserved for languages to come.
+const MATCHERS: [(&str, Language); 6] = [
+    ("match", Language::Exact),
+    ("match_exact", Language::Exact),
+    ("match_urlpattern", Language::UrlPattern),
+    ("match_uritemplate", Language::UriTemplate),
+    ("match_mqtt", Language::Mqtt),
+    ("match_nats", Language::Nats),
+];
+/// The parameter of protocol 0.x.
+const TOPIC: &str = "topic";
+
+/// Answers one `GET`, `HEAD` or `QUERY`.
+pub(super) async fn subscribe(
+    mercure: &Mercure,
+    request: Request,
+    query: &[Field],
+) -> Worded<Response<Body>> {
+    let settings = mercure.settings();
+    let without_token = generation_of(query, &[]).unwrap_or_else(|| settings.without_token());
+    if request.closing.has_begun() {
+        return Err((without_token, Refusal::ShuttingDown));
+    }
+    let now = mercure.clock.wall();
+    let Request { head, body, id, closing, .. } = request;
+    let auth = &settings.auth;
+    let access = access::read(&head, query, Role::Subscribe, auth, now, without_token)?;
+    if matches!(access, Access::Anonymous) && !auth.anonymous_allowed() {
+        return Err((without_token, Refusal::NoToken));
+    }
+    let generation = access.generation().unwrap_or(without_token);
+    let body = if head.method == Method::QUERY {
+        read_query_body(&head, body, &settings).await.map_err(|refusal| (generation, refusal))?
+    } else {
+        Vec::new()
+    };
+    let by_parameters = || generation_of(query, &body).unwrap_or(without_token);
+    let generation = access.generation().unwrap_or_else(by_parameters);
+    let matchers = read_matchers(mercure, generation, query, &body)
+        .map_err(|refusal| (generation, refusal))?;
+
+    let grant = access.grant();
+    let anonymous = matches!(access, Access::Anonymous);
+    let replay_max = settings.anonymous_replay_max.filter(|_| anonymous);
+    let reader = Reader { generation, grant: &grant, replay_max };
+    let asked = cursor::asked(&head.headers, query, &body);
+    let beginning = cursor::begin(&mercure.hub, &reader, asked.as_deref());
+    let stream = if head.method == Method::HEAD {
+        empty()
+    } else {
+        let expires = grant.expires;
+        let subscription = mercure.hub.subscribe(Selection { matchers, grant }, beginning.start);
+        let limits = Limits { expires, heartbeat: settings.heartbeat, lifetime: settings.lifetime };
+        let readers = Arc::clone(&mercure.readers);
+        let clock = Arc::clone(&mercure.clock);
+        tracing::debug!(request = %id, "a stream opens");
+        boxed(EventStream::new(id, subscription, limits, readers, clock, closing.stream()))
+    };
+    let mut answer = Response::new(stream);
+    mark_as_stream(answer.headers_mut());
+    beginning.mark(answer.headers_mut());
+    Ok(answer)
+}
+
+/// The generation that parameters belong to; both when they are mixed is 1.0's business.
+fn generation_of(query: &[Field], body: &[Field]) -> Option<Generation> {
+    let mut fields = query.iter().chain(body).map(|field| field.name.readable());
+    let mut has_topic = false;
+    if fields.any(|name| {
+        has_topic |= name == TOPIC;
+        is_matcher(name)
+    }) {
+        return Some(Generation::Final);
+    }
+    has_topic.then_some(Generation::Draft)
+}
+
+/// Whether a name lies in the space that 1.0 reserves for matchers.
+fn is_matcher(name: &str) -> bool {
+    name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("match"))
+}
+
+async fn read_query_body(
+    head: &Parts,
+    body: hyper::body::Incoming,
+    settings: &Settings,
+) -> Result<Vec<Field>, Refusal> {
+    let bytes = read_body(body, settings.body_bytes_max, BODY_TIMEOUT).await?;
+    if bytes.is_empty() {
+        return Ok(Vec::new());
+    }
+    if !is_form(&head.headers) {
+        return Err(Refusal::UnsupportedBody);
+    }
+    form::parse(&bytes, FORM_FIELDS_MAX).map_err(|_| Refusal::BadParameter(Fault::TooManyFields))
+}
+
+fn read_matchers(
+    mercure: &Mercure,
+    generation: Generation,
+    query: &[Field],
+    body: &[Field],
+) -> Result<Vec<Arc<Matcher>>, Refusal> {
+    let fields = || query.iter().chain(body);
+    let has_matcher = fields().any(|field| is_matcher(field.name.readable()));
+    let has_topic = fields().any(|field| field.name.utf8() == Some(TOPIC));
+    let wrong = |fault| Err(Refusal::BadParameter(fault));
+    match (generation, has_topic, has_matcher) {
+        (_, true, true) => wrong(Fault::Mixed),
+        (Generation::Final, true, false) => wrong(Fault::TopicInFinal),
+        (Generation::Final, false, false) => wrong(Fault::NoMatch),
+        (Generation::Draft, false, _) => wrong(Fault::NoTopicToSubscribe),
+        (Generation::Final, false, true) => read_final(mercure, fields()),
+        (Generation::Draft, true, false) => read_draft(mercure, fields()),
+    }
+}
+
+fn read_final<'f>(
+    mercure: &Mercure,
+    fields: impl Iterator<Item = &'f Field>,
+) -> Result<Vec<Arc<Matcher>>, Refusal> {
+    let mut patterns = Vec::new();
+    for field in fields.filter(|field| is_matcher(field.name.readable())) {
+        let known = MATCHERS.iter().find(|(name, _)| field.name.utf8() == Some(name));
+        let Some((_, language)) = known else {
+            return Err(Refusal::BadParameter(Fault::UnknownMatcher));
+        };
+        let pattern = text(&field.value)?;
+        plain_text(pattern)?;
+        if patterns.len() == MATCHERS_MAX {
+            return Err(Refusal::BadParameter(Fault::TooManyMatchers));
+        }
+        // The wildcard comes before the language: `*` is every topic in each of them.
+        let language = if pattern == "*" { Language::Exact } else { *language };
+        patterns.push((language, pattern));
+    }
+    compile(mercure, &patterns)
+}
+
+fn read_draft<'f>(
+    mercure: &Mercure,
+    fields: impl Iterator<Item = &'f Field>,
+) -> Result<Vec<Arc<Matcher>>, Refusal> {
+    let mut patterns = Vec::new();
+    for field in fields.filter(|field| field.name.utf8() == Some(TOPIC)) {
+        if patterns.len() == DRAFT_TOPICS_MAX {
+            return Err(Refusal::BadParameter(Fault::TooManyTopics));
+        }
+        patterns.push((Language::UriTemplate, text(&field.value)?));
+    }
+    compile(mercure, &patterns)
+}
+
+fn text(value: &Text) -> Result<&str, Refusal> {
+    value.utf8().ok_or(Refusal::BadParameter(Fault::NotUtf8))
+}
+
+/// Equal patterns count once: each costs an entry in the hub's index.
+fn compile(mercure: &Mercure, patterns: &[(Language, &str)]) -> Result<Vec<Arc<Matcher>>, Refusal> {
+    let mut known = HashSet::new();
+    patterns
+        .iter()
+        .filter(|pattern| known.insert(**pattern))
+        .map(|(language, pattern)| {
+            mercure.hub.matcher(*language, pattern).map_err(Refusal::BadPattern)
+        })
+        .collect()
+}
+
+/// What tells browsers and proxies that this is a stream and nothing to keep.
+fn mark_as_stream(headers: &mut http::HeaderMap) {
+    let fields = [
+        (header::CONTENT_TYPE, super::EVENT_STREAM),
+        (
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("private, no-cache, no-store, must-revalidate, max-age=0"),
+        ),
+        (header::PRAGMA, HeaderValue::from_static("no-cache")),
+        (header::EXPIRES, HeaderValue::from_static("0")),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        // Proxies of the nginx kind hold small answers back without it.
+        (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ];
+    for (name, value) in fields {
+        headers.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(query: &str, body: &str, expected: Option<Generation>) {
+        let fields = |text: &str| form::parse(text.as_bytes(), 10).unwrap();
+        assert_eq!(generation_of(&fields(query), &fields(body)), expected, "{query} {body}");
+    }
+
+    #[test]
+    fn parameters_tell_the_generation() {
+        check("topic=a", "", Some(Generation::Draft));
+        check("match=a", "", Some(Generation::Final));
+        check("MATCHING=a", "", Some(Generation::Final));
+        check("topic=a&match_exact=b", "", Some(Generation::Final));
+        check("topic=a", "match=b", Some(Generation::Final));
+        check("mat=a&Topic=b&lastEventID=c", "", None);
+        check("", "", None);
+    }
+
+    #[test]
+    fn m07_the_prefix_is_reserved_in_any_case() {
+        for name in ["match", "Match", "matching", "match_regexp", "matchURLPattern", "MATCH_é"] {
+            assert!(is_matcher(name), "{name}");
+        }
+        for name in ["matc", "matché".get(1..).unwrap(), "", "é", "matçh"] {
+            assert!(!is_matcher(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The running program: builds the parts, keeps them running, and ends them in the decided order.
+//!
+//! Knows what exists and in which order it starts and ends; not what any part does.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tidings_core::{Clock, Hub, OpenError};
+use tidings_frontends::auth::BadKeys;
+use tidings_frontends::http::{HttpOptions, Server, Shutdown, bind};
+use tidings_frontends::limits::SHUTDOWN_GRACE;
+use tidings_frontends::mercure::BadOrigin;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+
+mod parts;
+
+use crate::admin::{Admin, Ready};
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::limits::{ADMIN_CONNECTIONS_MAX, BLOCKING_END_TIMEOUT};
+use crate::telemetry::{self, BadLog};
+use parts::Parts;
+
+/// Reads the configuration again, for SIGHUP. The error is a report for the log.
+pub type Reload = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
+
+/// What is to run.
+pub struct Launch {
+    /// Checked settings.
+    pub config: Config,
+    /// Where they come from.
+    pub reload: Reload,
+    /// Called once with the addresses that the hub listens on.
+    pub listening: Box<dyn FnOnce(&[SocketAddr]) + Send>,
+}
+
+/// Why the program did not run to its planned end.
+#[derive(Debug, thiserror::Error)]
+pub enum AppProblem {
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] BadLog),
+    /// The history.
+    #[error("the history cannot be opened: {0}")]
+    History(#[from] OpenError),
+    /// The keys of an issuer.
+    #[error(transparent)]
+    Keys(#[from] BadKeys),
+    /// The list of origins.
+    #[error(transparent)]
+    Origin(#[from] BadOrigin),
+    /// An address is taken or is not this machine's.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which one.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The runtime or the signals.
+    #[error("the program cannot start: {0}")]
+    Start(#[source] std::io::Error),
+    /// A second signal came before the shutdown was over.
+    #[error("ended at once by a second signal")]
+    Interrupted,
+}
+
+/// Runs until a signal ends it.
+///
+/// # Errors
+///
+/// What kept it from starting, or that it did not end in order.
+pub fn run(launch: Launch) -> Result<(), AppProblem> {
+    telemetry::start(&launch.config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(AppProblem::Start)?;
+    let ended = runtime.block_on(serve(launch));
+    // A read of the history that hangs must not keep the program.
+    runtime.shutdown_timeout(BLOCKING_END_TIMEOUT);
+    ended
+}
+
+async fn serve(launch: Launch) -> Result<(), AppProblem> {
+    let mut signals = Signals::new()?;
+    let Launch { config, reload, listening } = launch;
+    for note in &config.notes {
+        tracing::warn!("{note}");
+    }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let parts = Parts::build(&config, clock)?;
+    let mut app = App::start(&config, parts)?;
+    listening(&app.addresses);
+    loop {
+        match signals.next().await {
+            Wish::Reload => app.reload(&reload),
+            Wish::End(name) => {
+                tracing::info!("{name}: shutting down");
+                break;
+            }
+        }
+    }
+    tokio::select! {
+        () = app.end() => Ok(()),
+        () = signals.end() => Err(AppProblem::Interrupted),
+    }
+}
+
+/// Everything that runs.
+struct App {
+    parts: Parts,
+    ready: Ready,
+    public: Arc<Server>,
+    shutdown: Shutdown,
+    shutdown_budget: Duration,
+    /// The hub's addresses, with the ports that the system chose.
+    addresses: Vec<SocketAddr>,
+    /// The accept loops of clients; they own every connection.
+    clients: JoinSet<()>,
+    /// The operator's, which answers until the end.
+    operators: JoinSet<()>,
+}
+
+impl App {
+    fn start(config: &Config, parts: Parts) -> Result<App, AppProblem> {
+        let budget = config.http.shutdown_budget;
+        let shutdown = Shutdown::new(streams_budget(budget));
+        let frontends = parts.frontends(config);
+        let public = Server::new(frontends, parts::http_options(config), shutdown.clone());
+        let mut app = App {
+            parts,
+            ready: Arc::new(AtomicBool::new(false)),
+            public,
+            shutdown,
+            shutdown_budget: budget,
+            addresses: Vec::new(),
+            clients: JoinSet::new(),
+            operators: JoinSet::new(),
+        };
+        let (listeners, addresses) = listen(&config.listen)?;
+        app.addresses = addresses;
+        app.open_admin(config)?;
+        app.clients.spawn(Arc::clone(&app.public).serve(listeners));
+        app.ready.store(true, Ordering::Release);
+        for address in &app.addresses {
+            tracing::info!("listening on http://{address}");
+        }
+        Ok(app)
+    }
+
+    fn open_admin(&mut self, config: &Config) -> Result<(), AppProblem> {
+        let Some(address) = config.admin.listen else { return Ok(()) };
+        let (listeners, addresses) = listen(&[address])?;
+        let admin = Admin {
+            ready: Arc::clone(&self.ready),
+            hub: self.hub().clone(),
+            public: Arc::clone(&self.public),
+        };
+        let options = HttpOptions {
+            connections_max: ADMIN_CONNECTIONS_MAX,
+            connections_per_address_max: ADMIN_CONNECTIONS_MAX,
+            ..HttpOptions::default()
+        };
+        // A shutdown that never begins: operators watch the real one to its end.
+        let server = Server::new(vec![Arc::new(admin)], options, Shutdown::new(Duration::ZERO));
+        self.operators.spawn(server.serve(listeners));
+        for address in addresses {
+            tracing::info!("admin on http://{address}");
+        }
+        Ok(())
+    }
+
+    fn hub(&self) -> &Hub {
+        self.parts.hub()
+    }
+
+    /// Takes what can change while the program runs. A mistake anywhere changes nothing.
+    fn reload(&mut self, reload: &Reload) {
+        let config = match reload() {
+            Ok(config) => config,
+            Err(report) => {
+                tracing::error!(
+                    "the configuration was not reloaded, nothing has changed:\n{report}"
+                );
+                return;
+            }
+        };
+        if let Err(error) = self.parts.reload(&config) {
+            tracing::error!(%error, "the configuration was not reloaded, nothing has changed");
+            return;
+        }
+        self.public.replace_options(parts::http_options(&config));
+        tracing::info!("configuration reloaded: keys, origins and limits");
+    }
+
+    /// Ends everything in order: not ready and no new connections, then the queue on the disk,
+    /// then the streams one after the other. What is left when the budget is used up is cut off.
+    async fn end(&mut self) {
+        let deadline = tokio::time::Instant::now() + self.shutdown_budget;
+        self.ready.store(false, Ordering::Release);
+        self.shutdown.stop_accepting();
+        let hub = self.hub().clone();
+        let mut drain = JoinSet::new();
+        drain.spawn_blocking(move || hub.shut_down());
+        match tokio::time::timeout_at(deadline, drain.join_next()).await {
+            Ok(Some(Ok(()))) => tracing::info!("the history is complete on its storage"),
+            Ok(_) => tracing::error!("the queue could not be drained"),
+            Err(_) => tracing::error!("the queue was not drained in time"),
+        }
+        self.shutdown.close_streams();
+        let all_ended = async { while self.clients.join_next().await.is_some() {} };
+        if tokio::time::timeout_at(deadline, all_ended).await.is_err() {
+            let connections = self.public.connections_open();
+            tracing::warn!(connections, "connections were cut off");
+        }
+        self.clients.shutdown().await;
+        self.operators.shutdown().await;
+        tracing::info!("ended");
+    }
+}
+
+/// The part of a shutdown's budget over which streams end: the rest is for the queue before and
+/// for answers after.
+fn streams_budget(budget: Duration) -> Duration {
+    budget.saturating_sub(SHUTDOWN_GRACE).max(budget / 2)
+}
+
+fn listen(addresses: &[SocketAddr]) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), AppProblem> {
+    let mut listeners = Vec::new();
+    let mut bound = Vec::new();
+    for address in addresses {
+        let problem = |source| AppProblem::Listen { address: *address, source };
+        let listener = bind(*address).map_err(problem)?;
+        bound.push(listener.local_addr().map_err(problem)?);
+        listeners.push(listener);
+    }
+    Ok((listeners, bound))
+}
+
+/// What the operating system asks for.
+enum Wish {
+    Reload,
+    End(&'static str),
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals, AppProblem> {
+        let on = |kind| signal(kind).map_err(AppProblem::Start);
+        Ok(Signals {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+            hang_up: on(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Wish {
+        tokio::select! {
+            _ = self.terminate.recv() => Wish::End("SIGTERM"),
+            _ = self.interrupt.recv() => Wish::End("SIGINT"),
+            _ = self.hang_up.recv() => Wish::Reload,
+        }
+    }
+
+    /// The next signal that ends the program; reloading is over.
+    async fn end(&mut self) {
+        while let Wish::Reload = self.next().await {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_have_most_of_a_long_budget_and_half_of_a_short_one() {
+        assert_eq!(streams_budget(Duration::from_secs(30)), Duration::from_secs(27));
+        assert_eq!(streams_budget(Duration::from_secs(4)), Duration::from_secs(2));
+        assert_eq!(streams_budget(Duration::ZERO), Duration::ZERO);
+    }
+}

@@ -1,0 +1,209 @@
+//! The commands that speak to a hub from outside: publish, subscribe, healthcheck.
+//!
+//! Knows the Mercure protocol as any client does and nothing of the hub in this program: what
+//! works here works from another machine.
+
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::{Response, StatusCode};
+use url::Url;
+
+mod events;
+mod healthcheck;
+mod publish;
+mod subscribe;
+
+pub use healthcheck::healthcheck;
+pub use publish::PublishArguments;
+pub use subscribe::SubscribeArguments;
+
+use crate::limits::{CLIENT_CONNECT_TIMEOUT, REFUSAL_TEXT_BYTES_MAX, SECRET_FILE_BYTES_MAX};
+
+/// Where `tidings dev` listens.
+const HUB_DEFAULT: &str = "http://localhost:3000/.well-known/mercure";
+/// The variable that holds a token, so that it need not stand in a command line.
+const TOKEN_VARIABLE: &str = "TIDINGS_TOKEN";
+
+/// The hub and the right to use it.
+#[derive(clap::Args)]
+pub struct HubArguments {
+    /// The hub's URL.
+    #[arg(value_name = "URL", default_value = HUB_DEFAULT)]
+    url: Url,
+    /// The token. Other users of this machine can see it: better use the file or TIDINGS_TOKEN.
+    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
+    token: Option<String>,
+    /// A file that contains the token.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+/// Why a command did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientProblem {
+    /// The hub said no, in its own words.
+    #[error("the hub answered {status}: {text}")]
+    Refused {
+        /// Its status.
+        status: StatusCode,
+        /// Its text, shortened.
+        text: String,
+    },
+    /// The hub sends its clients elsewhere; a token is not carried there by itself.
+    #[error("the hub redirects to {0}: use that URL if you trust it")]
+    Redirected(String),
+    /// It answered, but not with a stream of events.
+    #[error("the answer is {0}, not a stream of events: is this the hub's URL?")]
+    NotEvents(String),
+    /// An event larger than any hub may send.
+    #[error("an event is larger than {0} bytes")]
+    EventTooLarge(usize),
+    /// The network, or nobody is there.
+    #[error("the hub cannot be reached: {}", causes(.0))]
+    Unreachable(#[source] reqwest::Error),
+    /// A local file or stream.
+    #[error("{what}: {source}")]
+    Io {
+        /// Which one.
+        what: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The token cannot be sent in a header.
+    #[error("the token contains characters that no token has")]
+    BadToken,
+    /// Nothing to check: the admin listener is off.
+    #[error("the admin listener is off: set admin.listen, as in \"127.0.0.1:3001\"")]
+    NoAdminListener,
+}
+
+impl From<reqwest::Error> for ClientProblem {
+    /// Without the URL: a token may stand in it.
+    fn from(error: reqwest::Error) -> ClientProblem {
+        ClientProblem::Unreachable(error.without_url())
+    }
+}
+
+/// An error with what caused it, which is where the reason stands.
+fn causes(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+impl HubArguments {
+    /// The value of `Authorization`, if there is a token: from the arguments, the file or the
+    /// variable, in this order.
+    fn authorization(&self) -> Result<Option<HeaderValue>, ClientProblem> {
+        let token = match (&self.token, &self.token_file) {
+            (Some(token), _) => Some(token.clone()),
+            (None, Some(path)) => Some(read_token(path)?),
+            (None, None) => std::env::var(TOKEN_VARIABLE).ok(),
+        };
+        let Some(token) = token else { return Ok(None) };
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
+            .map_err(|_| ClientProblem::BadToken)?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+}
+
+fn read_token(path: &PathBuf) -> Result<String, ClientProblem> {
+    let problem = |source| ClientProblem::Io { what: path.display().to_string(), source };
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(SECRET_FILE_BYTES_MAX).read_to_string(&mut text))
+        .map_err(problem)?;
+    Ok(text)
+}
+
+/// A client that follows nobody with a token in its hand.
+fn client(time: Option<Duration>) -> Result<reqwest::Client, ClientProblem> {
+    let builder = reqwest::Client::builder()
+        .connect_timeout(CLIENT_CONNECT_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("tidings/", env!("CARGO_PKG_VERSION")));
+    let builder = match time {
+        Some(time) => builder.timeout(time),
+        None => builder,
+    };
+    Ok(builder.build()?)
+}
+
+/// The same request with the token, if there is one.
+fn authorized(
+    request: reqwest::RequestBuilder,
+    authorization: Option<&HeaderValue>,
+) -> reqwest::RequestBuilder {
+    match authorization {
+        Some(value) => request.header(AUTHORIZATION, value.clone()),
+        None => request,
+    }
+}
+
+/// What a response that is no success means.
+async fn refused(mut response: Response) -> ClientProblem {
+    let status = response.status();
+    if status.is_redirection() {
+        let location = response.headers().get("location").map(HeaderValue::as_bytes);
+        let location = String::from_utf8_lossy(location.unwrap_or_default());
+        return ClientProblem::Redirected(printable(&location));
+    }
+    let mut bytes = Vec::new();
+    while let Ok(Some(piece)) = response.chunk().await {
+        bytes.extend_from_slice(&piece);
+        if bytes.len() >= REFUSAL_TEXT_BYTES_MAX {
+            bytes.truncate(REFUSAL_TEXT_BYTES_MAX);
+            break;
+        }
+    }
+    let detail = serde_json::from_slice::<serde_json::Value>(&bytes)
+        .ok()
+        .and_then(|problem| Some(problem.get("detail")?.as_str()?.to_owned()))
+        .unwrap_or_else(|| String::from_utf8_lossy(&bytes).into_owned());
+    ClientProblem::Refused { status, text: printable(detail.trim()) }
+}
+
+/// Text from outside for a terminal: control characters could give it orders.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|character| match character {
+            '\n' | '\t' => vec![character],
+            _ if character.is_control() => character.escape_default().collect(),
+            _ => vec![character],
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_for_a_terminal_are_shown_not_given() {
+        assert_eq!(printable("a\u{1b}[2J\tb\nc\r\u{9b}"), "a\\u{1b}[2J\tb\nc\\r\\u{9b}");
+    }
+
+    #[test]
+    fn a_token_from_a_file_is_used_without_its_line_end() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "abc.def.ghi\n").unwrap();
+        let hub = HubArguments {
+            url: Url::parse(HUB_DEFAULT).unwrap(),
+            token: None,
+            token_file: Some(file.path().to_owned()),
+        };
+        let value = hub.authorization().unwrap().unwrap();
+        assert_eq!(value, "Bearer abc.def.ghi");
+        assert!(value.is_sensitive());
+        assert!(!format!("{value:?}").contains("abc"));
+    }
+}

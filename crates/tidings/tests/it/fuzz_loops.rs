@@ -1,0 +1,202 @@
+//! Every parser of outside bytes, fed for some seconds with mutated examples: it must not panic,
+//! and no input may cost more than a moment. The same functions are the targets in `fuzz/`.
+//!
+//! `TIDINGS_FUZZ_SECONDS` sets the time of each loop, `TIDINGS_FUZZ_SEED` repeats a run.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+const SECONDS: u64 = 5;
+/// No input of this size may take longer, even on a busy machine with unoptimised code.
+const INPUT_TIME_MAX: Duration = Duration::from_secs(2);
+const INPUT_BYTES_MAX: usize = 4 * 1024;
+
+/// Bytes that mean something to one parser or another.
+const WORDS: &[&str] = &[
+    "*",
+    "{",
+    "}",
+    "{?a,b}",
+    "{/x*}",
+    "{+p:3}",
+    "(",
+    ")",
+    "(.*)",
+    "[a-z]+",
+    "\\",
+    ":id",
+    "?",
+    "#",
+    "//",
+    "https://",
+    "..",
+    "%2e",
+    "%",
+    "%00",
+    "%ff",
+    "+",
+    "&",
+    "=",
+    ";",
+    "\r",
+    "\n",
+    "\r\n",
+    "\0",
+    "\u{85}",
+    "\u{200b}",
+    "\u{feff}",
+    "é",
+    "topic",
+    "match",
+    "match_urlpattern",
+    "last_event_id",
+    "earliest",
+    ".well-known/mercure",
+    "a+",
+    "((((",
+    "))))",
+    "{{{{",
+    "|",
+    "$",
+    ">",
+    "/",
+    "-1",
+    "1e999",
+    "18446744073709551616",
+    "\"",
+    "'",
+    "null",
+    "true",
+    "[[",
+    "]]",
+    "\u{d7ff}",
+    "authorization_details",
+    "exp",
+    "alg",
+    "none",
+    "HS256",
+    ".",
+    "eyJ",
+    "crit",
+    "data:",
+    "id:",
+    "retry:",
+    ":",
+    "   ",
+];
+
+#[test]
+fn forms_of_any_bytes() {
+    run("forms", tidings_frontends::mercure::fuzz_form, &[
+        b"topic=https%3A%2F%2Fexample.com%2Fbooks%2F1&data=hello+world&private=on&id=a&retry=10",
+        b"match=*&match_urlpattern=https%3A%2F%2Fexample.com%2F%3Aid&last_event_id=earliest",
+        b"topic=a&topic=b&lastEventID=urn%3Auuid%3A0&authorization=x",
+    ]);
+}
+
+#[test]
+fn tokens_of_any_bytes() {
+    run("tokens", tidings_frontends::auth::fuzz_token, &[
+        b"eyJhbGciOiJIUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJpc3MiOiJodHRwczovL2V4YW1wbGUuY29tIn0.AAAA",
+        b"{\"alg\":\"HS256\",\"typ\":\"JWT\"}\0{\"mercure\":{\"publish\":[\"*\"]},\"exp\":1.5}",
+        b"{\"alg\":\"HS256\",\"typ\":\"at+jwt\"}\0{\"iss\":\"a\",\"aud\":[\"b\"],\"exp\":9,\
+          \"authorization_details\":[{\"type\":\"https://mercure.rocks/authorization-detail\",\
+          \"actions\":[\"publish\"],\"topics\":[{\"match\":\"*\",\"match_type\":\"exact\"}]}]}",
+    ]);
+}
+
+#[test]
+fn configurations_of_any_bytes() {
+    run(
+        "configurations",
+        tidings::config::fuzz_config,
+        &[
+            b"listen = [\"127.0.0.1:3000\"]\npublic_url = \"https://hub.example\"\n[history]\n\
+          durability = \"fsync\"\nkeep = { age = \"7d\", size = \"10 GiB\" }\n",
+            b"[[auth.issuer]]\nid = \"https://a.example\"\naccept = [\"1.0\", \"0.x\"]\n\
+          publish = { key = \"k\", algorithm = \"HS256\" }\n",
+        ],
+    );
+}
+
+#[test]
+fn directives_of_any_bytes() {
+    run("directives", tidings::config::fuzz_directives, &[
+        b"anonymous\ncors_origins *\nheartbeat 40s\npublish_origins https://a.example\n",
+        b"transport bolt {\n\tpath /data/mercure.db\n\tsize 1000\n\tcleanup_frequency 0.3\n}\n",
+        b"publisher_jwt \"se cret\" HS256\nsubscriber_jwt {env.KEY}\nwrite_timeout 600s # why\n",
+    ]);
+}
+
+/// Feeds mutated seeds to a parser until the time is over.
+fn run(name: &str, parser: fn(&[u8]), seeds: &[&[u8]]) {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let seconds = number("TIDINGS_FUZZ_SECONDS").unwrap_or(SECONDS);
+    let clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let seed = number("TIDINGS_FUZZ_SEED").unwrap_or_else(clock) | 1;
+    let mut random = Random(seed);
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let mut inputs = 0_u64;
+    while Instant::now() < end {
+        let input = mutated(&mut random, seeds);
+        let begun = Instant::now();
+        let outcome = catch_unwind(AssertUnwindSafe(|| parser(&input)));
+        let took = begun.elapsed();
+        let shown = || input.escape_ascii().to_string();
+        assert!(outcome.is_ok(), "{name} panicked (seed {seed}) on b\"{}\"", shown());
+        assert!(took < INPUT_TIME_MAX, "{name} took {took:?} (seed {seed}) for b\"{}\"", shown());
+        inputs += 1;
+    }
+    eprintln!("{name}: {inputs} inputs");
+}
+
+/// A seed with some changes: flipped, removed, repeated and spliced bytes, words put in.
+fn mutated(random: &mut Random, seeds: &[&[u8]]) -> Vec<u8> {
+    let mut input = match random.below(16) {
+        0 => (0..random.below(64)).map(|_| random.next() as u8).collect(),
+        1 => Vec::new(),
+        _ => seeds[random.below(seeds.len())].to_vec(),
+    };
+    for _ in 0..=random.below(8) {
+        let at = random.below(input.len() + 1);
+        let upto = at + random.below(input.len() - at + 1);
+        match random.below(7) {
+            0 if at < input.len() => input[at] ^= 1 << random.below(8),
+            1 if at < input.len() => input[at] = random.next() as u8,
+            2 => drop(input.drain(at..upto)),
+            3 => {
+                let times = 1 << random.below(8);
+                let part = input[at..upto].repeat(times);
+                input.splice(at..at, part);
+            }
+            4 => {
+                let other = seeds[random.below(seeds.len())];
+                let from = random.below(other.len() + 1);
+                input.splice(at.., other[from..].iter().copied());
+            }
+            _ => {
+                let word = WORDS[random.below(WORDS.len())];
+                let times = if random.below(8) == 0 { random.below(200) } else { 1 };
+                input.splice(at..at, word.repeat(times).bytes());
+            }
+        }
+        input.truncate(INPUT_BYTES_MAX);
+    }
+    input
+}
+
+/// A small random number generator (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound.max(1) as u64) as usize
+    }
+}

@@ -1,0 +1,1 @@
+//! Connection limits, slow clients, forwarded addresses, both HTTP versions.

@@ -1,0 +1,38 @@
+//! Journeys against the real program on port 0: one file per journey, one binary for all.
+//!
+//! `hub` starts, kills and restarts the program, `http` speaks to it byte by byte, `tokens` mints
+//! what issuers would. No test sleeps to wait for something: it reads a log line, an answer or an
+//! update, each with a deadline. "Nothing arrives" is proved by publishing one more update that
+//! must arrive, and looking at what came before it.
+
+// A test says no by panicking; the lint's own exception only covers functions marked as tests.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    // Journeys pick what they need of the harness.
+    dead_code
+)]
+
+mod browser;
+mod http;
+mod hub;
+mod tokens;
+
+// Journeys.
+mod crash;
+mod fuzz_loops;
+mod http_connections;
+mod mercure_cors;
+mod mercure_draft;
+mod mercure_publish;
+mod mercure_refusals;
+mod mercure_replay;
+mod mercure_subscribe;
+mod mercure_tokens;
+mod page;
+mod readme;
+mod shutdown;
+mod storage_faults;
+mod strace;

@@ -1,0 +1,1 @@
+//! Origins: who may read answers from a page.

@@ -1,0 +1,1 @@
+//! Column A: what publishers and subscribers of protocol 0.x meet.

@@ -1,0 +1,1 @@
+//! Publishing in protocol 1.0.

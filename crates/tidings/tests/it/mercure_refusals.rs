@@ -1,0 +1,1 @@
+//! Bad input gets a clear error, stores nothing and delivers nothing.

@@ -1,0 +1,1 @@
+//! Reconnecting with a cursor in every spelling.

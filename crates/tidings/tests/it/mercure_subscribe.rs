@@ -1,0 +1,1 @@
+//! Subscribing in protocol 1.0.

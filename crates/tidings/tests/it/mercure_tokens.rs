@@ -1,0 +1,1 @@
+//! Tokens of every kind, as seen from outside.
