@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use tidings_frontends::auth::{Generation, WELL_KNOWN_SECRET as DEVELOPMENT_KEY};
 
-use super::auth::Generation;
 use super::*;
 
 const MINIMAL: &str = r#"
