@@ -39,7 +39,8 @@ function wanted() {
 /** Everything in the URL, as EventSource needs it. */
 function wholeUrl({ query, cursor, token, draft }) {
   const all = [...query];
-  if (cursor) all.push(`${draft ? "lastEventID" : "last_event_id"}=${encodeURIComponent(cursor)}`);
+  const cursorName = draft ? "lastEventID" : "last_event_id";
+  if (cursor) all.push(`${cursorName}=${encodeURIComponent(cursor)}`);
   if (token) all.push(`authorization=${encodeURIComponent(token)}`);
   return `${hubUrl()}?${all.join("&")}`;
 }
@@ -78,9 +79,10 @@ function subscribe() {
       showState("refused", `Refused: ${why}`);
     },
   };
+  const types = at("types").value.split(/\s+/).filter(Boolean);
   close = want.byFetch
     ? openByFetch({ url, token: want.token, cursor: want.cursor, on })
-    : openByEventSource({ url: wholeUrl(want), types: at("types").value.split(/\s+/).filter(Boolean), on });
+    : openByEventSource({ url: wholeUrl(want), types, on });
   showState("waiting", "Connecting");
 }
 
@@ -117,7 +119,8 @@ function announce() {
   unannounced += 1;
   if (unannounced > 1) return;
   setTimeout(() => {
-    at("announce").textContent = unannounced === 1 ? "One update arrived" : `${unannounced} updates arrived`;
+    const many = `${unannounced} updates arrived`;
+    at("announce").textContent = unannounced === 1 ? "One update arrived" : many;
     unannounced = 0;
   }, 2000);
 }
@@ -166,19 +169,20 @@ async function publish() {
 function showLines() {
   const want = wanted();
   const parts = ["curl -N"];
-  if (want.byFetch && want.token) parts.push(`-H ${shellWord(`Authorization: Bearer ${want.token}`)}`);
-  if (want.byFetch && want.cursor) parts.push(`-H ${shellWord(`Last-Event-ID: ${want.cursor}`)}`);
+  const header = (name, value) => parts.push(`-H ${shellWord(`${name}: ${value}`)}`);
+  if (want.byFetch && want.token) header("Authorization", `Bearer ${want.token}`);
+  if (want.byFetch && want.cursor) header("Last-Event-ID", want.cursor);
   const url = want.byFetch ? `${hubUrl()}?${want.query.join("&")}` : wholeUrl(want);
   at("curl-subscribe").textContent = `${parts.join(" ")} ${shellWord(url)}`;
   const token = tokenFor(false);
   const bearer = token ? ` -H ${shellWord(`Authorization: Bearer ${token}`)}` : "";
-  const form = fields().map(([name, value]) => ` --data-urlencode ${shellWord(`${name}=${value}`)}`);
-  at("curl-publish").textContent = `curl${bearer}${form.join("")} ${shellWord(hubUrl())}`;
+  const form = fields().map((pair) => ` --data-urlencode ${shellWord(pair.join("="))}`).join("");
+  at("curl-publish").textContent = `curl${bearer}${form} ${shellWord(hubUrl())}`;
 }
 
 const HINTS = {
   match: ["https://example.com/books/1", "Byte for byte."],
-  match_urlpattern: ["https://example.com/books/:id", "URL Pattern. Relative ones belong to the hub's URL."],
+  match_urlpattern: ["https://example.com/books/:id", "Relative ones belong to the hub's URL."],
   topic: ["https://example.com/books/{id}", "A topic, a URI Template (RFC 6570) or *."],
 };
 
@@ -217,19 +221,21 @@ async function copyText(button, text) {
 function showTheme(theme) {
   document.documentElement.dataset.theme = theme;
   at("theme").textContent = theme === "dark" ? "Light" : "Dark";
-  at("theme").setAttribute("aria-label", `Switch to ${theme === "dark" ? "light" : "dark"} colours`);
+  const other = theme === "dark" ? "light" : "dark";
+  at("theme").setAttribute("aria-label", `Switch to ${other} colours`);
 }
 
 function chooseTheme() {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   let chosen = null;
   try { chosen = localStorage.getItem("theme"); } catch { /* Storage may be forbidden. */ }
-  showTheme(chosen ?? (dark.matches ? "dark" : "light"));
-  dark.addEventListener("change", () => { if (chosen === null) showTheme(dark.matches ? "dark" : "light"); });
+  const follow = () => showTheme(chosen ?? (dark.matches ? "dark" : "light"));
+  dark.addEventListener("change", follow);
+  follow();
   at("theme").addEventListener("click", () => {
     chosen = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
     showTheme(chosen);
-    try { localStorage.setItem("theme", chosen); } catch { /* It then lasts until the page is left. */ }
+    try { localStorage.setItem("theme", chosen); } catch { /* Then it lasts as the page does. */ }
   });
 }
 

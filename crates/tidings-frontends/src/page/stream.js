@@ -104,12 +104,12 @@ export function openByFetch({ url, token, cursor, on }) {
     else if (last) target += `&last_event_id=${encodeURIComponent(last)}`;
     const response = await fetch(target, { headers, signal, cache: "no-store" });
     if (response.status >= 500 || response.status === 429) {
-      return { why: await explain(response), after: Number(response.headers.get("retry-after")) * 1000 };
+      const seconds = Number(response.headers.get("retry-after"));
+      return { why: await explain(response), after: seconds * 1000 };
     }
     if (response.status !== 200) return { refused: await explain(response) };
     failures = 0;
-    const told = response.headers.get("mercure-last-event-id") ?? response.headers.get("last-event-id");
-    on.open({ cursor: told ?? "" });
+    on.open({ cursor: response.headers.get("mercure-last-event-id") ?? "" });
     const update = (it) => { last = it.id || last; on.update(it); };
     await readAll(response, new EventParser(update, (value) => { retry = value; }));
     return { why: "the hub closed the stream" };

@@ -48,11 +48,22 @@ pub(super) fn apply(tree: &mut Node, variables: &Variables) -> Vec<Problem> {
                 Ok(text) => put(tree, &path, Node::text(text, place), &mut problems),
                 Err(error) => problems.push(Problem::new(place, format!("{value}: {error}"))),
             }
-        } else {
+        } else if !is_service_link(rest, value) {
             problems.push(unknown(name, place));
         }
     }
     problems
+}
+
+/// Whether Kubernetes or Docker set it because something beside us is called "tidings".
+fn is_service_link(rest: &str, value: &str) -> bool {
+    let port = rest.strip_prefix("PORT");
+    rest == "SERVICE_HOST"
+        || rest.starts_with("SERVICE_PORT")
+        || port.is_some_and(|port| port.is_empty() && value.contains("://"))
+        || port
+            .and_then(|port| port.strip_prefix('_'))
+            .is_some_and(|port| port.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 fn put(tree: &mut Node, path: &str, node: Node, problems: &mut Vec<Problem>) {
@@ -284,5 +295,17 @@ mod tests {
             assert!(!problems[0].message.contains("secret"));
         }
         assert!(tree([("TIDINGS_TOKEN", "x"), ("HOME", "/")].into()).1.is_empty());
+    }
+
+    #[test]
+    fn variables_of_a_service_called_tidings_are_not_ours() {
+        let variables = [
+            ("TIDINGS_SERVICE_HOST", "10.0.0.1"),
+            ("TIDINGS_SERVICE_PORT_HTTP", "80"),
+            ("TIDINGS_PORT", "tcp://10.0.0.1:80"),
+            ("TIDINGS_PORT_80_TCP_ADDR", "10.0.0.1"),
+        ];
+        assert_eq!(tree(variables.into()).1, []);
+        assert_eq!(tree([("TIDINGS_PORT", "3000")].into()).1.len(), 1);
     }
 }

@@ -45,10 +45,11 @@ pub fn from_text(name: &str, text: &str, variables: &Variables) -> Result<Config
 /// The configuration of a hub without a file.
 pub fn from_variables(variables: &Variables) -> Result<Config, Mistakes> {
     let mut tree = Node::table(Place::Whole);
-    let image::Drop { mut problems, notes } = image::apply(&mut tree, variables);
+    let mut found = image::apply(&mut tree, variables);
+    let mut problems = std::mem::take(&mut found.problems);
     problems.extend(environment::apply(&mut tree, variables));
-    image::settle(&mut tree);
-    finish(&tree, problems, notes).map_err(|problems| Mistakes::new(None, problems))
+    image::settle(&mut tree, &mut found);
+    finish(&tree, problems, found.notes).map_err(|problems| Mistakes::new(None, problems))
 }
 
 fn read(path: &Path) -> Result<String, Mistakes> {

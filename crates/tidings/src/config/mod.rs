@@ -8,48 +8,38 @@ use std::net::SocketAddr;
 use url::Url;
 
 pub mod auth;
-pub mod duration;
-pub mod options;
-pub mod size;
-
+mod caddyfile;
 mod check;
+mod dev;
+mod directives;
 mod document;
+pub mod duration;
 mod environment;
+mod image;
 mod load;
 mod mistakes;
 mod nearest;
+pub mod options;
+mod reference;
 mod scalar;
 mod schema;
+mod server_name;
+pub mod size;
 mod value;
 mod variables;
 
-pub use load::load;
-/// Stub until the reader of the image's environment is here.
-const DEVELOPMENT_KEY: &str = "!ChangeThisMercureHubJWTSecretKey!";
-mod image {
-    use super::{mistakes::Problem, value::Node, variables::Variables};
-    pub(super) struct Drop {
-        pub(super) problems: Vec<Problem>,
-        pub(super) notes: Vec<String>,
-    }
-    pub(super) fn apply(_: &mut Node, _: &Variables) -> Drop {
-        Drop { problems: Vec::new(), notes: Vec::new() }
-    }
-    pub(super) fn settle(_: &mut Node) {}
-}
-/// What only a development hub has.
-#[derive(Clone, Debug)]
-pub struct Dev {
-    /// A 1.0 token for everything.
-    pub token: String,
-    /// A 0.x token for everything.
-    pub draft_token: String,
-}
-
+pub use dev::{Dev, banner, dev};
+pub use load::{from_text, from_variables, load};
+pub use mistakes::Mistakes;
 pub use options::{
     AdminOptions, Durability, HistoryOptions, HttpOptions, Keep, LogFormat, LogOptions,
     MercureOptions,
 };
+pub use reference::reference;
+pub use variables::Variables;
+
+/// The key in the examples of the Mercure documentation. Everybody has it.
+pub const DEVELOPMENT_KEY: &str = "!ChangeThisMercureHubJWTSecretKey!";
 
 /// Everything the program needs to run, checked.
 #[derive(Debug, Clone)]
@@ -73,10 +63,10 @@ pub struct Config {
     pub admin: AdminOptions,
     /// The log.
     pub log: LogOptions,
+    /// What only `tidings dev` has.
+    pub dev: Option<Dev>,
     /// What the operator should know at the start, one sentence each, for the log.
     pub notes: Vec<String>,
-    /// What only a development hub has.
-    pub dev: Option<Dev>,
 }
 
 impl Config {
@@ -88,3 +78,26 @@ impl Config {
         url
     }
 }
+
+/// Any bytes as a configuration file: must end in a configuration or in mistakes.
+#[doc(hidden)]
+pub fn fuzz_config(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Err(mistakes) = from_text("fuzz.toml", &text, &Variables::default()) {
+        let _ = mistakes.report(false);
+    }
+}
+
+/// Any bytes as directives of the Mercure hub's image: must end in a configuration or in mistakes.
+#[doc(hidden)]
+pub fn fuzz_directives(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let key = "MERCURE_PUBLISHER_JWT_KEY";
+    let variables = [(key, "a key of the fuzzer"), ("MERCURE_EXTRA_DIRECTIVES", text.as_ref())];
+    if let Err(mistakes) = from_variables(&variables.into()) {
+        let _ = mistakes.report(false);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -70,9 +70,9 @@ pub(super) const LISTS: [&str; 3] = ["auth.issuer", "source", "sink"];
 pub(super) const CONNECTORS: [&str; 2] = ["source", "sink"];
 
 /// Algorithms that can verify a token (RFC 7518, RFC 8037).
-pub(super) const ALGORITHMS: [&str; 12] = [
+pub(super) const ALGORITHMS: [&str; 14] = [
     "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256",
-    "ES384", "EdDSA",
+    "ES384", "ES512", "EdDSA", "Ed25519",
 ];
 
 const MIB: u64 = 1024 * 1024;

@@ -63,6 +63,12 @@ impl Browser {
         self.command("/url", &json!({ "url": url }));
     }
 
+    /// Makes the window this large, in CSS pixels.
+    #[track_caller]
+    pub(crate) fn resize(&self, width: u32, height: u32) {
+        self.command("/window/rect", &json!({ "width": width, "height": height }));
+    }
+
     /// Runs the body of a function in the page and gives what it returns.
     #[track_caller]
     pub(crate) fn run(&self, script: &str) -> Value {
@@ -82,7 +88,8 @@ impl Browser {
     /// Waits until an expression holds in the page; says no with the page's text if it never does.
     #[track_caller]
     pub(crate) fn wait_until(&self, expression: &str) {
-        let milliseconds = http::PATIENCE.as_millis();
+        // Ends before the HTTP exchange that carries it does.
+        let milliseconds = (http::PATIENCE * 3 / 4).as_millis();
         let held = self.run_async(&format!(
             "for (const end = Date.now() + {milliseconds}; Date.now() < end;) {{
                 if ({expression}) return true;

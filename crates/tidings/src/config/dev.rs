@@ -1,0 +1,294 @@
+//! The configuration of `tidings dev`: open to this machine, with a key of its own and the key of
+//! the Mercure documentation. Insecure on purpose, and says so.
+
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::json;
+use tidings_core::Clock;
+
+use super::mistakes::Mistakes;
+use super::value::{Node, Place, Value};
+use super::variables::{Variables, read_secret};
+use super::{Config, DEVELOPMENT_KEY, environment, load};
+use crate::clock::SystemClock;
+use crate::limits::{DEV_KEY_BYTES, DEV_TOKEN_AGE};
+
+/// The issuer of the tokens that `tidings dev` makes.
+const OWN_ISSUER: &str = "urn:tidings:dev";
+/// The issuer in the examples of the Mercure documentation.
+const EXAMPLE_ISSUER: &str = "https://localhost";
+/// The audience in those examples.
+const EXAMPLE_AUDIENCE: &str = "https://localhost/.well-known/mercure";
+/// Pages of this machine, which get credentials; all others go without.
+const ORIGINS: [&str; 6] = [
+    "http://localhost:*",
+    "https://localhost:*",
+    "http://127.0.0.1:*",
+    "https://127.0.0.1:*",
+    "http://[::1]:*",
+    "https://[::1]:*",
+];
+
+/// What only a development hub has.
+#[derive(Clone)]
+pub struct Dev {
+    /// A 1.0 token for everything.
+    pub token: String,
+    /// A 0.x token for everything.
+    pub draft_token: String,
+}
+
+impl std::fmt::Debug for Dev {
+    /// Without the tokens.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Dev").finish_non_exhaustive()
+    }
+}
+
+/// The configuration of a development hub that listens on `listen` and keeps its history, and its
+/// key for tokens, in `data` (made when missing). Variables still set everything else.
+pub fn dev(listen: SocketAddr, data: &Path) -> Result<Config, Mistakes> {
+    let (variables, problems) = Variables::of_process(Path::new("."));
+    if !problems.is_empty() {
+        return Err(Mistakes::new(None, problems));
+    }
+    dev_under(listen, data, &variables)
+}
+
+fn dev_under(listen: SocketAddr, data: &Path, variables: &Variables) -> Result<Config, Mistakes> {
+    let key = own_key(data).map_err(|error| {
+        let message = format!("{}: {error}", data.display());
+        Mistakes::one(message, "choose a folder for the data: tidings dev --data DIR")
+    })?;
+    let mut tree = tree(listen, data, &key);
+    let problems = environment::apply(&mut tree, variables);
+    let mut notes = vec!["development mode: everybody on this machine may do everything".to_owned()];
+    if !listen.ip().to_canonical().is_loopback() {
+        notes.push(format!(
+            "INSECURE: {listen} is not a loopback address. Everybody who reaches this machine can \
+             publish with the well-known development key"
+        ));
+    }
+    let mut config = load::finish(&tree, problems, notes)
+        .map_err(|problems| Mistakes::new(None, problems))?;
+    let now = SystemClock::new().wall() / 1_000;
+    config.dev = Some(tokens(&config, &key, now).map_err(|error| {
+        Mistakes::one(format!("no token could be made: {error}"), "this is not your fault")
+    })?);
+    Ok(config)
+}
+
+/// The settings of a development hub, as if they had been written.
+fn tree(listen: SocketAddr, data: &Path, key: &str) -> Node {
+    let text = |text: &str| Value::Text(text.to_owned());
+    let texts = |texts: &[&str]| {
+        let node = |text: &&str| Node::text(*text, Place::Argument("dev"));
+        Value::List(texts.iter().map(node).collect())
+    };
+    let own = |host: &str| format!("http://{host}:{}/.well-known/mercure", listen.port());
+    let (localhost, ipv4, ipv6) = (own("localhost"), own("127.0.0.1"), own("[::1]"));
+    let audience = [EXAMPLE_AUDIENCE, &localhost, &ipv4, &ipv6];
+    let mut tree = Node::table(Place::Default);
+    for (path, value, place) in [
+        ("listen", text(&listen.to_string()), "--listen"),
+        ("public_url", text(&format!("http://localhost:{}", listen.port())), "--listen"),
+        ("history.path", text(&data.join("history").to_string_lossy()), "--data"),
+        // A development history is small: smaller files are reserved and opened faster.
+        ("history.segment_size", text("8 MiB"), "--data"),
+        ("auth.anonymous", Value::Boolean(true), "dev"),
+        ("auth.allow_weak_keys", Value::Boolean(true), "dev"),
+        ("auth.issuer[0].id", text(OWN_ISSUER), "dev"),
+        ("auth.issuer[0].accept", texts(&["1.0", "0.x"]), "dev"),
+        ("auth.issuer[0].audience", texts(&audience), "dev"),
+        ("auth.issuer[0].publish.key", text(key), "--data"),
+        ("auth.issuer[0].subscribe.key", text(key), "--data"),
+        ("auth.issuer[1].id", text(EXAMPLE_ISSUER), "dev"),
+        ("auth.issuer[1].accept", texts(&["1.0", "0.x"]), "dev"),
+        ("auth.issuer[1].audience", texts(&audience), "dev"),
+        ("auth.issuer[1].publish.key", text(DEVELOPMENT_KEY), "dev"),
+        ("auth.issuer[1].subscribe.key", text(DEVELOPMENT_KEY), "dev"),
+        ("mercure.cors_origins", texts(&[ORIGINS.as_slice(), &["*"]].concat()), "dev"),
+        ("mercure.publish_origins", texts(&ORIGINS), "dev"),
+    ] {
+        tree.set(path, value, Place::Argument(place));
+    }
+    tree
+}
+
+/// The hub's own key: read from the data folder, or made there for its owner only.
+fn own_key(data: &Path) -> std::io::Result<String> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data)?;
+    let path: PathBuf = data.join("dev.key");
+    let mut random = [0; DEV_KEY_BYTES];
+    getrandom::fill(&mut random).map_err(std::io::Error::other)?;
+    let key = URL_SAFE_NO_PAD.encode(random);
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+        Ok(mut file) => {
+            file.write_all(key.as_bytes())?;
+            // The key must not end up in somebody's repository.
+            fs::write(data.join(".gitignore"), "*\n")?;
+            Ok(key)
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => read_secret(&path)
+            .map_err(|error| std::io::Error::other(format!("{} {error}", path.display()))),
+        Err(error) => Err(error),
+    }
+}
+
+/// Tokens of both generations for every topic, made at `now` (seconds since 1970).
+fn tokens(config: &Config, key: &str, now: u64) -> Result<Dev, jsonwebtoken::errors::Error> {
+    let key = EncodingKey::from_secret(key.as_bytes());
+    let exp = now + DEV_TOKEN_AGE.as_secs();
+    let mut header = Header::new(Algorithm::HS256);
+    let draft = json!({
+        "iss": OWN_ISSUER,
+        "exp": exp,
+        "mercure": { "publish": ["*"], "subscribe": ["*"] },
+    });
+    let draft_token = jsonwebtoken::encode(&header, &draft, &key)?;
+    header.typ = Some("at+jwt".to_owned());
+    let claims = json!({
+        "iss": OWN_ISSUER,
+        "aud": config.hub_url().as_str(),
+        "iat": now,
+        "exp": exp,
+        "authorization_details": [{
+            "type": "https://mercure.rocks/authorization-detail",
+            "actions": ["publish", "subscribe"],
+            "topics": [{ "match": "*" }],
+        }],
+    });
+    Ok(Dev { token: jsonwebtoken::encode(&header, &claims, &key)?, draft_token })
+}
+
+/// What `tidings dev` says when it listens on `bound`: that it is insecure, where it is, a token,
+/// and lines to paste. Only for a terminal of the one who started it: it holds the token.
+pub fn banner(config: &Config, bound: SocketAddr) -> String {
+    let host = match bound.ip().to_canonical() {
+        ip if ip.is_loopback() || ip.is_unspecified() => "localhost".to_owned(),
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    let root = format!("http://{host}:{}", bound.port());
+    let hub = format!("{root}{}", config.hub_path);
+    let token = config.dev.as_ref().map_or("", |dev| dev.token.as_str());
+    let data = config.history.path.as_deref().unwrap_or(Path::new("memory"));
+    let reach = if bound.ip().to_canonical().is_loopback() {
+        "everybody on this machine may publish and subscribe"
+    } else {
+        "EVERYBODY WHO REACHES THIS MACHINE may publish and subscribe"
+    };
+    format!(
+        "\n  Tidings for development. Insecure: {reach}.\n\
+         \n  Page     {root}/\n  Hub      {hub}\n  History  {}\n\
+         \n  Token, for a week:\n\nexport TIDINGS_TOKEN={token}\n\
+         \n  Subscribe:\n\ncurl -N --get --data-urlencode 'match=https://example.com/books/1' {hub}\n\
+         \n  Publish:\n\ncurl -H \"Authorization: Bearer $TIDINGS_TOKEN\" \\\n  \
+         --data-urlencode 'topic=https://example.com/books/1' \\\n  \
+         --data-urlencode 'data={{\"status\": \"back in stock\"}}' {hub}\n\n",
+        data.display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
+
+    use super::super::auth::Generation;
+    use super::*;
+
+    fn start(listen: &str, data: &Path) -> Config {
+        dev_under(listen.parse().unwrap(), data, &Variables::default()).unwrap()
+    }
+
+    fn claims(token: &str) -> serde_json::Value {
+        let payload = token.split('.').nth(1).unwrap();
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn key_is_made_once_and_for_the_owner_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("new/data");
+        let first = own_key(&data).unwrap();
+        assert_eq!(own_key(&data).unwrap(), first);
+        assert_eq!(first.len(), 43);
+        let mode = fs::metadata(data.join("dev.key")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_ne!(own_key(&folder.path().join("other")).unwrap(), first);
+    }
+
+    #[test]
+    fn development_hub_accepts_its_own_key_and_the_one_of_the_examples() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = start("127.0.0.1:3000", folder.path());
+        assert_eq!(config.hub_url().as_str(), "http://localhost:3000/.well-known/mercure");
+        assert!(config.auth.anonymous && config.auth.allow_weak_keys && config.auth.query_token);
+        assert_eq!(config.mercure.heartbeat, Some(Duration::from_secs(15)));
+        let [own, example] = config.auth.issuer.as_slice() else { panic!("two issuers") };
+        for issuer in [own, example] {
+            assert_eq!(issuer.accept, [Generation::Final, Generation::Draft]);
+            assert!(issuer.audience.iter().any(|audience| audience == EXAMPLE_AUDIENCE));
+        }
+        assert_eq!(example.id, "https://localhost");
+        assert_eq!(example.publish.as_ref().unwrap().key.as_deref(), Some(DEVELOPMENT_KEY));
+        assert_ne!(own.publish.as_ref().unwrap().key.as_deref(), Some(DEVELOPMENT_KEY));
+        assert_eq!(config.notes.len(), 1);
+    }
+
+    #[test]
+    fn tokens_are_of_one_generation_each() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = start("127.0.0.1:3000", folder.path());
+        let dev = config.dev.unwrap();
+        let claims_final = claims(&dev.token);
+        assert_eq!(claims_final["aud"], "http://localhost:3000/.well-known/mercure");
+        assert!(claims_final["mercure"].is_null());
+        let claims_draft = claims(&dev.draft_token);
+        assert_eq!(claims_draft["mercure"]["publish"][0], "*");
+        assert!(claims_draft["authorization_details"].is_null());
+    }
+
+    #[test]
+    fn other_machines_are_warned_about() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = start("0.0.0.0:3000", folder.path());
+        assert!(config.notes[1].contains("INSECURE"));
+        assert!(banner(&config, config.listen[0]).contains("EVERYBODY WHO REACHES THIS MACHINE"));
+        let config = start("[::1]:3000", folder.path());
+        assert_eq!(config.notes.len(), 1);
+    }
+
+    #[test]
+    fn banner_has_the_url_a_token_and_lines_to_paste() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = start("127.0.0.1:0", folder.path());
+        let banner = banner(&config, "127.0.0.1:4567".parse().unwrap());
+        assert!(banner.contains("Insecure"));
+        assert!(banner.contains("http://localhost:4567/\n"));
+        let token = &config.dev.as_ref().unwrap().token;
+        assert!(banner.contains(&format!("\nexport TIDINGS_TOKEN={token}\n")));
+        let pasted = banner.lines().filter(|line| line.starts_with("curl ")).count();
+        assert_eq!(pasted, 2);
+        assert!(!banner.contains(DEVELOPMENT_KEY));
+    }
+
+    #[test]
+    fn variables_set_everything_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let variables = [("TIDINGS_ADMIN_LISTEN", "off"), ("TIDINGS_LOG_LEVEL", "debug")].into();
+        let listen = "127.0.0.1:3000".parse().unwrap();
+        let config = dev_under(listen, folder.path(), &variables).unwrap();
+        assert_eq!(config.admin.listen, None);
+        assert_eq!(config.log.level, "debug");
+    }
+}
