@@ -1,5 +1,6 @@
 //! The page of `tidings dev` in a headless browser.
 
+use std::net::TcpListener;
 use std::process::Command;
 
 use serde_json::json;
@@ -16,7 +17,11 @@ fn dev(listen: &str) -> Launch {
 
 /// A hub in development mode and its page, connected.
 fn open() -> (TestHub, Browser) {
-    let hub = TestHub::launch(dev("127.0.0.1:0"));
+    open_on("127.0.0.1:0")
+}
+
+fn open_on(listen: &str) -> (TestHub, Browser) {
+    let hub = TestHub::launch(dev(listen));
     let browser = Browser::open();
     browser.go(&format!("http://{}/", hub.address));
     connected(&browser);
@@ -144,11 +149,13 @@ fn every_way_to_subscribe_shows_what_it_matches() {
 
 #[test]
 fn a_restart_of_the_hub_loses_and_repeats_nothing_on_the_page() {
-    let (hub, browser) = open();
+    // The page and its token are for one port: the hub has to come back on it.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let listen = format!("127.0.0.1:{port}");
+    let (hub, browser) = open_on(&listen);
     let token = token(&hub);
     hub.publish_with(&token, &[("topic", BOOK), ("data", "before")]).expect(200);
     arrived(&browser, "before");
-    let listen = hub.address.to_string();
     let hub = hub.restart_with(dev(&listen));
     // The key is kept, so the token still holds; the page is away when this is published.
     hub.publish_with(&token, &[("topic", BOOK), ("data", "meanwhile")]).expect(200);
