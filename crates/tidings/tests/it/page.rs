@@ -10,9 +10,11 @@ use crate::hub::{Launch, TestHub};
 
 const BOOK: &str = "https://example.com/books/1";
 
-fn dev(listen: &str) -> Launch {
+/// How `tidings dev` is started beside others.
+pub(crate) fn dev(listen: &str) -> Launch {
     let arguments = ["dev", "--listen", listen].map(str::to_owned).to_vec();
-    Launch { arguments: Some(arguments), ..Launch::default() }
+    let environment = vec![("TIDINGS_ADMIN_LISTEN".to_owned(), "127.0.0.1:0".to_owned())];
+    Launch { arguments: Some(arguments), environment, ..Launch::default() }
 }
 
 /// A hub in development mode and its page, connected.
@@ -39,7 +41,8 @@ fn arrived(browser: &Browser, data: &str) {
     browser.wait_until(&format!("document.querySelector('#list .data')?.textContent === {data}"));
 }
 
-fn token(hub: &TestHub) -> String {
+/// The token that the page has.
+pub(crate) fn token(hub: &TestHub) -> String {
     hub.get("/.well-known/tidings/dev-token", &[]).expect(200).text()
 }
 
@@ -193,7 +196,8 @@ fn the_terminal_lines_do_what_the_forms_say() {
     browser.fill("#topic", &format!("{BOOK}?a=b&c=d"));
     browser.fill("#data", data);
     let line = browser.run("return document.querySelector('#curl-publish').textContent");
-    let output = Command::new("sh").args(["-c", line.as_str().unwrap()]).output().unwrap();
+    let output =
+        Command::new("timeout").args(["20", "sh", "-c", line.as_str().unwrap()]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     arrived(&browser, data);
     assert_eq!(browser.text("#list .id"), String::from_utf8_lossy(&output.stdout));
