@@ -1,5 +1,6 @@
 //! The hub's one door, with two verbs: publish and subscribe. Knows no protocol.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -150,6 +151,8 @@ struct Inner {
     room: Arc<Semaphore>,
     writer: Mutex<Option<Writer>>,
     queue: Mutex<Option<mpsc::Sender<Commit>>>,
+    /// The data folder is ours for as long as this is open.
+    _lock: Option<File>,
 }
 
 struct ClockHandle(Arc<dyn Clock>);
@@ -172,7 +175,7 @@ impl Hub {
     /// When the data folder cannot be used: in use by another process, of another format version,
     /// foreign, or not accessible.
     pub fn open(options: HubOptions, clock: Arc<dyn Clock>) -> Result<Hub, OpenError> {
-        let Store { history, ids, epoch, start, durability, remembered } =
+        let Store { history, ids, epoch, start, durability, remembered, lock } =
             Store::open(&options.history, Arc::clone(&clock))?;
         let shared = Arc::new(Shared {
             namespace: options.namespace,
@@ -198,6 +201,7 @@ impl Hub {
             room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX / PERMIT_BYTES)),
             writer: Mutex::new(Some(writer)),
             queue: Mutex::new(Some(queue)),
+            _lock: lock,
         };
         Ok(Hub { inner: Arc::new(inner) })
     }
@@ -338,9 +342,9 @@ impl Hub {
         let bounds = history.bounds();
         let mut last = None;
         if bounds.last > bounds.before_first {
-            let before = Offset { durable: bounds.last.durable - 1, sub: u32::MAX };
+            let before = Offset::durable(bounds.last.durable.saturating_sub(1));
             let mut visit = |stored: &Stored<'_>| {
-                last = Some(stored.to_entry());
+                last = stored.to_entry();
                 true
             };
             history.scan(before.max(bounds.before_first), bounds.last, &mut visit).ok()?;

@@ -31,12 +31,22 @@ mod writer;
 pub use clock::Clock;
 pub use error::{Missed, OpenError, Refused};
 pub use grant::{Grant, TokenIdentity};
+pub use history::open::{CheckReport, SegmentReport};
 pub use hub::{Durability, HistoryOptions, Hub, HubOptions, Keep, Located, Receipt, Room};
 pub use matcher::{BadPattern, Candidate, Language, Matcher};
 pub use metrics::Counters;
 pub use namespace::Namespace;
 pub use ready::ReadyList;
 pub use state::{State, StateError, Table, Write};
+pub use store::check;
 pub use subscription::{Selection, Start, Subscription, Taken};
 pub use topic::{BadText, Line, Topic};
 pub use update::{Entry, Epoch, Flaw, Form, Offset, Origin, Update};
+
+/// Entry points for random and fuzz testing: whatever the bytes, none of them may panic.
+#[doc(hidden)]
+pub mod fuzz {
+    pub use crate::history::record::fuzz_record;
+    pub use crate::history::recovery::fuzz_segment;
+    pub use crate::history::sidecar::fuzz_sidecar;
+}

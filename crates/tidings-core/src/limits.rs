@@ -38,8 +38,8 @@ pub const TAKE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Bytes of a block: the unit in which the history is read, checked and shared between readers.
 pub const BLOCK_BYTES: usize = 256 * 1024;
-/// Blocks of history that readers share at one time: 64 MiB.
-pub const BLOCKS_CACHED: usize = 256;
+/// Bytes of history that readers share at one time.
+pub const BLOCKS_CACHED_BYTES: usize = 64 * 1024 * 1024;
 /// Smallest and largest size of a segment file in bytes. The largest bounds recovery after a crash.
 pub const SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
 /// See [`SEGMENT_BYTES_MIN`].

@@ -227,9 +227,13 @@ impl Subscription {
         let mut bytes = 0;
         let mut visit = |stored: &Stored<'_>| {
             if self.selection.selects_stored(stored, self.shared.namespace()) {
-                let entry = stored.to_entry();
-                bytes += entry.update.weight();
-                batch.push(entry);
+                match stored.to_entry() {
+                    Some(entry) => {
+                        bytes += entry.update.weight();
+                        batch.push(entry);
+                    }
+                    None => tracing::error!("an entry of the history makes no sense: left out"),
+                }
             }
             batch.len() < TAKE_ENTRIES_MAX && bytes < TAKE_BYTES_MAX
         };

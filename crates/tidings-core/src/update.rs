@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use crate::ids::Ids;
-use crate::limits::{ATTRIBUTES_MAX, HOPS_MAX, TOPICS_MAX};
+use crate::limits::{ATTRIBUTES_MAX, HOPS_MAX, RECORD_BYTES_MAX, TOPICS_MAX};
 use crate::topic::{Line, Topic};
 
 /// Where an update came from when a connector brought it.
@@ -82,6 +82,7 @@ impl Update {
             _ if self.topics.len() > TOPICS_MAX => Some(Flaw::TooManyTopics),
             _ if self.attributes.len() > ATTRIBUTES_MAX => Some(Flaw::TooManyAttributes),
             _ if self.data.len() + attribute_bytes > data_bytes_max => Some(Flaw::TooLarge),
+            _ if self.weight() > RECORD_BYTES_MAX => Some(Flaw::TooLarge),
             _ if self.origin.as_ref().is_some_and(|origin| origin.hops > HOPS_MAX) => {
                 Some(Flaw::TooManyHops)
             }

@@ -36,6 +36,8 @@ impl Default for SystemClock {
 
 #[cfg(test)]
 mod tests {
+    use tidings_core::Clock;
+
     use super::*;
 
     #[test]

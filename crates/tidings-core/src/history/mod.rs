@@ -1,12 +1,23 @@
 //! The append-only log. One writer appends; readers scan from a place, whatever they are: a
 //! reconnect, a slow reader, a sink that was down, a restart.
 
+pub(crate) mod blocks;
+pub(crate) mod disk;
+#[cfg(test)]
+mod disk_tests;
 pub(crate) mod memory;
+pub(crate) mod open;
+pub(crate) mod record;
+pub(crate) mod recovery;
+pub(crate) mod segment;
+pub(crate) mod sidecar;
 
 use std::sync::Arc;
 
+use self::record::Record;
 use crate::error::Missed;
-use crate::update::{Entry, Offset};
+use crate::ids::Ids;
+use crate::update::{Entry, Epoch, Offset};
 
 /// What the history holds: everything behind `before_first` up to `last`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,12 +39,22 @@ pub(crate) enum AppendError {
 pub(crate) enum Stored<'s> {
     /// In memory.
     Shared(&'s Arc<Entry>),
+    /// In a block of a segment.
+    Record {
+        /// Checked bytes.
+        record: Record<'s>,
+        /// The segment's epoch.
+        epoch: Epoch,
+        /// The key of the hub's ids.
+        ids: &'s Arc<Ids>,
+    },
 }
 
 impl Stored<'_> {
     pub(crate) fn is_private(&self) -> bool {
         match self {
             Stored::Shared(entry) => entry.update.private,
+            Stored::Record { record, .. } => record.is_private(),
         }
     }
 
@@ -41,12 +62,35 @@ impl Stored<'_> {
     pub(crate) fn any_topic(&self, pick: &mut dyn FnMut(&str) -> bool) -> bool {
         match self {
             Stored::Shared(entry) => entry.update.topics.iter().any(|topic| pick(topic.as_str())),
+            Stored::Record { record, .. } => record.any_topic(pick),
         }
     }
 
-    pub(crate) fn to_entry(&self) -> Arc<Entry> {
+    /// Whether the publisher gave it this id.
+    pub(crate) fn has_id(&self, id: &str) -> bool {
         match self {
-            Stored::Shared(entry) => Arc::clone(entry),
+            Stored::Shared(entry) => {
+                entry.update.id.as_ref().is_some_and(|known| known.as_str() == id)
+            }
+            Stored::Record { record, .. } => record.id() == Some(id),
+        }
+    }
+
+    /// Whether it carries what a repeated publication is known by.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        match self {
+            Stored::Shared(entry) => {
+                entry.update.idempotency_key.is_some() || entry.update.origin.is_some()
+            }
+            Stored::Record { record, .. } => record.is_repeatable(),
+        }
+    }
+
+    /// The whole entry; `None` when the record makes no sense though its checksum is right.
+    pub(crate) fn to_entry(&self) -> Option<Arc<Entry>> {
+        match self {
+            Stored::Shared(entry) => Some(Arc::clone(entry)),
+            Stored::Record { record, epoch, ids } => record.to_entry(*epoch, ids).map(Arc::new),
         }
     }
 }

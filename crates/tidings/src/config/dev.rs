@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
+use tidings_core::Clock;
 
 use super::mistakes::Mistakes;
 use super::value::{Node, Place, Value};
@@ -155,7 +156,7 @@ fn tokens(config: &Config, key: &str, now: u64) -> Result<Dev, jsonwebtoken::err
     header.typ = Some("at+jwt".to_owned());
     let claims = json!({
         "iss": OWN_ISSUER,
-        "aud": config.hub_url(),
+        "aud": config.hub_url().as_str(),
         "iat": now,
         "exp": exp,
         "authorization_details": [{

@@ -1,0 +1,373 @@
+//! The history in a folder: segments, the one that is written, retention. One process at a time.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use super::blocks::{Block, Blocks, Wanted};
+use super::open::Opened;
+use super::segment::{Active, Header, Segment, hash_id, is_no_space, sidecar_path};
+use super::{AppendError, Bounds, History, Stored, Visit, record};
+use crate::clock::Clock;
+use crate::error::Missed;
+use crate::hub::{Durability, Keep};
+use crate::ids::Ids;
+use crate::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::update::{Entry, Epoch, Offset};
+
+/// Of a limit on age, size or number, one segment takes up so small a part.
+const PARTS: u64 = 8;
+
+/// What a disk history needs to know.
+#[derive(Clone)]
+pub(crate) struct DiskOptions {
+    pub(crate) folder: PathBuf,
+    pub(crate) durability: Durability,
+    pub(crate) keep: Keep,
+    pub(crate) segment_bytes: u64,
+    pub(crate) epoch: Epoch,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<Ids>,
+    /// What to do with the place behind the last acknowledged byte when the process ends well.
+    pub(crate) ended: Arc<dyn Fn(CleanEnd) + Send + Sync>,
+}
+
+/// How far the history had come when the process ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CleanEnd {
+    /// The segment that was written.
+    pub(crate) base: u64,
+    /// Behind its last record.
+    pub(crate) position: u32,
+    /// Its last offset.
+    pub(crate) last: u64,
+    /// Milliseconds that the hub has been running, over all its lives.
+    pub(crate) observed: u64,
+}
+
+/// See the module.
+pub(crate) struct DiskHistory {
+    options: DiskOptions,
+    segments: RwLock<Vec<Arc<Segment>>>,
+    /// Only the writer's thread appends; the lock is for the end of the process.
+    writing: Mutex<Writing>,
+    blocks: Blocks,
+    /// Everything up to here was trimmed or never was.
+    before_first: RwLock<u64>,
+}
+
+struct Writing {
+    active: Option<Active>,
+    last: u64,
+    /// Running time before this process, in milliseconds, and when it began.
+    observed_before: u64,
+    since: Duration,
+    maintained: Duration,
+}
+
+impl std::fmt::Debug for DiskHistory {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("DiskHistory").field("folder", &self.options.folder).finish()
+    }
+}
+
+impl DiskHistory {
+    /// A history over what was found in the folder, behind `start`.
+    pub(crate) fn new(options: DiskOptions, opened: Opened, start: u64) -> DiskHistory {
+        let since = options.clock.monotonic();
+        let first = opened.segments.first();
+        let before_first = first.map_or(start, |segment| segment.header.base);
+        let writing = Writing {
+            active: opened.active,
+            last: start,
+            observed_before: opened.observed,
+            since,
+            maintained: since,
+        };
+        DiskHistory {
+            options,
+            segments: RwLock::new(opened.segments),
+            writing: Mutex::new(writing),
+            blocks: Blocks::default(),
+            before_first: RwLock::new(before_first),
+        }
+    }
+
+    fn segments(&self) -> std::sync::RwLockReadGuard<'_, Vec<Arc<Segment>>> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn writing(&self) -> std::sync::MutexGuard<'_, Writing> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sync(&self) -> bool {
+        self.options.durability == Durability::Fsync
+    }
+
+    /// Milliseconds that hubs on this folder have been running. Age is judged by it and not by the
+    /// wall clock: a clock that jumps deletes nothing.
+    fn observed(&self, writing: &Writing) -> u64 {
+        let here = self.options.clock.monotonic().saturating_sub(writing.since);
+        writing.observed_before + u64::try_from(here.as_millis()).unwrap_or(u64::MAX / 2)
+    }
+
+    fn segment_bytes(&self) -> u64 {
+        let kept = self.options.keep.bytes.map_or(u64::MAX, |bytes| bytes / PARTS);
+        self.options.segment_bytes.min(kept).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
+    }
+
+    /// Closes the segment that is written and begins one that holds `bytes` at least.
+    fn roll(&self, writing: &mut Writing, bytes: usize) -> std::io::Result<()> {
+        let observed = self.observed(writing);
+        let needed = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_add(64);
+        let size = self.segment_bytes().max(needed);
+        let before = self.segments().last().map(|segment| segment.header.base);
+        // The new one first: without space the old one stays as it is.
+        let header = Header {
+            epoch: self.options.epoch,
+            base: writing.last,
+            previous: before.unwrap_or(writing.last),
+            observed,
+        };
+        let fresh = Active::create(&self.options.folder, header, size)?;
+        self.segments
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::clone(&fresh.segment));
+        if let Some(old) = writing.active.replace(fresh) {
+            close(old, observed);
+        }
+        Ok(())
+    }
+
+    fn remove_first(&self) {
+        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
+        if segments.len() < 2 {
+            return;
+        }
+        let oldest = segments.remove(0);
+        let last = oldest.contents().last;
+        *self.before_first.write().unwrap_or_else(PoisonError::into_inner) = last;
+        drop(segments);
+        for path in [oldest.path.clone(), sidecar_path(&oldest.path)] {
+            if let Err(error) = std::fs::remove_file(&path)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                let path = path.display();
+                tracing::warn!(%error, %path, "an expired segment could not be deleted");
+            }
+        }
+    }
+
+    /// Whether the oldest segment need not be kept.
+    fn is_expired(&self, observed: u64) -> bool {
+        let segments = self.segments();
+        let (Some(oldest), true) = (segments.first(), segments.len() > 1) else { return false };
+        let keep = &self.options.keep;
+        let (closed, count) = {
+            let contents = oldest.contents();
+            (contents.closed, contents.count)
+        };
+        let old = keep.age.zip(closed).is_some_and(|(age, closed)| {
+            u128::from(observed.saturating_sub(closed)) > age.as_millis()
+        });
+        let total: u64 = segments.iter().map(|segment| segment.bytes()).sum();
+        let large = keep.bytes.is_some_and(|bytes| total > bytes);
+        let all: u64 = segments.iter().map(|segment| segment.contents().count).sum();
+        let many = keep.entries.is_some_and(|entries| all - count >= entries);
+        old || large || many
+    }
+
+    /// Whether the segment that is written should end, so that what it holds can expire.
+    fn is_due(&self, active: &Active, observed: u64) -> bool {
+        let keep = &self.options.keep;
+        let (count, began) = {
+            let contents = active.segment.contents();
+            (contents.count, active.segment.header.observed)
+        };
+        let age = u128::from(observed.saturating_sub(began));
+        let old = keep.age.is_some_and(|most| age * u128::from(PARTS) > most.as_millis());
+        let many = keep.entries.is_some_and(|most| count > (most / PARTS).max(1));
+        count > 0 && (old || many)
+    }
+
+    /// The segment and block that hold what follows `after`.
+    fn block_after(&self, after: u64, until: u64) -> Result<Found, Missed> {
+        let segments = self.segments();
+        let missed =
+            |until: u64| Missed { after: Offset::durable(after), until: Offset::durable(until) };
+        let before_first = *self.before_first.read().unwrap_or_else(PoisonError::into_inner);
+        if after < before_first {
+            return Err(missed(before_first));
+        }
+        let from = segments.partition_point(|segment| segment.contents().last <= after);
+        let Some(segment) = segments.get(from) else { return Ok(Found::Nothing) };
+        let contents = segment.contents();
+        let header = &segment.header;
+        // The one before is not the one that was before: a segment is gone.
+        let before = from.checked_sub(1).and_then(|before| segments.get(before));
+        let follows = before.is_none_or(|before| header.previous == before.header.base);
+        if !follows && after < header.base {
+            return Err(missed(header.base));
+        }
+        let at = contents.blocks.partition_point(|block| block.after <= after).max(1) - 1;
+        let Some(start) = contents.blocks.get(at) else { return Ok(Found::Nothing) };
+        let next = contents.blocks.get(at + 1);
+        let wanted = Wanted {
+            path: &segment.path,
+            base: header.base,
+            from: start.position,
+            to: next.map_or(contents.end, |next| next.position),
+            until,
+        };
+        let last = next.map_or(contents.last, |next| next.after);
+        let (path, wanted) = (segment.path.clone(), Wanted { path: Path::new(""), ..wanted });
+        let epoch = header.epoch;
+        drop(contents);
+        drop(segments);
+        let block = self.blocks.get(Wanted { path: &path, ..wanted });
+        match block {
+            Some(block) => Ok(Found::Block { block, epoch, last }),
+            // Deleted or unreadable: everything in it is gone for this reader.
+            None => Err(missed(last)),
+        }
+    }
+
+    fn append_to(&self, writing: &mut Writing, batch: &[Arc<Entry>]) -> std::io::Result<()> {
+        let mut bytes = Vec::new();
+        let encode = |bytes: &mut Vec<u8>, acknowledged| {
+            bytes.clear();
+            for entry in batch {
+                record::encode(entry, acknowledged, bytes);
+            }
+        };
+        let end =
+            |writing: &Writing| writing.active.as_ref().map(|active| active.segment.contents().end);
+        encode(&mut bytes, end(writing).unwrap_or_default());
+        if !writing.active.as_ref().is_some_and(|active| active.fits(bytes.len())) {
+            self.roll(writing, bytes.len())?;
+            encode(&mut bytes, end(writing).unwrap_or_default());
+        }
+        match &writing.active {
+            Some(active) => active.append(&bytes, self.sync()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What was found behind a place.
+enum Found {
+    Nothing,
+    Block { block: Arc<Block>, epoch: Epoch, last: u64 },
+}
+
+fn close(active: Active, observed: u64) {
+    let path = active.segment.path.clone();
+    if let Err(error) = active.close(observed) {
+        // It stays readable, and the next start makes the sidecar.
+        let segment = path.display();
+        tracing::warn!(%error, %segment, "a segment could not be closed");
+    }
+}
+
+impl History for DiskHistory {
+    fn append(&self, batch: &[Arc<Entry>]) -> Result<(), AppendError> {
+        let mut writing = self.writing();
+        match self.append_to(&mut writing, batch) {
+            Ok(()) => {
+                if let Some(last) = batch.last() {
+                    writing.last = last.offset.durable;
+                }
+                Ok(())
+            }
+            Err(error) if is_no_space(&error) => Err(AppendError::NoSpace),
+            Err(error) => Err(AppendError::Failed(error.to_string())),
+        }
+    }
+
+    fn scan(&self, after: Offset, until: Offset, visit: Visit<'_>) -> Result<Offset, Missed> {
+        let (from, last_wanted) = (after.durable, until.durable);
+        let Found::Block { block, epoch, last } = self.block_after(from, last_wanted)? else {
+            return Ok(until);
+        };
+        let mut reached = from;
+        for item in block.items_after(from) {
+            if item.hole_before && reached + 1 < item.offset {
+                if reached > from {
+                    return Ok(Offset::durable(reached));
+                }
+                return Err(Missed { after, until: Offset::durable(item.offset - 1) });
+            }
+            if item.offset > last_wanted {
+                return Ok(until);
+            }
+            let Some(record) = block.record(item) else { continue };
+            reached = item.offset;
+            if !visit(&Stored::Record { record, epoch, ids: &self.options.ids }) {
+                return Ok(Offset::durable(reached).max(after));
+            }
+        }
+        if block.hole_at_end && reached == from && from < last {
+            return Err(Missed { after, until: Offset::durable(last) });
+        }
+        let end = if block.hole_at_end { reached } else { last.max(reached) };
+        // Everything wanted was visited: ephemeral updates have no place to be read from.
+        Ok(if end >= last_wanted { until } else { Offset::durable(end) })
+    }
+
+    fn bounds(&self) -> Bounds {
+        let before_first = *self.before_first.read().unwrap_or_else(PoisonError::into_inner);
+        let last = self.segments().last().map_or(before_first, |segment| segment.contents().last);
+        Bounds { before_first: Offset::durable(before_first), last: Offset::durable(last) }
+    }
+
+    fn find_id(&self, id: &str) -> Option<Offset> {
+        let segments = self.segments().clone();
+        let hash = hash_id(id);
+        segments.iter().find_map(|segment| {
+            let offset = segment.find_id(hash)?;
+            let mut right = false;
+            let mut visit = |stored: &Stored<'_>| {
+                right = stored.has_id(id);
+                false
+            };
+            let after = Offset::durable(offset.checked_sub(1)?);
+            self.scan(after, Offset::durable(offset), &mut visit).ok()?;
+            right.then_some(Offset::durable(offset))
+        })
+    }
+
+    fn maintain(&self) {
+        let mut writing = self.writing();
+        let now = self.options.clock.monotonic();
+        if now.saturating_sub(writing.maintained) < Duration::from_secs(1) {
+            return;
+        }
+        writing.maintained = now;
+        let observed = self.observed(&writing);
+        if writing.active.as_ref().is_some_and(|active| self.is_due(active, observed))
+            && let Err(error) = self.roll(&mut writing, 0)
+            && !is_no_space(&error)
+        {
+            tracing::warn!(%error, "a segment could not be ended");
+        }
+        drop(writing);
+        while self.is_expired(observed) {
+            self.remove_first();
+        }
+    }
+
+    fn close(&self) {
+        let writing = self.writing();
+        let observed = self.observed(&writing);
+        let Some(active) = &writing.active else { return };
+        if let Err(error) = active.sync() {
+            tracing::error!(%error, "the history could not be synced at the end");
+            return;
+        }
+        let contents = active.segment.contents();
+        let (base, position) = (active.segment.header.base, contents.end);
+        (self.options.ended)(CleanEnd { base, position, last: contents.last, observed });
+    }
+}

@@ -1,0 +1,443 @@
+//! The disk history against a model: reopened, crashed, damaged, trimmed, with clocks that jump.
+
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::Stored;
+use crate::hub_tests::{FakeClock, options, update};
+use crate::limits::SEGMENT_BYTES_MIN;
+use crate::store::Store;
+use crate::*;
+
+fn on_disk(folder: &Path) -> HistoryOptions {
+    HistoryOptions {
+        path: Some(folder.to_owned()),
+        durability: Durability::Fsync,
+        keep: Keep::default(),
+        segment_bytes: SEGMENT_BYTES_MIN,
+    }
+}
+
+fn hub(folder: &Path) -> Hub {
+    hub_with(on_disk(folder), &Arc::new(FakeClock::default()))
+}
+
+fn hub_with(history: HistoryOptions, clock: &Arc<FakeClock>) -> Hub {
+    Hub::open(options(history), Arc::clone(clock) as Arc<dyn Clock>).unwrap()
+}
+
+async fn publish(hub: &Hub, topic: &str, data: &str) -> Receipt {
+    hub.publish(&Grant::operator(), update(topic, data)).await.unwrap()
+}
+
+/// What a reader from the start gets: data, or the gaps it is told.
+fn read_all(hub: &Hub) -> Vec<Result<String, Missed>> {
+    let matchers = vec![Arc::new(Matcher::Any)];
+    let grant = Arc::new(Grant::operator());
+    let mut subscription = hub.subscribe(Selection { matchers, grant }, Start::Earliest);
+    let mut all = Vec::new();
+    while !subscription.is_live() {
+        let mut batch = Vec::new();
+        let taken = subscription.take(&mut batch);
+        let text = |entry: &Arc<Entry>| String::from_utf8(entry.update.data.to_vec()).unwrap();
+        all.extend(batch.iter().map(|entry| Ok(text(entry))));
+        if let Err(missed) = taken {
+            all.push(Err(missed));
+        }
+    }
+    all
+}
+
+fn data(hub: &Hub) -> Vec<String> {
+    read_all(hub).into_iter().map(|read| read.expect("no gap")).collect()
+}
+
+fn segments(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .collect();
+    files.sort();
+    files
+}
+
+/// Flips a byte of the record that holds `data`.
+fn damage(path: &Path, data: &str) {
+    let bytes = std::fs::read(path).unwrap();
+    let at = bytes.windows(data.len()).position(|window| window == data.as_bytes()).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(&[bytes[at] ^ 1], at as u64).unwrap();
+}
+
+fn large(number: usize) -> String {
+    format!("entry {number:06} {}", "x".repeat(2_000))
+}
+
+#[tokio::test]
+async fn a_reopened_history_has_everything_in_order_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut expected = Vec::new();
+    let mut cursor = String::new();
+    for life in 0..3 {
+        let hub = hub(folder.path());
+        for number in 0..400 {
+            let text = large(life * 400 + number);
+            let receipt = publish(&hub, "a", &text).await;
+            assert_eq!(receipt.durability, Durability::Fsync);
+            if expected.len() == 450 {
+                cursor = receipt.cursor;
+            }
+            expected.push(text);
+        }
+        assert!(data(&hub) == expected);
+    }
+    assert!(segments(folder.path()).len() > 2);
+    let hub = hub(folder.path());
+    let Located::Entry(after) = hub.locate(&cursor) else { panic!() };
+    let matchers = vec![Arc::new(Matcher::Any)];
+    let selection = Selection { matchers, grant: Arc::new(Grant::anonymous()) };
+    let mut behind = hub.subscribe(selection, Start::After(after));
+    let mut batch = Vec::new();
+    while !behind.is_live() {
+        behind.take(&mut batch).unwrap();
+    }
+    assert_eq!(batch.len(), expected.len() - 451);
+    assert_eq!(hub.last_entry().unwrap().update.data, expected.last().unwrap().as_bytes());
+}
+
+#[tokio::test]
+async fn publishers_ids_are_found_in_every_segment_at_their_earliest_entry() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = std::collections::HashMap::new();
+    for _ in 0..2 {
+        let hub = hub(folder.path());
+        for number in 0..900 {
+            let mut named = update("a", &large(number));
+            let id = format!("id-{}", number % 700);
+            named.id = Some(Line::parse(&id).unwrap());
+            let receipt = hub.publish(&Grant::operator(), named).await.unwrap();
+            first.entry(id).or_insert(receipt.offset);
+        }
+        for (id, offset) in &first {
+            assert_eq!(hub.locate(id), Located::Entry(*offset), "{id}");
+        }
+        assert_eq!(hub.locate("id-700"), Located::Unknown);
+    }
+    assert!(segments(folder.path()).len() > 2);
+}
+
+#[tokio::test]
+async fn a_damaged_middle_is_a_told_gap_and_the_check_names_the_segment() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = hub(folder.path());
+    for number in 0..1_000 {
+        publish(&hub, "a", &large(number)).await;
+    }
+    drop(hub);
+    let files = segments(folder.path());
+    assert!(files.len() >= 2);
+    // One in the middle of a closed segment, the last of the open one, and one before it.
+    damage(&files[0], "entry 000100");
+    damage(files.last().unwrap(), "entry 000999");
+    damage(files.last().unwrap(), "entry 000997");
+    let report = check(folder.path()).unwrap();
+    let bad: Vec<_> = report.segments.iter().filter(|one| !one.problems.is_empty()).collect();
+    let paths: Vec<_> = bad.iter().map(|one| one.path.clone()).collect();
+    assert_eq!(paths, [files[0].clone(), files.last().unwrap().clone()]);
+    let hub = self::hub(folder.path());
+    let read = read_all(&hub);
+    let told = read.iter().filter(|one| one.is_err()).count();
+    assert_eq!(told, 3, "{:?}", read.iter().filter(|one| one.is_err()).collect::<Vec<_>>());
+    assert_eq!(read.len() - told, 997);
+    assert!(read[100].is_err() && read[99].is_ok() && read[101].is_ok());
+    // New entries stand behind the damage.
+    publish(&hub, "a", "new").await;
+    assert_eq!(read_all(&hub).last().unwrap().as_deref(), Ok("new"));
+}
+
+#[tokio::test]
+async fn a_lost_sidecar_is_made_again_also_when_a_block_edge_is_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = hub(folder.path());
+    for number in 0..1_000 {
+        publish(&hub, "a", &large(number)).await;
+    }
+    drop(hub);
+    let first = &segments(folder.path())[0];
+    std::fs::remove_file(first.with_extension("idx")).unwrap();
+    for number in 120..140 {
+        damage(first, &format!("entry {number:06}"));
+    }
+    let hub = self::hub(folder.path());
+    let read = read_all(&hub);
+    assert_eq!(read.iter().filter(|one| one.is_ok()).count(), 980);
+    assert!(read.iter().any(Result::is_err), "the gap is told");
+    assert!(first.with_extension("idx").exists());
+}
+
+#[tokio::test]
+async fn only_one_hub_uses_a_folder_and_only_a_known_format_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = hub(folder.path());
+    publish(&first, "a", "x").await;
+    let clock = || Arc::new(FakeClock::default()) as Arc<dyn Clock>;
+    let second = Hub::open(options(on_disk(folder.path())), clock());
+    let text = second.unwrap_err().to_string();
+    assert!(text.contains("in use by another process"), "{text}");
+    drop(first);
+    let segment = &segments(folder.path())[0];
+    let file = std::fs::OpenOptions::new().write(true).open(segment).unwrap();
+    file.write_all_at(&77u32.to_le_bytes(), 8).unwrap();
+    let other = Hub::open(options(on_disk(folder.path())), clock()).unwrap_err().to_string();
+    assert!(other.contains("version 77") && other.contains("version 1"), "{other}");
+    file.write_all_at(b"NOTOURS!", 0).unwrap();
+    let foreign = Hub::open(options(on_disk(folder.path())), clock()).unwrap_err().to_string();
+    assert!(foreign.contains("not a Tidings history file"), "{foreign}");
+}
+
+#[tokio::test]
+async fn retention_keeps_what_was_promised_and_readers_of_the_rest_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(FakeClock::default());
+    let keep = Keep { entries: Some(200), ..Keep::default() };
+    let hub = hub_with(HistoryOptions { keep, ..on_disk(folder.path()) }, &clock);
+    let first = publish(&hub, "a", "first").await;
+    for number in 0..2_000 {
+        publish(&hub, "a", &number.to_string()).await;
+        clock.monotonic.fetch_add(1_000, Ordering::Relaxed);
+    }
+    let kept = data(&hub);
+    assert!(kept.len() >= 200 && kept.len() < 300, "{}", kept.len());
+    assert_eq!(kept.last().unwrap(), "1999");
+    assert_eq!(hub.locate(&first.cursor), Located::Trimmed);
+    let matchers = vec![Arc::new(Matcher::Any)];
+    let selection = Selection { matchers, grant: Arc::new(Grant::anonymous()) };
+    let mut behind = hub.subscribe(selection, Start::After(first.offset));
+    let missed = behind.take(&mut Vec::new()).unwrap_err();
+    assert_eq!(missed.after, first.offset);
+    let mut batch = Vec::new();
+    behind.take(&mut batch).unwrap();
+    assert_eq!(batch.first().unwrap().update.data, kept[0].as_bytes());
+}
+
+#[tokio::test]
+async fn age_is_the_time_that_the_hub_was_running_so_that_a_jumping_clock_deletes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(FakeClock::default());
+    let hour = 3_600_000;
+    let keep = Keep { age: Some(Duration::from_millis(hour)), ..Keep::default() };
+    let history = HistoryOptions { keep, ..on_disk(folder.path()) };
+    let mut ids = std::collections::HashSet::new();
+    for (life, jump) in [0, hour, 10 * 365 * 24 * hour, 5].into_iter().enumerate() {
+        clock.wall.store(jump + hour, Ordering::Relaxed);
+        let hub = hub_with(history.clone(), &clock);
+        for number in 0..10 {
+            let receipt = publish(&hub, "a", &format!("{life} {number}")).await;
+            assert!(ids.insert(receipt.id), "an id was repeated");
+            clock.monotonic.fetch_add(2_000, Ordering::Relaxed);
+        }
+        clock.wall.store(0, Ordering::Relaxed);
+        publish(&hub, "a", "after a jump back").await;
+        assert_eq!(data(&hub).len(), (life + 1) * 11);
+    }
+    let hub = hub_with(history, &clock);
+    for _ in 0..20 {
+        clock.monotonic.fetch_add(hour / 10, Ordering::Relaxed);
+        publish(&hub, "a", "later").await;
+    }
+    let kept = data(&hub);
+    assert!(kept.iter().all(|text| text == "later"), "{kept:?}");
+    assert!(kept.len() >= 10 && kept.len() < 20, "{}", kept.len());
+}
+
+#[tokio::test]
+async fn the_epoch_changes_when_acknowledged_entries_may_be_gone_and_only_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let cursor_of = async |hub: &Hub| {
+        let mut cursor = String::new();
+        for number in 0..600 {
+            cursor = publish(hub, "a", &large(number)).await.cursor;
+        }
+        cursor
+    };
+    let first = cursor_of(&hub(&path)).await;
+    assert!(matches!(hub(&path).locate(&first), Located::Entry(_)));
+    // A copy, as from a backup.
+    let copy = folder.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    for entry in std::fs::read_dir(&path).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+    }
+    let restored = hub(&copy);
+    assert_eq!(restored.locate(&first), Located::OtherEpoch);
+    assert_eq!(data(&restored).len(), 600);
+    let cursor = cursor_of(&restored).await;
+    drop(restored);
+    assert!(matches!(hub(&copy).locate(&cursor), Located::Entry(_)));
+    // A segment that is gone: the newest, then one in the middle.
+    std::fs::remove_file(segments(&copy).last().unwrap()).unwrap();
+    let shorter = hub(&copy);
+    assert_eq!(shorter.locate(&cursor), Located::OtherEpoch);
+    let cursor = cursor_of(&shorter).await;
+    drop(shorter);
+    let files = segments(&copy);
+    std::fs::remove_file(&files[files.len() / 2]).unwrap();
+    let hub = hub(&copy);
+    assert_eq!(hub.locate(&cursor), Located::OtherEpoch);
+    assert!(read_all(&hub).iter().any(Result::is_err), "the missing segment is a told gap");
+}
+
+#[tokio::test]
+async fn a_repeated_publication_is_known_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut keyed = update("a", "x");
+    keyed.idempotency_key = Some(Line::parse("key").unwrap());
+    let first = hub(folder.path()).publish(&Grant::operator(), keyed.clone()).await.unwrap();
+    let hub = hub(folder.path());
+    let again = hub.publish(&Grant::operator(), keyed).await.unwrap();
+    assert_eq!(again, Receipt { repeated: true, ..first });
+    assert_eq!(data(&hub).len(), 1);
+}
+
+/// One thing that happens to a history in the model test.
+#[derive(Debug, Clone)]
+enum Happening {
+    /// A batch of so many entries of this size is acknowledged.
+    Append(usize, usize),
+    /// The process ends; the batch being written reached the disk in part.
+    Crash(usize, Vec<(usize, usize)>),
+    /// The process ends well.
+    Close,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let holes = proptest::collection::vec((0usize..200_000, 1usize..5_000), 0..5);
+    prop_oneof![
+        4 => (1usize..40, 0usize..20_000).prop_map(|(count, size)| Happening::Append(count, size)),
+        2 => (0usize..40, holes).prop_map(|(count, holes)| Happening::Crash(count, holes)),
+        1 => Just(Happening::Close),
+    ]
+}
+
+struct Model {
+    folder: tempfile::TempDir,
+    store: Option<Store>,
+    next: u64,
+    acknowledged: Vec<u64>,
+}
+
+impl Model {
+    fn open(&mut self) -> &Store {
+        let options = on_disk(self.folder.path());
+        let clock = Arc::new(FakeClock::default());
+        self.store.get_or_insert_with(|| {
+            let store = Store::open(&options, clock).unwrap();
+            let last = self.acknowledged.last().copied().unwrap_or(0);
+            assert!(store.start.durable > last, "a place is never used twice");
+            self.next = store.start.durable;
+            store
+        })
+    }
+
+    fn batch(&mut self, count: usize, size: usize) -> Vec<Arc<Entry>> {
+        let (ids, epoch) = (Arc::clone(&self.open().ids), self.open().epoch);
+        let mut entries = Vec::new();
+        for _ in 0..count {
+            self.next += 1;
+            let update = update("a", &"y".repeat(size));
+            let offset = Offset::durable(self.next);
+            entries.push(Arc::new(Entry::new(offset, epoch, 1, update, Arc::clone(&ids))));
+        }
+        entries
+    }
+
+    fn read(&mut self) -> Vec<u64> {
+        let store = self.open();
+        let bounds = store.history.bounds();
+        let mut position = bounds.before_first;
+        let mut read = Vec::new();
+        while position < bounds.last {
+            let mut visit = |stored: &Stored<'_>| {
+                read.push(stored.to_entry().unwrap().offset.durable);
+                read.len() % 7 != 0
+            };
+            let reached = store.history.scan(position, bounds.last, &mut visit).expect("no gap");
+            assert!(reached > position, "a scan moves on");
+            position = reached;
+        }
+        read
+    }
+
+    fn happen(&mut self, happening: &Happening) {
+        match happening {
+            Happening::Append(count, size) => {
+                let batch = self.batch(*count, *size);
+                self.open().history.append(&batch).unwrap();
+                self.acknowledged.extend(batch.iter().map(|entry| entry.offset.durable));
+            }
+            Happening::Crash(count, holes) => {
+                let batch = self.batch(*count, 500);
+                let file = segments(self.folder.path()).pop();
+                let before = file.as_ref().map(|file| std::fs::read(file).unwrap());
+                self.open().history.append(&batch).unwrap();
+                self.store = None;
+                // Undo parts of what the unacknowledged batch wrote.
+                let after = segments(self.folder.path()).pop();
+                if let (Some(file), Some(old)) = (after, before) {
+                    undo(&file, &old, holes);
+                }
+            }
+            Happening::Close => {
+                if let Some(store) = self.store.take() {
+                    store.history.close();
+                }
+            }
+        }
+    }
+}
+
+fn undo(file: &Path, old: &[u8], holes: &[(usize, usize)]) {
+    let mut bytes = std::fs::read(file).unwrap();
+    if bytes.len() != old.len() || bytes[..64] != old[..64] {
+        return;
+    }
+    let start = bytes.iter().zip(old).position(|(new, old)| new != old);
+    let end = bytes.iter().zip(old).rposition(|(new, old)| new != old);
+    let (Some(start), Some(end)) = (start, end) else { return };
+    for (from, length) in holes {
+        let from = start + from % (end - start + 1);
+        let until = (from + length).min(end + 1);
+        bytes[from..until].copy_from_slice(&old[from..until]);
+    }
+    std::fs::write(file, bytes).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #[test]
+    fn no_acknowledged_entry_is_lost_or_moved_whatever_happens(
+        happenings in proptest::collection::vec(happening(), 1..12)
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut model = Model { folder, store: None, next: 0, acknowledged: Vec::new() };
+        for happening in &happenings {
+            model.happen(happening);
+            let read = model.read();
+            prop_assert!(read.is_sorted_by(|first, second| first < second));
+            let acknowledged: Vec<_> = read
+                .iter()
+                .copied()
+                .filter(|offset| model.acknowledged.binary_search(offset).is_ok())
+                .collect();
+            prop_assert_eq!(&acknowledged, &model.acknowledged);
+        }
+    }
+}
