@@ -102,6 +102,8 @@ fn tree(listen: SocketAddr, data: &Path, key: &str) -> Node {
         ("history.path", text(&data.join("history").to_string_lossy()), "--data"),
         // A development history is small: smaller files are reserved and opened faster.
         ("history.segment_size", text("8 MiB"), "--data"),
+        // Several of them run beside each other; nobody scrapes them.
+        ("admin.listen", text("off"), "dev"),
         ("auth.anonymous", Value::Boolean(true), "dev"),
         ("auth.allow_weak_keys", Value::Boolean(true), "dev"),
         ("auth.issuer[0].id", text(OWN_ISSUER), "dev"),
@@ -285,10 +287,11 @@ mod tests {
     #[test]
     fn variables_set_everything_else() {
         let folder = tempfile::tempdir().unwrap();
-        let variables = [("TIDINGS_ADMIN_LISTEN", "off"), ("TIDINGS_LOG_LEVEL", "debug")].into();
+        let variables = [("TIDINGS_ADMIN_LISTEN", "127.0.0.1:4001"), ("TIDINGS_LOG_LEVEL", "debug")].into();
         let listen = "127.0.0.1:3000".parse().unwrap();
         let config = dev_under(listen, folder.path(), &variables).unwrap();
-        assert_eq!(config.admin.listen, None);
+        assert_eq!(config.admin.listen, Some("127.0.0.1:4001".parse().unwrap()));
+        assert_eq!(start("127.0.0.1:3000", folder.path()).admin.listen, None);
         assert_eq!(config.log.level, "debug");
     }
 }
