@@ -9,3 +9,4 @@ pub mod clock;
 pub mod config;
 pub mod limits;
 pub mod telemetry;
+pub mod token;

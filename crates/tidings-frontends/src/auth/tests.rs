@@ -822,7 +822,7 @@ fn one_token_has_one_spelling() {
 
 // --- Keys ----------------------------------------------------------------------------------------
 
-fn key_flaw(accept: &str, allow_weak: bool, key: Value) -> Option<KeyFlaw> {
+fn key_flaw(accept: &str, allow_weak: bool, key: &Value) -> Option<KeyFlaw> {
     let options = json!({
         "allow_weak_keys": allow_weak,
         "issuer": [{ "id": ISSUER, "accept": [accept], "subscribe": key }],
@@ -849,25 +849,25 @@ macro_rules! assert_flaw {
 fn weak_secrets_are_refused_unless_allowed() {
     for known in [WELL_KNOWN_SECRET.to_owned(), format!("{WELL_KNOWN_SECRET}\n")] {
         for accept in ["0.x", "1.0"] {
-            assert_flaw!(key_flaw(accept, false, json!({ "key": known })), KeyFlaw::WellKnown);
-            assert!(key_flaw(accept, true, json!({ "key": known })).is_none());
+            assert_flaw!(key_flaw(accept, false, &json!({ "key": known })), KeyFlaw::WellKnown);
+            assert!(key_flaw(accept, true, &json!({ "key": known })).is_none());
         }
     }
     // Short secrets are usual in 0.x.
     let short = json!({ "key": "!ChangeMe!" });
-    assert!(key_flaw("0.x", false, short.clone()).is_none());
-    assert_flaw!(key_flaw("1.0", false, short.clone()), KeyFlaw::TooShort { bytes: 32, .. });
-    assert!(key_flaw("1.0", true, short).is_none());
+    assert!(key_flaw("0.x", false, &short).is_none());
+    assert_flaw!(key_flaw("1.0", false, &short), KeyFlaw::TooShort { bytes: 32, .. });
+    assert!(key_flaw("1.0", true, &short).is_none());
     let key = |algorithm: &str| json!({ "key": "x".repeat(48), "algorithm": algorithm });
-    assert!(key_flaw("1.0", false, key("HS384")).is_none());
-    assert_flaw!(key_flaw("1.0", false, key("HS512")), KeyFlaw::TooShort { bytes: 64, .. });
-    assert_flaw!(key_flaw("1.0", true, json!({ "key": "" })), KeyFlaw::Empty);
+    assert!(key_flaw("1.0", false, &key("HS384")).is_none());
+    assert_flaw!(key_flaw("1.0", false, &key("HS512")), KeyFlaw::TooShort { bytes: 64, .. });
+    assert_flaw!(key_flaw("1.0", true, &json!({ "key": "" })), KeyFlaw::Empty);
 }
 
 #[test]
 fn m45_a_key_must_fit_its_algorithm() {
     let key = |key: &str, algorithm: &str| {
-        key_flaw("1.0", true, json!({ "key": key, "algorithm": algorithm }))
+        key_flaw("1.0", true, &json!({ "key": key, "algorithm": algorithm }))
     };
     let rsa = pem!("rsa2048.public");
     let p256 = pem!("p256.public");
@@ -875,7 +875,7 @@ fn m45_a_key_must_fit_its_algorithm() {
         assert_flaw!(key(rsa, algorithm), KeyFlaw::PemForSecret { .. });
         assert_flaw!(key(&format!("\n {rsa}"), algorithm), KeyFlaw::PemForSecret { .. });
     }
-    assert_flaw!(key_flaw("1.0", true, json!({ "key": rsa })), KeyFlaw::PemForSecret { .. });
+    assert_flaw!(key_flaw("1.0", true, &json!({ "key": rsa })), KeyFlaw::PemForSecret { .. });
     assert_flaw!(key(p256, "RS256"), KeyFlaw::DoesNotFit { .. });
     assert_flaw!(key(p256, "ES384"), KeyFlaw::DoesNotFit { .. });
     assert_flaw!(key(p256, "EdDSA"), KeyFlaw::DoesNotFit { .. });
@@ -918,14 +918,14 @@ fn key_files_lose_one_line_ending() {
         assert_eq!(publish(&auth, &token).is_ok(), accepted, "{text:?}");
     }
     std::fs::write(&path, "\n").unwrap();
-    assert_flaw!(key_flaw("1.0", true, json!({ "key_file": path })), KeyFlaw::Empty);
+    assert_flaw!(key_flaw("1.0", true, &json!({ "key_file": path })), KeyFlaw::Empty);
     std::fs::write(&path, "x".repeat(100_000)).unwrap();
-    assert_flaw!(key_flaw("1.0", true, json!({ "key_file": path })), KeyFlaw::TooLarge { .. });
+    assert_flaw!(key_flaw("1.0", true, &json!({ "key_file": path })), KeyFlaw::TooLarge { .. });
     let absent = json!({ "key_file": folder.path().join("absent") });
-    assert_flaw!(key_flaw("1.0", true, absent), KeyFlaw::Unreadable { .. });
+    assert_flaw!(key_flaw("1.0", true, &absent), KeyFlaw::Unreadable { .. });
     let both = json!({ "key": "x", "key_file": path });
-    assert_flaw!(key_flaw("1.0", true, both), KeyFlaw::Twice);
-    assert_flaw!(key_flaw("1.0", true, json!({})), KeyFlaw::Missing);
+    assert_flaw!(key_flaw("1.0", true, &both), KeyFlaw::Twice);
+    assert_flaw!(key_flaw("1.0", true, &json!({})), KeyFlaw::Missing);
 }
 
 #[test]

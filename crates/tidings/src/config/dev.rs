@@ -12,11 +12,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
 use tidings_core::Clock;
+use tidings_frontends::auth::WELL_KNOWN_SECRET;
 
 use super::mistakes::Mistakes;
 use super::value::{Node, Place, Value};
 use super::variables::{Variables, read_secret};
-use super::{Config, DEVELOPMENT_KEY, environment, load};
+use super::{Config, environment, load};
 use crate::clock::SystemClock;
 use crate::limits::{DEV_KEY_BYTES, DEV_TOKEN_AGE};
 
@@ -114,8 +115,8 @@ fn tree(listen: SocketAddr, data: &Path, key: &str) -> Node {
         ("auth.issuer[1].id", text(EXAMPLE_ISSUER), "dev"),
         ("auth.issuer[1].accept", texts(&["1.0", "0.x"]), "dev"),
         ("auth.issuer[1].audience", texts(&audience), "dev"),
-        ("auth.issuer[1].publish.key", text(DEVELOPMENT_KEY), "dev"),
-        ("auth.issuer[1].subscribe.key", text(DEVELOPMENT_KEY), "dev"),
+        ("auth.issuer[1].publish.key", text(WELL_KNOWN_SECRET), "dev"),
+        ("auth.issuer[1].subscribe.key", text(WELL_KNOWN_SECRET), "dev"),
         ("mercure.cors_origins", texts(&[ORIGINS.as_slice(), &["*"]].concat()), "dev"),
         ("mercure.publish_origins", texts(&ORIGINS), "dev"),
     ] {
@@ -158,7 +159,7 @@ fn tokens(config: &Config, key: &str, now: u64) -> Result<Dev, jsonwebtoken::err
     header.typ = Some("at+jwt".to_owned());
     let claims = json!({
         "iss": OWN_ISSUER,
-        "aud": config.hub_url().as_str(),
+        "aud": config.hub_url(),
         "iat": now,
         "exp": exp,
         "authorization_details": [{
@@ -204,7 +205,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::time::Duration;
 
-    use super::super::auth::Generation;
+    use tidings_frontends::auth::Generation;
+
     use super::*;
 
     fn start(listen: &str, data: &Path) -> Config {
@@ -242,8 +244,8 @@ mod tests {
             assert!(issuer.audience.iter().any(|audience| audience == EXAMPLE_AUDIENCE));
         }
         assert_eq!(example.id, "https://localhost");
-        assert_eq!(example.publish.as_ref().unwrap().key.as_deref(), Some(DEVELOPMENT_KEY));
-        assert_ne!(own.publish.as_ref().unwrap().key.as_deref(), Some(DEVELOPMENT_KEY));
+        assert_eq!(example.publish.as_ref().unwrap().key.as_deref(), Some(WELL_KNOWN_SECRET));
+        assert_ne!(own.publish.as_ref().unwrap().key.as_deref(), Some(WELL_KNOWN_SECRET));
         assert_eq!(config.notes.len(), 1);
     }
 
@@ -281,7 +283,7 @@ mod tests {
         assert!(banner.contains(&format!("\nexport TIDINGS_TOKEN={token}\n")));
         let pasted = banner.lines().filter(|line| line.starts_with("curl ")).count();
         assert_eq!(pasted, 2);
-        assert!(!banner.contains(DEVELOPMENT_KEY));
+        assert!(!banner.contains(WELL_KNOWN_SECRET));
     }
 
     #[test]
