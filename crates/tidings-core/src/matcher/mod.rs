@@ -6,6 +6,9 @@ pub mod nats_subject;
 pub mod uri_template;
 pub mod url_pattern;
 
+mod levels;
+mod places;
+
 use std::cell::OnceCell;
 
 use url::Url;
@@ -95,7 +98,7 @@ impl Matcher {
             Language::UrlPattern => {
                 UrlPattern::parse(pattern, namespace.hub_url()).map(Matcher::UrlPattern)
             }
-            Language::UriTemplate => Ok(match UriTemplate::parse(pattern) {
+            Language::UriTemplate => Ok(match UriTemplate::parse(pattern)? {
                 Some(template) => Matcher::UriTemplate(template),
                 None => Matcher::Exact(pattern.into()),
             }),
