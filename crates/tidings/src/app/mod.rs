@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
+mod descriptors;
 mod parts;
 
 use crate::admin::{Admin, Ready};
@@ -91,6 +92,13 @@ async fn serve(launch: Launch) -> Result<(), AppProblem> {
     let Launch { config, reload, listening } = launch;
     for note in &config.notes {
         tracing::warn!("{note}");
+    }
+    if let Some(limit) = descriptors::raise_limit() {
+        tracing::debug!(limit, "open files");
+        // What cannot be reached is no limit: the operator is to know which one holds.
+        if limit < config.http.connections_max as u64 {
+            tracing::info!("at most {limit} files and connections can be open: see ulimit -n");
+        }
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let parts = Parts::build(&config, clock)?;
