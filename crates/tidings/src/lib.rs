@@ -4,9 +4,11 @@
 
 pub mod admin;
 pub mod app;
+pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
 pub mod limits;
 pub mod telemetry;
-pub mod token;
+mod token;
+pub mod verify;

@@ -159,7 +159,7 @@ fn tokens(config: &Config, key: &str, now: u64) -> Result<Dev, jsonwebtoken::err
     header.typ = Some("at+jwt".to_owned());
     let claims = json!({
         "iss": OWN_ISSUER,
-        "aud": config.hub_url(),
+        "aud": config.hub_url().as_str(),
         "iat": now,
         "exp": exp,
         "authorization_details": [{
