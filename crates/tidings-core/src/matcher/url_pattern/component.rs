@@ -22,11 +22,7 @@ pub(super) enum Component {
     /// Fixed text only.
     Literal(Box<str>),
     /// Fixed text around something else.
-    Between {
-        prefix: Box<str>,
-        middle: Middle,
-        suffix: Box<str>,
-    },
+    Between { prefix: Box<str>, middle: Middle, suffix: Box<str> },
 }
 
 #[derive(Debug)]
@@ -158,7 +154,9 @@ fn parts_match(parts: &[Part], text: &[u8]) -> bool {
     {
         return match body {
             Body::Everything => true,
-            Body::Segment(stop) => !text.is_empty() && !text.iter().any(|byte| stop == &Some(*byte)),
+            Body::Segment(stop) => {
+                !text.is_empty() && !text.iter().any(|byte| stop == &Some(*byte))
+            }
             Body::Nothing | Body::Regexp(_) => text.is_empty(),
         };
     }

@@ -250,10 +250,7 @@ impl Splitter<'_> {
         }
         let before = self.index.checked_sub(1).map(|index| self.token(index).kind);
         self.is("?")
-            || !matches!(
-                before,
-                Some(Kind::Name | Kind::Regexp | Kind::Close | Kind::Asterisk)
-            )
+            || !matches!(before, Some(Kind::Name | Kind::Regexp | Kind::Close | Kind::Asterisk))
     }
 }
 

@@ -251,9 +251,7 @@ impl Translator<'_> {
             '(' | ')' | ']' | '{' | '}' | '/' | '-' | '|' => {
                 Err(invalid("a sign must be escaped in a class"))
             }
-            _ if "&!#$%*+,.:;<=>?@^`~".contains(character)
-                && self.rest.starts_with(character) =>
-            {
+            _ if "&!#$%*+,.:;<=>?@^`~".contains(character) && self.rest.starts_with(character) => {
                 Err(invalid("a doubled sign must be escaped in a class"))
             }
             _ => Ok((set_of(character), Some(character.into()))),

@@ -94,8 +94,7 @@ impl UrlPattern {
     /// What the [`reach`] of every matching URL begins with; may be empty.
     pub(super) fn literal_prefix(&self) -> String {
         let mut prefix = String::new();
-        for component in
-            [&self.protocol, &self.hostname, &self.port, &self.pathname, &self.search]
+        for component in [&self.protocol, &self.hostname, &self.port, &self.pathname, &self.search]
         {
             prefix.push_str(component.literal_prefix());
             match component {

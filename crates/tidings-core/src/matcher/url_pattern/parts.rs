@@ -171,12 +171,7 @@ impl<'p> Reader<'p> {
             return Ok(());
         }
         let prefix = canonical::encode(&text, self.section)?;
-        self.push(Part {
-            prefix,
-            body: Body::Nothing,
-            suffix: String::new(),
-            repeat: Repeat::Once,
-        })
+        self.push(Part { prefix, body: Body::Nothing, suffix: String::new(), repeat: Repeat::Once })
     }
 
     fn add(
