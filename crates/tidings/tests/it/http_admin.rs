@@ -75,12 +75,13 @@ fn a_reload_changes_keys_and_limits_and_a_bad_file_changes_nothing() {
     assert_eq!((publish(&old), publish(&new)), (200, 401));
 
     let launch = Launch::toml(&format!(
-        "[[auth.issuer]]\nid = \"{ISSUER}\"\npublish = {{ key = \"{other_key}\", algorithm = \"HS256\" }}"
+        "hub_path = \"/other\"\n[[auth.issuer]]\nid = \"{ISSUER}\"\npublish = {{ key = \"{other_key}\", algorithm = \"HS256\" }}"
     ));
     let folder = hub.config().parent().unwrap().to_owned();
     std::fs::write(hub.config(), configuration(&folder, &launch)).unwrap();
     hub.signal("HUP");
     hub.wait_for_log("configuration reloaded");
+    hub.wait_for_log("hub_path has changed, which needs a restart");
     assert_eq!((publish(&old), publish(&new)), (401, 200));
     assert_eq!(stream.data(2), ["x", "x"], "a stream goes on over reloads");
     assert!(!hub.log().contains(other_key) && !hub.log().contains(PUBLISH_KEY));

@@ -20,7 +20,8 @@ fn until_served(hub: &TestHub) {
 
 fn metric(hub: &TestHub, name: &str) -> u64 {
     let admin = hub.admin.expect("the admin listener's address in the log");
-    let text = http::exchange(admin, &http::request("GET", "/metrics", &[], b"")).expect(200).text();
+    let text =
+        http::exchange(admin, &http::request("GET", "/metrics", &[], b"")).expect(200).text();
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("{name} in\n{text}")).parse().unwrap()
 }
@@ -32,10 +33,8 @@ fn connections_over_the_limit_of_an_address_are_refused_and_others_go_on() {
     let second = hub.subscribe("match=*");
     let mut publisher = Connection::open(hub.address);
     let (name, value) = bearer(&token_final(Role::Publish, &["*"]));
-    let headers = [
-        (name.as_str(), value.as_str()),
-        ("Content-Type", "application/x-www-form-urlencoded"),
-    ];
+    let headers =
+        [(name.as_str(), value.as_str()), ("Content-Type", "application/x-www-form-urlencoded")];
     let mut publish = |data: &str| {
         let form = http::form(&[("topic", TOPIC), ("data", data)]);
         publisher.send(&http::request("POST", HUB, &headers, form.as_bytes()));
@@ -214,10 +213,8 @@ fn without_descriptors_accepting_pauses_and_streams_go_on() {
     let mut stream = hub.subscribe("match=*");
     let mut publisher = Connection::open(hub.address);
     let (name, value) = bearer(&token_final(Role::Publish, &["*"]));
-    let headers = [
-        (name.as_str(), value.as_str()),
-        ("Content-Type", "application/x-www-form-urlencoded"),
-    ];
+    let headers =
+        [(name.as_str(), value.as_str()), ("Content-Type", "application/x-www-form-urlencoded")];
     let mut publish = |data: &str| {
         let form = http::form(&[("topic", TOPIC), ("data", data)]);
         publisher.send(&http::request("POST", HUB, &headers, form.as_bytes()));
