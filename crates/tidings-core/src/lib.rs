@@ -8,6 +8,7 @@ pub mod limits;
 pub mod matcher;
 
 mod clock;
+mod deal;
 mod error;
 mod grant;
 mod history;

@@ -10,7 +10,9 @@ use crate::error::Missed;
 use crate::grant::Grant;
 use crate::history::Stored;
 use crate::hub::Shared;
-use crate::limits::{PENDING_BYTES_MAX, PENDING_ENTRIES_MAX, TAKE_BYTES_MAX, TAKE_ENTRIES_MAX};
+use crate::limits::{
+    PENDING_BYTES_MAX, PENDING_ENTRIES_MAX, RUN_BYTES, TAKE_BYTES_MAX, TAKE_ENTRIES_MAX,
+};
 use crate::matcher::{Candidate, Matcher};
 use crate::metrics::count;
 use crate::namespace::Namespace;
@@ -85,9 +87,31 @@ pub(crate) struct Slot {
     key: u64,
 }
 
+/// Entries of one fan-out that several receivers get alike: shared, in order, never empty.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) entries: Box<[Arc<Entry>]>,
+    weight: usize,
+}
+
+impl Run {
+    pub(crate) fn new(entries: Box<[Arc<Entry>]>) -> Run {
+        let weight = entries.iter().map(|entry| entry.update.weight()).sum();
+        Run { entries, weight }
+    }
+
+    fn last(&self) -> Offset {
+        self.entries.last().map_or(Offset::ZERO, |entry| entry.offset)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Waiting {
-    entries: VecDeque<Arc<Entry>>,
+    /// What waits, and what each run is charged to this receiver in bytes.
+    runs: VecDeque<(Arc<Run>, usize)>,
+    /// Entries of the first run that were taken already.
+    taken: usize,
+    entries: usize,
     bytes: usize,
     /// Everything up to here is left to the replay or was pushed already.
     seen: Offset,
@@ -115,25 +139,28 @@ impl Slot {
         list.announced = false;
     }
 
-    /// Adds a live entry once, however many of its matchers found it. Answers whether it was
-    /// taken, and the waker to wake when the batch is done.
-    pub(crate) fn push(&self, entry: &Arc<Entry>) -> (Pushed, Option<Waker>) {
+    /// Adds a run that so many receivers share. Answers what became of it, and the waker to wake
+    /// when the fan-out is done.
+    pub(crate) fn push(&self, run: &Arc<Run>, shared_by: usize) -> (Pushed, Option<Waker>) {
         let mut list = self.lock();
-        if entry.offset <= list.seen {
-            return (Pushed::Already, None);
-        }
-        list.seen = entry.offset;
-        let full = list.entries.len() >= PENDING_ENTRIES_MAX || list.bytes >= PENDING_BYTES_MAX;
-        let pushed = if list.overflowed || full {
-            list.ephemerals_lost |= entry.update.ephemeral;
+        let Some(run) = list.unseen(run) else { return (Pushed::Already, None) };
+        list.seen = run.last();
+        // What many wait for costs each of them little.
+        let charge = run.weight / shared_by.max(1) + RUN_BYTES;
+        let full = list.entries + run.entries.len() > PENDING_ENTRIES_MAX
+            || list.bytes + charge > PENDING_BYTES_MAX;
+        let pushed = if list.overflowed || full && !list.runs.is_empty() {
+            list.ephemerals_lost |= run.entries.iter().any(|entry| entry.update.ephemeral);
             if std::mem::replace(&mut list.overflowed, true) {
                 return (Pushed::Already, None);
             }
             Pushed::Overflowed
         } else {
-            list.bytes += entry.update.weight();
-            list.entries.push_back(Arc::clone(entry));
-            Pushed::Taken
+            let count = run.entries.len();
+            list.entries += count;
+            list.bytes += charge;
+            list.runs.push_back((run, charge));
+            Pushed::Taken(count)
         };
         if std::mem::replace(&mut list.announced, true) {
             return (pushed, None);
@@ -143,10 +170,11 @@ impl Slot {
     }
 }
 
-/// What became of a pushed entry.
+/// What became of a pushed run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pushed {
-    Taken,
+    /// So many entries wait now.
+    Taken(usize),
     Already,
     Overflowed,
 }
@@ -259,27 +287,18 @@ impl Subscription {
         // Read first: everything up to here has been pushed already.
         let fanned_out = self.shared.fanned_out();
         let mut list = self.slot.lock();
-        let mut bytes = 0;
-        let mut taken = 0;
-        while taken < TAKE_ENTRIES_MAX
-            && bytes < TAKE_BYTES_MAX
-            && let Some(entry) = list.entries.pop_front()
-        {
-            bytes += entry.update.weight();
-            taken += 1;
-            self.position = self.position.max(entry.offset);
-            batch.push(entry);
+        let before = batch.len();
+        list.take(batch);
+        if let Some(last) = batch.get(before..).and_then(<[_]>::last) {
+            self.position = self.position.max(last.offset);
         }
-        list.bytes = list.bytes.saturating_sub(bytes);
-        if list.entries.is_empty() {
+        if list.runs.is_empty() {
             list.announced = list.overflowed;
             if !list.overflowed {
                 self.position = self.position.max(fanned_out);
             }
-            if taken > 0 {
-                // An idle receiver keeps no buffer.
-                list.entries = VecDeque::new();
-            }
+            // An idle receiver keeps no buffer.
+            list.runs = VecDeque::new();
         }
         Taken { offset: self.position, ephemerals_lost: false }
     }
@@ -312,12 +331,45 @@ impl Subscription {
 }
 
 impl Waiting {
+    /// What of a run lies behind the place where this receiver joined.
+    fn unseen(&self, run: &Arc<Run>) -> Option<Arc<Run>> {
+        let from = run.entries.partition_point(|entry| entry.offset <= self.seen);
+        match run.entries.get(from..) {
+            _ if from == 0 => Some(Arc::clone(run)),
+            None | Some([]) => None,
+            Some(rest) => Some(Arc::new(Run::new(rest.into()))),
+        }
+    }
+
+    /// Moves what waits to `batch`, bounded in number and bytes.
+    fn take(&mut self, batch: &mut Vec<Arc<Entry>>) {
+        let mut room = TAKE_ENTRIES_MAX;
+        let mut bytes = 0;
+        while room > 0
+            && bytes < TAKE_BYTES_MAX
+            && let Some((run, charge)) = self.runs.front()
+        {
+            let rest = run.entries.get(self.taken..).unwrap_or_default();
+            let now = rest.get(..room.min(rest.len())).unwrap_or_default();
+            batch.extend_from_slice(now);
+            room -= now.len();
+            bytes += run.weight;
+            self.taken += now.len();
+            self.entries -= now.len();
+            if self.taken == run.entries.len() {
+                self.bytes -= charge;
+                self.taken = 0;
+                self.runs.pop_front();
+            }
+        }
+    }
+
     fn is_exhausted(&self) -> bool {
-        self.overflowed && self.entries.is_empty()
+        self.overflowed && self.runs.is_empty()
     }
 
     fn has_work(&self) -> bool {
-        self.overflowed || !self.entries.is_empty()
+        self.overflowed || !self.runs.is_empty()
     }
 }
 
