@@ -12,8 +12,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use tidings_core::{
-    Clock, Durability, Grant, HistoryOptions, Hub, HubOptions, Keep, Language, Matcher, Namespace,
-    Selection, Start, Topic, Update,
+    Batch, Clock, Durability, Grant, HistoryOptions, Hub, HubOptions, Keep, Language, Matcher,
+    Namespace, Selection, Start, Topic, Update,
 };
 use tokio::sync::oneshot;
 
@@ -73,7 +73,7 @@ fn publish(runtime: &tokio::runtime::Runtime, folder: &Path, subscribers: usize)
             let selection = Selection { matchers, grant: Arc::new(Grant::anonymous()) };
             let mut subscription = hub.subscribe(selection, Start::Now);
             runtime.spawn(async move {
-                let mut batch = Vec::new();
+                let mut batch = Batch::new();
                 loop {
                     batch.clear();
                     let _told = subscription.next(&mut batch).await;
@@ -206,7 +206,7 @@ fn one_replay(hub: &Hub, matcher: &Arc<Matcher>) -> f64 {
     let selection = Selection { matchers, grant: Arc::new(Grant::anonymous()) };
     let mut subscription = hub.subscribe(selection, Start::Earliest);
     let begin = Instant::now();
-    let (mut batch, mut taken) = (Vec::new(), 0);
+    let (mut batch, mut taken) = (Batch::new(), 0);
     while !subscription.is_live() {
         batch.clear();
         subscription.take(&mut batch).expect("no gap");

@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::batch::Run;
 use crate::matcher::index::MatcherId;
 use crate::namespace::Namespace;
 use crate::subscribers::{Registered, Registry};
-use crate::subscription::{Run, Slot};
+use crate::subscription::Slot;
 use crate::update::Entry;
 
 /// One run and everybody who gets it.

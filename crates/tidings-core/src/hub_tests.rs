@@ -52,7 +52,7 @@ pub(crate) fn update(topic: &str, data: &str) -> Update {
     Update::new(Topic::parse(topic).unwrap(), data.to_owned())
 }
 
-fn data(batch: &[Arc<Entry>]) -> Vec<String> {
+fn data(batch: &Batch) -> Vec<String> {
     batch.iter().map(|entry| String::from_utf8(entry.update.data.to_vec()).unwrap()).collect()
 }
 
@@ -64,7 +64,7 @@ async fn publish(hub: &Hub, update: Update) -> Receipt {
 async fn read_until(subscription: &mut Subscription, last: &str) -> Vec<String> {
     let mut all = Vec::new();
     while all.last().map(String::as_str) != Some(last) {
-        let mut batch = Vec::new();
+        let mut batch = Batch::new();
         subscription.next(&mut batch).await.unwrap();
         all.extend(data(&batch));
     }
@@ -125,7 +125,7 @@ async fn a_quiet_receiver_moves_with_the_hub() {
     let mut witness = hub.subscribe(selection(&hub, "*"), Start::Now);
     let receipt = publish(&hub, update("a", "x")).await;
     read_until(&mut witness, "x").await;
-    let mut batch = Vec::new();
+    let mut batch = Batch::new();
     while quiet.take(&mut batch).unwrap().offset < receipt.offset {
         std::thread::yield_now();
     }

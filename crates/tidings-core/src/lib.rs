@@ -7,6 +7,7 @@
 pub mod limits;
 pub mod matcher;
 
+mod batch;
 mod clock;
 mod deal;
 mod error;
@@ -29,6 +30,7 @@ mod topic;
 mod update;
 mod writer;
 
+pub use batch::Batch;
 pub use clock::Clock;
 pub use error::{Missed, OpenError, Refused};
 pub use grant::{Grant, TokenIdentity};

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use crate::batch::{Batch, Run};
 use crate::error::Missed;
 use crate::grant::Grant;
 use crate::history::Stored;
@@ -85,24 +86,6 @@ pub(crate) struct Slot {
     owner: Arc<ReadyList>,
     /// The owner's name for it.
     key: u64,
-}
-
-/// Entries of one fan-out that several receivers get alike: shared, in order, never empty.
-#[derive(Debug)]
-pub(crate) struct Run {
-    pub(crate) entries: Box<[Arc<Entry>]>,
-    weight: usize,
-}
-
-impl Run {
-    pub(crate) fn new(entries: Box<[Arc<Entry>]>) -> Run {
-        let weight = entries.iter().map(|entry| entry.update.weight()).sum();
-        Run { entries, weight }
-    }
-
-    fn last(&self) -> Offset {
-        self.entries.last().map_or(Offset::ZERO, |entry| entry.offset)
-    }
 }
 
 #[derive(Debug, Default)]
@@ -236,7 +219,7 @@ impl Subscription {
     ///
     /// `Missed` when the history no longer has what comes next. The place moves behind the gap, so
     /// that the next call goes on there.
-    pub fn take(&mut self, batch: &mut Vec<Arc<Entry>>) -> Result<Taken, Missed> {
+    pub fn take(&mut self, batch: &mut Batch) -> Result<Taken, Missed> {
         if self.replay_until.is_none() && self.slot.lock().is_exhausted() {
             let joined = self.shared.subscribers.rejoin(&self.slot);
             self.replay_until = Some(joined);
@@ -247,26 +230,28 @@ impl Subscription {
         }
     }
 
-    fn take_history(
-        &mut self,
-        until: Offset,
-        batch: &mut Vec<Arc<Entry>>,
-    ) -> Result<Taken, Missed> {
+    fn take_history(&mut self, until: Offset, batch: &mut Batch) -> Result<Taken, Missed> {
         let mut bytes = 0;
+        let mut entries: Vec<Arc<Entry>> = Vec::new();
         let mut visit = |stored: &Stored<'_>| {
             if self.selection.selects_stored(stored, self.shared.namespace()) {
                 match stored.to_entry() {
                     Some(entry) => {
                         bytes += entry.update.weight();
-                        batch.push(entry);
+                        entries.push(entry);
                     }
                     None => tracing::error!("an entry of the history makes no sense: left out"),
                 }
             }
-            batch.len() < TAKE_ENTRIES_MAX && bytes < TAKE_BYTES_MAX
+            entries.len() < TAKE_ENTRIES_MAX && bytes < TAKE_BYTES_MAX
         };
         if self.position < until {
-            match self.shared.history.scan(self.position, until, &mut visit) {
+            let scanned = self.shared.history.scan(self.position, until, &mut visit);
+            if !entries.is_empty() {
+                let length = entries.len();
+                batch.add(Arc::new(Run::new(entries.into())), 0..length);
+            }
+            match scanned {
                 Ok(reached) => self.position = reached,
                 Err(missed) => {
                     self.position = missed.until.max(self.position);
@@ -283,13 +268,12 @@ impl Subscription {
         Ok(Taken { offset: self.position, ephemerals_lost })
     }
 
-    fn take_live(&mut self, batch: &mut Vec<Arc<Entry>>) -> Taken {
+    fn take_live(&mut self, batch: &mut Batch) -> Taken {
         // Read first: everything up to here has been pushed already.
         let fanned_out = self.shared.fanned_out();
         let mut list = self.slot.lock();
-        let before = batch.len();
         list.take(batch);
-        if let Some(last) = batch.get(before..).and_then(<[_]>::last) {
+        if let Some(last) = batch.last() {
             self.position = self.position.max(last.offset);
         }
         if list.runs.is_empty() {
@@ -324,7 +308,7 @@ impl Subscription {
     /// # Errors
     ///
     /// As [`Subscription::take`]. The history is read on the calling thread.
-    pub async fn next(&mut self, batch: &mut Vec<Arc<Entry>>) -> Result<Taken, Missed> {
+    pub async fn next(&mut self, batch: &mut Batch) -> Result<Taken, Missed> {
         std::future::poll_fn(|context| self.poll_ready(context)).await;
         self.take(batch)
     }
@@ -342,24 +326,24 @@ impl Waiting {
     }
 
     /// Moves what waits to `batch`, bounded in number and bytes.
-    fn take(&mut self, batch: &mut Vec<Arc<Entry>>) {
+    fn take(&mut self, batch: &mut Batch) {
         let mut room = TAKE_ENTRIES_MAX;
         let mut bytes = 0;
         while room > 0
             && bytes < TAKE_BYTES_MAX
-            && let Some((run, charge)) = self.runs.front()
+            && let Some((run, charge)) = self.runs.pop_front()
         {
-            let rest = run.entries.get(self.taken..).unwrap_or_default();
-            let now = rest.get(..room.min(rest.len())).unwrap_or_default();
-            batch.extend_from_slice(now);
-            room -= now.len();
+            let end = run.entries.len().min(self.taken + room);
+            let range = std::mem::take(&mut self.taken)..end;
+            room -= range.len();
             bytes += run.weight;
-            self.taken += now.len();
-            self.entries -= now.len();
-            if self.taken == run.entries.len() {
+            self.entries -= range.len();
+            batch.add(Arc::clone(&run), range);
+            if end < run.entries.len() {
+                self.taken = end;
+                self.runs.push_front((run, charge));
+            } else {
                 self.bytes -= charge;
-                self.taken = 0;
-                self.runs.pop_front();
             }
         }
     }

@@ -504,7 +504,7 @@ const REQUIREMENTS: std::ops::RangeInclusive<u32> = 1..=66;
 
 #[test]
 fn every_requirement_has_a_journey_that_names_it() {
-    let mut named = BTreeSet::new();
+    let mut named: BTreeSet<u32> = BTreeSet::new();
     for source in sources().iter().filter(|source| source.path.contains("/tests/it/")) {
         for name in source.text.lines().filter_map(function_name) {
             let numbers = name.split('_').map_while(|word| word.strip_prefix('m')?.parse().ok());
