@@ -23,9 +23,8 @@ pub fn verify(config: &Config) -> Result<String, String> {
     let mut problems = Vec::new();
     let namespace = Namespace::new(config.hub_url());
     let base = namespace.clone();
-    let matchers = move |language, pattern: &str| {
-        Matcher::parse(language, pattern, &base).map(Arc::new)
-    };
+    let matchers =
+        move |language, pattern: &str| Matcher::parse(language, pattern, &base).map(Arc::new);
     if let Err(error) = Auth::with_matchers(&config.auth, &namespace, matchers) {
         problems.push(error.to_string());
     }

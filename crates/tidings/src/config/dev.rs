@@ -70,15 +70,16 @@ fn dev_under(listen: SocketAddr, data: &Path, variables: &Variables) -> Result<C
     })?;
     let mut tree = tree(listen, data, &key);
     let problems = environment::apply(&mut tree, variables);
-    let mut notes = vec!["development mode: everybody on this machine may do everything".to_owned()];
+    let mut notes =
+        vec!["development mode: everybody on this machine may do everything".to_owned()];
     if !listen.ip().to_canonical().is_loopback() {
         notes.push(format!(
             "INSECURE: {listen} is not a loopback address. Everybody who reaches this machine can \
              publish with the well-known development key"
         ));
     }
-    let mut config = load::finish(&tree, problems, notes)
-        .map_err(|problems| Mistakes::new(None, problems))?;
+    let mut config =
+        load::finish(&tree, problems, notes).map_err(|problems| Mistakes::new(None, problems))?;
     let now = SystemClock::new().wall() / 1_000;
     config.dev = Some(tokens(&config, &key, now).map_err(|error| {
         Mistakes::one(format!("no token could be made: {error}"), "this is not your fault")
@@ -289,7 +290,8 @@ mod tests {
     #[test]
     fn variables_set_everything_else() {
         let folder = tempfile::tempdir().unwrap();
-        let variables = [("TIDINGS_ADMIN_LISTEN", "127.0.0.1:4001"), ("TIDINGS_LOG_LEVEL", "debug")].into();
+        let variables =
+            [("TIDINGS_ADMIN_LISTEN", "127.0.0.1:4001"), ("TIDINGS_LOG_LEVEL", "debug")].into();
         let listen = "127.0.0.1:3000".parse().unwrap();
         let config = dev_under(listen, folder.path(), &variables).unwrap();
         assert_eq!(config.admin.listen, Some("127.0.0.1:4001".parse().unwrap()));

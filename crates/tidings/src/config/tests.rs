@@ -116,7 +116,10 @@ fn every_mistake_is_reported_at_once_with_its_line_and_a_hint() {
 
 #[test]
 fn grammar_mistakes_are_reported_with_their_line() {
-    refused("listen \"0.0.0.0:80\"\n[log\nlevel = 1", &["tidings.toml:1:", "listen \"0.0.0.0:80\""]);
+    refused(
+        "listen \"0.0.0.0:80\"\n[log\nlevel = 1",
+        &["tidings.toml:1:", "listen \"0.0.0.0:80\""],
+    );
     refused(&format!("{MINIMAL}\npublish = 1"), &["tidings.toml:7:1", "duplicate key"]);
 }
 
@@ -202,21 +205,24 @@ fn settings_that_contradict_each_other_are_refused() {
         &format!("[[auth.issuer]]\nid = 'a'\n{key}"),
         &["`public_url` is needed", "tidings.toml:1:"],
     );
-    refused(&format!("{MINIMAL}[[auth.issuer]]\nid = 'https://example.com'\n{key}"), &["is there twice"]);
+    refused(
+        &format!("{MINIMAL}[[auth.issuer]]\nid = 'https://example.com'\n{key}"),
+        &["is there twice"],
+    );
     refused(&format!("{MINIMAL}[[auth.issuer]]\nid = 'b'"), &["has no key"]);
     refused(&format!("{MINIMAL}[[auth.issuer]]\n{key}"), &["`id` is missing", "id = \"https"]);
     refused(&format!("{MINIMAL}accept = []"), &["`accept` is empty"]);
     refused(&format!("{MINIMAL}accept = [\"2.0\"]"), &["it takes 1.0, 0.x"]);
     refused(&format!("{MINIMAL}subscribe = {{ kid = \"1\" }}"), &["there is no key"]);
-    refused(
-        &format!("{MINIMAL}subscribe = {{ key = \"k\", key_file = \"f\" }}"),
-        &["both set"],
-    );
+    refused(&format!("{MINIMAL}subscribe = {{ key = \"k\", key_file = \"f\" }}"), &["both set"]);
     refused(
         &format!("{MINIMAL}[history]\ndurability = \"memory\"\npath = \"/x\""),
         &["has no file", "tidings.toml:8:8"],
     );
-    refused(&format!("{MINIMAL}[history]\nkeep = {{ size = \"64 MiB\" }}"), &["two files of 64 MiB"]);
+    refused(
+        &format!("{MINIMAL}[history]\nkeep = {{ size = \"64 MiB\" }}"),
+        &["two files of 64 MiB"],
+    );
     refused(&format!("{MINIMAL}[history]\nkeep = {{ age = \"0s\" }}"), &["nothing would be kept"]);
     refused(&format!("{MINIMAL}[history]\nsegment_size = \"1 KiB\""), &["1 MiB to 64 MiB"]);
     refused(&format!("{MINIMAL}[mercure]\nheartbeat = \"10ms\""), &["too short"]);
