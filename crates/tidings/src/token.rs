@@ -9,7 +9,7 @@ use explain::Explanation;
 pub(crate) use explain::{ExplainArguments, explain};
 pub(crate) use mint::{MintArguments, mint};
 #[cfg(test)]
-use mint::{MintError, Secret};
+use mint::MintError;
 
 #[cfg(test)]
 mod tests;
