@@ -7,7 +7,9 @@
 pub mod limits;
 pub mod matcher;
 
+mod batch;
 mod clock;
+mod deal;
 mod error;
 mod grant;
 mod history;
@@ -28,6 +30,7 @@ mod topic;
 mod update;
 mod writer;
 
+pub use batch::Batch;
 pub use clock::Clock;
 pub use error::{Missed, OpenError, Refused};
 pub use grant::{Grant, TokenIdentity};

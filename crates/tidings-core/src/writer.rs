@@ -231,7 +231,13 @@ fn refuse(answers: impl Iterator<Item = Answer>, refused: &Refused) {
 /// The second stage: until the first one ends.
 fn fan_out(shared: &Shared, committed: &Receiver<Vec<Arc<Entry>>>) {
     let mut wake = Vec::new();
-    while let Ok(batch) = committed.recv() {
+    while let Ok(mut batch) = committed.recv() {
+        // What was committed while the last batch was delivered leaves in one go.
+        while batch.len() < BATCH_UPDATES_MAX
+            && let Ok(mut next) = committed.try_recv()
+        {
+            batch.append(&mut next);
+        }
         shared.subscribers.push(&batch, &shared.namespace, &shared.counters, &mut wake);
         if let Some(last) = batch.last() {
             shared.set_fanned_out(last.offset);

@@ -246,6 +246,21 @@ fn kid_is_a_hint_and_no_path() {
 }
 
 #[test]
+fn of_equal_keys_the_one_that_kid_names_is_taken() {
+    let keyed = |id: &str, kid: &str| {
+        let key = json!({ "key": PUBLISHER, "kid": kid });
+        json!({ "id": id, "accept": ["0.x"], "publish": key })
+    };
+    let auth = auth_of(&json!([keyed("a", "one"), keyed("b", "two")]));
+    for (kid, expected) in [("one", "a"), ("two", "b"), ("three", "a")] {
+        let header = with(legacy_header(), "kid", json!(kid));
+        let token = signed(&header, &json!({ "mercure": { "publish": ["*"] } }), PUBLISHER);
+        let verified = publish(&auth, &token).unwrap();
+        assert_eq!(verified.grant.token.issuer.as_deref(), Some(expected), "{kid}");
+    }
+}
+
+#[test]
 fn critical_extensions_are_refused() {
     for (name, value) in [
         ("crit", json!(["exp"])),

@@ -1,0 +1,184 @@
+//! Finds the matchers that pick a topic without asking the others: the cost of a topic follows the
+//! number of matchers that could pick it. Does not know who owns a matcher, nor does it parse one.
+//!
+//! Exact topics are looked up; URL patterns and templates are found by the literal text that they
+//! begin with and, below that, by the literal text that they end with; filters of MQTT and
+//! subjects of NATS are found level by level. A pattern that begins and ends with a variable is
+//! asked about every topic.
+
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use crate::matcher::mqtt_filter::{hides_from_wildcards, topic_levels};
+use crate::matcher::nats_subject::is_subject;
+use crate::matcher::{Candidate, Matcher, url_pattern};
+
+use level_tree::{LevelTree, Rest};
+use literals::Literals;
+
+mod level_tree;
+mod literals;
+mod radix;
+#[cfg(test)]
+mod tests;
+
+/// A matcher's number, given by the index's owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MatcherId(u32);
+
+impl MatcherId {
+    /// The id with this number. Panics beyond four thousand million matchers, which no memory
+    /// holds.
+    pub fn new(index: usize) -> MatcherId {
+        MatcherId(u32::try_from(index).expect("memory ends before four thousand million matchers"))
+    }
+
+    /// The number.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// All matchers of a hub, by what they could pick.
+#[derive(Debug, Default)]
+pub struct Index {
+    any: Vec<MatcherId>,
+    exact: HashMap<ExactText, Vec<MatcherId>>,
+    url_patterns: Literals,
+    templates: Literals,
+    mqtt: LevelTree,
+    nats: LevelTree,
+}
+
+impl Index {
+    /// Adds `matcher` under `id`. An id that is in the index already must not be added again.
+    pub fn insert(&mut self, id: MatcherId, matcher: &Arc<Matcher>) {
+        match &**matcher {
+            Matcher::Any => self.any.push(id),
+            Matcher::Exact(_) => {
+                self.exact.entry(ExactText(Arc::clone(matcher))).or_default().push(id);
+            }
+            Matcher::UrlPattern(pattern) => {
+                let (prefix, suffix) = (pattern.literal_prefix(), pattern.literal_suffix());
+                self.url_patterns.insert(&prefix, suffix, id, matcher);
+            }
+            Matcher::UriTemplate(template) => {
+                let (prefix, suffix) = (template.literal_prefix(), template.literal_suffix());
+                self.templates.insert(prefix, suffix, id, matcher);
+            }
+            Matcher::Mqtt(filter) => self.mqtt.insert(filter.levels(), id),
+            Matcher::Nats(subject) => self.nats.insert(subject.levels(), id),
+        }
+    }
+
+    /// Takes out what was added under `id`; `matcher` is the one it was added with. Nothing of it
+    /// is left behind.
+    pub fn remove(&mut self, id: MatcherId, matcher: &Matcher) {
+        match matcher {
+            Matcher::Any => take_out(&mut self.any, id),
+            Matcher::Exact(text) => {
+                if let Some(ids) = self.exact.get_mut(&**text) {
+                    take_out(ids, id);
+                    if ids.is_empty() {
+                        self.exact.remove(&**text);
+                    }
+                }
+            }
+            Matcher::UrlPattern(pattern) => {
+                self.url_patterns.remove(&pattern.literal_prefix(), pattern.literal_suffix(), id);
+            }
+            Matcher::UriTemplate(template) => {
+                self.templates.remove(template.literal_prefix(), template.literal_suffix(), id);
+            }
+            Matcher::Mqtt(filter) => self.mqtt.remove(filter.levels(), id),
+            Matcher::Nats(subject) => self.nats.remove(subject.levels(), id),
+        }
+    }
+
+    /// Appends the ids of all matchers that pick `topic`, each once, in no order.
+    pub fn find(&self, topic: &Candidate<'_>, found: &mut Vec<MatcherId>) {
+        self.search(topic, found);
+    }
+
+    /// [`Index::find`], and how many patterns had to be asked.
+    fn search(&self, topic: &Candidate<'_>, found: &mut Vec<MatcherId>) -> usize {
+        let mut asked = 0;
+        found.extend(&self.any);
+        if let Some(ids) = self.exact.get(topic.text()) {
+            found.extend(ids);
+        }
+        if !self.templates.is_empty() {
+            asked += self.templates.find(topic.text(), topic.text(), topic, found);
+        }
+        // Resolving a topic costs more than finding nothing does.
+        if !self.url_patterns.is_empty()
+            && let Some(url) = topic.url()
+        {
+            let reach = url_pattern::reach(url);
+            asked += self.url_patterns.find(&reach, url.path(), topic, found);
+        }
+        let levels = !self.mqtt.is_empty() || !self.nats.is_empty();
+        if levels && !topic.is_reserved() {
+            self.find_levels(topic.text(), found);
+        }
+        asked
+    }
+
+    fn find_levels(&self, text: &str, found: &mut Vec<MatcherId>) {
+        if !self.mqtt.is_empty() && !text.is_empty() {
+            let words: Vec<&str> = topic_levels(text).collect();
+            self.mqtt.find(&words, Rest::MayBeNothing, hides_from_wildcards(text), found);
+        }
+        if !self.nats.is_empty() && is_subject(text) {
+            let words: Vec<&str> = text.split('.').collect();
+            self.nats.find(&words, Rest::IsSomething, false, found);
+        }
+    }
+}
+
+/// Takes `id` out of a list without order.
+fn take_out(ids: &mut Vec<MatcherId>, id: MatcherId) {
+    if let Some(place) = ids.iter().position(|other| *other == id) {
+        ids.swap_remove(place);
+    }
+    // A list that was long once would keep its memory for ever.
+    if ids.len() < ids.capacity() / 4 {
+        ids.shrink_to_fit();
+    }
+}
+
+/// An exact matcher as the key of its text, so that the text is in memory once.
+#[derive(Debug, Clone)]
+struct ExactText(Arc<Matcher>);
+
+impl ExactText {
+    fn text(&self) -> &str {
+        match &*self.0 {
+            Matcher::Exact(text) => text,
+            // Only exact matchers become keys.
+            _ => "",
+        }
+    }
+}
+
+impl Borrow<str> for ExactText {
+    fn borrow(&self) -> &str {
+        self.text()
+    }
+}
+
+impl PartialEq for ExactText {
+    fn eq(&self, other: &ExactText) -> bool {
+        self.text() == other.text()
+    }
+}
+
+impl Eq for ExactText {}
+
+impl Hash for ExactText {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text().hash(state);
+    }
+}
