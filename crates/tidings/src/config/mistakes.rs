@@ -167,7 +167,12 @@ pub struct Mistakes {
 }
 
 impl Mistakes {
-    pub(super) fn new(shown: Option<Shown>, problems: Vec<Problem>) -> Mistakes {
+    pub(super) fn new(shown: Option<Shown>, mut problems: Vec<Problem>) -> Mistakes {
+        // In the order of the file, as an editor goes through it; everything else behind.
+        problems.sort_by_key(|problem| match &problem.place {
+            Place::File(span) => span.start,
+            _ => usize::MAX,
+        });
         Mistakes { shown, problems }
     }
 
