@@ -5,6 +5,7 @@ use std::fs::{File, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use crate::clock::Clock;
 use crate::error::OpenError;
@@ -174,8 +175,11 @@ fn boot() -> Vec<u8> {
 
 /// The lock file's place on its disk: a copied or restored folder has another one.
 fn identity(lock: &File) -> Vec<u8> {
-    let metadata = lock.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
-    metadata.map_or_else(|_| Vec::new(), |(device, inode)| format!("{device} {inode}").into())
+    let Ok(metadata) = lock.metadata() else { return Vec::new() };
+    // File systems hand out the number of a removed file again at once: its birth tells them apart.
+    let born = metadata.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
+    let born = born.map_or(0, |born| born.as_nanos());
+    format!("{} {} {born}", metadata.dev(), metadata.ino()).into()
 }
 
 impl Notes {

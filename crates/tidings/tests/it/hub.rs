@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -295,7 +296,9 @@ impl TestHub {
     /// last update that this publishes to find the end.
     #[track_caller]
     pub(crate) fn history(&self) -> Vec<http::Event> {
-        let end = format!("end-of-history-{}", tokens::now());
+        static ENDS: AtomicU64 = AtomicU64::new(0);
+        let number = ENDS.fetch_add(1, Ordering::Relaxed);
+        let end = format!("end-of-history-{number}");
         self.publish(&[("topic", "https://tests.example/end"), ("data", &end)]);
         let mut stream = self.subscribe("match=*&last_event_id=earliest");
         let mut events = Vec::new();
