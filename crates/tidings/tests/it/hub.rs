@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -295,7 +296,9 @@ impl TestHub {
     /// last update that this publishes to find the end.
     #[track_caller]
     pub(crate) fn history(&self) -> Vec<http::Event> {
-        let end = format!("end-of-history-{}", tokens::now());
+        static ENDS: AtomicU64 = AtomicU64::new(0);
+        let number = ENDS.fetch_add(1, Ordering::Relaxed);
+        let end = format!("end-of-history-{number}");
         self.publish(&[("topic", "https://tests.example/end"), ("data", &end)]);
         let mut stream = self.subscribe("match=*&last_event_id=earliest");
         let mut events = Vec::new();
@@ -336,7 +339,28 @@ pub(crate) fn run_in(folder: &Path, arguments: &[&str], launch: Option<&Launch>)
         std::fs::write(folder.join("tidings.toml"), configuration(folder, launch)).unwrap();
         arguments.extend(["--config".into(), folder.join("tidings.toml").into()]);
     }
-    clean(&mut Command::new(PROGRAM), folder).args(arguments).output().unwrap()
+    let (stdout, stderr) = (folder.join("stdout"), folder.join("stderr"));
+    let mut command = Command::new(PROGRAM);
+    let mut child = clean(&mut command, folder)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(std::fs::File::create(&stdout).unwrap())
+        .stderr(std::fs::File::create(&stderr).unwrap())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            break child.wait().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    let (stdout, stderr) = (std::fs::read(stdout).unwrap(), std::fs::read(stderr).unwrap());
+    Output { status, stdout, stderr }
 }
 
 /// The complete configuration of a launch, as TOML.
