@@ -129,7 +129,8 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    /// Directives up to the end of the block that was `opened` on a line, or of the text at depth 0.
+    /// Directives up to the end of the block that was `opened` on that line; at depth 0, to the
+    /// end of the text.
     fn block(&mut self, depth: usize, opened: usize) -> Result<Vec<Directive>, BadDirectives> {
         let mut directives = Vec::new();
         while let Some(word) = self.words.next() {

@@ -193,7 +193,8 @@ pub fn banner(config: &Config, bound: SocketAddr) -> String {
         "\n  Tidings for development. Insecure: {reach}.\n\
          \n  Page     {root}/\n  Hub      {hub}\n  History  {}\n\
          \n  Token, for a week:\n\nexport TIDINGS_TOKEN={token}\n\
-         \n  Subscribe:\n\ncurl -N --get --data-urlencode 'match=https://example.com/books/1' {hub}\n\
+         \n  Subscribe:\n\n\
+         curl -N --get --data-urlencode 'match=https://example.com/books/1' {hub}\n\
          \n  Publish:\n\ncurl -H \"Authorization: Bearer $TIDINGS_TOKEN\" \\\n  \
          --data-urlencode 'topic=https://example.com/books/1' \\\n  \
          --data-urlencode 'data={{\"status\": \"back in stock\"}}' {hub}\n\n",

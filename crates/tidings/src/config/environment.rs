@@ -195,9 +195,9 @@ pub(super) fn name_of(path: &str) -> String {
 mod tests {
     use super::*;
 
-    fn tree(variables: Variables) -> (Node, Vec<Problem>) {
+    fn tree(variables: &Variables) -> (Node, Vec<Problem>) {
         let mut tree = Node::table(Place::Whole);
-        let problems = apply(&mut tree, &variables);
+        let problems = apply(&mut tree, variables);
         (tree, problems)
     }
 
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn single_and_double_underscores_name_the_same_setting() {
         for name in ["TIDINGS_HISTORY_KEEP_AGE", "TIDINGS_HISTORY__KEEP__AGE"] {
-            let (tree, problems) = tree([(name, "1d")].into());
+            let (tree, problems) = tree(&[(name, "1d")].into());
             assert_eq!(problems, []);
             assert_eq!(text(&tree, "history.keep.age").as_deref(), Some("1d"));
         }
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn issuers_are_numbered_and_connectors_named() {
         let (tree, problems) = tree(
-            [
+            &[
                 ("TIDINGS_AUTH_ISSUER_0_ID", "https://a"),
                 ("TIDINGS_AUTH_ISSUER__0__PUBLISH__KEY_FILE", "/k"),
                 ("TIDINGS_SINK__NEXT_CACHE__URL", "http://n"),
@@ -250,18 +250,18 @@ mod tests {
 
     #[test]
     fn a_gap_between_issuers_is_a_mistake() {
-        let (_, problems) = tree([("TIDINGS_AUTH_ISSUER_1_ID", "https://a")].into());
+        let (_, problems) = tree(&[("TIDINGS_AUTH_ISSUER_1_ID", "https://a")].into());
         assert_eq!(problems.len(), 1);
     }
 
     #[test]
     fn issuers_come_as_json_too() {
         let json = r#"[{"id": "https://a", "accept": ["0.x"]}]"#;
-        let (tree, problems) = tree([("TIDINGS_AUTH_ISSUER", json)].into());
+        let (tree, problems) = tree(&[("TIDINGS_AUTH_ISSUER", json)].into());
         assert_eq!(problems, []);
         let accept = tree.find(&steps("auth.issuer[0].accept")).unwrap();
         assert!(matches!(&accept.value, Value::List(list) if list.len() == 1));
-        let (_, problems) = self::tree([("TIDINGS_AUTH_ISSUER", "hunter2")].into());
+        let (_, problems) = self::tree(&[("TIDINGS_AUTH_ISSUER", "hunter2")].into());
         assert!(!format!("{problems:?}").contains("hunter2"));
         assert_eq!(problems.len(), 1);
     }
@@ -272,13 +272,13 @@ mod tests {
         let path = folder.path().join("token");
         std::fs::write(&path, "hunter2\n").unwrap();
         let path = path.to_str().unwrap();
-        let (tree, problems) = tree([("TIDINGS_ADMIN_TOKEN_FILE", path)].into());
+        let (tree, problems) = tree(&[("TIDINGS_ADMIN_TOKEN_FILE", path)].into());
         assert_eq!(problems, []);
         assert_eq!(text(&tree, "admin.token").as_deref(), Some("hunter2"));
         let both = [("TIDINGS_ADMIN_TOKEN_FILE", path), ("TIDINGS_ADMIN_TOKEN", "x")];
-        assert_eq!(self::tree(both.into()).1.len(), 1);
+        assert_eq!(self::tree(&both.into()).1.len(), 1);
         let missing = [("TIDINGS_ADMIN_TOKEN_FILE", "/does/not/exist")];
-        let (_, problems) = self::tree(missing.into());
+        let (_, problems) = self::tree(&missing.into());
         assert!(problems[0].message.contains("/does/not/exist"), "{problems:?}");
     }
 
@@ -289,12 +289,12 @@ mod tests {
             ("TIDINGS_AUTH_ISSUER_3_PUBLISH_KYE", "TIDINGS_AUTH_ISSUER_0_PUBLISH_KEY"),
             ("TIDINGS_WHATEVER", "tidings config"),
         ] {
-            let (_, problems) = tree([(name, "secret")].into());
+            let (_, problems) = tree(&[(name, "secret")].into());
             assert_eq!(problems.len(), 1, "{name}");
             assert!(problems[0].hint.as_ref().unwrap().contains(hint), "{problems:?}");
             assert!(!problems[0].message.contains("secret"));
         }
-        assert!(tree([("TIDINGS_TOKEN", "x"), ("HOME", "/")].into()).1.is_empty());
+        assert!(tree(&[("TIDINGS_TOKEN", "x"), ("HOME", "/")].into()).1.is_empty());
     }
 
     #[test]
@@ -305,7 +305,7 @@ mod tests {
             ("TIDINGS_PORT", "tcp://10.0.0.1:80"),
             ("TIDINGS_PORT_80_TCP_ADDR", "10.0.0.1"),
         ];
-        assert_eq!(tree(variables.into()).1, []);
-        assert_eq!(tree([("TIDINGS_PORT", "3000")].into()).1.len(), 1);
+        assert_eq!(tree(&variables.into()).1, []);
+        assert_eq!(tree(&[("TIDINGS_PORT", "3000")].into()).1.len(), 1);
     }
 }

@@ -13,7 +13,8 @@ const HEAD: &str = "\
 # names a file that holds the value. Variables are over this file, the environment is over
 # .env.local, that is over .env, both in the working folder.
 #
-# Durations: ms, s, m, h, d, w, as in \"1h30m\". Sizes: KiB, MiB, GiB, TiB (1,024) or KB, MB, GB, TB.
+# Durations: ms, s, m, h, d, w, as in \"1h30m\".
+# Sizes: KiB, MiB, GiB, TiB (in 1,024) or KB, MB, GB, TB (in 1,000).
 ";
 
 /// The reference, as `tidings config` prints it.

@@ -219,7 +219,8 @@ fn address_hint(text: &str) -> String {
         }
         (Some(port), _) => {
             format!(
-                "write IP and port: \"0.0.0.0:{port}\" for every network, \"127.0.0.1:{port}\" for this machine"
+                "write IP and port: \"0.0.0.0:{port}\" for every network, \
+                 \"127.0.0.1:{port}\" for this machine"
             )
         }
         _ => "write IP and port, as in \"0.0.0.0:3000\" or \"[::]:3000\"".to_owned(),

@@ -285,7 +285,8 @@ connection is kept: publishers that reuse one pause between updates.",
         "http.connections_max",
         Kind::Number { min: 1, max: 10_000_000 },
         "100000",
-        "Open connections in total; more are refused with 429. The limit of open files may be lower.",
+        "Open connections in total; more are refused with 429. The limit of open files may be
+lower.",
     ),
     value(
         "http.connections_per_address_max",

@@ -15,11 +15,11 @@ publish = { key = "0123456789abcdef0123456789abcdef" }
 "#;
 
 fn load(text: &str) -> Result<Config, String> {
-    load_under(text, Variables::default())
+    load_under(text, &Variables::default())
 }
 
-fn load_under(text: &str, variables: Variables) -> Result<Config, String> {
-    from_text("tidings.toml", text, &variables).map_err(|mistakes| mistakes.report(false))
+fn load_under(text: &str, variables: &Variables) -> Result<Config, String> {
+    from_text("tidings.toml", text, variables).map_err(|mistakes| mistakes.report(false))
 }
 
 fn image<const N: usize>(variables: [(&str, &str); N]) -> Result<Config, String> {
@@ -154,7 +154,7 @@ fn secrets_are_never_shown() {
     let secret = ("TIDINGS_ADMIN_TOKENN", "hunter2");
     let json = ("TIDINGS_AUTH_ISSUER", r#"[{"id": "a", "publish": {"kye": "hunter2"}}]"#);
     for variable in [secret, json] {
-        let report = load_under(MINIMAL, [variable].into()).unwrap_err();
+        let report = load_under(MINIMAL, &[variable].into()).unwrap_err();
         assert!(!report.contains("hunter2"), "{report}");
     }
     let config = load(&format!("{MINIMAL}[admin]\ntoken = \"hunter2\"")).unwrap();
@@ -166,7 +166,7 @@ fn secrets_are_never_shown() {
 fn variables_are_over_the_file() {
     let config = load_under(
         &format!("{MINIMAL}[mercure]\ncors_origins = [\"https://a.example\"]\nheartbeat = \"20s\""),
-        [
+        &[
             ("TIDINGS_LISTEN", "127.0.0.1:1, [::1]:2"),
             ("TIDINGS_HISTORY_DURABILITY", "memory"),
             ("TIDINGS_HISTORY_KEEP_ENTRIES", "7"),
@@ -191,7 +191,7 @@ fn variables_are_over_the_file() {
 #[test]
 fn wrong_variables_are_named() {
     let variables = [("TIDINGS_HISTORY_DURABILITY", "disk"), ("TIDINGS_AUTH_ANONYMOUS", "maybe")];
-    let report = load_under(MINIMAL, variables.into()).unwrap_err();
+    let report = load_under(MINIMAL, &variables.into()).unwrap_err();
     for part in ["TIDINGS_HISTORY_DURABILITY: `durability`", "TIDINGS_AUTH_ANONYMOUS: ", "2 mist"] {
         assert!(report.contains(part), "{report}");
     }
