@@ -62,3 +62,11 @@ pub const MATCHERS_MAX: usize = 100;
 pub const PATTERN_COMPILED_BYTES_MAX: usize = 64 * 1024;
 /// Variables and groups in one pattern: each costs memory and time for every candidate topic.
 pub const PATTERN_PARTS_MAX: usize = 64;
+
+/// Ephemeral updates behind one durable entry, at most: what fits an id.
+pub const SUB_MAX: u32 = (1 << 20) - 1;
+/// The largest offset that fits an id: at a million entries a second, 142 years.
+pub const DURABLE_MAX: u64 = (1 << 52) - 1;
+/// The table of interned matchers is swept of dead ones when it has grown to this, and then each
+/// time it doubles.
+pub const SWEEP_AT_MIN: usize = 1_024;

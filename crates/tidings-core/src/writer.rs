@@ -14,9 +14,9 @@ use crate::clock::Clock;
 use crate::error::Refused;
 use crate::history::AppendError;
 use crate::hub::{Receipt, Shared};
-use crate::ids::SUB_MAX;
-use crate::limits::{BATCH_BYTES_MAX, BATCH_UPDATES_MAX, FAN_OUT_BATCHES_MAX};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_UPDATES_MAX, FAN_OUT_BATCHES_MAX, SUB_MAX};
 use crate::metrics::count;
+use crate::options::Durability;
 use crate::repeats::{Repeats, repeat_key};
 use crate::update::{Entry, Offset, Update};
 
@@ -177,7 +177,7 @@ impl Stage {
             cursor: entry.cursor(),
             offset: entry.offset,
             durability: if entry.update.ephemeral {
-                crate::hub::Durability::Memory
+                Durability::Memory
             } else {
                 self.shared.durability
             },

@@ -86,7 +86,7 @@ enum TokenCommand {
         #[command(flatten)]
         config: ConfigArguments,
         #[command(flatten)]
-        token: MintArguments,
+        token: Box<MintArguments>,
     },
     /// Say which checks a token passes and fails, and what it grants
     Explain {
@@ -104,7 +104,7 @@ pub fn run() -> ExitCode {
         Command::Serve(arguments) => serve(arguments),
         Command::Check(arguments) => with(&arguments, check),
         Command::Config => print(&config::reference()),
-        Command::Token { command: TokenCommand::Mint { config, token } } => mint(&config, token),
+        Command::Token { command: TokenCommand::Mint { config, token } } => mint(&config, *token),
         Command::Token { command: TokenCommand::Explain { config, token } } => {
             with(&config, |config| explain(config, &token))
         }

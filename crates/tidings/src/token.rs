@@ -7,9 +7,9 @@ mod mint;
 #[cfg(test)]
 use explain::Explanation;
 pub(crate) use explain::{ExplainArguments, explain};
-pub(crate) use mint::{MintArguments, mint};
 #[cfg(test)]
 use mint::MintError;
+pub(crate) use mint::{MintArguments, mint};
 
 #[cfg(test)]
 mod tests;

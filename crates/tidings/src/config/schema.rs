@@ -244,7 +244,8 @@ others, without credentials.",
         "mercure.publish_origins",
         Kind::Origins,
         "[]",
-        "Origins whose pages may publish. Same forms.",
+        "Origins whose pages may publish with a token in a cookie. Same forms. Cookies are not read
+yet, so that nothing depends on this yet.",
     ),
     value(
         "mercure.heartbeat",

@@ -212,7 +212,7 @@ fn settings_that_contradict_each_other_are_refused() {
     refused(&format!("{MINIMAL}[[auth.issuer]]\nid = 'b'"), &["has no key"]);
     refused(&format!("{MINIMAL}[[auth.issuer]]\n{key}"), &["`id` is missing", "id = \"https"]);
     refused(&format!("{MINIMAL}accept = []"), &["`accept` is empty"]);
-    refused(&format!("{MINIMAL}accept = [\"2.0\"]"), &["it takes 1.0, 0.x"]);
+    refused(&format!("{MINIMAL}accept = [\"2.0\"]"), &["takes 1.0, 0.x"]);
     refused(&format!("{MINIMAL}subscribe = {{ kid = \"1\" }}"), &["there is no key"]);
     refused(&format!("{MINIMAL}subscribe = {{ key = \"k\", key_file = \"f\" }}"), &["both set"]);
     refused(
