@@ -195,10 +195,10 @@ fn module_folder(path: &str) -> String {
 /// Fails with all findings at once.
 fn none(rule: &str, findings: Vec<String>) {
     let mut text = String::new();
-    for finding in &findings {
+    for finding in findings {
         writeln!(text, "  {finding}").unwrap();
     }
-    assert!(findings.is_empty(), "{rule}:\n{text}");
+    assert!(text.is_empty(), "{rule}:\n{text}");
 }
 
 #[test]
