@@ -195,10 +195,10 @@ fn module_folder(path: &str) -> String {
 /// Fails with all findings at once.
 fn none(rule: &str, findings: Vec<String>) {
     let mut text = String::new();
-    for finding in &findings {
+    for finding in findings {
         writeln!(text, "  {finding}").unwrap();
     }
-    assert!(findings.is_empty(), "{rule}:\n{text}");
+    assert!(text.is_empty(), "{rule}:\n{text}");
 }
 
 #[test]
@@ -478,7 +478,7 @@ fn the_code_base_speaks_of_itself_alone() {
     none("texts", findings);
 }
 
-/// `#12`, or the word and a number.
+/// A hash and a number, or the word and a number.
 fn names_an_issue(comment: &str) -> bool {
     let digit_behind = |at: usize| comment[at..].starts_with(|c: char| c.is_ascii_digit());
     let hash = comment.match_indices('#').any(|(at, _)| {

@@ -128,6 +128,39 @@ fn directives_of_any_bytes() {
     ]);
 }
 
+#[test]
+fn patterns_of_any_bytes() {
+    // The language, the pattern, topics.
+    let seeds: &[&[u8]] = &[
+        b"\x01https://example.com/books/:id\0https://example.com/books/1",
+        b"\x01https://*.example.com{/:a}?/(\\d+)?q=*#*\0https://a.example.com/1?q=2",
+        b"\x02https://example.com/{?topic}{/a*}{+b:3}\0https://example.com/?other=x",
+        b"\x03a/+/b/#\0a/x/b/c",
+        b"\x04a.*.>\0a.b.c",
+    ];
+    run("patterns", tidings_core::matcher::fuzz_patterns, seeds);
+}
+
+#[test]
+fn records_of_any_bytes() {
+    run("records", tidings_core::fuzz::fuzz_record, &[RECORD, &[0; 64]]);
+}
+
+#[test]
+fn segments_of_any_bytes() {
+    let two = [RECORD, RECORD].concat();
+    run("segments", tidings_core::fuzz::fuzz_segment, &[&two, &[0; 256]]);
+}
+
+#[test]
+fn sidecars_of_any_bytes() {
+    run("sidecars", tidings_core::fuzz::fuzz_sidecar, &[b"TIDINGS\n\x01\0\0\0", &[0; 128]]);
+}
+
+/// Shaped like a record: length, checksum, offset, synced, time, flags, one topic, data.
+const RECORD: &[u8] = b"\x14\0\0\0\xde\xad\xbe\xef\x02\0\0\0\0\0\0\0\x40\0\0\0\0\0\0\0\
+    \x01\0\0\0\0\0\0\0\0\0\0\0\x01\0\x01\0adata";
+
 /// Feeds mutated seeds to a parser until the time is over.
 fn run(name: &str, parser: fn(&[u8]), seeds: &[&[u8]]) {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());

@@ -51,12 +51,9 @@ pub(crate) fn now() -> u64 {
 
 /// Claims of a 1.0 token with these details, valid for an hour.
 pub(crate) fn claims_final(details: Value) -> Value {
-    json!({
-        "iss": ISSUER,
-        "aud": HUB_URL,
-        "exp": now() + 3600,
-        "authorization_details": details,
-    })
+    let mut claims = json!({ "iss": ISSUER, "aud": HUB_URL, "exp": now() + 3600 });
+    claims["authorization_details"] = details;
+    claims
 }
 
 /// One entry of `authorization_details`; topics are exact matches, or `*` for all.
