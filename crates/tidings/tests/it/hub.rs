@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,9 @@ use crate::tokens::{self, Role, bearer, token_draft, token_final};
 
 /// The hub's path in the test configuration.
 pub(crate) const HUB: &str = "/.well-known/mercure";
+
+/// How the data of updates begins that only mark how far a reader has come.
+pub(crate) const END_OF_HISTORY: &str = "end-of-history-";
 
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_tidings");
@@ -295,7 +299,8 @@ impl TestHub {
     /// last update that this publishes to find the end.
     #[track_caller]
     pub(crate) fn history(&self) -> Vec<http::Event> {
-        let end = format!("end-of-history-{}", tokens::now());
+        static ENDS: AtomicU64 = AtomicU64::new(0);
+        let end = format!("{END_OF_HISTORY}{}", ENDS.fetch_add(1, Ordering::Relaxed));
         self.publish(&[("topic", "https://tests.example/end"), ("data", &end)]);
         let mut stream = self.subscribe("match=*&last_event_id=earliest");
         let mut events = Vec::new();
@@ -304,7 +309,7 @@ impl TestHub {
             if event.data == end {
                 return events;
             }
-            if !event.data.starts_with("end-of-history-") {
+            if !event.data.starts_with(END_OF_HISTORY) {
                 events.push(event);
             }
         }
