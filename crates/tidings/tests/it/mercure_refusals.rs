@@ -526,7 +526,6 @@ fn m08_matchers_are_valid_text_and_valid_patterns() {
     }
     for pattern in [
         "https://e.com/(",
-        "https://e.com/)",
         "https://e.com/:",
         "https://e.com/{a",
         "https://e.com/(a(b))",
