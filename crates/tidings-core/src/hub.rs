@@ -1,15 +1,13 @@
 //! The hub's one door, with two verbs: publish and subscribe. Knows no protocol.
 
 use std::fs::File;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::clock::Clock;
-use crate::error::{OpenError, Refused};
+use crate::error::{Missed, OpenError, Refused};
 use crate::grant::Grant;
 use crate::history::{History, Stored};
 use crate::ids::Ids;
@@ -18,6 +16,7 @@ use crate::limits::QUEUE_BYTES_MAX;
 use crate::matcher::{BadPattern, Candidate, Language, Matcher};
 use crate::metrics::{Counters, count};
 use crate::namespace::Namespace;
+use crate::options::{Durability, HubOptions};
 use crate::ready::ReadyList;
 use crate::store::Store;
 use crate::subscribers::Subscribers;
@@ -25,52 +24,6 @@ use crate::subscription::{Selection, Start, Subscription};
 use crate::topic::Topic;
 use crate::update::{Entry, Epoch, Offset, Update};
 use crate::writer::{Commit, Writer};
-
-/// How safe an acknowledged update is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// On the disk: survives a loss of power.
-    Fsync,
-    /// With the operating system: survives the end of the process, not a loss of power.
-    Written,
-    /// In the process only.
-    Memory,
-}
-
-/// How much history is kept. Whatever exceeds one of these is let go, in whole segments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Keep {
-    /// Entries older than this, by the time that the hub was running.
-    pub age: Option<Duration>,
-    /// Size in bytes.
-    pub bytes: Option<u64>,
-    /// At least so many of the newest entries stay.
-    pub entries: Option<u64>,
-}
-
-/// Where and how the history is kept.
-#[derive(Debug, Clone)]
-pub struct HistoryOptions {
-    /// The data folder. Without one everything lives in memory, whatever `durability` says.
-    pub path: Option<PathBuf>,
-    /// What an acknowledgement means.
-    pub durability: Durability,
-    /// What is kept.
-    pub keep: Keep,
-    /// Size of a segment file in bytes, within the bounds of `limits`.
-    pub segment_bytes: u64,
-}
-
-/// What a hub needs to know.
-#[derive(Debug, Clone)]
-pub struct HubOptions {
-    /// Its own URL.
-    pub namespace: Namespace,
-    /// The largest update (data and attributes) in bytes.
-    pub update_bytes_max: usize,
-    /// The history.
-    pub history: HistoryOptions,
-}
 
 /// What is true of a published update now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -350,6 +303,14 @@ impl Hub {
             history.scan(before.max(bounds.before_first), bounds.last, &mut visit).ok()?;
         }
         last
+    }
+
+    /// The gap right behind a place, if the history cannot go on there without one. Who begins
+    /// behind the gap and says so has hidden nothing. May read from the disk.
+    pub fn gap_after(&self, place: Offset) -> Option<Missed> {
+        let last = self.last();
+        let history = &self.inner.shared.history;
+        if place >= last { None } else { history.scan(place, last, &mut |_| false).err() }
     }
 
     /// The place before the earliest kept entry.

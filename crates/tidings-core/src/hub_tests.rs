@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::limits::PENDING_ENTRIES_MAX;
+use crate::limits::PENDING_BYTES_MAX;
 use crate::*;
 
 /// A clock that stands still until told.
@@ -52,7 +52,7 @@ pub(crate) fn update(topic: &str, data: &str) -> Update {
     Update::new(Topic::parse(topic).unwrap(), data.to_owned())
 }
 
-fn data(batch: &[Arc<Entry>]) -> Vec<String> {
+fn data(batch: &Batch) -> Vec<String> {
     batch.iter().map(|entry| String::from_utf8(entry.update.data.to_vec()).unwrap()).collect()
 }
 
@@ -64,7 +64,7 @@ async fn publish(hub: &Hub, update: Update) -> Receipt {
 async fn read_until(subscription: &mut Subscription, last: &str) -> Vec<String> {
     let mut all = Vec::new();
     while all.last().map(String::as_str) != Some(last) {
-        let mut batch = Vec::new();
+        let mut batch = Batch::new();
         subscription.next(&mut batch).await.unwrap();
         all.extend(data(&batch));
     }
@@ -106,12 +106,13 @@ async fn replay_joins_live_without_gap_or_repeat() {
 async fn who_overflows_reads_the_history_again() {
     let hub = memory_hub();
     let mut slow = hub.subscribe(selection(&hub, "a"), Start::Now);
-    let count = PENDING_ENTRIES_MAX * 3;
+    let count = PENDING_BYTES_MAX / 1024 * 3;
+    let text = |number| format!("{number} {}", "x".repeat(1024));
     for number in 0..count {
-        publish(&hub, update("a", &number.to_string())).await;
+        publish(&hub, update("a", &text(number))).await;
     }
-    let last = (count - 1).to_string();
-    assert_eq!(read_until(&mut slow, &last).await.len(), count);
+    let all: Vec<_> = (0..count).map(text).collect();
+    assert!(read_until(&mut slow, &all[count - 1]).await == all);
     publish(&hub, update("a", "afterwards")).await;
     assert_eq!(read_until(&mut slow, "afterwards").await, ["afterwards"]);
     assert_eq!(hub.counters().overflows.load(Ordering::Relaxed), 1);
@@ -124,7 +125,7 @@ async fn a_quiet_receiver_moves_with_the_hub() {
     let mut witness = hub.subscribe(selection(&hub, "*"), Start::Now);
     let receipt = publish(&hub, update("a", "x")).await;
     read_until(&mut witness, "x").await;
-    let mut batch = Vec::new();
+    let mut batch = Batch::new();
     while quiet.take(&mut batch).unwrap().offset < receipt.offset {
         std::thread::yield_now();
     }

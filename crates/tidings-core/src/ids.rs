@@ -11,12 +11,8 @@ use std::fmt;
 use aes::Aes128;
 use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
 
+use crate::limits::DURABLE_MAX;
 use crate::update::{Epoch, Offset};
-
-/// Ephemeral updates behind one durable entry, at most: what fits an id.
-pub(crate) const SUB_MAX: u32 = (1 << 20) - 1;
-/// The largest offset that fits an id: at a million entries a second, 142 years.
-pub(crate) const DURABLE_MAX: u64 = (1 << 52) - 1;
 
 const PREFIX: &str = "urn:uuid:";
 const HALF: u64 = (1 << 61) - 1;
@@ -121,6 +117,7 @@ fn parse(text: &str) -> Option<u128> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::SUB_MAX;
     use proptest::prelude::*;
 
     proptest! {

@@ -3,11 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use crate::limits::SWEEP_AT_MIN;
 use crate::matcher::{BadPattern, Language, Matcher};
 use crate::namespace::Namespace;
-
-/// Dead entries are swept when the table has grown to this, and then each time it doubles.
-const SWEEP_AT_MIN: usize = 1_024;
 
 #[derive(Debug, Default)]
 pub(crate) struct Interner {

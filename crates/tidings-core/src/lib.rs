@@ -7,7 +7,9 @@
 pub mod limits;
 pub mod matcher;
 
+mod batch;
 mod clock;
+mod deal;
 mod error;
 mod grant;
 mod history;
@@ -18,6 +20,7 @@ mod ids;
 mod interner;
 mod metrics;
 mod namespace;
+mod options;
 mod ready;
 mod repeats;
 mod state;
@@ -28,14 +31,16 @@ mod topic;
 mod update;
 mod writer;
 
+pub use batch::Batch;
 pub use clock::Clock;
 pub use error::{Missed, OpenError, Refused};
 pub use grant::{Grant, TokenIdentity};
 pub use history::open::{CheckReport, SegmentReport};
-pub use hub::{Durability, HistoryOptions, Hub, HubOptions, Keep, Located, Receipt, Room};
+pub use hub::{Hub, Located, Receipt, Room};
 pub use matcher::{BadPattern, Candidate, Language, Matcher};
 pub use metrics::Counters;
 pub use namespace::Namespace;
+pub use options::{Durability, HistoryOptions, HubOptions, Keep};
 pub use ready::ReadyList;
 pub use state::{State, StateError, Table, Write};
 pub use store::check;

@@ -27,10 +27,15 @@ pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Committed batches that may wait for the fan-out; the writer waits beyond.
 pub const FAN_OUT_BATCHES_MAX: usize = 8;
 
-/// Live entries that wait for one receiver. Who has more waiting reads the history again.
-pub const PENDING_ENTRIES_MAX: usize = 256;
-/// Bytes of live entries that wait for one receiver before it reads the history again.
-pub const PENDING_BYTES_MAX: usize = 1024 * 1024;
+/// Live entries that wait for one receiver: what one fan-out brings, at most. Who has more waiting
+/// reads the history again.
+pub const PENDING_ENTRIES_MAX: usize = 2 * BATCH_UPDATES_MAX;
+/// Bytes of live entries that one receiver may hold back before it reads the history again. What
+/// several receivers wait for is charged to each in equal parts.
+pub const PENDING_BYTES_MAX: usize = 64 * 1024;
+/// What a waiting run costs beside its entries, in bytes, rounded up.
+pub const RUN_BYTES: usize = 64;
+
 /// Entries that one `take` hands out at most, so that one receiver cannot keep a thread.
 pub const TAKE_ENTRIES_MAX: usize = 1_024;
 /// Bytes that one `take` hands out at most (a take may exceed it by one entry).
@@ -51,7 +56,17 @@ pub const IDEMPOTENCY_AGE: std::time::Duration = std::time::Duration::from_secs(
 
 /// Matchers of one subscriber, as in the hubs that people migrate from.
 pub const MATCHERS_MAX: usize = 100;
-/// Compiled size of one pattern's regular expressions in bytes; a larger one is refused.
-pub const PATTERN_COMPILED_BYTES_MAX: usize = 256 * 1024;
+/// Compiled size of one pattern's regular expressions in bytes; a larger one is refused. Room for
+/// what people write (a UUID, a list of words), while the worst expression of this size costs a
+/// topic of usual length less than a millisecond. Bounds its working memory as well.
+pub const PATTERN_COMPILED_BYTES_MAX: usize = 64 * 1024;
 /// Variables and groups in one pattern: each costs memory and time for every candidate topic.
 pub const PATTERN_PARTS_MAX: usize = 64;
+
+/// Ephemeral updates behind one durable entry, at most: what fits an id.
+pub const SUB_MAX: u32 = (1 << 20) - 1;
+/// The largest offset that fits an id: at a million entries a second, 142 years.
+pub const DURABLE_MAX: u64 = (1 << 52) - 1;
+/// The table of interned matchers is swept of dead ones when it has grown to this, and then each
+/// time it doubles.
+pub const SWEEP_AT_MIN: usize = 1_024;

@@ -5,6 +5,7 @@ use std::fs::{File, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use crate::clock::Clock;
 use crate::error::OpenError;
@@ -13,9 +14,10 @@ use crate::history::memory::MemoryHistory;
 use crate::history::open::{self, CheckReport, Opened};
 use crate::history::segment::io_error;
 use crate::history::{History, Stored};
-use crate::hub::{Durability, HistoryOptions, Receipt};
+use crate::hub::Receipt;
 use crate::ids::Ids;
 use crate::limits::IDEMPOTENCY_KEYS_MAX;
+use crate::options::{Durability, HistoryOptions};
 use crate::repeats::{Repeats, repeat_key};
 use crate::state::{State, StateError, Table, Write};
 use crate::update::{Epoch, Offset};
@@ -172,10 +174,13 @@ fn boot() -> Vec<u8> {
     std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default()
 }
 
-/// The lock file's place on its disk: a copied or restored folder has another one.
+/// The lock file's place on its disk and its birth: a copied or restored folder has another one.
+/// (The place alone does not do: a file system gives a free one to the next file.)
 fn identity(lock: &File) -> Vec<u8> {
-    let metadata = lock.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
-    metadata.map_or_else(|_| Vec::new(), |(device, inode)| format!("{device} {inode}").into())
+    let Ok(metadata) = lock.metadata() else { return Vec::new() };
+    let born = metadata.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
+    let born = born.map_or(0, |born| born.as_nanos());
+    format!("{} {} {born}", metadata.dev(), metadata.ino()).into()
 }
 
 impl Notes {

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use crate::deal::Deal;
 use crate::matcher::index::{Index, MatcherId};
 use crate::matcher::{Candidate, Matcher};
-use crate::metrics::{Counters, count};
+use crate::metrics::{Counters, add};
 use crate::namespace::Namespace;
 use crate::subscription::{Pushed, Selection, Slot};
 use crate::update::{Entry, Offset};
@@ -18,8 +19,9 @@ pub(crate) struct Subscribers {
     registry: Mutex<Registry>,
 }
 
+/// Who is there, under one lock.
 #[derive(Debug, Default)]
-struct Registry {
+pub(crate) struct Registry {
     committed: Offset,
     index: Index,
     ids: HashMap<MatcherKey, MatcherId>,
@@ -30,7 +32,7 @@ struct Registry {
     grants: HashMap<Arc<[MatcherId]>, usize>,
     grant_references: Vec<usize>,
     free_grants: Vec<usize>,
-    judged: Judged,
+    deal: Deal,
 }
 
 /// Identity of a matcher: `Hub::matcher` hands out one for equal patterns.
@@ -53,30 +55,20 @@ struct Interned {
 
 /// A receiver in a matcher's list.
 #[derive(Debug)]
-struct Member {
-    slot: Arc<Slot>,
-    slot_id: usize,
+pub(crate) struct Member {
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) slot_id: usize,
     /// Which of the receiver's matchers this is.
     which: usize,
 }
 
+/// A receiver's matchers and grant.
 #[derive(Debug)]
-struct Registered {
+pub(crate) struct Registered {
     /// For each of its matchers, the place in that matcher's list.
-    places: Vec<(MatcherId, usize)>,
-    grant: Arc<[MatcherId]>,
-    grant_id: usize,
-}
-
-/// What is known about the update at hand; kept to reuse its memory.
-#[derive(Debug, Default)]
-struct Judged {
-    found: Vec<MatcherId>,
-    /// The round in which a matcher was last found.
-    matched_in: Vec<u64>,
-    /// The round in which a grant was last judged, and the verdict.
-    granted_in: Vec<(u64, bool)>,
-    round: u64,
+    pub(crate) places: Vec<(MatcherId, usize)>,
+    pub(crate) grant: Arc<[MatcherId]>,
+    pub(crate) grant_id: usize,
 }
 
 impl Subscribers {
@@ -111,20 +103,28 @@ impl Subscribers {
         registry.committed = registry.committed.max(committed);
     }
 
-    /// Pushes a batch to everybody who gets it, and hands out the owners to wake.
+    /// Pushes batches to everybody who gets something of them, and hands out the owners to wake.
     pub(crate) fn push(
         &self,
-        batch: &[Arc<Entry>],
+        entries: &[Arc<Entry>],
         namespace: &Namespace,
         counters: &Counters,
         wake: &mut Vec<Waker>,
     ) {
         let mut registry = self.lock();
-        let mut judged = std::mem::take(&mut registry.judged);
-        for entry in batch {
-            registry.push(entry, namespace, counters, &mut judged, wake);
+        let mut deal = std::mem::take(&mut registry.deal);
+        for hand in deal.deal(&registry, entries, namespace) {
+            for slot in &hand.slots {
+                let (pushed, waker) = slot.push(&hand.run, hand.slots.len());
+                wake.extend(waker);
+                match pushed {
+                    Pushed::Taken(count) => add(&counters.fanned_out, count),
+                    Pushed::Overflowed => add(&counters.overflows, 1),
+                    Pushed::Already => {}
+                }
+            }
         }
-        registry.judged = judged;
+        registry.deal = deal;
     }
 }
 
@@ -251,55 +251,23 @@ impl Registry {
         }
     }
 
-    fn push(
-        &self,
-        entry: &Arc<Entry>,
-        namespace: &Namespace,
-        counters: &Counters,
-        judged: &mut Judged,
-        wake: &mut Vec<Waker>,
-    ) {
-        judged.round += 1;
-        judged.found.clear();
-        judged.matched_in.resize(self.matchers.len(), 0);
-        judged.granted_in.resize(self.grant_references.len(), (0, false));
+    /// The ids of all matchers that pick one of the update's topics, in order, each once.
+    pub(crate) fn find(&self, entry: &Entry, namespace: &Namespace, found: &mut Vec<MatcherId>) {
         for topic in &entry.update.topics {
-            let candidate = Candidate::new(topic.as_str(), namespace);
-            self.index.find(&candidate, &mut judged.found);
+            self.index.find(&Candidate::new(topic.as_str(), namespace), found);
         }
-        let round = judged.round;
-        for id in &judged.found {
-            if let Some(matched_in) = judged.matched_in.get_mut(id.index()) {
-                *matched_in = round;
-            }
-        }
-        for at in 0..judged.found.len() {
-            let Some(id) = judged.found.get(at).copied() else { break };
-            let Some(Some(interned)) = self.matchers.get(id.index()) else { continue };
-            for member in &interned.members {
-                if entry.update.private && !self.may_read(member.slot_id, judged) {
-                    continue;
-                }
-                let (pushed, waker) = member.slot.push(entry);
-                wake.extend(waker);
-                match pushed {
-                    Pushed::Taken => count(&counters.fanned_out),
-                    Pushed::Overflowed => count(&counters.overflows),
-                    Pushed::Already => {}
-                }
-            }
+        found.sort_unstable();
+        found.dedup();
+    }
+
+    pub(crate) fn members(&self, matcher: MatcherId) -> &[Member] {
+        match self.matchers.get(matcher.index()) {
+            Some(Some(interned)) => &interned.members,
+            _ => &[],
         }
     }
 
-    /// Whether the receiver's grant covers one of the topics; judged once for equal grants.
-    fn may_read(&self, slot_id: usize, judged: &mut Judged) -> bool {
-        let Some(Some(registered)) = self.slots.get(slot_id) else { return false };
-        let round = judged.round;
-        let Some(known) = judged.granted_in.get_mut(registered.grant_id) else { return false };
-        if known.0 != round {
-            let matched = |id: &MatcherId| judged.matched_in.get(id.index()) == Some(&round);
-            *known = (round, registered.grant.iter().any(matched));
-        }
-        known.1
+    pub(crate) fn registered(&self, slot_id: usize) -> Option<&Registered> {
+        self.slots.get(slot_id).and_then(Option::as_ref)
     }
 }

@@ -6,11 +6,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use crate::batch::{Batch, Run};
 use crate::error::Missed;
 use crate::grant::Grant;
 use crate::history::Stored;
 use crate::hub::Shared;
-use crate::limits::{PENDING_BYTES_MAX, PENDING_ENTRIES_MAX, TAKE_BYTES_MAX, TAKE_ENTRIES_MAX};
+use crate::limits::{
+    PENDING_BYTES_MAX, PENDING_ENTRIES_MAX, RUN_BYTES, TAKE_BYTES_MAX, TAKE_ENTRIES_MAX,
+};
 use crate::matcher::{Candidate, Matcher};
 use crate::metrics::count;
 use crate::namespace::Namespace;
@@ -87,7 +90,11 @@ pub(crate) struct Slot {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    entries: VecDeque<Arc<Entry>>,
+    /// What waits, and what each run is charged to this receiver in bytes.
+    runs: VecDeque<(Arc<Run>, usize)>,
+    /// Entries of the first run that were taken already.
+    taken: usize,
+    entries: usize,
     bytes: usize,
     /// Everything up to here is left to the replay or was pushed already.
     seen: Offset,
@@ -115,25 +122,28 @@ impl Slot {
         list.announced = false;
     }
 
-    /// Adds a live entry once, however many of its matchers found it. Answers whether it was
-    /// taken, and the waker to wake when the batch is done.
-    pub(crate) fn push(&self, entry: &Arc<Entry>) -> (Pushed, Option<Waker>) {
+    /// Adds a run that so many receivers share. Answers what became of it, and the waker to wake
+    /// when the fan-out is done.
+    pub(crate) fn push(&self, run: &Arc<Run>, shared_by: usize) -> (Pushed, Option<Waker>) {
         let mut list = self.lock();
-        if entry.offset <= list.seen {
-            return (Pushed::Already, None);
-        }
-        list.seen = entry.offset;
-        let full = list.entries.len() >= PENDING_ENTRIES_MAX || list.bytes >= PENDING_BYTES_MAX;
-        let pushed = if list.overflowed || full {
-            list.ephemerals_lost |= entry.update.ephemeral;
+        let Some(run) = list.unseen(run) else { return (Pushed::Already, None) };
+        list.seen = run.last();
+        // What many wait for costs each of them little.
+        let charge = run.weight / shared_by.max(1) + RUN_BYTES;
+        let full = list.entries + run.entries.len() > PENDING_ENTRIES_MAX
+            || list.bytes + charge > PENDING_BYTES_MAX;
+        let pushed = if list.overflowed || full && !list.runs.is_empty() {
+            list.ephemerals_lost |= run.entries.iter().any(|entry| entry.update.ephemeral);
             if std::mem::replace(&mut list.overflowed, true) {
                 return (Pushed::Already, None);
             }
             Pushed::Overflowed
         } else {
-            list.bytes += entry.update.weight();
-            list.entries.push_back(Arc::clone(entry));
-            Pushed::Taken
+            let count = run.entries.len();
+            list.entries += count;
+            list.bytes += charge;
+            list.runs.push_back((run, charge));
+            Pushed::Taken(count)
         };
         if std::mem::replace(&mut list.announced, true) {
             return (pushed, None);
@@ -143,10 +153,11 @@ impl Slot {
     }
 }
 
-/// What became of a pushed entry.
+/// What became of a pushed run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pushed {
-    Taken,
+    /// So many entries wait now.
+    Taken(usize),
     Already,
     Overflowed,
 }
@@ -208,7 +219,7 @@ impl Subscription {
     ///
     /// `Missed` when the history no longer has what comes next. The place moves behind the gap, so
     /// that the next call goes on there.
-    pub fn take(&mut self, batch: &mut Vec<Arc<Entry>>) -> Result<Taken, Missed> {
+    pub fn take(&mut self, batch: &mut Batch) -> Result<Taken, Missed> {
         if self.replay_until.is_none() && self.slot.lock().is_exhausted() {
             let joined = self.shared.subscribers.rejoin(&self.slot);
             self.replay_until = Some(joined);
@@ -219,26 +230,28 @@ impl Subscription {
         }
     }
 
-    fn take_history(
-        &mut self,
-        until: Offset,
-        batch: &mut Vec<Arc<Entry>>,
-    ) -> Result<Taken, Missed> {
+    fn take_history(&mut self, until: Offset, batch: &mut Batch) -> Result<Taken, Missed> {
         let mut bytes = 0;
+        let mut entries: Vec<Arc<Entry>> = Vec::new();
         let mut visit = |stored: &Stored<'_>| {
             if self.selection.selects_stored(stored, self.shared.namespace()) {
                 match stored.to_entry() {
                     Some(entry) => {
                         bytes += entry.update.weight();
-                        batch.push(entry);
+                        entries.push(entry);
                     }
                     None => tracing::error!("an entry of the history makes no sense: left out"),
                 }
             }
-            batch.len() < TAKE_ENTRIES_MAX && bytes < TAKE_BYTES_MAX
+            entries.len() < TAKE_ENTRIES_MAX && bytes < TAKE_BYTES_MAX
         };
         if self.position < until {
-            match self.shared.history.scan(self.position, until, &mut visit) {
+            let scanned = self.shared.history.scan(self.position, until, &mut visit);
+            if !entries.is_empty() {
+                let length = entries.len();
+                batch.add(Arc::new(Run::new(entries.into())), 0..length);
+            }
+            match scanned {
                 Ok(reached) => self.position = reached,
                 Err(missed) => {
                     self.position = missed.until.max(self.position);
@@ -255,31 +268,21 @@ impl Subscription {
         Ok(Taken { offset: self.position, ephemerals_lost })
     }
 
-    fn take_live(&mut self, batch: &mut Vec<Arc<Entry>>) -> Taken {
+    fn take_live(&mut self, batch: &mut Batch) -> Taken {
         // Read first: everything up to here has been pushed already.
         let fanned_out = self.shared.fanned_out();
         let mut list = self.slot.lock();
-        let mut bytes = 0;
-        let mut taken = 0;
-        while taken < TAKE_ENTRIES_MAX
-            && bytes < TAKE_BYTES_MAX
-            && let Some(entry) = list.entries.pop_front()
-        {
-            bytes += entry.update.weight();
-            taken += 1;
-            self.position = self.position.max(entry.offset);
-            batch.push(entry);
+        list.take(batch);
+        if let Some(last) = batch.last() {
+            self.position = self.position.max(last.offset);
         }
-        list.bytes = list.bytes.saturating_sub(bytes);
-        if list.entries.is_empty() {
+        if list.runs.is_empty() {
             list.announced = list.overflowed;
             if !list.overflowed {
                 self.position = self.position.max(fanned_out);
             }
-            if taken > 0 {
-                // An idle receiver keeps no buffer.
-                list.entries = VecDeque::new();
-            }
+            // An idle receiver keeps no buffer.
+            list.runs = VecDeque::new();
         }
         Taken { offset: self.position, ephemerals_lost: false }
     }
@@ -305,19 +308,52 @@ impl Subscription {
     /// # Errors
     ///
     /// As [`Subscription::take`]. The history is read on the calling thread.
-    pub async fn next(&mut self, batch: &mut Vec<Arc<Entry>>) -> Result<Taken, Missed> {
+    pub async fn next(&mut self, batch: &mut Batch) -> Result<Taken, Missed> {
         std::future::poll_fn(|context| self.poll_ready(context)).await;
         self.take(batch)
     }
 }
 
 impl Waiting {
+    /// What of a run lies behind the place where this receiver joined.
+    fn unseen(&self, run: &Arc<Run>) -> Option<Arc<Run>> {
+        let from = run.entries.partition_point(|entry| entry.offset <= self.seen);
+        match run.entries.get(from..) {
+            _ if from == 0 => Some(Arc::clone(run)),
+            None | Some([]) => None,
+            Some(rest) => Some(Arc::new(Run::new(rest.into()))),
+        }
+    }
+
+    /// Moves what waits to `batch`, bounded in number and bytes.
+    fn take(&mut self, batch: &mut Batch) {
+        let mut room = TAKE_ENTRIES_MAX;
+        let mut bytes = 0;
+        while room > 0
+            && bytes < TAKE_BYTES_MAX
+            && let Some((run, charge)) = self.runs.pop_front()
+        {
+            let end = run.entries.len().min(self.taken + room);
+            let range = std::mem::take(&mut self.taken)..end;
+            room -= range.len();
+            bytes += run.weight;
+            self.entries -= range.len();
+            batch.add(Arc::clone(&run), range);
+            if end < run.entries.len() {
+                self.taken = end;
+                self.runs.push_front((run, charge));
+            } else {
+                self.bytes -= charge;
+            }
+        }
+    }
+
     fn is_exhausted(&self) -> bool {
-        self.overflowed && self.entries.is_empty()
+        self.overflowed && self.runs.is_empty()
     }
 
     fn has_work(&self) -> bool {
-        self.overflowed || !self.entries.is_empty()
+        self.overflowed || !self.runs.is_empty()
     }
 }
 

@@ -14,9 +14,9 @@ use crate::clock::Clock;
 use crate::error::Refused;
 use crate::history::AppendError;
 use crate::hub::{Receipt, Shared};
-use crate::ids::SUB_MAX;
-use crate::limits::{BATCH_BYTES_MAX, BATCH_UPDATES_MAX, FAN_OUT_BATCHES_MAX};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_UPDATES_MAX, FAN_OUT_BATCHES_MAX, SUB_MAX};
 use crate::metrics::count;
+use crate::options::Durability;
 use crate::repeats::{Repeats, repeat_key};
 use crate::update::{Entry, Offset, Update};
 
@@ -177,7 +177,7 @@ impl Stage {
             cursor: entry.cursor(),
             offset: entry.offset,
             durability: if entry.update.ephemeral {
-                crate::hub::Durability::Memory
+                Durability::Memory
             } else {
                 self.shared.durability
             },
@@ -231,7 +231,13 @@ fn refuse(answers: impl Iterator<Item = Answer>, refused: &Refused) {
 /// The second stage: until the first one ends.
 fn fan_out(shared: &Shared, committed: &Receiver<Vec<Arc<Entry>>>) {
     let mut wake = Vec::new();
-    while let Ok(batch) = committed.recv() {
+    while let Ok(mut batch) = committed.recv() {
+        // What was committed while the last batch was delivered leaves in one go.
+        while batch.len() < BATCH_UPDATES_MAX
+            && let Ok(mut next) = committed.try_recv()
+        {
+            batch.append(&mut next);
+        }
         shared.subscribers.push(&batch, &shared.namespace, &shared.counters, &mut wake);
         if let Some(last) = batch.last() {
             shared.set_fanned_out(last.offset);

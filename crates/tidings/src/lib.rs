@@ -4,8 +4,11 @@
 
 pub mod admin;
 pub mod app;
+pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
 pub mod limits;
 pub mod telemetry;
+mod token;
+pub mod verify;

@@ -489,6 +489,40 @@ fn names_an_issue(comment: &str) -> bool {
     hash || comment.match_indices("issue ").any(|(at, word)| digit_behind(at + word.len()))
 }
 
+/// Requirements on a hub (`M1` …, protocol 1.0) that need no journey of their own, and why.
+const UNTESTED_REQUIREMENTS: &[(u32, &str)] = &[
+    (34, "optional: no other protocol carries Mercure publications yet"),
+    (36, "cookies are not offered yet"),
+    (37, "cookies are not offered yet"),
+    (38, "cookies are not offered yet"),
+    (50, "a duty of issuers; nothing is required of these claims"),
+    (58, "payloads show in the list of subscribers only, which is not offered yet"),
+    (59, "publishing without a token is not offered"),
+];
+/// The last requirement on publishing, subscribing and catching up.
+const REQUIREMENTS: std::ops::RangeInclusive<u32> = 1..=66;
+
+#[test]
+fn every_requirement_has_a_journey_that_names_it() {
+    let mut named: BTreeSet<u32> = BTreeSet::new();
+    for source in sources().iter().filter(|source| source.path.contains("/tests/it/")) {
+        for name in source.text.lines().filter_map(function_name) {
+            let numbers =
+                name.split('_').map_while(|word| word.strip_prefix('m')?.parse::<u32>().ok());
+            named.extend(numbers);
+        }
+    }
+    let excused = |number: u32| UNTESTED_REQUIREMENTS.iter().any(|(known, _)| *known == number);
+    let findings = REQUIREMENTS
+        .filter_map(|number| match (named.contains(&number), excused(number)) {
+            (false, false) => Some(format!("M{number}: no journey named m{number}_…")),
+            (true, true) => Some(format!("M{number}: needs no exception")),
+            _ => None,
+        })
+        .collect();
+    none("requirements", findings);
+}
+
 #[test]
 fn architecture_is_short() {
     let Ok(text) = std::fs::read_to_string(root().join("ARCHITECTURE.md")) else { return };

@@ -10,9 +10,9 @@ use super::segment::{Active, Header, Segment, hash_id, is_no_space, sidecar_path
 use super::{AppendError, Bounds, History, Stored, Visit, record};
 use crate::clock::Clock;
 use crate::error::Missed;
-use crate::hub::{Durability, Keep};
 use crate::ids::Ids;
 use crate::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::options::{Durability, Keep};
 use crate::update::{Entry, Epoch, Offset};
 
 /// Of a limit on age, size or number, one segment takes up so small a part.

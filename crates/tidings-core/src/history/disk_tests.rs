@@ -42,7 +42,7 @@ fn read_all(hub: &Hub) -> Vec<Result<String, Missed>> {
     let mut subscription = hub.subscribe(Selection { matchers, grant }, Start::Earliest);
     let mut all = Vec::new();
     while !subscription.is_live() {
-        let mut batch = Vec::new();
+        let mut batch = Batch::new();
         let taken = subscription.take(&mut batch);
         let text = |entry: &Arc<Entry>| String::from_utf8(entry.update.data.to_vec()).unwrap();
         all.extend(batch.iter().map(|entry| Ok(text(entry))));
@@ -103,7 +103,7 @@ async fn a_reopened_history_has_everything_in_order_and_goes_on() {
     let matchers = vec![Arc::new(Matcher::Any)];
     let selection = Selection { matchers, grant: Arc::new(Grant::anonymous()) };
     let mut behind = hub.subscribe(selection, Start::After(after));
-    let mut batch = Vec::new();
+    let mut batch = Batch::new();
     while !behind.is_live() {
         behind.take(&mut batch).unwrap();
     }
@@ -219,11 +219,11 @@ async fn retention_keeps_what_was_promised_and_readers_of_the_rest_are_told() {
     let matchers = vec![Arc::new(Matcher::Any)];
     let selection = Selection { matchers, grant: Arc::new(Grant::anonymous()) };
     let mut behind = hub.subscribe(selection, Start::After(first.offset));
-    let missed = behind.take(&mut Vec::new()).unwrap_err();
+    let missed = behind.take(&mut Batch::new()).unwrap_err();
     assert_eq!(missed.after, first.offset);
-    let mut batch = Vec::new();
+    let mut batch = Batch::new();
     behind.take(&mut batch).unwrap();
-    assert_eq!(batch.first().unwrap().update.data, kept[0].as_bytes());
+    assert_eq!(batch.iter().next().unwrap().update.data, kept[0].as_bytes());
 }
 
 #[tokio::test]

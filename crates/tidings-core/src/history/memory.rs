@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::{AppendError, Bounds, History, Stored, Visit};
 use crate::clock::Clock;
 use crate::error::Missed;
-use crate::hub::Keep;
 use crate::limits::BLOCK_BYTES;
+use crate::options::Keep;
 use crate::update::{Entry, Offset};
 
 /// What is kept in memory when the operator names no size.

@@ -67,8 +67,8 @@ pub enum Matcher {
     Any,
     /// One topic, byte for byte.
     Exact(Box<str>),
-    /// A WHATWG URL Pattern.
-    UrlPattern(UrlPattern),
+    /// A WHATWG URL Pattern; behind a pointer, so that the many exact matchers stay small.
+    UrlPattern(Box<UrlPattern>),
     /// An RFC 6570 template in reverse.
     UriTemplate(UriTemplate),
     /// An MQTT topic filter.
@@ -96,7 +96,8 @@ impl Matcher {
             }
             Language::Exact => Ok(Matcher::Exact(pattern.into())),
             Language::UrlPattern => {
-                UrlPattern::parse(pattern, namespace.hub_url()).map(Matcher::UrlPattern)
+                let parsed = UrlPattern::parse(pattern, namespace.hub_url())?;
+                Ok(Matcher::UrlPattern(Box::new(parsed)))
             }
             Language::UriTemplate => Ok(match UriTemplate::parse(pattern)? {
                 Some(template) => Matcher::UriTemplate(template),
@@ -149,5 +150,137 @@ impl<'t> Candidate<'t> {
     /// protocols do not reach in there.
     pub fn is_reserved(&self) -> bool {
         *self.reserved.get_or_init(|| self.namespace.contains(self.url()))
+    }
+}
+
+/// What a fuzzer calls: reads a pattern and topics out of `bytes` and lets the pattern and the
+/// index judge them. Panics when the two disagree.
+///
+/// The first byte chooses the language; then the pattern and the topics, null characters between.
+#[doc(hidden)]
+pub fn fuzz_patterns(bytes: &[u8]) {
+    let Some((first, rest)) = bytes.split_first() else { return };
+    let language = match first % 5 {
+        0 => Language::Exact,
+        1 => Language::UrlPattern,
+        2 => Language::UriTemplate,
+        3 => Language::Mqtt,
+        _ => Language::Nats,
+    };
+    let Ok(hub_url) = Url::parse("https://hub.example/.well-known/mercure") else { return };
+    let namespace = Namespace::new(hub_url);
+    let text = String::from_utf8_lossy(rest);
+    let mut texts = text.split('\0');
+    let pattern = texts.next().unwrap_or_default();
+    let Ok(matcher) = Matcher::parse(language, pattern, &namespace) else { return };
+    let matcher = std::sync::Arc::new(matcher);
+    let mut index = index::Index::default();
+    let id = index::MatcherId::new(0);
+    index.insert(id, &matcher);
+    // The pattern is a topic that is close to itself.
+    for topic in texts.take(16).chain([pattern]) {
+        let candidate = Candidate::new(topic, &namespace);
+        let mut found = Vec::new();
+        index.find(&candidate, &mut found);
+        let expected: &[index::MatcherId] = if matcher.matches(&candidate) { &[id] } else { &[] };
+        assert_eq!(found, expected, "the index and the matcher disagree");
+    }
+    index.remove(id, &matcher);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn namespace() -> Namespace {
+        Namespace::new(Url::parse("https://hub.example/.well-known/mercure").unwrap())
+    }
+
+    fn matches(language: Language, pattern: &str, topic: &str) -> bool {
+        let namespace = namespace();
+        let matcher = Matcher::parse(language, pattern, &namespace).unwrap();
+        matcher.matches(&Candidate::new(topic, &namespace))
+    }
+
+    #[test]
+    fn m18_the_wildcard_is_recognised_before_the_language() {
+        for language in [Language::Exact, Language::UrlPattern, Language::UriTemplate] {
+            for topic in ["", "*", "a b", "urn:x", "http://[bad", "https://other.example:1/x"] {
+                assert!(matches(language, "*", topic), "{language:?} {topic:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn m19_exact_is_byte_for_byte() {
+        let topic = "https://example.com/caf\u{e9}";
+        assert!(matches(Language::Exact, topic, topic));
+        for other in [
+            "https://example.com/cafe\u{301}",
+            "https://example.com/caf%C3%A9",
+            "https://EXAMPLE.com/caf\u{e9}",
+            "https://example.com/caf\u{e9}/",
+            "/caf\u{e9}",
+        ] {
+            assert!(!matches(Language::Exact, topic, other), "{other}");
+        }
+        assert!(!matches(Language::Exact, "/a", "https://hub.example/a"));
+        assert!(matches(Language::Exact, "/books/:id", "/books/:id"));
+        assert!(!matches(Language::Exact, "/books/:id", "/books/1"));
+    }
+
+    #[test]
+    fn m20_relative_topics_and_patterns_meet_at_the_hub_url() {
+        assert!(matches(Language::UrlPattern, "/books/:id", "https://hub.example/books/1"));
+        assert!(matches(Language::UrlPattern, "https://hub.example/books/:id", "/books/1"));
+        assert!(matches(Language::UrlPattern, "books/:id", "/.well-known/books/1"));
+        assert!(matches(Language::UrlPattern, "/Books/:id", "/Books/1"));
+        assert!(!matches(Language::UrlPattern, "/Books/:id", "/books/1"));
+        assert!(matches(Language::UrlPattern, "https://HUB.example/a", "https://hub.EXAMPLE/a"));
+    }
+
+    #[test]
+    fn m21_a_topic_that_is_no_url_reference_matches_no_url_pattern() {
+        for pattern in ["*://*/*", "https://*:*/*", ":scheme://*:*/*?*#*"] {
+            assert!(!matches(Language::UrlPattern, pattern, "http://[bad"), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn patterns_longer_than_a_topic_are_refused() {
+        let max = crate::limits::TOPIC_BYTES_MAX;
+        for language in [Language::Exact, Language::UrlPattern, Language::Mqtt, Language::Nats] {
+            assert!(Matcher::parse(language, &"a".repeat(max), &namespace()).is_ok());
+            let refused = Matcher::parse(language, &"a".repeat(max + 1), &namespace());
+            assert_eq!(refused.unwrap_err(), BadPattern::TooLong { max });
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn no_pattern_breaks_anything(
+            language in 0..5u8,
+            text in prop::collection::vec(
+                prop::sample::select(vec![
+                    "/", ":", ".", "?", "#", "+", "*", "$", ">", "(", ")", "{", "}", "[", "]", "|",
+                    "^", "\\", "a", "b", "7", "-", "@", "é", "\u{1f600}", "\0", "https://", "%41",
+                    ":id", "{?a}", "(a+)", "..", "&&", "--", "\\p{L}", "{2,3}", "xn--", "~",
+                ]),
+                0..40,
+            ),
+        ) {
+            let mut bytes = vec![language];
+            bytes.extend_from_slice(text.concat().as_bytes());
+            fuzz_patterns(&bytes);
+        }
+
+        #[test]
+        fn no_bytes_break_anything(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            fuzz_patterns(&bytes);
+        }
     }
 }

@@ -90,7 +90,7 @@ impl UriTemplate {
         for step in &self.steps {
             places = match step {
                 Step::Literal(literal) => places.after_literal(middle, literal.as_bytes()),
-                Step::Expression(expression) => expression.advance(middle, places),
+                Step::Expression(expression) => expression.advance(middle, &places),
             };
             if places.is_empty() {
                 return false;
@@ -111,7 +111,7 @@ impl UriTemplate {
 }
 
 impl Expression {
-    fn advance(&self, text: &[u8], from: Places) -> Places {
+    fn advance(&self, text: &[u8], from: &Places) -> Places {
         let mut inner = match self.first {
             Some(first) => from.after_literal(text, &[first]),
             None => from.clone(),
@@ -140,7 +140,7 @@ impl Expression {
                 }
             }
         }
-        inner.add_all(&from);
+        inner.add_all(from);
         inner
     }
 }
@@ -264,4 +264,241 @@ fn is_variable_name(text: &str) -> bool {
             b'%' => bytes.get(place..).is_some_and(starts_with_encoded),
             _ => byte.is_ascii_alphanumeric() || *byte == b'_',
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use regex::Regex;
+
+    use super::*;
+    use crate::limits::TOPIC_BYTES_MAX;
+
+    fn matches(template: &str, text: &str) -> bool {
+        UriTemplate::parse(template).unwrap().expect("a template").matches(text)
+    }
+
+    #[test]
+    fn templates_match_what_clients_of_the_older_protocol_expect() {
+        for (template, text, expected) in [
+            ("https://e.com/users/foo/{?topic}", "https://e.com/users/foo/", true),
+            (
+                "https://e.com/users/foo/{?topic}",
+                "https://e.com/users/foo/?topic=https%3A%2F%2Fx",
+                true,
+            ),
+            ("https://e.com/users/foo/{?topic}", "https://e.com/users/foo/?other=x", true),
+            ("https://e.com/users/foo/{?topic}", "https://e.com/users/foo/?topic=a/b", false),
+            (
+                "/.well-known/mercure/subscriptions{/topic}{/subscriber}",
+                "/.well-known/mercure/subscriptions/https%3A%2F%2Fe.com/urn%3Auuid%3A1",
+                true,
+            ),
+            (
+                "/.well-known/mercure/subscriptions{/topic}{/subscriber}",
+                "/.well-known/mercure/subscriptions",
+                true,
+            ),
+            (
+                "/.well-known/mercure/subscriptions{/topic}{/subscriber}",
+                "/.well-known/mercure/subscriptions/a/b/c",
+                false,
+            ),
+            (
+                "{scheme}://{+host}/demo/books/{id}.jsonld",
+                "https://e.com/demo/books/1.jsonld",
+                true,
+            ),
+            (
+                "{scheme}://{+host}/demo/books/{id}.jsonld",
+                "https://e.com:8/x/demo/books/1.jsonld",
+                true,
+            ),
+            (
+                "{scheme}://{+host}/demo/books/{id}.jsonld",
+                "https://e.com/demo/books/1/2.jsonld",
+                false,
+            ),
+            ("https://e.com/books/{id}", "https://e.com/books/1", true),
+            ("https://e.com/books/{id}", "https://e.com/books/", true),
+            ("https://e.com/books/{id}", "https://e.com/books/1/2", false),
+            ("https://e.com/books/{id}", "https://e.com/books/é", false),
+            ("https://e.com/books/{id}", "https://e.com/books/%C3%A9", true),
+            ("https://e.com/books/{id}", "https://e.com/books/%C", false),
+            ("https://e.com/books/{id:3}", "https://e.com/books/12345", true),
+            ("https://e.com/books/{id}x", "https://e.com/books/axx", true),
+            ("{+any}", "https://e.com/a?b#c[]@!$&'()*+,;=", true),
+            ("{+any}", "a b", false),
+            ("{#frag}", "#a/b", true),
+            ("{#frag}", "a", false),
+            ("x{.ext}", "x.json", true),
+            ("x{.ext}", "x", true),
+            ("x{.ext}", "xjson", false),
+            ("x{;a,b}", "x;a=1;b=2", true),
+            ("x{;a,b}", "x;a=1;b=2;c=3", false),
+            ("x{?a,b}", "x?a=1&b=2", true),
+            ("x{?a,b}", "x?a=1&b=2&c=3", false),
+            ("x{?a*}", "x?a=1&b=2&c=3", true),
+            ("x{&a}", "x&a=1", true),
+            ("x{/a,b}", "x/1/2", true),
+            ("x{/a,b}", "x/1/2/3", false),
+            ("x{/a*}", "x/1/2/3", true),
+            ("{a}", "b=c", false),
+            ("{a*}", "b=c,d", true),
+            ("{a,b*}", "b=c", false),
+            ("{a,b*}", "b,d=c", true),
+            ("é{a}ü", "éaü", true),
+            ("é{a}ü", "éa", false),
+            ("a{b}a", "a", false),
+        ] {
+            assert_eq!(matches(template, text), expected, "{template} {text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_template_stands_for_itself() {
+        for text in [
+            "",
+            "plain",
+            "https://e.com/a",
+            "{",
+            "}",
+            "a{",
+            "a}",
+            "{}",
+            "{a",
+            "{a}}",
+            "{{a}}",
+            "a b{c}",
+            "{a b}",
+            "{=a}",
+            "{,a}",
+            "{!a}",
+            "{@a}",
+            "{|a}",
+            "{a,}",
+            "{,}",
+            "{a:}",
+            "{a:0}",
+            "{a:01}",
+            "{a:10000}",
+            "{a:3*}",
+            "{a*:3}",
+            "{a**}",
+            "{.a.}",
+            "{a..b}",
+            "{+}",
+            "{a-b}",
+            "{é}",
+            "%{a}",
+            "%4{a}",
+            "{%4}",
+            "<{a}",
+            "'{a}",
+            "\"{a}",
+            "^{a}",
+            "`{a}",
+            "\\{a}",
+            "|{a}",
+            "\u{7f}{a}",
+            "\u{e0001}{a}",
+            "{?}",
+            "{*}",
+            "{a}%",
+        ] {
+            assert!(UriTemplate::parse(text).unwrap().is_none(), "{text:?}");
+        }
+        for text in ["{a}", "{a.b}", "{%41}", "{a_1,B:9999}", "%41{a}", "\u{e1000}{a}", "{..a}"] {
+            let template = UriTemplate::parse(text).unwrap().is_some();
+            assert_eq!(template, text != "{..a}", "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_number_of_variables_is_bounded() {
+        assert!(UriTemplate::parse(&"{a}".repeat(PATTERN_PARTS_MAX)).unwrap().is_some());
+        for hostile in ["{a}".repeat(PATTERN_PARTS_MAX + 1), format!("{{a{}}}", ",a".repeat(64))] {
+            let refused = UriTemplate::parse(&hostile);
+            assert!(matches!(refused, Err(BadPattern::TooComplex { .. })));
+        }
+    }
+
+    #[test]
+    fn hostile_templates_cost_no_more_than_variables_times_bytes() {
+        let template = UriTemplate::parse(&"{a*}a".repeat(PATTERN_PARTS_MAX)).unwrap().unwrap();
+        assert!(!template.matches(&format!("{}!a", "a".repeat(TOPIC_BYTES_MAX - 2))));
+        assert!(template.matches(&"a".repeat(TOPIC_BYTES_MAX)));
+    }
+
+    /// The expression as a regular expression, written down independently of the matcher.
+    fn regexp_of(operator: &str, variables: &[(&str, bool)]) -> String {
+        let (first, separator, reserved, named) = match operator {
+            "" => ("", ",", false, false),
+            "+" => ("", ",", true, false),
+            "#" => ("#", ",", true, false),
+            "." => ("\\.", "\\.", false, false),
+            "/" => ("/", "/", false, false),
+            ";" => (";", ";", false, true),
+            "?" => ("\\?", "&", false, true),
+            _ => ("&", "&", false, true),
+        };
+        let class = |equals: bool| {
+            let set = match (reserved, equals) {
+                (true, _) => r"!#$&-,/:;=?@\[\]\-.0-9A-Z_a-z~",
+                (false, true) => r",=\-.0-9A-Z_a-z~",
+                (false, false) => r",\-.0-9A-Z_a-z~",
+            };
+            format!("(?:[{set}]|%[0-9A-Fa-f]{{2}})*")
+        };
+        let any = variables.iter().any(|(_, exploded)| *exploded);
+        let mut inner = class(named || variables[0].1);
+        if any {
+            inner.push_str(&format!("(?:{separator}{})*", class(true)));
+        } else if variables.len() > 1 {
+            let more = variables.len() - 1;
+            inner.push_str(&format!("(?:{separator}{}){{0,{more}}}", class(named)));
+        }
+        format!("(?:{first}{inner})?")
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3_000))]
+
+        #[test]
+        fn matching_by_places_is_matching_by_regular_expression(
+            parts in prop::collection::vec(
+                (
+                    "[a/é.]{0,2}",
+                    prop::sample::select(vec!["", "+", "#", ".", "/", ";", "?", "&"]),
+                    prop::collection::vec(
+                        (prop::sample::select(vec!["a", "b.c", "d:3"]), any::<bool>()), 1..4),
+                ),
+                1..4,
+            ),
+            tail in "[a/]{0,2}",
+            text in "([aé/.;?&#,=%]|%2F|%f|a|a){0,12}",
+        ) {
+            let (mut template, mut model) = (String::new(), String::from("^"));
+            for (literal, operator, variables) in &parts {
+                let variables: Vec<(&str, bool)> = variables.iter()
+                    .map(|(name, exploded)| (*name, *exploded && !name.contains(':'))).collect();
+                let list: Vec<String> = variables.iter()
+                    .map(|(name, exploded)| format!("{name}{}", if *exploded { "*" } else { "" }))
+                    .collect();
+                template.push_str(&format!("{literal}{{{operator}{}}}", list.join(",")));
+                model.push_str(&regex::escape(literal));
+                model.push_str(&regexp_of(operator, &variables));
+            }
+            template.push_str(&tail);
+            model.push_str(&format!("{}$", regex::escape(&tail)));
+            let expected = Regex::new(&model).unwrap().is_match(&text);
+            prop_assert_eq!(matches(&template, &text), expected, "{} {}", template, model);
+            // The literals are what the index relies on.
+            if expected {
+                let parsed = UriTemplate::parse(&template).unwrap().unwrap();
+                prop_assert!(text.starts_with(parsed.literal_prefix()));
+                prop_assert!(text.ends_with(parsed.literal_suffix()));
+            }
+        }
+    }
 }

@@ -15,7 +15,9 @@ use crate::limits::{CLAIM_SELECTORS_MAX, TOKEN_DETAILS_MAX, TOKEN_TOPICS_MAX};
 pub const DETAIL_TYPE: &str = "https://mercure.rocks/authorization-detail";
 
 /// Makes a matcher of a pattern; the hub's own shares equal ones.
-pub(super) type Matchers = dyn Fn(Language, &str) -> Result<Arc<Matcher>, BadPattern> + Send + Sync;
+pub(super) type Matchers = dyn Fn(Language, &str) -> Made + Send + Sync;
+/// What comes of a pattern.
+type Made = Result<Arc<Matcher>, BadPattern>;
 
 /// What a token grants in one role.
 #[derive(Debug, Default)]

@@ -178,7 +178,7 @@ pub(super) struct Key {
 }
 
 enum Material {
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
     Public(ParsedPublicKey),
 }
 
@@ -212,7 +212,7 @@ impl Key {
         let material = match algorithm.verification() {
             Verification::Secret(hash) => {
                 is_short = check_secret(&bytes, algorithm, hash, weakness)?;
-                Material::Secret(hmac::Key::new(hash, &bytes))
+                Material::Secret(Box::new(hmac::Key::new(hash, &bytes)))
             }
             Verification::Public(verification) => {
                 let der = public_key(&bytes, algorithm)?;

@@ -158,11 +158,14 @@ impl Auth {
     ///
     /// # Errors
     /// Which key of which issuer cannot be used, and what to do about it.
-    pub fn with_matchers(
+    pub fn with_matchers<M>(
         options: &Options,
         namespace: &Namespace,
-        matchers: impl Fn(Language, &str) -> Result<Arc<Matcher>, BadPattern> + Send + Sync + 'static,
-    ) -> Result<Auth, BadKeys> {
+        matchers: M,
+    ) -> Result<Auth, BadKeys>
+    where
+        M: Fn(Language, &str) -> Result<Arc<Matcher>, BadPattern> + Send + Sync + 'static,
+    {
         let mut issuers: Vec<Issuer> = Vec::with_capacity(options.issuer.len());
         for one in &options.issuer {
             let issuer = issuer(one, options.allow_weak_keys, namespace.hub_url().as_str())?;

@@ -233,7 +233,10 @@ fn kid_is_a_hint_and_no_path() {
         let cause = refused(publish(&auth(&["1.0"]), &signed(&header, &final_claims(), "")));
         assert_eq!(cause, TokenCause::BadSignature);
     }
-    let keyed = |id: &str, kid: &str, key: &str| json!({ "id": id, "accept": ["0.x"], "publish": { "key": key, "kid": kid } });
+    let keyed = |id: &str, kid: &str, key: &str| {
+        let key = json!({ "key": key, "kid": kid });
+        json!({ "id": id, "accept": ["0.x"], "publish": key })
+    };
     let auth = auth_of(&json!([keyed("a", "one", PUBLISHER), keyed("b", "two", SUBSCRIBER)]));
     for (kid, secret, expected) in
         [("one", SUBSCRIBER, "two"), ("two", SUBSCRIBER, "two"), ("two", PUBLISHER, "one")]
@@ -242,6 +245,21 @@ fn kid_is_a_hint_and_no_path() {
         let token = signed(&header, &json!({ "mercure": { "publish": ["*"] } }), secret);
         let verified = publish(&auth, &token).unwrap();
         assert_eq!(verified.grant.token.key.as_deref(), Some(expected));
+    }
+}
+
+#[test]
+fn of_equal_keys_the_one_that_kid_names_is_taken() {
+    let keyed = |id: &str, kid: &str| {
+        let key = json!({ "key": PUBLISHER, "kid": kid });
+        json!({ "id": id, "accept": ["0.x"], "publish": key })
+    };
+    let auth = auth_of(&json!([keyed("a", "one"), keyed("b", "two")]));
+    for (kid, expected) in [("one", "a"), ("two", "b"), ("three", "a")] {
+        let header = with(legacy_header(), "kid", json!(kid));
+        let token = signed(&header, &json!({ "mercure": { "publish": ["*"] } }), PUBLISHER);
+        let verified = publish(&auth, &token).unwrap();
+        assert_eq!(verified.grant.token.issuer.as_deref(), Some(expected), "{kid}");
     }
 }
 
@@ -341,7 +359,10 @@ fn a_remembered_token_does_not_open_the_other_role() {
 
 #[test]
 fn m47_keys_of_one_issuer_do_not_sign_for_another() {
-    let issuer = |id: &str, key: &str, accept: &str| json!({ "id": id, "accept": [accept], "publish": { "key": key } });
+    let issuer = |id: &str, key: &str, accept: &str| {
+        let key = json!({ "key": key });
+        json!({ "id": id, "accept": [accept], "publish": key })
+    };
     let auth = auth_of(&json!([
         issuer(ISSUER, PUBLISHER, "1.0"),
         issuer("https://other.example", SUBSCRIBER, "1.0"),
@@ -535,6 +556,7 @@ fn m52_m53_m54_one_bad_detail_spoils_the_token() {
 #[test]
 fn m52_other_types_and_unknown_actions_grant_nothing_and_harm_nothing() {
     let topics = json!([{ "match": "a" }]);
+    let with_more = json!({ "match": "b", "y": 1 });
     let claims = with(
         final_claims(),
         "authorization_details",
@@ -542,7 +564,7 @@ fn m52_other_types_and_unknown_actions_grant_nothing_and_harm_nothing() {
             { "type": "https://other.example", "topics": 7 },
             { "type": format!("{DETAIL_TYPE}/"), "actions": ["publish"], "topics": topics },
             detail(&json!(["delete", "Publish"]), &topics),
-            with(detail(&json!(["publish", "x"]), &json!([{ "match": "b", "y": 1 }])), "z", json!(1)),
+            with(detail(&json!(["publish", "x"]), &json!([with_more])), "z", json!(1)),
         ]),
     );
     let verified = publish_claims(&claims).unwrap();
@@ -822,7 +844,7 @@ fn one_token_has_one_spelling() {
 
 // --- Keys ----------------------------------------------------------------------------------------
 
-fn key_flaw(accept: &str, allow_weak: bool, key: Value) -> Option<KeyFlaw> {
+fn key_flaw(accept: &str, allow_weak: bool, key: &Value) -> Option<KeyFlaw> {
     let options = json!({
         "allow_weak_keys": allow_weak,
         "issuer": [{ "id": ISSUER, "accept": [accept], "subscribe": key }],
@@ -849,25 +871,25 @@ macro_rules! assert_flaw {
 fn weak_secrets_are_refused_unless_allowed() {
     for known in [WELL_KNOWN_SECRET.to_owned(), format!("{WELL_KNOWN_SECRET}\n")] {
         for accept in ["0.x", "1.0"] {
-            assert_flaw!(key_flaw(accept, false, json!({ "key": known })), KeyFlaw::WellKnown);
-            assert!(key_flaw(accept, true, json!({ "key": known })).is_none());
+            assert_flaw!(key_flaw(accept, false, &json!({ "key": known })), KeyFlaw::WellKnown);
+            assert!(key_flaw(accept, true, &json!({ "key": known })).is_none());
         }
     }
     // Short secrets are usual in 0.x.
     let short = json!({ "key": "!ChangeMe!" });
-    assert!(key_flaw("0.x", false, short.clone()).is_none());
-    assert_flaw!(key_flaw("1.0", false, short.clone()), KeyFlaw::TooShort { bytes: 32, .. });
-    assert!(key_flaw("1.0", true, short).is_none());
+    assert!(key_flaw("0.x", false, &short).is_none());
+    assert_flaw!(key_flaw("1.0", false, &short), KeyFlaw::TooShort { bytes: 32, .. });
+    assert!(key_flaw("1.0", true, &short).is_none());
     let key = |algorithm: &str| json!({ "key": "x".repeat(48), "algorithm": algorithm });
-    assert!(key_flaw("1.0", false, key("HS384")).is_none());
-    assert_flaw!(key_flaw("1.0", false, key("HS512")), KeyFlaw::TooShort { bytes: 64, .. });
-    assert_flaw!(key_flaw("1.0", true, json!({ "key": "" })), KeyFlaw::Empty);
+    assert!(key_flaw("1.0", false, &key("HS384")).is_none());
+    assert_flaw!(key_flaw("1.0", false, &key("HS512")), KeyFlaw::TooShort { bytes: 64, .. });
+    assert_flaw!(key_flaw("1.0", true, &json!({ "key": "" })), KeyFlaw::Empty);
 }
 
 #[test]
 fn m45_a_key_must_fit_its_algorithm() {
     let key = |key: &str, algorithm: &str| {
-        key_flaw("1.0", true, json!({ "key": key, "algorithm": algorithm }))
+        key_flaw("1.0", true, &json!({ "key": key, "algorithm": algorithm }))
     };
     let rsa = pem!("rsa2048.public");
     let p256 = pem!("p256.public");
@@ -875,7 +897,7 @@ fn m45_a_key_must_fit_its_algorithm() {
         assert_flaw!(key(rsa, algorithm), KeyFlaw::PemForSecret { .. });
         assert_flaw!(key(&format!("\n {rsa}"), algorithm), KeyFlaw::PemForSecret { .. });
     }
-    assert_flaw!(key_flaw("1.0", true, json!({ "key": rsa })), KeyFlaw::PemForSecret { .. });
+    assert_flaw!(key_flaw("1.0", true, &json!({ "key": rsa })), KeyFlaw::PemForSecret { .. });
     assert_flaw!(key(p256, "RS256"), KeyFlaw::DoesNotFit { .. });
     assert_flaw!(key(p256, "ES384"), KeyFlaw::DoesNotFit { .. });
     assert_flaw!(key(p256, "EdDSA"), KeyFlaw::DoesNotFit { .. });
@@ -918,14 +940,14 @@ fn key_files_lose_one_line_ending() {
         assert_eq!(publish(&auth, &token).is_ok(), accepted, "{text:?}");
     }
     std::fs::write(&path, "\n").unwrap();
-    assert_flaw!(key_flaw("1.0", true, json!({ "key_file": path })), KeyFlaw::Empty);
+    assert_flaw!(key_flaw("1.0", true, &json!({ "key_file": path })), KeyFlaw::Empty);
     std::fs::write(&path, "x".repeat(100_000)).unwrap();
-    assert_flaw!(key_flaw("1.0", true, json!({ "key_file": path })), KeyFlaw::TooLarge { .. });
+    assert_flaw!(key_flaw("1.0", true, &json!({ "key_file": path })), KeyFlaw::TooLarge { .. });
     let absent = json!({ "key_file": folder.path().join("absent") });
-    assert_flaw!(key_flaw("1.0", true, absent), KeyFlaw::Unreadable { .. });
+    assert_flaw!(key_flaw("1.0", true, &absent), KeyFlaw::Unreadable { .. });
     let both = json!({ "key": "x", "key_file": path });
-    assert_flaw!(key_flaw("1.0", true, both), KeyFlaw::Twice);
-    assert_flaw!(key_flaw("1.0", true, json!({})), KeyFlaw::Missing);
+    assert_flaw!(key_flaw("1.0", true, &both), KeyFlaw::Twice);
+    assert_flaw!(key_flaw("1.0", true, &json!({})), KeyFlaw::Missing);
 }
 
 #[test]
@@ -1111,7 +1133,9 @@ proptest! {
     }
 
     #[test]
-    fn a_token_changed_anywhere_is_refused(place in any::<prop::sample::Index>(), to in "[A-Za-z0-9_.-]") {
+    fn a_token_changed_anywhere_is_refused(
+        place in any::<prop::sample::Index>(), to in "[A-Za-z0-9_.-]",
+    ) {
         let token = signed(&final_header(), &final_claims(), PUBLISHER);
         let place = place.index(token.len());
         let changed = format!("{}{to}{}", &token[..place], &token[place + 1..]);
@@ -1126,9 +1150,10 @@ proptest! {
         let claims = with(with(final_claims(), "nbf", json!(nbf)), "exp", json!(nbf + length));
         let token = signed(&final_header(), &claims, PUBLISHER);
         let auth = auth(&["1.0"]);
-        let near = [now, nbf * 1_000, (nbf + length) * 1_000, ((nbf + length) * 1_000).saturating_sub(1)];
+        let end = (nbf + length) * 1_000;
+        let near = [now, nbf * 1_000, end, end.saturating_sub(1)];
         for now in near {
-            let holds = nbf * 1_000 <= now && now < (nbf + length) * 1_000;
+            let holds = nbf * 1_000 <= now && now < end;
             prop_assert_eq!(auth.verify(&token, Role::Publish, now).is_ok(), holds);
         }
     }

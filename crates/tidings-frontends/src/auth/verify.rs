@@ -205,8 +205,9 @@ pub(super) fn fuzz(bytes: &[u8]) {
     const SECRET: &str = "a secret that only this function knows, for signing what it is fed";
     static AUTH: LazyLock<Option<Auth>> = LazyLock::new(|| {
         let key = format!(r#"{{"key":"{SECRET}"}}"#);
+        let accept = r#"["0.x","1.0"]"#;
         let options = format!(
-            r#"{{"issuer":[{{"id":"i","accept":["0.x","1.0"],"publish":{key},"subscribe":{key}}}]}}"#
+            r#"{{"issuer":[{{"id":"i","accept":{accept},"publish":{key},"subscribe":{key}}}]}}"#
         );
         let options: Options = serde_json::from_str(&options).ok()?;
         let hub_url = "https://hub.example/.well-known/mercure".parse().ok()?;

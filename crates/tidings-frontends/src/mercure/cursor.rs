@@ -118,6 +118,11 @@ fn from_the_earliest(hub: &Hub, reader: &Reader<'_>) -> Beginning {
     if place <= hub.before_first() {
         return everything();
     }
+    behind(hub, place)
+}
+
+/// Behind a place that is named by the hub's own cursor.
+pub(super) fn behind(hub: &Hub, place: Offset) -> Beginning {
     Beginning { start: Start::After(place), behind: header(&hub.cursor(place)) }
 }
 

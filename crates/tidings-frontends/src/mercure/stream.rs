@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
-use tidings_core::{Clock, Entry, Missed, Subscription};
+use tidings_core::{Batch, Clock, Missed, Subscription};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep};
 
@@ -134,7 +134,7 @@ impl EventStream {
                     self.source = Source::History(Box::pin(catch_up(subscription, readers)));
                 }
                 Source::Live(mut subscription) => {
-                    let mut batch = Vec::new();
+                    let mut batch = Batch::new();
                     subscription.take(&mut batch).map_err(Some)?;
                     let ready = !batch.is_empty() || subscription.poll_ready(context).is_ready();
                     self.source = Source::Live(subscription);
@@ -240,12 +240,13 @@ async fn catch_up(subscription: Subscription, readers: Arc<Semaphore>) -> Option
 fn read_history(mut subscription: Subscription) -> Turn {
     let begun = std::time::Instant::now();
     let mut bytes = BytesMut::new();
-    let mut batch = Vec::new();
+    let mut batch = Batch::new();
     let missed = loop {
         let taken = subscription.take(&mut batch);
-        for entry in batch.drain(..) {
-            bytes.extend_from_slice(event::rendered(&entry));
+        for entry in batch.iter() {
+            bytes.extend_from_slice(event::rendered(entry));
         }
+        batch.clear();
         if let Err(missed) = taken {
             break Some(missed);
         }
@@ -257,13 +258,14 @@ fn read_history(mut subscription: Subscription) -> Turn {
     Turn { subscription, bytes: bytes.freeze(), missed }
 }
 
-fn joined(batch: &[Arc<Entry>]) -> Bytes {
-    if let [entry] = batch {
+fn joined(batch: &Batch) -> Bytes {
+    let mut entries = batch.iter();
+    if let (Some(entry), None) = (entries.next(), entries.next()) {
         return event::rendered(entry).clone();
     }
-    let mut bytes =
-        BytesMut::with_capacity(batch.iter().map(|entry| event::rendered(entry).len()).sum());
-    for entry in batch {
+    let length = batch.iter().map(|entry| event::rendered(entry).len()).sum();
+    let mut bytes = BytesMut::with_capacity(length);
+    for entry in batch.iter() {
         bytes.extend_from_slice(event::rendered(entry));
     }
     bytes.freeze()

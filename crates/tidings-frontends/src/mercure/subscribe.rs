@@ -8,10 +8,10 @@ use std::sync::Arc;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response};
-use tidings_core::{Language, Matcher, Selection};
+use tidings_core::{Language, Matcher, Selection, Start};
 
 use super::access::{self, Access, Worded};
-use super::cursor::{self, Reader};
+use super::cursor::{self, Beginning, Reader};
 use super::form::{self, Field, Text};
 use super::publish::plain_text;
 use super::refusal::{Fault, Refusal};
@@ -69,6 +69,7 @@ pub(super) async fn subscribe(
     let reader = Reader { generation, grant: &grant, replay_max };
     let asked = cursor::asked(&head.headers, query, &body);
     let beginning = cursor::begin(&mercure.hub, &reader, asked.as_deref());
+    let beginning = behind_a_gap(mercure, beginning).await;
     let stream = if head.method == Method::HEAD {
         empty()
     } else {
@@ -84,6 +85,26 @@ pub(super) async fn subscribe(
     mark_as_stream(answer.headers_mut());
     beginning.mark(answer.headers_mut());
     Ok(answer)
+}
+
+/// Where the history cannot go on without a gap, the stream begins behind the gap and the answer
+/// says so: to close it each time would keep the client before the gap for ever.
+async fn behind_a_gap(mercure: &Mercure, beginning: Beginning) -> Beginning {
+    let hub = mercure.hub.clone();
+    let place = match beginning.start {
+        Start::Now => return beginning,
+        Start::Earliest => hub.before_first(),
+        Start::After(place) => place,
+    };
+    if place >= hub.last() {
+        return beginning;
+    }
+    let Ok(_turn) = mercure.readers.acquire().await else { return beginning };
+    let gap = tokio::task::spawn_blocking(move || hub.gap_after(place)).await;
+    match gap.ok().flatten() {
+        Some(missed) => cursor::behind(&mercure.hub, missed.until),
+        None => beginning,
+    }
 }
 
 /// The generation that parameters belong to; both when they are mixed is 1.0's business.

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
+mod descriptors;
 mod parts;
 
 use crate::admin::{Admin, Ready};
@@ -28,14 +29,17 @@ use parts::Parts;
 /// Reads the configuration again, for SIGHUP. The error is a report for the log.
 pub type Reload = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
 
+/// Told once where the hub listens.
+pub type Listening = Box<dyn FnOnce(&[SocketAddr]) + Send>;
+
 /// What is to run.
 pub struct Launch {
     /// Checked settings.
     pub config: Config,
     /// Where they come from.
     pub reload: Reload,
-    /// Called once with the addresses that the hub listens on.
-    pub listening: Box<dyn FnOnce(&[SocketAddr]) + Send>,
+    /// See [`Listening`].
+    pub listening: Listening,
 }
 
 /// Why the program did not run to its planned end.
@@ -92,9 +96,11 @@ async fn serve(launch: Launch) -> Result<(), AppProblem> {
     for note in &config.notes {
         tracing::warn!("{note}");
     }
+    let limit = descriptors::raise_limit();
+    tracing::debug!(?limit, "files and connections that can be open");
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let parts = Parts::build(&config, clock)?;
-    let mut app = App::start(&config, parts)?;
+    let mut app = App::start(config, parts)?;
     listening(&app.addresses);
     loop {
         match signals.next().await {
@@ -117,7 +123,8 @@ struct App {
     ready: Ready,
     public: Arc<Server>,
     shutdown: Shutdown,
-    shutdown_budget: Duration,
+    /// What it was started with.
+    config: Config,
     /// The hub's addresses, with the ports that the system chose.
     addresses: Vec<SocketAddr>,
     /// The accept loops of clients; they own every connection.
@@ -127,24 +134,22 @@ struct App {
 }
 
 impl App {
-    fn start(config: &Config, parts: Parts) -> Result<App, AppProblem> {
-        let budget = config.http.shutdown_budget;
-        let shutdown = Shutdown::new(streams_budget(budget));
-        let frontends = parts.frontends(config);
-        let public = Server::new(frontends, parts::http_options(config), shutdown.clone());
+    fn start(config: Config, parts: Parts) -> Result<App, AppProblem> {
+        let shutdown = Shutdown::new(streams_budget(config.http.shutdown_budget));
+        let frontends = parts.frontends(&config);
+        let public = Server::new(frontends, parts::http_options(&config), shutdown.clone());
+        let (listeners, addresses) = listen(&config.listen)?;
         let mut app = App {
             parts,
             ready: Arc::new(AtomicBool::new(false)),
             public,
             shutdown,
-            shutdown_budget: budget,
-            addresses: Vec::new(),
+            config,
+            addresses,
             clients: JoinSet::new(),
             operators: JoinSet::new(),
         };
-        let (listeners, addresses) = listen(&config.listen)?;
-        app.addresses = addresses;
-        app.open_admin(config)?;
+        app.open_admin()?;
         app.clients.spawn(Arc::clone(&app.public).serve(listeners));
         app.ready.store(true, Ordering::Release);
         for address in &app.addresses {
@@ -153,8 +158,8 @@ impl App {
         Ok(app)
     }
 
-    fn open_admin(&mut self, config: &Config) -> Result<(), AppProblem> {
-        let Some(address) = config.admin.listen else { return Ok(()) };
+    fn open_admin(&mut self) -> Result<(), AppProblem> {
+        let Some(address) = self.config.admin.listen else { return Ok(()) };
         let (listeners, addresses) = listen(&[address])?;
         let admin = Admin {
             ready: Arc::clone(&self.ready),
@@ -196,12 +201,15 @@ impl App {
         }
         self.public.replace_options(parts::http_options(&config));
         tracing::info!("configuration reloaded: keys, origins and limits");
+        for setting in parts::needs_restart(&self.config, &config) {
+            tracing::warn!("{setting} has changed, which needs a restart");
+        }
     }
 
     /// Ends everything in order: not ready and no new connections, then the queue on the disk,
     /// then the streams one after the other. What is left when the budget is used up is cut off.
     async fn end(&mut self) {
-        let deadline = tokio::time::Instant::now() + self.shutdown_budget;
+        let deadline = tokio::time::Instant::now() + self.config.http.shutdown_budget;
         self.ready.store(false, Ordering::Release);
         self.shutdown.stop_accepting();
         let hub = self.hub().clone();

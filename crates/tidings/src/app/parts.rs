@@ -93,3 +93,19 @@ pub(super) fn http_options(config: &Config) -> HttpOptions {
         trusted_proxies: options.trusted_proxies.clone(),
     }
 }
+
+/// Settings that differ and that a running program cannot take.
+pub(super) fn needs_restart(running: &Config, new: &Config) -> Vec<&'static str> {
+    [
+        ("listen", running.listen != new.listen),
+        ("public_url", running.public_url != new.public_url),
+        ("hub_path", running.hub_path != new.hub_path),
+        ("[history]", running.history != new.history),
+        ("http.shutdown_budget", running.http.shutdown_budget != new.http.shutdown_budget),
+        ("[admin]", running.admin != new.admin),
+        ("[log]", running.log != new.log),
+    ]
+    .into_iter()
+    .filter_map(|(name, differs)| differs.then_some(name))
+    .collect()
+}

@@ -24,19 +24,24 @@ use crate::limits::{CLIENT_CONNECT_TIMEOUT, REFUSAL_TEXT_BYTES_MAX, SECRET_FILE_
 
 /// Where `tidings dev` listens.
 const HUB_DEFAULT: &str = "http://localhost:3000/.well-known/mercure";
+/// The variable that holds another hub's URL.
+const URL_VARIABLE: &str = "TIDINGS_URL";
 /// The variable that holds a token, so that it need not stand in a command line.
 const TOKEN_VARIABLE: &str = "TIDINGS_TOKEN";
+/// The variable that names a file with a token.
+const TOKEN_FILE_VARIABLE: &str = "TIDINGS_TOKEN_FILE";
 
 /// The hub and the right to use it.
 #[derive(clap::Args)]
 pub struct HubArguments {
-    /// The hub's URL.
-    #[arg(value_name = "URL", default_value = HUB_DEFAULT)]
-    url: Url,
-    /// The token. Other users of this machine can see it: better use the file or TIDINGS_TOKEN.
+    /// The hub's URL [default: TIDINGS_URL, or where `tidings dev` listens]
+    #[arg(value_name = "URL")]
+    url: Option<Url>,
+    /// The token. Other users of this machine can see it: better use the file, or the variables
+    /// TIDINGS_TOKEN and TIDINGS_TOKEN_FILE
     #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
     token: Option<String>,
-    /// A file that contains the token.
+    /// A file that contains the token
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
@@ -72,6 +77,9 @@ pub enum ClientProblem {
         /// What the operating system said.
         source: io::Error,
     },
+    /// The variable with the hub's URL holds none.
+    #[error("TIDINGS_URL is not a URL: {0}")]
+    BadUrl(url::ParseError),
     /// The token cannot be sent in a header.
     #[error("the token contains characters that no token has")]
     BadToken,
@@ -100,13 +108,25 @@ fn causes(error: &reqwest::Error) -> String {
 }
 
 impl HubArguments {
-    /// The value of `Authorization`, if there is a token: from the arguments, the file or the
-    /// variable, in this order.
+    fn url(&self) -> Result<Url, ClientProblem> {
+        if let Some(url) = &self.url {
+            return Ok(url.clone());
+        }
+        let named = std::env::var(URL_VARIABLE);
+        let text = named.as_deref().unwrap_or(HUB_DEFAULT);
+        text.parse().map_err(ClientProblem::BadUrl)
+    }
+
+    /// The value of `Authorization`, if there is a token: from the arguments, else from the
+    /// variables.
     fn authorization(&self) -> Result<Option<HeaderValue>, ClientProblem> {
         let token = match (&self.token, &self.token_file) {
             (Some(token), _) => Some(token.clone()),
             (None, Some(path)) => Some(read_token(path)?),
-            (None, None) => std::env::var(TOKEN_VARIABLE).ok(),
+            (None, None) => match std::env::var_os(TOKEN_FILE_VARIABLE) {
+                Some(path) => Some(read_token(&PathBuf::from(path))?),
+                None => std::env::var(TOKEN_VARIABLE).ok(),
+            },
         };
         let Some(token) = token else { return Ok(None) };
         let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
@@ -196,11 +216,8 @@ mod tests {
     fn a_token_from_a_file_is_used_without_its_line_end() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "abc.def.ghi\n").unwrap();
-        let hub = HubArguments {
-            url: Url::parse(HUB_DEFAULT).unwrap(),
-            token: None,
-            token_file: Some(file.path().to_owned()),
-        };
+        let hub = HubArguments { url: None, token: None, token_file: Some(file.path().to_owned()) };
+        assert_eq!(hub.url().unwrap().path(), "/.well-known/mercure");
         let value = hub.authorization().unwrap().unwrap();
         assert_eq!(value, "Bearer abc.def.ghi");
         assert!(value.is_sensitive());

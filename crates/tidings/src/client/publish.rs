@@ -13,25 +13,25 @@ use crate::limits::{PUBLISH_DATA_BYTES_MAX, PUBLISH_TIMEOUT};
 pub struct PublishArguments {
     #[command(flatten)]
     hub: HubArguments,
-    /// A topic of the update. The first is its own, further ones are alternates.
+    /// A topic of the update. The first is its own, further ones are alternates
     #[arg(long = "topic", short, value_name = "TOPIC", required = true)]
     topics: Vec<String>,
-    /// The data; `-` reads it from standard input.
+    /// The data; `-` reads it from standard input
     #[arg(long, short, value_name = "TEXT")]
     data: Option<String>,
-    /// Only for subscribers whose token covers one of the topics.
+    /// Only for subscribers whose token covers one of the topics
     #[arg(long)]
     private: bool,
-    /// An id instead of the hub's own.
+    /// An id instead of the hub's own
     #[arg(long, value_name = "ID")]
     id: Option<String>,
-    /// The event type.
+    /// The event type
     #[arg(long = "type", value_name = "TYPE")]
     kind: Option<String>,
-    /// Milliseconds after which subscribers come back when their connection broke.
+    /// Milliseconds after which subscribers come back when their connection broke
     #[arg(long, value_name = "MILLISECONDS")]
     retry: Option<u64>,
-    /// A key under which a repeated publication is answered with the first one's receipt.
+    /// A key under which a repeated publication is answered with the first one's receipt
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
 }
@@ -46,7 +46,7 @@ impl PublishArguments {
         let authorization = self.hub.authorization()?;
         let data = self.data()?;
         let request = client(Some(PUBLISH_TIMEOUT))?
-            .post(self.hub.url.clone())
+            .post(self.hub.url()?)
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(self.form(data.as_deref()));
         let mut request = authorized(request, authorization.as_ref());

@@ -17,22 +17,22 @@ use crate::limits::{RECONNECT_DEFAULT, RECONNECT_MAX};
 pub struct SubscribeArguments {
     #[command(flatten)]
     hub: HubArguments,
-    /// Updates of exactly this topic, or `*` for all.
+    /// Updates of exactly this topic, or `*` for all
     #[arg(long = "match", short, value_name = "TOPIC")]
     matches: Vec<String>,
-    /// Updates whose topic matches this URL Pattern.
+    /// Updates whose topic matches this URL Pattern
     #[arg(long = "match-urlpattern", value_name = "PATTERN")]
     patterns: Vec<String>,
-    /// A topic or URI Template, for hubs of protocol 0.x.
+    /// A topic or URI Template, for hubs of protocol 0.x
     #[arg(long = "topic", short, value_name = "TOPIC", conflicts_with_all = ["matches", "patterns"])]
     topics: Vec<String>,
-    /// Begin after this id; `earliest` begins with everything that the hub still has.
+    /// Begin after this id; `earliest` begins with everything that the hub still has
     #[arg(long, value_name = "ID")]
     last_event_id: Option<String>,
-    /// End after this many updates.
+    /// End after this many updates
     #[arg(long, short = 'n', value_name = "NUMBER")]
     count: Option<u64>,
-    /// One JSON object with id, type and data in each line, instead of the data alone.
+    /// One JSON object with id, type and data in each line, instead of the data alone
     #[arg(long)]
     json: bool,
 }
@@ -56,7 +56,7 @@ impl SubscribeArguments {
     pub async fn run(self) -> Result<(), ClientProblem> {
         let authorization = self.hub.authorization()?;
         let client = client(None)?;
-        let url = self.url();
+        let url = self.url(self.hub.url()?);
         let mut place = Place {
             last_id: self.last_event_id.clone().unwrap_or_default(),
             retry: RECONNECT_DEFAULT,
@@ -89,8 +89,7 @@ impl SubscribeArguments {
         }
     }
 
-    fn url(&self) -> Url {
-        let mut url = self.hub.url.clone();
+    fn url(&self, mut url: Url) -> Url {
         let mut query = url.query_pairs_mut();
         for topic in &self.topics {
             query.append_pair("topic", topic);
@@ -183,9 +182,9 @@ mod tests {
     }
 
     fn url(arguments: &[&str]) -> String {
-        let line = ["subscribe", "http://h/.well-known/mercure?x=1"];
-        let line = Line::parse_from(line.iter().chain(arguments));
-        line.subscribe.url().query().unwrap_or_default().to_owned()
+        let line = Line::parse_from(["subscribe"].iter().chain(arguments));
+        let hub = Url::parse("http://h/.well-known/mercure?x=1").unwrap();
+        line.subscribe.url(hub).query().unwrap_or_default().to_owned()
     }
 
     #[test]

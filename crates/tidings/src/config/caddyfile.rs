@@ -37,7 +37,7 @@ pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 pub(super) fn parse(text: &str, lookup: Lookup<'_>) -> Result<Vec<Directive>, BadDirectives> {
     let words = words(&expand(text, lookup))?;
     let mut lines = Lines { words: words.into_iter().peekable(), lookup };
-    lines.block(0)
+    lines.block(0, 1)
 }
 
 /// Replaces `{$NAME}` and `{$NAME:default}` as text, before words are told apart.
@@ -129,12 +129,10 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    /// Directives up to the end of the block (or of the text at depth 0).
-    fn block(&mut self, depth: usize) -> Result<Vec<Directive>, BadDirectives> {
+    /// Directives up to the end of the block that was `opened` on a line, or of the text at depth 0.
+    fn block(&mut self, depth: usize, opened: usize) -> Result<Vec<Directive>, BadDirectives> {
         let mut directives = Vec::new();
-        let mut line_last = 1;
         while let Some(word) = self.words.next() {
-            line_last = word.line;
             let wrong = |message| Err(BadDirectives { line: word.line, message });
             match (word.text.as_str(), word.quoted) {
                 ("}", false) if depth > 0 => return Ok(directives),
@@ -144,7 +142,7 @@ impl Lines<'_> {
             }
         }
         if depth > 0 {
-            return Err(BadDirectives { line: line_last, message: "a block is not closed" });
+            return Err(BadDirectives { line: opened, message: "a block is not closed" });
         }
         Ok(directives)
     }
@@ -158,7 +156,7 @@ impl Lines<'_> {
                 if depth >= DIRECTIVE_DEPTH_MAX {
                     return Err(BadDirectives { line, message: "blocks are nested too deep" });
                 }
-                block = self.block(depth + 1)?;
+                block = self.block(depth + 1, line)?;
                 break;
             }
             if word.text == "}" && !word.quoted {

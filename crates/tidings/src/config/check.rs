@@ -169,7 +169,7 @@ impl Walk {
 
 fn unknown(parent: &str, written: &str, place: &Place) -> Problem {
     let general = schema::general(parent);
-    let whole = if parent.is_empty() { String::new() } else { format!(" in [{}]", parent) };
+    let whole = if parent.is_empty() { String::new() } else { format!(" in [{parent}]") };
     let problem = Problem::new(place.clone(), format!("unknown key `{written}`{whole}"));
     let names = schema::members(&general);
     if let Some(name) = nearest(written, names.iter().copied()) {

@@ -12,11 +12,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
 use tidings_core::Clock;
+use tidings_frontends::auth::WELL_KNOWN_SECRET;
 
 use super::mistakes::Mistakes;
 use super::value::{Node, Place, Value};
 use super::variables::{Variables, read_secret};
-use super::{Config, DEVELOPMENT_KEY, environment, load};
+use super::{Config, environment, load};
 use crate::clock::SystemClock;
 use crate::limits::{DEV_KEY_BYTES, DEV_TOKEN_AGE};
 
@@ -69,15 +70,16 @@ fn dev_under(listen: SocketAddr, data: &Path, variables: &Variables) -> Result<C
     })?;
     let mut tree = tree(listen, data, &key);
     let problems = environment::apply(&mut tree, variables);
-    let mut notes = vec!["development mode: everybody on this machine may do everything".to_owned()];
+    let mut notes =
+        vec!["development mode: everybody on this machine may do everything".to_owned()];
     if !listen.ip().to_canonical().is_loopback() {
         notes.push(format!(
             "INSECURE: {listen} is not a loopback address. Everybody who reaches this machine can \
              publish with the well-known development key"
         ));
     }
-    let mut config = load::finish(&tree, problems, notes)
-        .map_err(|problems| Mistakes::new(None, problems))?;
+    let mut config =
+        load::finish(&tree, problems, notes).map_err(|problems| Mistakes::new(None, problems))?;
     let now = SystemClock::new().wall() / 1_000;
     config.dev = Some(tokens(&config, &key, now).map_err(|error| {
         Mistakes::one(format!("no token could be made: {error}"), "this is not your fault")
@@ -102,6 +104,8 @@ fn tree(listen: SocketAddr, data: &Path, key: &str) -> Node {
         ("history.path", text(&data.join("history").to_string_lossy()), "--data"),
         // A development history is small: smaller files are reserved and opened faster.
         ("history.segment_size", text("8 MiB"), "--data"),
+        // Several of them run beside each other; nobody scrapes them.
+        ("admin.listen", text("off"), "dev"),
         ("auth.anonymous", Value::Boolean(true), "dev"),
         ("auth.allow_weak_keys", Value::Boolean(true), "dev"),
         ("auth.issuer[0].id", text(OWN_ISSUER), "dev"),
@@ -112,8 +116,8 @@ fn tree(listen: SocketAddr, data: &Path, key: &str) -> Node {
         ("auth.issuer[1].id", text(EXAMPLE_ISSUER), "dev"),
         ("auth.issuer[1].accept", texts(&["1.0", "0.x"]), "dev"),
         ("auth.issuer[1].audience", texts(&audience), "dev"),
-        ("auth.issuer[1].publish.key", text(DEVELOPMENT_KEY), "dev"),
-        ("auth.issuer[1].subscribe.key", text(DEVELOPMENT_KEY), "dev"),
+        ("auth.issuer[1].publish.key", text(WELL_KNOWN_SECRET), "dev"),
+        ("auth.issuer[1].subscribe.key", text(WELL_KNOWN_SECRET), "dev"),
         ("mercure.cors_origins", texts(&[ORIGINS.as_slice(), &["*"]].concat()), "dev"),
         ("mercure.publish_origins", texts(&ORIGINS), "dev"),
     ] {
@@ -202,7 +206,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::time::Duration;
 
-    use super::super::auth::Generation;
+    use tidings_frontends::auth::Generation;
+
     use super::*;
 
     fn start(listen: &str, data: &Path) -> Config {
@@ -240,8 +245,8 @@ mod tests {
             assert!(issuer.audience.iter().any(|audience| audience == EXAMPLE_AUDIENCE));
         }
         assert_eq!(example.id, "https://localhost");
-        assert_eq!(example.publish.as_ref().unwrap().key.as_deref(), Some(DEVELOPMENT_KEY));
-        assert_ne!(own.publish.as_ref().unwrap().key.as_deref(), Some(DEVELOPMENT_KEY));
+        assert_eq!(example.publish.as_ref().unwrap().key.as_deref(), Some(WELL_KNOWN_SECRET));
+        assert_ne!(own.publish.as_ref().unwrap().key.as_deref(), Some(WELL_KNOWN_SECRET));
         assert_eq!(config.notes.len(), 1);
     }
 
@@ -279,16 +284,18 @@ mod tests {
         assert!(banner.contains(&format!("\nexport TIDINGS_TOKEN={token}\n")));
         let pasted = banner.lines().filter(|line| line.starts_with("curl ")).count();
         assert_eq!(pasted, 2);
-        assert!(!banner.contains(DEVELOPMENT_KEY));
+        assert!(!banner.contains(WELL_KNOWN_SECRET));
     }
 
     #[test]
     fn variables_set_everything_else() {
         let folder = tempfile::tempdir().unwrap();
-        let variables = [("TIDINGS_ADMIN_LISTEN", "off"), ("TIDINGS_LOG_LEVEL", "debug")].into();
+        let variables =
+            [("TIDINGS_ADMIN_LISTEN", "127.0.0.1:4001"), ("TIDINGS_LOG_LEVEL", "debug")].into();
         let listen = "127.0.0.1:3000".parse().unwrap();
         let config = dev_under(listen, folder.path(), &variables).unwrap();
-        assert_eq!(config.admin.listen, None);
+        assert_eq!(config.admin.listen, Some("127.0.0.1:4001".parse().unwrap()));
+        assert_eq!(start("127.0.0.1:3000", folder.path()).admin.listen, None);
         assert_eq!(config.log.level, "debug");
     }
 }

@@ -210,13 +210,7 @@ fn resource_identifier(tree: &mut Node, text: &str, place: &Place, found: &mut F
 }
 
 /// `transport bolt { path … size … }` and `transport local`.
-fn storage(
-    tree: &mut Node,
-    kind: &str,
-    directive: &Directive,
-    place: &Place,
-    found: &mut Found,
-) {
+fn storage(tree: &mut Node, kind: &str, directive: &Directive, place: &Place, found: &mut Found) {
     match kind {
         "local" => in_memory(tree, place),
         "bolt" => {

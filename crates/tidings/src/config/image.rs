@@ -129,11 +129,11 @@ fn from_present(tree: &mut Node, variables: &Variables, found: &mut Found) {
         }
     }
     let ids = variables.get(TRUSTED).unwrap_or(ISSUER_DEFAULT);
-    issuers(tree, &ids.replace(',', " "), Place::Variable(TRUSTED.to_owned()), translation, found);
+    issuers(tree, &ids.replace(',', " "), &Place::Variable(TRUSTED.to_owned()), translation, found);
 }
 
 /// Writes the issuers: those with the shared keys first, then those with keys of their own.
-fn issuers(tree: &mut Node, ids: &str, place: Place, translation: Translation, found: &mut Found) {
+fn issuers(tree: &mut Node, ids: &str, place: &Place, translation: Translation, found: &mut Found) {
     let mut index = 0;
     if !translation.keys.is_empty() {
         for id in ids.split_whitespace() {
@@ -248,7 +248,7 @@ fn from_legacy(tree: &mut Node, variables: &Variables, found: &mut Found) {
             _ => {}
         }
     }
-    issuers(tree, ISSUER_DEFAULT, Place::Default, translation, found);
+    issuers(tree, ISSUER_DEFAULT, &Place::Default, translation, found);
 }
 
 /// A list of words, separated by spaces or commas.

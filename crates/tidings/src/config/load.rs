@@ -7,14 +7,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use tidings_frontends::auth::{Generation, IssuerOptions, KeyOptions, WELL_KNOWN_SECRET};
 use url::Url;
 
-use super::auth::{Generation, IssuerOptions, KeyOptions};
 use super::mistakes::{Mistakes, Problem, Shown};
 use super::options::{Durability, HistoryOptions, HistorySettings, Settings};
 use super::value::{Node, Place, steps};
 use super::variables::{Variables, read_secret};
-use super::{Config, DEVELOPMENT_KEY, check, document, environment, image, size};
+use super::{Config, check, document, environment, image, size};
 use crate::limits::{CONFIG_BYTES_MAX, HEARTBEAT_MIN, ISSUERS_MAX};
 
 /// The configuration of `tidings serve`: the file at `path` (else the file that `TIDINGS_CONFIG`
@@ -294,7 +294,7 @@ impl Meaning<'_> {
         } else if text.contains("PRIVATE KEY") {
             let hint = "give the hub the public key only: it signs nothing";
             self.wrong(&place, "this is a private key", hint);
-        } else if text == DEVELOPMENT_KEY && !allow_weak {
+        } else if text == WELL_KNOWN_SECRET && !allow_weak {
             let hint = "make one with `openssl rand -base64 32`; allow_weak_keys = true accepts it";
             self.wrong(&place, "this key is in the Mercure documentation: everybody has it", hint);
         }

@@ -5,7 +5,8 @@ use std::fmt;
 use std::ops::Range;
 
 use miette::{
-    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode,
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError,
+    MietteSpanContents, SourceCode, SourceSpan, SpanContents,
 };
 
 use super::schema::{self, Kind};
@@ -59,29 +60,70 @@ impl Shown {
         Shown { name: name.to_owned(), text: String::from_utf8_lossy(&bytes).into_owned() }
     }
 
-    /// The part of `span` on its first line, and that line.
-    fn first_line(&self, span: &Range<usize>) -> (Range<usize>, &str) {
+    /// The first line of `span`, and the part of the span on it.
+    fn first_line(&self, span: &Range<usize>) -> Line {
         let mut start = span.start.min(self.text.len());
         while !self.text.is_char_boundary(start) {
             start -= 1;
         }
         let (before, behind) = self.text.split_at(start);
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        let line_end = start + behind.find(['\n', '\r']).unwrap_or(behind.len());
-        let line = self.text.get(line_start..line_end).unwrap_or_default();
-        (start..span.end.clamp(start, line_end), line)
+        let begin = before.rfind('\n').map_or(0, |at| at + 1);
+        let end = start + behind.find(['\n', '\r']).unwrap_or(behind.len());
+        Line {
+            name: self.name.clone(),
+            text: self.text.get(begin..end).unwrap_or_default().to_owned(),
+            begin,
+            number: before.matches('\n').count(),
+            marked: start..span.end.clamp(start, end),
+        }
     }
+}
 
-    fn position(&self, offset: usize) -> (usize, usize) {
-        let before = self.text.get(..offset).unwrap_or_default();
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        let column = before.get(line_start..).unwrap_or_default().chars().count();
-        (before.matches('\n').count() + 1, column + 1)
+/// One line of a file. The report shows it and none of its neighbours, of which nothing is known.
+#[derive(Debug, Clone)]
+struct Line {
+    name: String,
+    text: String,
+    /// Its first byte in the file.
+    begin: usize,
+    /// Counted from 0.
+    number: usize,
+    /// Bytes of the file that are wrong.
+    marked: Range<usize>,
+}
+
+impl Line {
+    /// Characters before the marked part.
+    fn column(&self) -> usize {
+        let before = self.text.get(..self.marked.start - self.begin);
+        before.unwrap_or_default().chars().count()
+    }
+}
+
+impl SourceCode for Line {
+    /// The whole line for whatever is asked; only the position follows the question.
+    fn read_span<'a>(
+        &'a self,
+        _span: &SourceSpan,
+        context_before: usize,
+        _context_after: usize,
+    ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
+        // Without context, the report asks where the span begins.
+        let column = if context_before == 0 { self.column() } else { 0 };
+        Ok(Box::new(MietteSpanContents::new_named(
+            self.name.clone(),
+            self.text.as_bytes(),
+            SourceSpan::from((self.begin, self.text.len())),
+            self.number,
+            column,
+            1,
+        )))
     }
 }
 
 /// Byte ranges of all values that must not be shown: secrets, and everything that is no setting.
 fn hidden(path: &str, node: &Node, spans: &mut Vec<Range<usize>>) {
+    let key = schema::find(path);
     match &node.value {
         Value::Table(table) => {
             for (name, member) in table {
@@ -89,16 +131,18 @@ fn hidden(path: &str, node: &Node, spans: &mut Vec<Range<usize>>) {
                 hidden(&below, &member.node, spans);
             }
         }
-        Value::List(list) if schema::find(path).is_none() => {
-            list.iter().for_each(|element| hidden(&format!("{path}[0]"), element, spans));
+        Value::List(list) => {
+            let below = if key.is_some() { path.to_owned() } else { format!("{path}[0]") };
+            list.iter().for_each(|element| hidden(&below, element, spans));
         }
-        Value::Text(text) => {
-            let open = schema::find(path).is_some_and(|key| key.kind != Kind::Secret);
-            if let (Place::File(span), false) = (&node.place, open && !text.contains('@')) {
+        value => {
+            // A password may stand in a URL.
+            let risky = matches!(value, Value::Text(text) if text.contains('@'));
+            let open = key.is_some_and(|key| key.kind != Kind::Secret) && !risky;
+            if let (Place::File(span), false) = (&node.place, open) {
                 spans.push(span.clone());
             }
         }
-        _ => {}
     }
 }
 
@@ -123,7 +167,12 @@ pub struct Mistakes {
 }
 
 impl Mistakes {
-    pub(super) fn new(shown: Option<Shown>, problems: Vec<Problem>) -> Mistakes {
+    pub(super) fn new(shown: Option<Shown>, mut problems: Vec<Problem>) -> Mistakes {
+        // In the order of the file, as an editor goes through it; everything else behind.
+        problems.sort_by_key(|problem| match &problem.place {
+            Place::File(span) => span.start,
+            _ => usize::MAX,
+        });
         Mistakes { shown, problems }
     }
 
@@ -142,7 +191,7 @@ impl Mistakes {
         let theme =
             if coloured { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
         let handler =
-            GraphicalReportHandler::new_themed(theme).with_context_lines(0).with_width(100);
+            GraphicalReportHandler::new_themed(theme).with_context_lines(1).with_width(100);
         let mut text = String::new();
         for problem in self.problems.iter().take(MISTAKES_MAX) {
             let told = self.told(problem);
@@ -160,17 +209,15 @@ impl Mistakes {
 
     fn told(&self, problem: &Problem) -> Told {
         let mut told =
-            Told { message: problem.message.clone(), hint: problem.hint.clone(), label: None };
+            Told { message: problem.message.clone(), hint: problem.hint.clone(), line: None };
         match (&problem.place, &self.shown) {
             (Place::File(span), Some(shown)) => {
-                let (span, line) = shown.first_line(span);
-                if problem.syntax && !is_showable(line) {
-                    let (line, column) = shown.position(span.start);
-                    told.message = format!("{}:{line}:{column}: {}", shown.name, problem.message);
+                let line = shown.first_line(span);
+                if problem.syntax && !is_showable(&line.text) {
+                    let (number, column) = (line.number + 1, line.column() + 1);
+                    told.message = format!("{}:{number}:{column}: {}", line.name, problem.message);
                 } else {
-                    let source = NamedSource::new(&shown.name, shown.text.clone());
-                    let label = LabeledSpan::underline(span);
-                    told.label = Some((source, label));
+                    told.line = Some(line);
                 }
             }
             (Place::Variable(name), _) => told.message = format!("{name}: {}", problem.message),
@@ -194,7 +241,7 @@ impl std::error::Error for Mistakes {}
 struct Told {
     message: String,
     hint: Option<String>,
-    label: Option<(NamedSource<String>, LabeledSpan)>,
+    line: Option<Line>,
 }
 
 impl fmt::Display for Told {
@@ -211,11 +258,11 @@ impl Diagnostic for Told {
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.label.as_ref().map(|(source, _)| source as &dyn SourceCode)
+        self.line.as_ref().map(|line| line as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let (_, label) = self.label.as_ref()?;
-        Some(Box::new(std::iter::once(label.clone())))
+        let marked = self.line.as_ref()?.marked.clone();
+        Some(Box::new(std::iter::once(LabeledSpan::underline(marked))))
     }
 }

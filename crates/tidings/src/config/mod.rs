@@ -5,9 +5,9 @@
 
 use std::net::SocketAddr;
 
+use tidings_frontends::auth;
 use url::Url;
 
-pub mod auth;
 mod caddyfile;
 mod check;
 mod dev;
@@ -37,9 +37,6 @@ pub use options::{
 };
 pub use reference::reference;
 pub use variables::Variables;
-
-/// The key in the examples of the Mercure documentation. Everybody has it.
-pub const DEVELOPMENT_KEY: &str = "!ChangeThisMercureHubJWTSecretKey!";
 
 /// Everything the program needs to run, checked.
 #[derive(Debug, Clone)]

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Deserialize;
+use tidings_frontends::auth;
 
-use super::auth;
 use super::{duration, size};
 
 /// The whole file, deserialized. [`super::Config`] is what has been checked.

@@ -92,7 +92,7 @@ mod tests {
                 let setting = line.strip_prefix("# ").filter(|rest| {
                     let name = rest.split(" = ").next().unwrap_or_default();
                     let named = rest.contains(" = ") && !name.contains(' ');
-                    named || rest.starts_with("[auth")|| rest.starts_with("[[auth")
+                    named || rest.starts_with("[auth") || rest.starts_with("[[auth")
                 });
                 format!("{}\n", setting.unwrap_or(line))
             })

@@ -101,7 +101,7 @@ fn one(kind: Kind, node: &Node) -> Result<toml::Value, Problem> {
         }
         (_, Value::Text(text)) => written(kind, text).map_err(|(message, hint)| {
             let problem = wrong(message);
-            hint.map_or_else(|| problem.clone(), |hint| problem.clone().hint(hint))
+            Problem { hint, ..problem }
         }),
         (kind, _) => Err(takes(wanted(kind))),
     }
@@ -194,7 +194,7 @@ fn written(kind: Kind, text: &str) -> Result<toml::Value, Wrong> {
             Err(plain("is empty".to_owned()))
         }
         Kind::Boolean | Kind::Number { .. } | Kind::Count => {
-            Err(plain(format!("takes a {} without quotes", "value")))
+            Err(plain("takes a value without quotes".to_owned()))
         }
         Kind::Secret | Kind::File | Kind::Text | Kind::Texts => Ok(text.into()),
     }

@@ -244,7 +244,8 @@ others, without credentials.",
         "mercure.publish_origins",
         Kind::Origins,
         "[]",
-        "Origins whose pages may publish. Same forms.",
+        "Origins whose pages may publish with a token in a cookie. Same forms. Cookies are not read
+yet, so that nothing depends on this yet.",
     ),
     value(
         "mercure.heartbeat",
@@ -276,14 +277,15 @@ the earliest entry. \"off\" sets no bound.",
     value(
         "http.header_timeout",
         Kind::Duration,
-        r#""10s""#,
-        "How long a client may take to send the head of a request.",
+        r#""30s""#,
+        "How long a client may take to send the head of a request, and how long an idle HTTP/1.1
+connection is kept: publishers that reuse one pause between updates.",
     ),
     value(
         "http.connections_max",
         Kind::Number { min: 1, max: 10_000_000 },
         "100000",
-        "Open connections in total; more are refused with 503.",
+        "Open connections in total; more are refused with 429. The limit of open files may be lower.",
     ),
     value(
         "http.connections_per_address_max",

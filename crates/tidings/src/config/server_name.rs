@@ -91,7 +91,8 @@ mod tests {
 
     #[test]
     fn what_needs_tls_or_is_no_address_is_refused() {
-        for text in ["localhost", "hub.example.com", "https://a", "https://:8443", "a:8443", ":443"] {
+        for text in ["localhost", "hub.example.com", "https://a", "https://:8443", "a:8443", ":443"]
+        {
             assert!(parse(text).unwrap_err().contains("needs TLS"), "{text}");
         }
         for text in ["", "ftp://a", "http://a/b", ":99999", "http://a b{"] {

@@ -24,6 +24,8 @@ mod tokens;
 // Journeys.
 mod crash;
 mod fuzz_loops;
+mod http_admin;
+mod http_commands;
 mod http_connections;
 mod mercure_cors;
 mod mercure_draft;

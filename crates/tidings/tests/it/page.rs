@@ -1,5 +1,6 @@
 //! The page of `tidings dev` in a headless browser.
 
+use std::net::TcpListener;
 use std::process::Command;
 
 use serde_json::json;
@@ -9,14 +10,20 @@ use crate::hub::{Launch, TestHub};
 
 const BOOK: &str = "https://example.com/books/1";
 
-fn dev(listen: &str) -> Launch {
+/// How `tidings dev` is started beside others.
+pub(crate) fn dev(listen: &str) -> Launch {
     let arguments = ["dev", "--listen", listen].map(str::to_owned).to_vec();
-    Launch { arguments: Some(arguments), ..Launch::default() }
+    let environment = vec![("TIDINGS_ADMIN_LISTEN".to_owned(), "127.0.0.1:0".to_owned())];
+    Launch { arguments: Some(arguments), environment, ..Launch::default() }
 }
 
 /// A hub in development mode and its page, connected.
 fn open() -> (TestHub, Browser) {
-    let hub = TestHub::launch(dev("127.0.0.1:0"));
+    open_on("127.0.0.1:0")
+}
+
+fn open_on(listen: &str) -> (TestHub, Browser) {
+    let hub = TestHub::launch(dev(listen));
     let browser = Browser::open();
     browser.go(&format!("http://{}/", hub.address));
     connected(&browser);
@@ -34,7 +41,8 @@ fn arrived(browser: &Browser, data: &str) {
     browser.wait_until(&format!("document.querySelector('#list .data')?.textContent === {data}"));
 }
 
-fn token(hub: &TestHub) -> String {
+/// The token that the page has.
+pub(crate) fn token(hub: &TestHub) -> String {
     hub.get("/.well-known/tidings/dev-token", &[]).expect(200).text()
 }
 
@@ -144,11 +152,13 @@ fn every_way_to_subscribe_shows_what_it_matches() {
 
 #[test]
 fn a_restart_of_the_hub_loses_and_repeats_nothing_on_the_page() {
-    let (hub, browser) = open();
+    // The page and its token are for one port: the hub has to come back on it.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let listen = format!("127.0.0.1:{port}");
+    let (hub, browser) = open_on(&listen);
     let token = token(&hub);
     hub.publish_with(&token, &[("topic", BOOK), ("data", "before")]).expect(200);
     arrived(&browser, "before");
-    let listen = hub.address.to_string();
     let hub = hub.restart_with(dev(&listen));
     // The key is kept, so the token still holds; the page is away when this is published.
     hub.publish_with(&token, &[("topic", BOOK), ("data", "meanwhile")]).expect(200);
@@ -186,7 +196,8 @@ fn the_terminal_lines_do_what_the_forms_say() {
     browser.fill("#topic", &format!("{BOOK}?a=b&c=d"));
     browser.fill("#data", data);
     let line = browser.run("return document.querySelector('#curl-publish').textContent");
-    let output = Command::new("sh").args(["-c", line.as_str().unwrap()]).output().unwrap();
+    let output =
+        Command::new("timeout").args(["20", "sh", "-c", line.as_str().unwrap()]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     arrived(&browser, data);
     assert_eq!(browser.text("#list .id"), String::from_utf8_lossy(&output.stdout));

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::browser::Browser;
 use crate::hub::{HUB, Launch, PROGRAM, TestHub};
+use crate::page::{self, token};
 use crate::tokens;
 
 fn repository() -> PathBuf {
@@ -17,6 +18,13 @@ fn repository() -> PathBuf {
 
 fn document(name: &str) -> String {
     std::fs::read_to_string(repository().join(name)).unwrap()
+}
+
+/// The program with these arguments, ended when it does not end by itself.
+fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["20", PROGRAM]).args(arguments);
+    command
 }
 
 /// The fenced blocks of a language, without their fences.
@@ -47,12 +55,7 @@ fn blocks(document: &str, language: &str) -> Vec<String> {
 }
 
 fn dev() -> TestHub {
-    let arguments = ["dev", "--listen", "127.0.0.1:0"].map(str::to_owned).to_vec();
-    TestHub::launch(Launch { arguments: Some(arguments), ..Launch::default() })
-}
-
-fn token(hub: &TestHub) -> String {
-    hub.get("/.well-known/tidings/dev-token", &[]).expect(200).text()
+    TestHub::launch(page::dev("127.0.0.1:0"))
 }
 
 /// A block of the README, meant for this hub.
@@ -108,7 +111,7 @@ fn the_curl_lines_publish_and_subscribe() {
     let mut live = Printing::start(subscribe);
     // The hub's first comment says that the subscription stands.
     live.line(":");
-    let output = Command::new("sh").args(["-e", "-c", publish]).output().unwrap();
+    let output = Command::new("timeout").args(["20", "sh", "-e", "-c", publish]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let id = String::from_utf8(output.stdout).unwrap();
     assert!(!id.is_empty());
@@ -177,7 +180,7 @@ fn every_configuration_is_checked_and_served() {
         let folder = TempDir::new().unwrap();
         let file = placed(&toml, folder.path());
         let file = file.to_str().unwrap();
-        let check = Command::new(PROGRAM).args(["check", "--config", file]).output().unwrap();
+        let check = program(&["check", "--config", file]).output().unwrap();
         assert!(check.status.success(), "{name}: {}", String::from_utf8_lossy(&check.stderr));
         let arguments = ["serve", "--config", file].map(str::to_owned).to_vec();
         let environment =
@@ -200,7 +203,8 @@ fn every_configuration_is_checked_and_served() {
         });
         let token = tokens::mint(&json!({ "alg": "HS256", "typ": "JWT" }), &claims, &secret);
         let fields = [("topic", "https://shlink.io/new-visit"), ("data", "{}")];
-        hub.publish_with(&token, &fields).expect(200);
+        let reply = hub.publish_with(&token, &fields);
+        assert_eq!(reply.status, 200, "{name} {issuer}: {}", hub.log());
         let headers = [("Origin", origin), ("Access-Control-Request-Method", "GET")];
         let answer = hub.request("OPTIONS", HUB, &headers, b"");
         assert_eq!(answer.header("access-control-allow-origin").as_deref(), Some(origin), "{name}");
@@ -248,8 +252,8 @@ fn the_variables_in_the_documents_are_known() {
     let folder = TempDir::new().unwrap();
     let (_, toml) = configurations().remove(1);
     let file = placed(&toml, folder.path());
-    let mut command = Command::new(PROGRAM);
-    command.args(["check", "--config", file.to_str().unwrap()]).current_dir(folder.path());
+    let mut command = program(&["check", "--config", file.to_str().unwrap()]);
+    command.current_dir(folder.path());
     let block = blocks(&text, "sh").concat();
     for line in block.lines() {
         let (name, value) = line.split_once('=').unwrap();
@@ -261,7 +265,7 @@ fn the_variables_in_the_documents_are_known() {
 
 #[test]
 fn every_command_in_the_readme_exists() {
-    let output = Command::new(PROGRAM).arg("--help").output().unwrap();
+    let output = program(&["--help"]).output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
     for command in
         ["dev", "serve", "check", "config", "token", "publish", "subscribe", "healthcheck"]

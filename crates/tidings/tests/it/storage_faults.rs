@@ -322,3 +322,107 @@ fn m48_m57_exp_is_judged_by_the_wall_clock_also_after_a_jump() {
         assert_eq!(stream.event().data, "valid again");
     }
 }
+
+/// A stopped hub's folder with some updates in several segments; the cursor of the last.
+fn stopped(launch: &Launch) -> (TestHub, String) {
+    let hub = TestHub::launch(launch.clone());
+    let padding = "x".repeat(300 * 1024);
+    let mut cursor = String::new();
+    for number in 0..12 {
+        let data = format!("{number} {padding}");
+        cursor = hub.publish(&[("topic", TOPIC), ("data", &data)]);
+    }
+    let mut hub = hub;
+    hub.signal("TERM");
+    assert_eq!(hub.wait_for_exit(PATIENCE), 0, "{}", hub.log());
+    (hub, cursor)
+}
+
+fn segments(data: &Path) -> Vec<PathBuf> {
+    let is_segment = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "log");
+    let found: Vec<_> = files(data).into_iter().filter(is_segment).collect();
+    assert!(found.len() > 2, "several segments: {found:?}");
+    found
+}
+
+#[test]
+fn an_unknown_format_version_is_refused_and_both_versions_are_named() {
+    let launch = Launch::toml(SMALL_SEGMENTS);
+    let (hub, _) = stopped(&launch);
+    let path = segments(&hub.data()).remove(0);
+    // The version stands behind the eight bytes that say what the file is.
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(&7_u32.to_le_bytes(), 8).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let log = hub.try_restart_with(launch).err().expect("started on an unknown format");
+    for named in ["version 7", "version 1", path.file_name().unwrap().to_str().unwrap()] {
+        assert!(log.contains(named), "{named:?} is not named: {log}");
+    }
+    assert!(std::fs::read(&path).unwrap() == before, "the file was changed");
+}
+
+#[test]
+fn a_foreign_file_in_the_place_of_a_segment_is_refused_and_left_alone() {
+    let launch = Launch::toml(SMALL_SEGMENTS);
+    let (hub, _) = stopped(&launch);
+    let path = segments(&hub.data()).remove(1);
+    let foreign = b"SQLite format 3\0 or whatever else somebody put here, long enough for a header";
+    std::fs::write(&path, foreign).unwrap();
+    let log = hub.try_restart_with(launch).err().expect("started on a foreign file");
+    assert!(log.contains(path.file_name().unwrap().to_str().unwrap()), "not named: {log}");
+    assert!(std::fs::read(&path).unwrap() == foreign, "the file was changed");
+}
+
+#[test]
+fn a_removed_segment_begins_a_new_epoch_and_receivers_are_told() {
+    let launch = Launch::toml(SMALL_SEGMENTS);
+    let (hub, cursor) = stopped(&launch);
+    std::fs::remove_file(segments(&hub.data()).remove(1)).unwrap();
+    let hub = hub.restart();
+    let mut stream = hub.subscribe(&format!("match=*&last_event_id={}", http::encode(&cursor)));
+    assert_eq!(stream.head.header("mercure-last-event-id").as_deref(), Some("earliest"));
+    assert!(stream.event().data.starts_with("0 "), "told `earliest`, so it begins there");
+}
+
+#[test]
+fn a_restored_backup_begins_a_new_epoch_and_repeats_no_id() {
+    let launch = Launch::toml(SMALL_SEGMENTS);
+    let (hub, before) = stopped(&launch);
+    let (data, backup) = (hub.data(), hub.data().with_extension("backup"));
+    copy(&data, &backup);
+    let hub = hub.restart();
+    let after = hub.publish(&[("topic", TOPIC), ("data", "after the backup")]);
+    let mut hub = hub;
+    hub.kill9();
+    std::fs::remove_dir_all(&data).unwrap();
+    copy(&backup, &data);
+    let hub = hub.restart();
+    for cursor in [&before, &after] {
+        let stream = hub.subscribe(&format!("match=*&last_event_id={}", http::encode(cursor)));
+        let told = stream.head.header("mercure-last-event-id");
+        assert_eq!(told.as_deref(), Some("earliest"), "for {cursor}");
+    }
+    let again = hub.publish(&[("topic", TOPIC), ("data", "after the restore")]);
+    assert_ne!(again, after, "one id for two updates");
+}
+
+fn copy(from: &Path, to: &Path) {
+    let status = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn check_is_content_with_a_healthy_folder_also_while_a_hub_runs_on_it() {
+    let launch = Launch::toml(SMALL_SEGMENTS);
+    let (hub, _) = stopped(&launch);
+    let hub = hub.restart();
+    let folder = hub.config().parent().unwrap().to_path_buf();
+    let found = run_in(&folder, &["check"], Some(&launch));
+    let said = String::from_utf8_lossy(&[found.stdout, found.stderr].concat()).into_owned();
+    assert_eq!(found.status.code(), Some(0), "{said}");
+    let mut hub = hub;
+    hub.kill9();
+    let found = run_in(&folder, &["check"], Some(&launch));
+    let said = String::from_utf8_lossy(&[found.stdout, found.stderr].concat()).into_owned();
+    assert_eq!(found.status.code(), Some(0), "{said}");
+}

@@ -1,1 +1,176 @@
+//! The index against asking everybody, and what it costs.
 
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use url::Url;
+
+use super::*;
+use crate::matcher::Language;
+use crate::namespace::Namespace;
+
+fn namespace() -> Namespace {
+    Namespace::new(Url::parse("https://h/.well-known/mercure").unwrap())
+}
+
+fn parse(language: Language, pattern: &str) -> Option<Arc<Matcher>> {
+    Matcher::parse(language, pattern, &namespace()).ok().map(Arc::new)
+}
+
+fn found(index: &Index, topic: &str) -> (Vec<usize>, usize) {
+    let namespace = namespace();
+    let mut ids = Vec::new();
+    let asked = index.search(&Candidate::new(topic, &namespace), &mut ids);
+    let mut ids: Vec<usize> = ids.into_iter().map(MatcherId::index).collect();
+    ids.sort_unstable();
+    (ids, asked)
+}
+
+fn filled(language: Language, pattern: impl Fn(usize) -> String, count: usize) -> Index {
+    let mut index = Index::default();
+    for number in 0..count {
+        let matcher = parse(language, &pattern(number)).unwrap();
+        index.insert(MatcherId::new(number), &matcher);
+    }
+    index
+}
+
+#[test]
+fn patterns_with_distinct_prefixes_are_not_asked() {
+    let index = filled(Language::UrlPattern, |n| format!("https://h/u{n}/:x"), 2_000);
+    assert_eq!(found(&index, "https://h/u7/a"), (vec![7], 1));
+    assert_eq!(found(&index, "https://h/v/a"), (vec![], 0));
+    // The prefix of another one is all that is asked beside.
+    assert_eq!(found(&index, "https://h/u77/a"), (vec![77], 1));
+}
+
+#[test]
+fn patterns_with_one_prefix_and_distinct_suffixes_are_not_asked() {
+    let index = filled(Language::UrlPattern, |n| format!("https://h/u/:x/s{n}"), 2_000);
+    assert_eq!(found(&index, "https://h/u/a/s7?q"), (vec![7], 1));
+    assert_eq!(found(&index, "https://h/u/a/t"), (vec![], 0));
+    let index = filled(Language::UriTemplate, |n| format!("https://h/u/{{x}}/s{n}"), 2_000);
+    assert_eq!(found(&index, "https://h/u/a/s7"), (vec![7], 1));
+    let index = filled(Language::UriTemplate, |n| format!("{{scheme}}://{{+host}}/s{n}"), 2_000);
+    assert_eq!(found(&index, "https://h/s7"), (vec![7], 1));
+}
+
+#[test]
+fn exact_topics_and_levels_are_looked_up() {
+    let index = filled(Language::Exact, |n| format!("https://h/{n}"), 2_000);
+    assert_eq!(found(&index, "https://h/7"), (vec![7], 0));
+    let index = filled(Language::Mqtt, |n| format!("a/{n}/#"), 2_000);
+    assert_eq!(found(&index, "a/7"), (vec![7], 0));
+    assert_eq!(found(&index, "a/7/b/c"), (vec![7], 0));
+    let index = filled(Language::Nats, |n| format!("a.{n}.>"), 2_000);
+    assert_eq!(found(&index, "a.7.b"), (vec![7], 0));
+    assert_eq!(found(&index, "a.7"), (vec![], 0));
+}
+
+#[test]
+fn m26_wildcards_of_other_protocols_do_not_reach_reserved_topics() {
+    let mut index = Index::default();
+    for (number, (language, pattern)) in
+        [(Language::Mqtt, "#"), (Language::Nats, ">"), (Language::Exact, "*")].iter().enumerate()
+    {
+        index.insert(MatcherId::new(number), &parse(*language, pattern).unwrap());
+    }
+    assert_eq!(found(&index, "/.well-known/mercure/subscriptions/x").0, [2]);
+    assert_eq!(found(&index, "mercure").0, [2]);
+    assert_eq!(found(&index, "other").0, [0, 1, 2]);
+    assert_eq!(found(&index, "$SYS").0, [1, 2]);
+}
+
+#[test]
+fn levels_without_end_do_not_use_the_stack() {
+    let deep = vec!["+"; 2_000].join("/");
+    let mut index = Index::default();
+    let matcher = parse(Language::Mqtt, &deep).unwrap();
+    index.insert(MatcherId::new(1), &matcher);
+    assert_eq!(found(&index, &vec!["a"; 2_000].join("/")).0, [1]);
+    index.remove(MatcherId::new(1), &matcher);
+    assert!(is_bare(&index));
+}
+
+/// Whether nothing at all is left in memory.
+fn is_bare(index: &Index) -> bool {
+    index.any.is_empty()
+        && index.exact.is_empty()
+        && index.url_patterns.is_empty()
+        && index.templates.is_empty()
+        && index.mqtt.is_empty()
+        && index.nats.is_empty()
+}
+
+fn pattern() -> impl Strategy<Value = (Language, String)> {
+    let joined = |parts: Vec<&'static str>, most: usize| {
+        prop::collection::vec(prop::sample::select(parts), 0..most).prop_map(|parts| parts.concat())
+    };
+    let url = joined(
+        vec!["/", "a", "b", "/a", ":x", "*", "{/b}?", "(a|b)", "{a:y}*", "?", "/:z", "https://h"],
+        6,
+    );
+    let template = joined(vec!["/", "a", "b", "{x}", "{/y}", "{+z}", "{?q,r*}", "{#f}", "é"], 6);
+    let filter = prop::collection::vec("[ab+]?|\\$", 0..4)
+        .prop_flat_map(|levels| any::<bool>().prop_map(move |rest| (levels.clone(), rest)))
+        .prop_map(|(mut levels, rest)| {
+            levels.extend(rest.then(|| "#".to_owned()));
+            levels.join("/")
+        });
+    let subject = prop::collection::vec("[ab*]", 0..4)
+        .prop_flat_map(|tokens| any::<bool>().prop_map(move |rest| (tokens.clone(), rest)))
+        .prop_map(|(mut tokens, rest)| {
+            tokens.extend(rest.then(|| ">".to_owned()));
+            tokens.join(".")
+        });
+    prop_oneof![
+        "[ab/]{0,3}|\\*".prop_map(|text| (Language::Exact, text)),
+        url.prop_map(|text| (Language::UrlPattern, text)),
+        template.prop_map(|text| (Language::UriTemplate, text)),
+        filter.prop_map(|text| (Language::Mqtt, text)),
+        subject.prop_map(|text| (Language::Nats, text)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn finding_is_asking_everybody(
+        patterns in prop::collection::vec(pattern(), 0..40),
+        removed in prop::collection::vec(any::<prop::sample::Index>(), 0..40),
+        topics in prop::collection::vec(
+            prop_oneof![
+                "[ab/]{0,6}|[ab.]{0,6}|\\$[ab/]{0,3}|urn:[ab]",
+                "https://h/[ab/?é]{0,5}|/[ab/]{0,5}|[ab/#?=&,é]{0,8}",
+            ],
+            1..20,
+        ),
+    ) {
+        let namespace = namespace();
+        let mut index = Index::default();
+        let mut all = BTreeMap::new();
+        for (number, (language, text)) in patterns.iter().enumerate() {
+            let Some(matcher) = parse(*language, text) else { continue };
+            index.insert(MatcherId::new(number), &matcher);
+            all.insert(number, matcher);
+        }
+        for place in removed {
+            let Some(number) = all.keys().nth(place.index(40)).copied() else { continue };
+            let matcher = all.remove(&number).unwrap();
+            index.remove(MatcherId::new(number), &matcher);
+        }
+        for topic in &topics {
+            let candidate = Candidate::new(topic, &namespace);
+            let expected: Vec<usize> = all.iter()
+                .filter(|(_, matcher)| matcher.matches(&candidate))
+                .map(|(number, _)| *number)
+                .collect();
+            prop_assert_eq!(found(&index, topic).0, expected, "{:?} {:?}", topic, patterns);
+        }
+        for (number, matcher) in all {
+            index.remove(MatcherId::new(number), &matcher);
+        }
+        prop_assert!(is_bare(&index));
+    }
+}

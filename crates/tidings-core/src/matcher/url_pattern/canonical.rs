@@ -27,6 +27,11 @@ pub(super) fn encode(text: &str, section: Section) -> Result<String, String> {
             Ok(url.password().unwrap_or_default().to_owned())
         }
         Section::Hostname => {
+            // A host ends where the URL parser ends it, even in the middle of a group.
+            let text = text.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+            if text.is_empty() {
+                return Ok(String::new());
+            }
             let mut url = dummy("http://dummy.test")?;
             quirks::set_hostname(&mut url, text).map_err(|()| refused("host"))?;
             Ok(quirks::hostname(&url).to_owned())
@@ -42,13 +47,10 @@ pub(super) fn encode(text: &str, section: Section) -> Result<String, String> {
             Ok(quirks::port(&url).to_owned())
         }
         Section::Pathname => path(text),
-        Section::OpaquePathname => {
-            let mut url = dummy("data:dummy,test")?;
-            url.set_path(text);
-            Ok(url.path().to_owned())
-        }
-        Section::Search => {
-            let mut url = dummy("http://dummy.test")?;
+        Section::OpaquePathname => Ok(opaque_path(text)),
+        Section::Search | Section::OpaqueSearch => {
+            let special = section == Section::Search;
+            let mut url = dummy(if special { "http://dummy.test" } else { "dummy://dummy.test" })?;
             url.set_query(Some(text));
             Ok(url.query().unwrap_or_default().to_owned())
         }
@@ -69,8 +71,21 @@ fn path(text: &str) -> Result<String, String> {
         return Ok(url.path().to_owned());
     }
     url.set_path(&format!("/-{text}"));
-    let path = url.path();
-    Ok(path.strip_prefix("/-").unwrap_or(path).to_owned())
+    let path = url.path().strip_prefix("/-");
+    path.map(str::to_owned).ok_or_else(|| "a .. leads out of the fixed text of a path".to_owned())
+}
+
+/// Percent-encodes what is not printable ASCII, and takes out what URL parsers do.
+fn opaque_path(text: &str) -> String {
+    let mut path = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'\t' | b'\r' | b'\n' => {}
+            b' '..=b'~' => path.push(char::from(byte)),
+            _ => path.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    path
 }
 
 fn dummy(url: &str) -> Result<Url, String> {

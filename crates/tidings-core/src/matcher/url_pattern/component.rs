@@ -22,11 +22,7 @@ pub(super) enum Component {
     /// Fixed text only.
     Literal(Box<str>),
     /// Fixed text around something else.
-    Between {
-        prefix: Box<str>,
-        middle: Middle,
-        suffix: Box<str>,
-    },
+    Between { prefix: Box<str>, middle: Middle, suffix: Box<str> },
 }
 
 #[derive(Debug)]
@@ -109,11 +105,13 @@ impl Component {
         }
     }
 
-    /// Groups with something to decide: what the limit on parts counts.
+    /// What the limit on parts counts. A regular expression is one: its compiled size is limited.
     pub(super) fn groups(&self) -> usize {
         match self {
             Component::Any | Component::Literal(_) => 0,
-            Component::Between { middle: Middle::Parts(parts), .. } => parts.len(),
+            Component::Between { middle: Middle::Parts(parts), .. } => {
+                parts.iter().filter(|part| !is_literal(part)).count()
+            }
             Component::Between { middle: Middle::Regexp(_), .. } => 1,
         }
     }
@@ -158,7 +156,9 @@ fn parts_match(parts: &[Part], text: &[u8]) -> bool {
     {
         return match body {
             Body::Everything => true,
-            Body::Segment(stop) => !text.is_empty() && !text.iter().any(|byte| stop == &Some(*byte)),
+            Body::Segment(stop) => {
+                !text.is_empty() && !text.iter().any(|byte| stop == &Some(*byte))
+            }
             Body::Nothing | Body::Regexp(_) => text.is_empty(),
         };
     }

@@ -74,7 +74,18 @@ pub(super) fn split(pattern: &str) -> Result<Sections, Fault> {
     if sections.hostname.is_some() && sections.port.is_none() {
         sections.port = Some(String::new());
     }
+    strip(&mut sections.search, '?');
+    strip(&mut sections.hash, '#');
     Ok(sections)
+}
+
+/// A second sign at the begin of a query or fragment counts as the first one written twice.
+fn strip(section: &mut Option<String>, sign: char) {
+    if let Some(text) = section
+        && text.starts_with(sign)
+    {
+        text.remove(0);
+    }
 }
 
 impl Splitter<'_> {
@@ -250,10 +261,7 @@ impl Splitter<'_> {
         }
         let before = self.index.checked_sub(1).map(|index| self.token(index).kind);
         self.is("?")
-            || !matches!(
-                before,
-                Some(Kind::Name | Kind::Regexp | Kind::Close | Kind::Asterisk)
-            )
+            || !matches!(before, Some(Kind::Name | Kind::Regexp | Kind::Close | Kind::Asterisk))
     }
 }
 
@@ -273,7 +281,7 @@ impl Sections {
         }
         match &mut self.pathname {
             Some(path) => resolve(path, base),
-            None if given => return,
+            None if given => {}
             None => {
                 self.pathname = Some(escape(base.path()));
                 if self.search.is_none() {

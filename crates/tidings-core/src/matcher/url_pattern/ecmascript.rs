@@ -67,10 +67,10 @@ impl Translator<'_> {
 
     fn term(&mut self, character: char) -> Result<(), Fault> {
         let quantifiable = match character {
-            '*' | '+' | '?' => return self.quantifier(character.to_string()),
+            '*' | '+' | '?' => return self.quantifier(character.encode_utf8(&mut [0; 4])),
             '{' => {
                 let counts = self.counts()?;
-                return self.quantifier(counts);
+                return self.quantifier(&counts);
             }
             '^' | '$' | '|' => {
                 self.out.push(character);
@@ -116,11 +116,11 @@ impl Translator<'_> {
         false
     }
 
-    fn quantifier(&mut self, sign: String) -> Result<(), Fault> {
+    fn quantifier(&mut self, sign: &str) -> Result<(), Fault> {
         if !self.quantifiable {
             return Err(invalid("nothing to repeat"));
         }
-        self.out.push_str(&sign);
+        self.out.push_str(sign);
         // Reluctance changes what is captured, never whether something matches.
         self.take("?");
         self.quantifiable = false;
@@ -135,11 +135,16 @@ impl Translator<'_> {
             Some((least, most)) => (least, most),
             None => (counts, counts),
         };
-        let is_number = |text: &str| {
-            !text.is_empty() && text.len() <= 9 && text.bytes().all(|byte| byte.is_ascii_digit())
-        };
+        let is_number =
+            |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         if !is_number(least) || !(most.is_empty() || is_number(most)) {
             return Err(invalid("the counts in braces are no numbers"));
+        }
+        // As many digits as the engine can read; no expression with more could be compiled.
+        if least.len().max(most.len()) > 9 {
+            return Err(Fault::TooComplex(
+                "a count in a regular expression is too large".to_owned(),
+            ));
         }
         self.rest = rest;
         Ok(format!("{{{counts}}}"))
@@ -251,9 +256,7 @@ impl Translator<'_> {
             '(' | ')' | ']' | '{' | '}' | '/' | '-' | '|' => {
                 Err(invalid("a sign must be escaped in a class"))
             }
-            _ if "&!#$%*+,.:;<=>?@^`~".contains(character)
-                && self.rest.starts_with(character) =>
-            {
+            _ if "&!#$%*+,.:;<=>?@^`~".contains(character) && self.rest.starts_with(character) => {
                 Err(invalid("a doubled sign must be escaped in a class"))
             }
             _ => Ok((set_of(character), Some(character.into()))),

@@ -94,8 +94,7 @@ impl UrlPattern {
     /// What the [`reach`] of every matching URL begins with; may be empty.
     pub(super) fn literal_prefix(&self) -> String {
         let mut prefix = String::new();
-        for component in
-            [&self.protocol, &self.hostname, &self.port, &self.pathname, &self.search]
+        for component in [&self.protocol, &self.hostname, &self.port, &self.pathname, &self.search]
         {
             prefix.push_str(component.literal_prefix());
             match component {
@@ -160,15 +159,17 @@ fn compile(pattern: &str, base: &Url) -> Result<UrlPattern, Fault> {
     let is_address = ["[", "{[", "\\["].iter().any(|sign| hostname.starts_with(sign));
     // A single bracket is no address.
     let host = if is_address && hostname.len() > 1 { Section::Address } else { Section::Hostname };
-    let special = protocol.matches_special_scheme();
-    let path = if special { Section::Pathname } else { Section::OpaquePathname };
+    let (path, query) = match protocol.matches_special_scheme() {
+        true => (Section::Pathname, Section::Search),
+        false => (Section::OpaquePathname, Section::OpaqueSearch),
+    };
     let compiled = UrlPattern {
         username: section(&sections.username, Section::Username)?,
         password: section(&sections.password, Section::Password)?,
         hostname: section(&sections.hostname, host)?,
         port: section(&sections.port, Section::Port)?,
         pathname: section(&sections.pathname, path)?,
-        search: section(&sections.search, Section::Search)?,
+        search: section(&sections.search, query)?,
         hash: section(&sections.hash, Section::Hash)?,
         protocol,
     };

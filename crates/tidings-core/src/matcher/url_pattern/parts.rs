@@ -20,6 +20,8 @@ pub(super) enum Section {
     /// A path without structure, as of `urn:`.
     OpaquePathname,
     Search,
+    /// The query of a scheme in whose queries an apostrophe is not encoded.
+    OpaqueSearch,
     Hash,
 }
 
@@ -171,12 +173,7 @@ impl<'p> Reader<'p> {
             return Ok(());
         }
         let prefix = canonical::encode(&text, self.section)?;
-        self.push(Part {
-            prefix,
-            body: Body::Nothing,
-            suffix: String::new(),
-            repeat: Repeat::Once,
-        })
+        self.push(Part { prefix, body: Body::Nothing, suffix: String::new(), repeat: Repeat::Once })
     }
 
     fn add(

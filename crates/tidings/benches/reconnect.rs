@@ -1,0 +1,328 @@
+//! Ten thousand clients that come back at once, each a thousand entries behind in a history of one
+//! GiB: how long until all are live, what it costs the hub, and what a publisher notices. Also how
+//! soon a hub with that history answers, and what an idle connection weighs. Prints figures.
+//!
+//! `CLIENTS` and `BYTES` in the environment make it smaller.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tidings_core::{
+    Clock, Durability, Grant, HistoryOptions, Hub, HubOptions, Keep, Namespace, Topic, Update,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+
+const PAYLOAD: usize = 256;
+const BEHIND: usize = 1_000;
+const SECRET: &str = "a secret that is only used by this benchmark";
+const CONNECTIONS_PER_ADDRESS: usize = 250;
+
+struct Now(Instant);
+
+impl Clock for Now {
+    fn wall(&self) -> u64 {
+        1_700_000_000_000 + u64::try_from(self.0.elapsed().as_millis()).unwrap_or(0)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+fn from_environment(name: &str, otherwise: usize) -> usize {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(otherwise)
+}
+
+#[tokio::main]
+async fn main() {
+    let clients = from_environment("CLIENTS", 10_000);
+    let bytes = from_environment("BYTES", 1 << 30);
+    let folder = tempfile::tempdir_in(".").expect("a folder on this disk");
+    let data = folder.path().join("data");
+    let begin = Instant::now();
+    let cursor = fill(&data, bytes).await;
+    println!("filled {} MiB in {:.1} s", bytes >> 20, begin.elapsed().as_secs_f64());
+
+    let begin = Instant::now();
+    let hub = Running::start(folder.path(), &data);
+    hub.wait().await;
+    let first = begin.elapsed().as_millis();
+    println!("start: first request answered after {first} ms");
+
+    let before = hub.resident();
+    let idle = idle_clients(hub.address, clients).await;
+    let per_client = (hub.resident().saturating_sub(before)) as f64 / clients as f64;
+    println!("idle: {per_client:.1} KiB for each of {clients} connections");
+    drop(idle);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+
+    let calm = hub.publisher(Duration::from_secs(5)).await;
+    let (before, read_before) = (hub.resident(), hub.bytes_read());
+    let storm = Storm::begin(&hub, clients, &cursor);
+    let (live, busy, peak) = storm.end(&hub).await;
+    let range = (BEHIND * (PAYLOAD + 136)) as f64;
+    println!(
+        "reconnect: {clients} clients, each {BEHIND} behind: all live after {:.1} s; memory \
+         {} -> {} MiB (+{}); read {:.1} MiB = {:.1} x the range of each client together, {:.1} x \
+         the range once; publish p99 {:.1} ms idle, {:.1} ms meanwhile ({:.1} x)",
+        live.as_secs_f64(),
+        before >> 10,
+        peak >> 10,
+        peak.saturating_sub(before) >> 10,
+        (hub.bytes_read() - read_before) as f64 / 1_048_576.0,
+        (hub.bytes_read() - read_before) as f64 / (range * clients as f64),
+        (hub.bytes_read() - read_before) as f64 / range,
+        calm.as_secs_f64() * 1e3,
+        busy.as_secs_f64() * 1e3,
+        busy.as_secs_f64() / calm.as_secs_f64(),
+    );
+}
+
+/// Fills a history; answers the cursor of the entry that is `BEHIND` from the end.
+async fn fill(data: &Path, bytes: usize) -> String {
+    let url = "http://127.0.0.1/.well-known/mercure".parse().expect("a URL");
+    let history = HistoryOptions {
+        path: Some(data.to_owned()),
+        durability: Durability::Written,
+        keep: Keep::default(),
+        segment_bytes: 64 << 20,
+    };
+    let options = HubOptions { namespace: Namespace::new(url), update_bytes_max: 1 << 20, history };
+    let hub = Hub::open(options, Arc::new(Now(Instant::now()))).expect("it opens");
+    let count = bytes / (PAYLOAD + 136);
+    let mut tasks = JoinSet::new();
+    for _ in 0..64 {
+        let hub = hub.clone();
+        tasks.spawn(async move {
+            for number in 0..(count - BEHIND) / 64 {
+                let topic = format!("https://example.com/books/{}", number % 1_000);
+                let update = Update::new(Topic::parse(&topic).expect("ok"), vec![b'x'; PAYLOAD]);
+                hub.publish(&Grant::operator(), update).await.expect("published");
+            }
+        });
+    }
+    while tasks.join_next().await.is_some() {}
+    let mut cursor = String::new();
+    for number in 0..=BEHIND {
+        let topic = Topic::parse(&format!("https://example.com/last/{number}")).expect("ok");
+        let update = Update::new(topic, vec![b'x'; PAYLOAD]);
+        let receipt = hub.publish(&Grant::operator(), update).await.expect("published");
+        if number == 0 {
+            cursor = receipt.cursor;
+        }
+    }
+    hub.shut_down();
+    cursor
+}
+
+/// The program on that history.
+struct Running {
+    child: Child,
+    address: SocketAddr,
+    token: String,
+}
+
+impl Running {
+    fn start(folder: &Path, data: &Path) -> Running {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+        let address = port.expect("a free port");
+        let configuration = format!(
+            "listen = \"{address}\"\npublic_url = \"http://{address}\"\n\
+             [history]\npath = {data:?}\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+             [http]\nconnections_max = 19000\nconnections_per_address_max = 19000\n\
+             [auth]\nanonymous = true\n[[auth.issuer]]\nid = \"bench\"\naccept = [\"0.x\"]\n\
+             publish = {{ key = \"{SECRET}\", algorithm = \"HS256\" }}\n\
+             [log]\nlevel = \"warn\"\n"
+        );
+        let file = folder.join("tidings.toml");
+        std::fs::write(&file, configuration).expect("written");
+        let child = Command::new(env!("CARGO_BIN_EXE_tidings"))
+            .args(["serve", "--config"])
+            .arg(&file)
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("the hub starts");
+        let claims = serde_json::json!({ "mercure": { "publish": ["*"] } });
+        let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+        let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key);
+        Running { child, address, token: token.expect("a token") }
+    }
+
+    async fn wait(&self) {
+        while head(self.address).await.is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn proc(&self, file: &str, field: &str) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id()));
+        let text = text.expect("the hub runs");
+        let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or("0");
+        line.trim().trim_end_matches(" kB").parse().unwrap_or(0)
+    }
+
+    /// Resident memory in KiB.
+    fn resident(&self) -> u64 {
+        self.proc("status", "VmRSS:")
+    }
+
+    /// Bytes that the hub read from files; reads from sockets are not counted here.
+    fn bytes_read(&self) -> u64 {
+        self.proc("io", "rchar:")
+    }
+
+    /// Publishes one after the other, 200 a second, and answers the p99 of the time to the answer.
+    async fn publisher(&self, how_long: Duration) -> Duration {
+        let stop = Arc::new(AtomicBool::new(false));
+        let task = tokio::spawn(publish(self.address, self.token.clone(), Arc::clone(&stop)));
+        tokio::time::sleep(how_long).await;
+        stop.store(true, Ordering::Relaxed);
+        percentile(task.await.expect("published"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+async fn head(address: SocketAddr) -> Option<()> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    let request = "HEAD /.well-known/mercure?topic=a HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.ok()?;
+    answer.ends_with(b"200").then_some(())
+}
+
+async fn publish(address: SocketAddr, token: String, stop: Arc<AtomicBool>) -> Vec<Duration> {
+    let mut stream = TcpStream::connect(address).await.expect("connected");
+    let body = format!("topic=https%3A%2F%2Fexample.com%2Flive&data={}", "x".repeat(PAYLOAD));
+    let request = format!(
+        "POST /.well-known/mercure HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut times = Vec::new();
+    let mut answer = vec![0; 4096];
+    while !stop.load(Ordering::Relaxed) {
+        let begin = Instant::now();
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let length = stream.read(&mut answer).await.expect("answered");
+        assert!(answer.get(..length).is_some_and(|answer| answer.starts_with(b"HTTP/1.1 200")));
+        times.push(begin.elapsed());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    times
+}
+
+fn percentile(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() * 99 / 100).copied().unwrap_or_default()
+}
+
+/// A client's address: many, as in the world.
+fn source(number: usize) -> SocketAddr {
+    let part = u8::try_from(number / CONNECTIONS_PER_ADDRESS).unwrap_or(u8::MAX);
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 1, part.max(1))), 0)
+}
+
+async fn connect(address: SocketAddr, number: usize, cursor: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(source(number)).expect("bound");
+    let mut stream = socket.connect(address).await.expect("connected");
+    let cursor = match cursor {
+        "" => String::new(),
+        cursor => format!("Last-Event-ID: {cursor}\r\n"),
+    };
+    let request = format!("GET /.well-known/mercure?topic=* HTTP/1.1\r\nHost: x\r\n{cursor}\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    stream
+}
+
+async fn idle_clients(address: SocketAddr, clients: usize) -> Vec<TcpStream> {
+    let mut streams = Vec::new();
+    let mut buffer = [0; 4096];
+    for number in 0..clients {
+        let mut stream = connect(address, number, "").await;
+        stream.read_exact(&mut buffer[..200]).await.expect("the head");
+        streams.push(stream);
+    }
+    streams
+}
+
+/// The reconnecting clients and a publisher beside them.
+struct Storm {
+    begin: Instant,
+    clients: usize,
+    live: Arc<AtomicUsize>,
+    tasks: JoinSet<()>,
+    stop: Arc<AtomicBool>,
+    publisher: tokio::task::JoinHandle<Vec<Duration>>,
+}
+
+impl Storm {
+    fn begin(hub: &Running, clients: usize, cursor: &str) -> Storm {
+        let stop = Arc::new(AtomicBool::new(false));
+        let publisher = tokio::spawn(publish(hub.address, hub.token.clone(), Arc::clone(&stop)));
+        let live = Arc::new(AtomicUsize::new(0));
+        let mut tasks = JoinSet::new();
+        let begin = Instant::now();
+        for number in 0..clients {
+            let (address, cursor) = (hub.address, cursor.to_owned());
+            let live = Arc::clone(&live);
+            tasks.spawn(async move {
+                let stream = connect(address, number, &cursor).await;
+                read_behind(stream, &live).await;
+            });
+        }
+        Storm { begin, clients, live, tasks, stop, publisher }
+    }
+
+    /// Waits until all are live: how long it took, the publisher's p99, the peak of memory in KiB.
+    async fn end(mut self, hub: &Running) -> (Duration, Duration, u64) {
+        let mut peak = 0;
+        while self.live.load(Ordering::Relaxed) < self.clients {
+            peak = peak.max(hub.resident());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert!(self.begin.elapsed() < Duration::from_secs(300), "they never became live");
+        }
+        let took = self.begin.elapsed();
+        self.stop.store(true, Ordering::Relaxed);
+        self.tasks.abort_all();
+        (took, percentile(self.publisher.await.expect("published")), peak)
+    }
+}
+
+/// Reads what was missed, says so, and goes on reading.
+async fn read_behind(mut stream: TcpStream, live: &AtomicUsize) {
+    let mut buffer = vec![0; 16 * 1024];
+    let (mut events, mut last) = (0, 0);
+    loop {
+        let length = stream.read(&mut buffer).await.expect("read");
+        assert!(length > 0, "the hub closed a stream after {events} events");
+        for byte in buffer.iter().take(length) {
+            // An event ends with an empty line.
+            if *byte == b'\n' && last == b'\n' {
+                events += 1;
+            }
+            if *byte != b'\r' {
+                last = *byte;
+            }
+        }
+        if events > BEHIND {
+            live.fetch_add(1, Ordering::Relaxed);
+            events = usize::MIN;
+            while stream.read(&mut buffer).await.is_ok_and(|length| length > 0) {}
+            return;
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The command line: what people type becomes a call of the part that does it. Knows exit codes
+//! and where output goes; every command's work is elsewhere.
+
+use std::fmt::Display;
+use std::io::{IsTerminal, Write, stderr, stdout};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use tidings_core::Clock;
+
+use crate::app::{self, Launch};
+use crate::client::{ClientProblem, PublishArguments, SubscribeArguments, healthcheck};
+use crate::clock::SystemClock;
+use crate::config::{self, Config, Mistakes};
+use crate::token::{self, ExplainArguments, MintArguments};
+use crate::verify;
+
+/// Something went wrong while the program ran.
+const FAILED: u8 = 1;
+/// The command line or the configuration is wrong.
+const MISTAKEN: u8 = 2;
+
+/// A self-hosted real-time hub: publish an update once, reach every receiver in one order.
+#[derive(Parser)]
+#[command(name = "tidings", version, max_term_width = 100)]
+#[command(after_help = "Begin with `tidings dev`. Exit codes: 0 done, 1 failed, 2 wrong usage or \
+                        configuration.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a hub for development: no configuration, insecure, with a page in the browser
+    Dev(DevArguments),
+    /// Run a hub
+    Serve(ConfigArguments),
+    /// Check a configuration and the history that it names, and explain every mistake
+    Check(ConfigArguments),
+    /// Print every setting with its default, as a file to begin with
+    Config,
+    /// Make and explain tokens
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// Publish an update to any Mercure hub and print its id
+    Publish(PublishArguments),
+    /// Print updates of any Mercure hub as they come
+    Subscribe(SubscribeArguments),
+    /// Ask whether the hub of a configuration is ready, for supervisors
+    Healthcheck(ConfigArguments),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+#[derive(clap::Args)]
+struct DevArguments {
+    /// Where to listen; anything but a loopback address lets others in
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3000")]
+    listen: SocketAddr,
+    /// The folder of the history and of the hub's own key
+    #[arg(long, value_name = "DIR", default_value = ".tidings")]
+    data: PathBuf,
+}
+
+#[derive(clap::Args)]
+struct ConfigArguments {
+    /// The configuration file [default: what TIDINGS_CONFIG names; without one, variables only,
+    /// among them those of the Mercure hub's image]
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum TokenCommand {
+    /// Sign a token with the secret of the configuration or a key file, and print it
+    Mint {
+        #[command(flatten)]
+        config: ConfigArguments,
+        #[command(flatten)]
+        token: Box<MintArguments>,
+    },
+    /// Say which checks a token passes and fails, and what it grants
+    Explain {
+        #[command(flatten)]
+        config: ConfigArguments,
+        #[command(flatten)]
+        token: ExplainArguments,
+    },
+}
+
+/// Reads the command line, does what it says, and tells how it went.
+pub fn run() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Dev(arguments) => dev(arguments),
+        Command::Serve(arguments) => serve(arguments),
+        Command::Check(arguments) => with(&arguments, check),
+        Command::Config => print(&config::reference()),
+        Command::Token { command: TokenCommand::Mint { config, token } } => mint(&config, *token),
+        Command::Token { command: TokenCommand::Explain { config, token } } => {
+            with(&config, |config| explain(config, &token))
+        }
+        Command::Publish(arguments) => ask(arguments.run()),
+        Command::Subscribe(arguments) => ask(arguments.run()),
+        Command::Healthcheck(arguments) => {
+            with(&arguments, |config| ask(healthcheck(config.admin.listen)))
+        }
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "tidings", &mut text);
+            print(&String::from_utf8_lossy(&text))
+        }
+    }
+}
+
+fn dev(arguments: DevArguments) -> ExitCode {
+    let DevArguments { listen, data } = arguments;
+    let load = move || config::dev(listen, &data);
+    let config = match load() {
+        Ok(config) => config,
+        Err(mistakes) => return mistaken(&mistakes),
+    };
+    let shown = config.clone();
+    launch(Launch {
+        config,
+        reload: Box::new(move || load().map_err(|mistakes| mistakes.report(false))),
+        listening: Box::new(move |bound| {
+            if let Some(bound) = bound.first() {
+                say(&config::banner(&shown, *bound));
+            }
+        }),
+    })
+}
+
+fn serve(arguments: ConfigArguments) -> ExitCode {
+    let load = move || config::load(arguments.config.as_deref());
+    match load() {
+        Ok(config) => launch(Launch {
+            config,
+            reload: Box::new(move || load().map_err(|mistakes| mistakes.report(false))),
+            listening: Box::new(|_| {}),
+        }),
+        Err(mistakes) => mistaken(&mistakes),
+    }
+}
+
+fn launch(launch: Launch) -> ExitCode {
+    match app::run(launch) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+fn check(config: &Config) -> ExitCode {
+    match verify::verify(config) {
+        Ok(report) => print(&report),
+        Err(problems) => {
+            say(&problems);
+            ExitCode::from(MISTAKEN)
+        }
+    }
+}
+
+/// With a key file a token can be signed without any configuration.
+fn mint(arguments: &ConfigArguments, mut token: MintArguments) -> ExitCode {
+    let unconfigured = token.key_file.is_some() && arguments.config.is_none();
+    match config::load(arguments.config.as_deref()) {
+        Ok(config) => {
+            if let Err(error) = token.complete_from(&config.auth, &config.hub_url()) {
+                return wrong(&error);
+            }
+        }
+        Err(_) if unconfigured => {}
+        Err(mistakes) => return mistaken(&mistakes),
+    }
+    match token::mint(&token) {
+        Ok(token) => print(&format!("{token}\n")),
+        Err(error) => wrong(&error),
+    }
+}
+
+fn explain(config: &Config, arguments: &ExplainArguments) -> ExitCode {
+    let token = match arguments.read_token() {
+        Ok(token) => token,
+        Err(error) => return wrong(&format!("the token cannot be read: {error}")),
+    };
+    let namespace = tidings_core::Namespace::new(config.hub_url());
+    match token::explain(&config.auth, &namespace, &token, SystemClock::new().wall()) {
+        Ok(explanation) => {
+            let printed = print(&explanation.to_string());
+            if explanation.is_useful() { printed } else { ExitCode::from(FAILED) }
+        }
+        Err(error) => wrong(&error),
+    }
+}
+
+/// Runs one command that speaks to a hub.
+fn ask(answer: impl Future<Output = Result<(), ClientProblem>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => match runtime.block_on(answer) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error),
+        },
+        Err(error) => failed(&error),
+    }
+}
+
+fn with(arguments: &ConfigArguments, then: impl FnOnce(&Config) -> ExitCode) -> ExitCode {
+    match config::load(arguments.config.as_deref()) {
+        Ok(config) => then(&config),
+        Err(mistakes) => mistaken(&mistakes),
+    }
+}
+
+fn mistaken(mistakes: &Mistakes) -> ExitCode {
+    let coloured = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    say(&mistakes.report(coloured));
+    ExitCode::from(MISTAKEN)
+}
+
+fn wrong(error: &dyn Display) -> ExitCode {
+    say(&format!("tidings: {error}\n"));
+    ExitCode::from(MISTAKEN)
+}
+
+fn failed(error: &dyn Display) -> ExitCode {
+    say(&format!("tidings: {error}\n"));
+    ExitCode::from(FAILED)
+}
+
+/// To standard output. Whoever reads it may leave early, as `head` does: that is no failure.
+fn print(text: &str) -> ExitCode {
+    let mut output = stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => failed(&error),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// To standard error. When that is closed there is nobody left to tell.
+fn say(text: &str) {
+    let _ = stderr().lock().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_are_parsed() {
+        for line in [
+            "tidings dev",
+            "tidings dev --listen [::1]:0 --data /tmp/x",
+            "tidings serve --config a.toml",
+            "tidings check -c a.toml",
+            "tidings config",
+            "tidings token mint --publish * --config a.toml",
+            "tidings token explain --config a.toml -",
+            "tidings healthcheck",
+            "tidings completions bash",
+        ] {
+            let parsed = Arguments::try_parse_from(line.split(' '));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.err().unwrap());
+        }
+        for line in ["tidings", "tidings dev --listen localhost", "tidings serv"] {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What is minted is accepted by the hub's own checks, and explained when it is not.
+
+use clap::Parser;
+use serde_json::json;
+use tidings_core::Namespace;
+use tidings_frontends::auth::Options;
+
+use super::mint::{Lifetime, mint_at};
+use super::{ExplainArguments, Explanation, MintArguments, MintError, explain};
+
+const HUB: &str = "https://hub.example/.well-known/mercure";
+const NOW: u64 = 1_800_000_000;
+const SECRET: &str = "one secret for both roles, long enough";
+
+#[derive(Parser)]
+struct Mint {
+    #[command(flatten)]
+    arguments: MintArguments,
+}
+
+fn options(accept: &[&str]) -> Options {
+    let key = json!({ "key": SECRET });
+    serde_json::from_value(json!({ "issuer": [
+        { "id": "https://issuer.example", "accept": accept, "publish": key, "subscribe": key },
+    ] }))
+    .unwrap()
+}
+
+fn namespace() -> Namespace {
+    Namespace::new(HUB.parse().unwrap())
+}
+
+fn arguments(line: &str) -> MintArguments {
+    let words = std::iter::once("mint").chain(line.split_ascii_whitespace());
+    Mint::try_parse_from(words).unwrap().arguments
+}
+
+fn minted(line: &str, options: &Options) -> Result<String, MintError> {
+    let mut arguments = arguments(line);
+    arguments.complete_from(options, namespace().hub_url())?;
+    mint_at(&arguments, NOW)
+}
+
+fn explained(token: &str, options: &Options, now: u64) -> Explanation {
+    explain(options, &namespace(), token, now * 1_000).unwrap()
+}
+
+#[test]
+fn minted_tokens_are_accepted_and_explained() {
+    for accept in [&["1.0"][..], &["0.x"], &["0.x", "1.0"]] {
+        let options = options(accept);
+        let token = minted("--publish https://e.com/1 --subscribe *", &options).unwrap();
+        let explanation = explained(&token, &options, NOW);
+        let text = explanation.to_string();
+        assert!(explanation.is_useful(), "{text}");
+        assert!(!text.contains("FAIL"), "{text}");
+        assert!(text.contains("https://e.com/1") && text.contains("grants every topic"), "{text}");
+        assert!(!text.contains(&token) && !text.contains(SECRET), "{text}");
+        let generation = if accept.contains(&"1.0") { "judged as 1.0" } else { "judged as 0.x" };
+        assert!(text.contains(generation), "{text}");
+    }
+}
+
+#[test]
+fn explanations_name_the_check_that_fails_and_what_would_pass() {
+    let options = options(&["1.0"]);
+    let token = minted("--publish a --audience https://other.example", &options).unwrap();
+    let explanation = explained(&token, &options, NOW + 3_600);
+    assert!(!explanation.is_useful());
+    let text = explanation.to_string();
+    assert!(text.contains("To publish: refused"), "{text}");
+    assert!(text.contains("FAIL  exp: 1800003600"), "{text}");
+    assert!(text.contains("FAIL  aud: [\"https://other.example\"]"), "{text}");
+    assert!(text.contains(&format!("would pass: {HUB}")), "{text}");
+    let text = explained("garbage\u{1b}[2J", &options, NOW).to_string();
+    assert!(text.contains("FAIL  form") && !text.contains('\u{1b}'), "{text}");
+}
+
+#[test]
+fn options_shape_the_token() {
+    let options = options(&["1.0", "0.x"]);
+    let line = "--subscribe /books/:id --match-type urlpattern --subject bob --lifetime 2m \
+                --payload {\"name\":1} --kid one";
+    let text = explained(&minted(line, &options).unwrap(), &options, NOW + 119).to_string();
+    assert!(text.contains("To subscribe: accepted\n"), "{text}");
+    assert!(text.contains("exp: 1800000120"), "{text}");
+    let never = minted("--generation 0.x --publish * --lifetime never", &options).unwrap();
+    assert!(explained(&never, &options, NOW * 1_000).is_useful());
+}
+
+#[test]
+fn what_cannot_be_minted_says_why() {
+    let options = options(&["1.0"]);
+    let refused = |line: &str| minted(line, &options).unwrap_err().to_string();
+    assert!(refused("").contains("grants nothing"));
+    assert!(refused("--publish a --lifetime never").contains("--lifetime"));
+    assert!(refused("--publish a --match-type glob").contains("glob"));
+    assert!(refused("--publish a --issuer x").contains("\"x\""));
+    assert!(refused("--subscribe a --payload []").contains("object"));
+    assert!(refused("--subscribe a --payload {").contains("JSON"));
+    assert!(refused("--publish a --algorithm none").contains("none"));
+    assert!(refused("--publish a --algorithm RS256").contains("PKCS #8"));
+    assert!(refused("--publish a --key-file /nowhere/key").contains("/nowhere/key"));
+    assert!(matches!(mint_at(&arguments("--publish a"), NOW), Err(MintError::Needed("issuer"))));
+    let draft = "--generation 0.x --publish a --match-type exact";
+    assert!(refused(draft).contains("--match-type"));
+}
+
+#[test]
+fn keys_of_two_roles_do_not_sign_one_token() {
+    let options: Options = serde_json::from_value(json!({ "issuer": [{
+        "id": "i", "publish": { "key": SECRET }, "subscribe": { "key": SECRET.repeat(2) },
+    }, {
+        "id": "public", "publish": { "key_file": "k.pem", "algorithm": "ES256" },
+    }] }))
+    .unwrap();
+    let error = minted("--publish a --subscribe a", &options);
+    assert!(matches!(error, Err(MintError::TwoKeys(_))));
+    assert!(
+        explained(&minted("--subscribe a", &options).unwrap(), &options_of(&options), NOW)
+            .is_useful()
+    );
+    let error = minted("--publish a --issuer public", &options);
+    assert!(matches!(error, Err(MintError::PublicKeyOnly(_))));
+}
+
+fn options_of(options: &Options) -> Options {
+    let mut options = options.clone();
+    options.issuer.truncate(1);
+    options
+}
+
+#[test]
+fn a_private_key_file_signs_for_its_public_key() {
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../tidings-frontends/tests-data");
+    for (name, algorithm) in
+        [("p256", "ES256"), ("p384", "ES384"), ("rsa2048", "PS384"), ("ed25519", "EdDSA")]
+    {
+        let options = serde_json::from_value(json!({ "issuer": [{
+            "id": "i",
+            "publish": { "key_file": format!("{data}/{name}.public.pem"), "algorithm": algorithm },
+        }] }))
+        .unwrap();
+        let line = format!("--publish a --key-file {data}/{name}.private.pem");
+        let token = minted(&line, &options).unwrap();
+        assert!(explained(&token, &options, NOW).is_useful(), "{algorithm}");
+    }
+}
+
+#[test]
+fn lifetimes_have_units() {
+    for (text, seconds) in [("90", 90), ("90s", 90), ("10m", 600), ("2h", 7_200), ("7d", 604_800)] {
+        assert_eq!(text.parse(), Ok(Lifetime(Some(seconds))));
+    }
+    assert_eq!("never".parse(), Ok(Lifetime(None)));
+    for bad in
+        ["", "s", "1w", "-1s", "1.5h", "1 h", "1h1", "99999999999999999999", "9999999999999999999d"]
+    {
+        assert!(bad.parse::<Lifetime>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_token_is_read_with_or_without_its_scheme() {
+    for text in ["abc", " abc\n", "Bearer abc", "bearer  abc "] {
+        let arguments = ExplainArguments { token: Some(text.to_owned()) };
+        assert_eq!(arguments.read_token().unwrap(), "abc");
+        assert!(!format!("{arguments:?}").contains("abc"));
+    }
+}

@@ -1,0 +1,93 @@
+//! `tidings check` beyond the configuration itself: keys as the hub would use them, and the
+//! history that is there. Changes nothing and starts nothing.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tidings_core::{Matcher, Namespace};
+use tidings_frontends::auth::Auth;
+
+use crate::config::Config;
+
+/// Checks what a configuration names. Says what was found, line by line.
+///
+/// # Errors
+///
+/// Everything that is wrong, line by line.
+pub fn verify(config: &Config) -> Result<String, String> {
+    let mut found = vec![
+        format!("the hub is {}", config.hub_url()),
+        format!("issuers: {}", config.auth.issuer.len()),
+    ];
+    found.extend(config.notes.iter().cloned());
+    let mut problems = Vec::new();
+    let namespace = Namespace::new(config.hub_url());
+    let base = namespace.clone();
+    let matchers =
+        move |language, pattern: &str| Matcher::parse(language, pattern, &base).map(Arc::new);
+    if let Err(error) = Auth::with_matchers(&config.auth, &namespace, matchers) {
+        problems.push(error.to_string());
+    }
+    match config.history.path.as_deref() {
+        None => found.push("the history is in memory and ends with the process".to_owned()),
+        Some(folder) => history(folder, &mut found, &mut problems),
+    }
+    if problems.is_empty() {
+        found.push("no mistake found".to_owned());
+        return Ok(lines(&found));
+    }
+    Err(lines(&problems))
+}
+
+fn history(folder: &Path, found: &mut Vec<String>, problems: &mut Vec<String>) {
+    let name = folder.display();
+    if !folder.exists() {
+        found.push(format!("the history {name} is not there yet: the hub makes it"));
+        return;
+    }
+    match tidings_core::check(folder) {
+        Ok(report) => {
+            found.push(format!("the history {name} has {} segments", report.segments.len()));
+            for segment in &report.segments {
+                for problem in &segment.problems {
+                    problems.push(format!("{}: {problem}", segment.path.display()));
+                }
+            }
+        }
+        Err(error) => problems.push(error.to_string()),
+    }
+}
+
+fn lines(list: &[String]) -> String {
+    list.iter().map(|line| format!("{line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Variables, from_text};
+
+    fn config(history: &Path) -> Config {
+        let text = format!(
+            "public_url = 'https://hub.example'\nhistory.path = {history:?}\n[[auth.issuer]]\n\
+             id = 'a'\npublish.key = '0123456789abcdef0123456789abcdef'\n"
+        );
+        from_text("tidings.toml", &text, &Variables::default()).unwrap()
+    }
+
+    #[test]
+    fn history_that_is_not_there_yet_is_no_mistake() {
+        let folder = tempfile::tempdir().unwrap();
+        let report = verify(&config(&folder.path().join("none"))).unwrap();
+        assert!(report.contains("not there yet"), "{report}");
+    }
+
+    #[test]
+    fn file_that_is_no_history_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("00000000000000000001.log");
+        std::fs::write(file, vec![b'x'; 8192]).unwrap();
+        let report = verify(&config(folder.path())).unwrap_err();
+        assert!(report.contains("00000000000000000001.log"), "{report}");
+    }
+}
