@@ -341,7 +341,28 @@ pub(crate) fn run_in(folder: &Path, arguments: &[&str], launch: Option<&Launch>)
         std::fs::write(folder.join("tidings.toml"), configuration(folder, launch)).unwrap();
         arguments.extend(["--config".into(), folder.join("tidings.toml").into()]);
     }
-    clean(&mut Command::new(PROGRAM), folder).args(arguments).output().unwrap()
+    let (stdout, stderr) = (folder.join("stdout"), folder.join("stderr"));
+    let mut command = Command::new(PROGRAM);
+    let mut child = clean(&mut command, folder)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(std::fs::File::create(&stdout).unwrap())
+        .stderr(std::fs::File::create(&stderr).unwrap())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            break child.wait().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    let (stdout, stderr) = (std::fs::read(stdout).unwrap(), std::fs::read(stderr).unwrap());
+    Output { status, stdout, stderr }
 }
 
 /// The complete configuration of a launch, as TOML.

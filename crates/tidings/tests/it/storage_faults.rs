@@ -347,7 +347,9 @@ fn segments(data: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn an_unknown_format_version_is_refused_and_both_versions_are_named() {
-    let launch = Launch::toml(SMALL_SEGMENTS);
+    let folder = TempDir::new().unwrap();
+    let data = Some(folder.path().join("history"));
+    let launch = Launch { data, ..Launch::toml(SMALL_SEGMENTS) };
     let (hub, _) = stopped(&launch);
     let path = segments(&hub.data()).remove(0);
     // The version stands behind the eight bytes that say what the file is.
@@ -363,7 +365,9 @@ fn an_unknown_format_version_is_refused_and_both_versions_are_named() {
 
 #[test]
 fn a_foreign_file_in_the_place_of_a_segment_is_refused_and_left_alone() {
-    let launch = Launch::toml(SMALL_SEGMENTS);
+    let folder = TempDir::new().unwrap();
+    let data = Some(folder.path().join("history"));
+    let launch = Launch { data, ..Launch::toml(SMALL_SEGMENTS) };
     let (hub, _) = stopped(&launch);
     let path = segments(&hub.data()).remove(1);
     let foreign = b"SQLite format 3\0 or whatever else somebody put here, long enough for a header";
