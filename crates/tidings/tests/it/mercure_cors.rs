@@ -1,7 +1,7 @@
 //! Pages of other origins: M12, and what browsers need to read answers of either generation.
 
-use crate::hub::{HUB, TestHub};
 use crate::http::{Pairs, Reply};
+use crate::hub::{HUB, TestHub};
 use crate::mercure::{MEMORY, with_token};
 use crate::tokens::{Role, bearer, token_draft, token_final};
 
@@ -63,14 +63,14 @@ fn m12_a_cors_listed_origins_get_credentials_and_see_every_header() {
     let toml = "[mercure]\n\
                 cors_origins = [\"https://app.example.com\", \"https://*.e.com\", \"http://localhost:*\"]";
     let hub = TestHub::start(&format!("{MEMORY}{toml}"));
-    for origin in [
-        "https://app.example.com",
-        "https://a.e.com",
-        "http://localhost:5173",
-    ] {
+    for origin in ["https://app.example.com", "https://a.e.com", "http://localhost:5173"] {
         for (case, reply) in answers(&hub, origin) {
             let case = format!("{case} from {origin}");
-            assert_eq!(reply.header("access-control-allow-origin").as_deref(), Some(origin), "{case}");
+            assert_eq!(
+                reply.header("access-control-allow-origin").as_deref(),
+                Some(origin),
+                "{case}"
+            );
             let credentials = reply.header("access-control-allow-credentials");
             assert_eq!(credentials.as_deref(), Some("true"), "{case}");
             assert!(lists(&reply, "vary", "Origin"), "{case}: {reply:?}");
@@ -82,7 +82,10 @@ fn m12_a_cors_listed_origins_get_credentials_and_see_every_header() {
                 "Tidings-Receipt",
                 "X-Request-Id",
             ] {
-                assert!(lists(&reply, "access-control-expose-headers", exposed), "{case}: {exposed}");
+                assert!(
+                    lists(&reply, "access-control-expose-headers", exposed),
+                    "{case}: {exposed}"
+                );
             }
         }
         for method in ["GET", "POST", "QUERY"] {
@@ -93,10 +96,17 @@ fn m12_a_cors_listed_origins_get_credentials_and_see_every_header() {
             assert_eq!(credentials.as_deref(), Some("true"));
             assert!(lists(&reply, "access-control-allow-methods", method), "{reply:?}");
             // With credentials `*` would mean a header of that name.
-            for header in
-                ["authorization", "cache-control", "last-event-id", "content-type", "idempotency-key"]
-            {
-                assert!(lists(&reply, "access-control-allow-headers", header), "{header}: {reply:?}");
+            for header in [
+                "authorization",
+                "cache-control",
+                "last-event-id",
+                "content-type",
+                "idempotency-key",
+            ] {
+                assert!(
+                    lists(&reply, "access-control-allow-headers", header),
+                    "{header}: {reply:?}"
+                );
             }
             assert!(lists(&reply, "vary", "Origin"), "{reply:?}");
         }
@@ -173,10 +183,7 @@ fn m12_without_a_list_no_origin_is_let_in() {
 fn a_preflight_needs_no_token_and_subscribes_nobody() {
     let toml = "[mercure]\ncors_origins = [\"https://app.example.com\"]";
     let hub = TestHub::start(&format!("{MEMORY}{toml}"));
-    let headers = [
-        ("Origin", "https://app.example.com"),
-        ("Access-Control-Request-Method", "GET"),
-    ];
+    let headers = [("Origin", "https://app.example.com"), ("Access-Control-Request-Method", "GET")];
     let reply = hub.request("OPTIONS", &format!("{HUB}?match=*"), &headers, b"");
     assert!(matches!(reply.status, 200 | 204), "{reply:?}");
     assert_eq!(reply.body, b"");

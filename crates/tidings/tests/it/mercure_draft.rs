@@ -70,16 +70,54 @@ fn a_selector_semantics_are_wildcard_equality_or_template() {
     let hub = TestHub::start(MEMORY);
     let table: &[(&str, &[&str], &[&str])] = &[
         ("*", &["a", "https://e.com/1", "http://[bad"], &[]),
-        ("https://e.com/1", &["https://e.com/1"], &["https://e.com/1/", "https://E.com/1", "https://e.com/11"]),
+        (
+            "https://e.com/1",
+            &["https://e.com/1"],
+            &["https://e.com/1/", "https://E.com/1", "https://e.com/11"],
+        ),
         ("https://e.com/*", &["https://e.com/*"], &["https://e.com/1"]),
         ("https://e.com/:id", &["https://e.com/:id"], &["https://e.com/1"]),
         // A variable: unreserved characters and commas, or nothing.
-        ("https://e.com/u/{id}", &["https://e.com/u/1", "https://e.com/u/", "https://e.com/u/a-b.c_d~e,f", "https://e.com/u/%C3%A9", "https://e.com/u/{id}"], &["https://e.com/u/1/2", "https://e.com/u/é", "https://e.com/u/a b", "https://e.com/u/a?b", "https://e.com/u", "https://e.com/u/%C3%A", "x https://e.com/u/1"]),
-        ("https://e.com/{+path}", &["https://e.com/a/b?c=d#e", "https://e.com/", "https://e.com/!$&;@[]"], &["https://f.com/a", "https://e.com/é"]),
-        ("{scheme}://{+host}/demo/books/{id}.jsonld", &["https://localhost/demo/books/1.jsonld", "http://e.com:81/x/demo/books/a.jsonld"], &["https://localhost/demo/books/1.json", "https://localhost/demo/books/1/2.jsonld"]),
+        (
+            "https://e.com/u/{id}",
+            &[
+                "https://e.com/u/1",
+                "https://e.com/u/",
+                "https://e.com/u/a-b.c_d~e,f",
+                "https://e.com/u/%C3%A9",
+                "https://e.com/u/{id}",
+            ],
+            &[
+                "https://e.com/u/1/2",
+                "https://e.com/u/é",
+                "https://e.com/u/a b",
+                "https://e.com/u/a?b",
+                "https://e.com/u",
+                "https://e.com/u/%C3%A",
+                "x https://e.com/u/1",
+            ],
+        ),
+        (
+            "https://e.com/{+path}",
+            &["https://e.com/a/b?c=d#e", "https://e.com/", "https://e.com/!$&;@[]"],
+            &["https://f.com/a", "https://e.com/é"],
+        ),
+        (
+            "{scheme}://{+host}/demo/books/{id}.jsonld",
+            &["https://localhost/demo/books/1.jsonld", "http://e.com:81/x/demo/books/a.jsonld"],
+            &["https://localhost/demo/books/1.json", "https://localhost/demo/books/1/2.jsonld"],
+        ),
         // Names of variables are not looked at.
-        ("https://e.com/foo/{?topic}", &["https://e.com/foo/?topic=x", "https://e.com/foo/?other=x", "https://e.com/foo/"], &["https://e.com/foo", "https://e.com/foo/x"]),
-        ("/subs{/topic}{/subscriber}", &["/subs/a/b", "/subs/a", "/subs", "/subs/https%3A%2F%2Fe.com/1"], &["/subs/a/b/c", "/sub"]),
+        (
+            "https://e.com/foo/{?topic}",
+            &["https://e.com/foo/?topic=x", "https://e.com/foo/?other=x", "https://e.com/foo/"],
+            &["https://e.com/foo", "https://e.com/foo/x"],
+        ),
+        (
+            "/subs{/topic}{/subscriber}",
+            &["/subs/a/b", "/subs/a", "/subs", "/subs/https%3A%2F%2Fe.com/1"],
+            &["/subs/a/b/c", "/sub"],
+        ),
         ("/l/{a,b}", &["/l/1,2", "/l/1", "/l/"], &["/l/1/2"]),
         ("/e{/path*}", &["/e/a/b/c/d", "/e"], &["/ex", "/e/a b"]),
         ("/p/{id:3}", &["/p/abcdef", "/p/a"], &["/p/a/b"]),
@@ -128,7 +166,11 @@ fn a_selector_that_is_built_to_explode_costs_nothing_much() {
 fn a_order_of_checks_is_token_before_parameters() {
     let hub = TestHub::start(MEMORY);
     let mut witness = Witness::new(&hub);
-    let forged = mint(&header(), &json!({ "mercure": { "publish": ["*"], "subscribe": ["*"] } }), "forged-secret-0123456789abcdef0123456789ab");
+    let forged = mint(
+        &header(),
+        &json!({ "mercure": { "publish": ["*"], "subscribe": ["*"] } }),
+        "forged-secret-0123456789abcdef0123456789ab",
+    );
     expect_unauthorized(&refused_get(&hub, &forged, ""), "subscribe without parameters");
     let many = vec!["topic=a"; 1_001].join("&");
     expect_unauthorized(&refused_get(&hub, &forged, &many), "subscribe with too many");
@@ -149,7 +191,11 @@ fn a_order_of_checks_is_token_before_parameters() {
 fn a_token_sources_are_the_header_and_then_the_query() {
     let hub = TestHub::start(&format!("{MEMORY}[auth]\nanonymous = true"));
     let good = token_draft(Role::Subscribe, &["*"]);
-    let forged = mint(&header(), &json!({ "mercure": { "subscribe": ["*"] } }), "forged-secret-0123456789abcdef0123456789ab");
+    let forged = mint(
+        &header(),
+        &json!({ "mercure": { "subscribe": ["*"] } }),
+        "forged-secret-0123456789abcdef0123456789ab",
+    );
     let open = |query: &str, headers: Pairs<'_>| {
         let mut stream = hub.stream(&format!("{HUB}?topic=*{query}"), headers);
         if stream.head.status == 200 {
@@ -255,14 +301,18 @@ fn a_token_checks_are_signature_algorithm_exp_and_nbf() {
         ("crit", mint(&json!({ "alg": "HS256", "crit": ["x"] }), &claims(), key)),
         ("the claim is a string", mint(&header(), &json!({ "mercure": "publish" }), key)),
         ("publish is a string", mint(&header(), &json!({ "mercure": { "publish": "*" } }), key)),
-        ("a selector is no string", mint(&header(), &json!({ "mercure": { "publish": ["*", 1] } }), key)),
+        (
+            "a selector is no string",
+            mint(&header(), &json!({ "mercure": { "publish": ["*", 1] } }), key),
+        ),
     ] {
         let reply = hub.publish_with(&token, &[("topic", TOPIC), ("data", case)]);
         expect_unauthorized(&reply, case);
     }
     // Of a token that cannot be read nobody knows the generation.
     let twice = "{\"mercure\":{\"publish\":[\"*\"]},\"mercure\":{\"publish\":[\"*\"]}}";
-    let reply = hub.publish_with(&mint_text(&header().to_string(), twice, key), &[("topic", TOPIC)]);
+    let reply =
+        hub.publish_with(&mint_text(&header().to_string(), twice, key), &[("topic", TOPIC)]);
     assert_eq!(reply.status, 401, "{reply:?}");
     assert_eq!(hub.history().len(), count);
 }
@@ -289,7 +339,8 @@ fn a_claim_under_the_long_name_replaces_the_short_one_as_a_whole() {
     assert_eq!(witness.seen(&hub), []);
     // The same for subscribers.
     let claims = json!({ long: { "subscribe": ["a"] }, "mercure": { "subscribe": ["*"] } });
-    let mut stream = hub.subscribe_with(&mint(&header(), &claims, SUBSCRIBE_KEY), &marked("topic=*"), &[]);
+    let mut stream =
+        hub.subscribe_with(&mint(&header(), &claims, SUBSCRIBE_KEY), &marked("topic=*"), &[]);
     hub.publish_draft(&[("topic", "b"), ("private", "on"), ("data", "b")]);
     hub.publish_draft(&[("topic", "a"), ("private", "on"), ("data", "a")]);
     assert_eq!(data_until_mark(&hub, &mut stream), ["a"]);
@@ -361,15 +412,22 @@ fn a_auth_errors_are_401_without_a_challenge() {
          publish = {{ key = \"{PUBLISH_KEY}\" }}\nsubscribe = {{ key = \"{SUBSCRIBE_KEY}\" }}\n"
     ));
     // Where nobody speaks 1.0, nobody is answered in its words.
-    let expired = mint(&header(), &json!({ "mercure": { "publish": ["*"] }, "exp": 1 }), PUBLISH_KEY);
+    let expired =
+        mint(&header(), &json!({ "mercure": { "publish": ["*"] }, "exp": 1 }), PUBLISH_KEY);
     for (case, reply) in [
         ("subscribe without a token", refused_get_without(&hub, "topic=a")),
         ("subscribe without anything", refused_get_without(&hub, "")),
         ("publish without a token", hub.post(&[], &[("topic", TOPIC)])),
         ("expired", hub.publish_with(&expired, &[("topic", TOPIC)])),
         ("not a token", hub.publish_with(&"x".repeat(60), &[("topic", TOPIC)])),
-        ("subscribe with no token of 1.0", refused_get(&hub, &token_final(Role::Subscribe, &["*"]), "topic=a")),
-        ("publish with a token of 1.0", hub.publish_with(&token_final(Role::Publish, &["*"]), &[("topic", TOPIC)])),
+        (
+            "subscribe with no token of 1.0",
+            refused_get(&hub, &token_final(Role::Subscribe, &["*"]), "topic=a"),
+        ),
+        (
+            "publish with a token of 1.0",
+            hub.publish_with(&token_final(Role::Publish, &["*"]), &[("topic", TOPIC)]),
+        ),
     ] {
         expect_unauthorized(&reply, case);
     }
@@ -414,7 +472,8 @@ fn a_reserved_substring_is_403() {
         expect_draft(&try_publish(&hub, &[("topic", topic)]), 403, line, topic);
     }
     witness.expect_nothing(&hub);
-    for topic in ["/.well-known/Mercure", "https://e.com/mercure", "../mercure/x", "/.well-known/x"] {
+    for topic in ["/.well-known/Mercure", "https://e.com/mercure", "../mercure/x", "/.well-known/x"]
+    {
         try_publish(&hub, &[("topic", topic), ("data", topic)]).expect(200);
     }
 }
@@ -431,7 +490,18 @@ fn a_id_and_type_checks_are_only_for_null_and_line_ends() {
         }
     }
     witness.expect_nothing(&hub);
-    for text in ["#", "#x", "a\tb", "\u{1}", "a\u{7f}", "a\u{85}b", "a\u{ad}b", "a\u{202e}b", "\u{feff}x", "earliest"] {
+    for text in [
+        "#",
+        "#x",
+        "a\tb",
+        "\u{1}",
+        "a\u{7f}",
+        "a\u{85}b",
+        "a\u{ad}b",
+        "a\u{202e}b",
+        "\u{feff}x",
+        "earliest",
+    ] {
         let reply = try_publish(&hub, &[("topic", TOPIC), ("id", text), ("data", "x")]).expect(200);
         assert_eq!(reply.text(), text);
         let seen = witness.seen(&hub);
@@ -466,7 +536,8 @@ fn a_parameters_of_a_publication_are_refused_in_one_line() {
     let reply = hub.request("POST", HUB, &headers, b"{\"topic\":\"a\"}");
     expect_draft(&reply, 400, missing, "not a form");
     let topics: Vec<String> = (0..1_001).map(|number| format!("t{number}")).collect();
-    let mut many: Vec<(&str, &str)> = topics.iter().map(|topic| ("topic", topic.as_str())).collect();
+    let mut many: Vec<(&str, &str)> =
+        topics.iter().map(|topic| ("topic", topic.as_str())).collect();
     assert_eq!(try_publish(&hub, &many).status, 400);
     witness.expect_nothing(&hub);
     many.pop();
@@ -498,7 +569,15 @@ fn a_publish_ok_is_200_with_the_id_as_plain_text() {
     for fields in [
         &[("topic", TOPIC)][..],
         // As Symfony's client orders them.
-        &[("topic", TOPIC), ("topic", "https://draft.example/2"), ("data", "{}"), ("private", "on"), ("id", "urn:x:1"), ("type", "t"), ("retry", "5")],
+        &[
+            ("topic", TOPIC),
+            ("topic", "https://draft.example/2"),
+            ("data", "{}"),
+            ("private", "on"),
+            ("id", "urn:x:1"),
+            ("type", "t"),
+            ("retry", "5"),
+        ],
     ] {
         let mut stream = hub.subscribe_draft("topic=*");
         let reply = try_publish(&hub, fields).expect(200);
@@ -532,7 +611,9 @@ fn a_private_match_takes_any_topic_for_each_of_the_two_questions() {
         .map(|(case, claim, query, _)| {
             let query = marked(query);
             let mut stream = match claim {
-                Some(claim) => hub.subscribe_with(&token(Role::Subscribe, claim.clone()), &query, &[]),
+                Some(claim) => {
+                    hub.subscribe_with(&token(Role::Subscribe, claim.clone()), &query, &[])
+                }
                 None => hub.stream(&format!("{HUB}?{query}"), &[]),
             };
             assert_eq!(stream.head.status, 200, "{case}");
@@ -576,7 +657,10 @@ fn both_generations_see_each_others_updates() {
     ];
     for stream in [&mut draft, &mut final_] {
         let seen: Vec<_> = until_mark(&hub, stream);
-        assert_eq!(seen.iter().map(|event| event.data.as_str()).collect::<Vec<_>>(), ["0.x", "1.0"]);
+        assert_eq!(
+            seen.iter().map(|event| event.data.as_str()).collect::<Vec<_>>(),
+            ["0.x", "1.0"]
+        );
         assert_eq!(seen.into_iter().map(|event| event.id.unwrap()).collect::<Vec<_>>(), ids);
     }
 }
@@ -592,7 +676,8 @@ fn shlink_and_symfony_are_served_as_they_are_configured_today() {
     )));
     let shlink = |claim: Value, lifetime: u64| {
         let now = now();
-        let claims = json!({ "iss": "Shlink", "iat": now, "exp": now + lifetime, "mercure": claim });
+        let claims =
+            json!({ "iss": "Shlink", "iat": now, "exp": now + lifetime, "mercure": claim });
         mint(&header(), &claims, "!ChangeMe!")
     };
     // Shlink's page: a polyfill with a header, which resends the cursor in its own spelling.
@@ -604,13 +689,19 @@ fn shlink_and_symfony_are_served_as_they_are_configured_today() {
     let data = "{\"shortUrl\":{\"shortCode\":\"abc\"},\"visit\":{}}";
     let id = hub.publish_with(&publisher, &[("topic", topic), ("data", data)]).expect(200).text();
     assert_eq!(stream.event().data, data);
-    let next = hub.publish_with(&publisher, &[("topic", "https://shlink.io/new-short-url"), ("data", "{}")]);
+    let next = hub
+        .publish_with(&publisher, &[("topic", "https://shlink.io/new-short-url"), ("data", "{}")]);
     next.expect(200);
-    let mut again = hub.subscribe_with(&subscriber, &format!("{topics}&lastEventId={}", encode(&id)), &[]);
+    let mut again =
+        hub.subscribe_with(&subscriber, &format!("{topics}&lastEventId={}", encode(&id)), &[]);
     assert_eq!(again.event().data, "{}");
     // Symfony's page: the cursor in two spellings at once; a native EventSource resends a header.
     let twig = format!("{topics}&lastEventID={0}&Last-Event-ID={0}", encode(&id));
-    let symfony = mint(&header(), &json!({ "mercure": { "publish": [], "subscribe": [] }, "exp": now() + 3_600 }), "!ChangeMe!");
+    let symfony = mint(
+        &header(),
+        &json!({ "mercure": { "publish": [], "subscribe": [] }, "exp": now() + 3_600 }),
+        "!ChangeMe!",
+    );
     let mut again = hub.subscribe_with(&symfony, &twig, &[]);
     assert_eq!(again.event().data, "{}");
     // Over HTTP/2, as browsers do behind TLS.
@@ -621,7 +712,8 @@ fn shlink_and_symfony_are_served_as_they_are_configured_today() {
     assert_eq!(again.head.header("last-event-id"), Some(id));
     assert_eq!(again.event().data, "{}");
     // The short secret is good for nothing in 1.0.
-    let mut claims = crate::tokens::claims_final(json!([crate::tokens::detail(Role::Publish, &["*"])]));
+    let mut claims =
+        crate::tokens::claims_final(json!([crate::tokens::detail(Role::Publish, &["*"])]));
     claims["iss"] = json!("Shlink");
     let forged = mint(&json!({ "alg": "HS256", "typ": "at+jwt" }), &claims, "!ChangeMe!");
     assert_eq!(hub.publish_with(&forged, &[("topic", topic)]).status, 401);

@@ -11,9 +11,7 @@ use crate::mercure::{
     MEMORY, Witness, data_until_mark, expect_challenge, marked, picked, try_publish_bytes,
     until_mark, with_token,
 };
-use crate::tokens::{
-    Role, bearer, claims_final, detail, mint, token_draft, token_final,
-};
+use crate::tokens::{Role, bearer, claims_final, detail, mint, token_draft, token_final};
 
 const TOPIC: &str = "https://publish.example/1";
 
@@ -71,7 +69,8 @@ fn m24_the_first_topic_is_canonical_and_the_others_are_alternates() {
         .map(|topic| hub.subscribe(&marked(&format!("match={}", encode(topic)))))
         .collect();
     let mut other = hub.subscribe(&marked("match=https://publish.example/"));
-    let fields: Vec<_> = topics.iter().map(|topic| ("topic", *topic)).chain([("data", "x")]).collect();
+    let fields: Vec<_> =
+        topics.iter().map(|topic| ("topic", *topic)).chain([("data", "x")]).collect();
     let id = hub.publish(&fields);
     for stream in &mut streams {
         let events = until_mark(&hub, stream);
@@ -127,14 +126,20 @@ fn m27_every_line_end_in_data_starts_a_new_data_field() {
         ("a\u{2028}b\u{85}c\u{b}d\u{c}e", vec!["a\u{2028}b\u{85}c\u{b}d\u{c}e"]),
         ("x\nid: forged", vec!["x", "id: forged"]),
         ("x\r\rdata: forged", vec!["x", "", "data: forged"]),
-        ("x\r\n\r\nevent: mercure\r\nretry: 1\r\n\r\n", vec!["x", "", "event: mercure", "retry: 1", "", ""]),
+        (
+            "x\r\n\r\nevent: mercure\r\nretry: 1\r\n\r\n",
+            vec!["x", "", "event: mercure", "retry: 1", "", ""],
+        ),
         ("eyJhbGciOiJkaXIifQ..iv.c.t", vec!["eyJhbGciOiJkaXIifQ..iv.c.t"]),
     ] {
         let mut stream = hub.subscribe("match=*");
         let id = hub.publish(&[("topic", TOPIC), ("data", data)]);
         let event = stream.event();
         assert_eq!(event.data, lines.join("\n"), "{data:?}");
-        assert_eq!((event.id.as_deref(), event.event, event.retry), (Some(id.as_str()), None, None));
+        assert_eq!(
+            (event.id.as_deref(), event.event, event.retry),
+            (Some(id.as_str()), None, None)
+        );
         let raw = String::from_utf8(stream.raw.clone()).unwrap();
         let fields: String = lines.iter().map(|line| format!("data: {line}\n")).collect();
         assert!(raw.ends_with(&format!("{fields}\n")), "{data:?} became {raw:?}");
@@ -161,8 +166,18 @@ fn m28_the_name_private_makes_it_private_whatever_its_value() {
     let token = token_final(Role::Subscribe, &["https://publish.example/other"]);
     let mut stranger = hub.subscribe_with(&token, "match=*", &[]);
     let mut witness = Witness::new(&hub);
-    for field in ["private=on", "private", "private=", "private=0", "private=false", "private=off", "private=x&private=y", "priv%61te=no"] {
-        try_publish_bytes(&hub, format!("topic={TOPIC}&data=hidden&{field}").as_bytes()).expect(200);
+    for field in [
+        "private=on",
+        "private",
+        "private=",
+        "private=0",
+        "private=false",
+        "private=off",
+        "private=x&private=y",
+        "priv%61te=no",
+    ] {
+        try_publish_bytes(&hub, format!("topic={TOPIC}&data=hidden&{field}").as_bytes())
+            .expect(200);
         assert_eq!(witness.seen(&hub).len(), 1, "{field}");
         assert_eq!(data_until_mark(&hub, &mut stranger), Vec::<String>::new(), "{field}");
     }
@@ -199,7 +214,8 @@ fn m29_a_given_id_is_kept_as_it_is() {
 fn m29_m60_m80_without_an_id_the_hub_gives_an_opaque_iri() {
     let hub = TestHub::start(MEMORY);
     let mut witness = Witness::new(&hub);
-    let ids: Vec<String> = (0..40).map(|_| hub.publish(&[("topic", TOPIC), ("data", "x")])).collect();
+    let ids: Vec<String> =
+        (0..40).map(|_| hub.publish(&[("topic", TOPIC), ("data", "x")])).collect();
     let seen: Vec<String> = witness.seen(&hub).into_iter().map(|event| event.id.unwrap()).collect();
     assert_eq!(ids, seen);
     assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
@@ -229,7 +245,8 @@ fn m30_m31_type_and_retry_become_fields_of_the_event() {
         let (_, event) = published(&hub, &[("type", given), ("data", "x")]);
         assert_eq!(event.event.as_deref(), Some(given));
     }
-    for (given, sent) in [("0", "0"), ("1", "1"), ("18000", "18000"), ("4294967296", "4294967296")] {
+    for (given, sent) in [("0", "0"), ("1", "1"), ("18000", "18000"), ("4294967296", "4294967296")]
+    {
         let (_, event) = published(&hub, &[("retry", given), ("data", "x")]);
         assert_eq!(event.retry.as_deref(), Some(sent), "{given}");
     }
@@ -244,7 +261,14 @@ fn m32_success_is_exactly_200_with_the_id_as_plain_text() {
     let headers = [(name.as_str(), value.as_str())];
     for fields in [
         &[("topic", TOPIC)][..],
-        &[("topic", TOPIC), ("data", "x"), ("private", "on"), ("id", "given"), ("type", "t"), ("retry", "5")],
+        &[
+            ("topic", TOPIC),
+            ("data", "x"),
+            ("private", "on"),
+            ("id", "given"),
+            ("type", "t"),
+            ("retry", "5"),
+        ],
     ] {
         let reply = hub.post(&headers, fields).expect(200);
         assert_eq!(reply.header("content-type").as_deref(), Some("text/plain; charset=utf-8"));
@@ -260,11 +284,9 @@ fn m32_success_is_exactly_200_with_the_id_as_plain_text() {
 
 #[test]
 fn the_receipt_says_how_durable_an_update_is_and_where_it_stands() {
-    for (toml, durability) in [
-        ("", "fsync"),
-        ("[history]\ndurability = \"written\"", "written"),
-        (MEMORY, "memory"),
-    ] {
+    for (toml, durability) in
+        [("", "fsync"), ("[history]\ndurability = \"written\"", "written"), (MEMORY, "memory")]
+    {
         let hub = TestHub::start(toml);
         let token = token_final(Role::Publish, &["*"]);
         let reply = hub.publish_with(&token, &[("topic", TOPIC), ("data", "a"), ("id", "mine")]);
@@ -301,7 +323,10 @@ fn a_repeated_idempotency_key_gets_the_first_receipt_and_publishes_nothing() {
     publish("k2", "b").expect(200);
     let long = "k".repeat(257);
     publish(&long, "no").expect(400);
-    assert_eq!(witness.seen(&hub).into_iter().map(|event| event.data).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(
+        witness.seen(&hub).into_iter().map(|event| event.data).collect::<Vec<_>>(),
+        ["a", "b"]
+    );
 }
 
 #[test]
@@ -388,10 +413,9 @@ fn m16_publishing_and_subscribing_work_the_same_over_http_2() {
     assert_eq!(stream.head.header("content-type").as_deref(), Some("text/event-stream"));
     let form_type = ("Content-Type", "application/x-www-form-urlencoded");
     let mut ids = Vec::new();
-    for (token, data) in [
-        (token_final(Role::Publish, &["*"]), "one"),
-        (token_draft(Role::Publish, &["*"]), "two"),
-    ] {
+    for (token, data) in
+        [(token_final(Role::Publish, &["*"]), "one"), (token_draft(Role::Publish, &["*"]), "two")]
+    {
         let authorization = bearer(&token);
         let headers = [with_token(&authorization), form_type];
         let body = http::form(&[("topic", TOPIC), ("data", data)]);
@@ -402,11 +426,7 @@ fn m16_publishing_and_subscribing_work_the_same_over_http_2() {
         ids.push(reply.text());
     }
     // A reconnect, by QUERY this time.
-    let headers = [
-        (name.as_str(), value.as_str()),
-        ("Last-Event-ID", ids[0].as_str()),
-        form_type,
-    ];
+    let headers = [(name.as_str(), value.as_str()), ("Last-Event-ID", ids[0].as_str()), form_type];
     let body = format!("match={}", encode(TOPIC));
     let mut again = stream_http2(hub.address, "QUERY", HUB, &headers, body.as_bytes());
     assert_eq!(again.head.status, 200);
@@ -447,7 +467,8 @@ fn order_is_the_same_for_every_subscriber_and_in_the_history() {
     for publisher in 0..PUBLISHERS {
         let own: Vec<&String> =
             stored.iter().filter(|data| data.starts_with(&format!("{publisher} "))).collect();
-        let expected: Vec<String> = (0..EACH).map(|number| format!("{publisher} {number}")).collect();
+        let expected: Vec<String> =
+            (0..EACH).map(|number| format!("{publisher} {number}")).collect();
         assert!(own.into_iter().eq(expected.iter()), "{stored:?}");
     }
 }

@@ -9,17 +9,36 @@ use crate::mercure::{
     MEMORY, Witness, expect_challenge, expect_draft, expect_problem, expect_unauthorized,
     post_head, refused_get, refused_get_without, try_publish, try_publish_bytes, with_token,
 };
-use crate::tokens::{
-    self, Role, bearer, claims_final, detail, mint, token_draft, token_final,
-};
+use crate::tokens::{self, Role, bearer, claims_final, detail, mint, token_draft, token_final};
 
 const TOPIC: &str = "https://refusals.example/1";
 
 /// C0, DEL, C1, and format characters (Unicode category Cf).
 const FORBIDDEN: [char; 24] = [
-    '\0', '\u{1}', '\t', '\n', '\r', '\u{1b}', '\u{1f}', '\u{7f}', '\u{80}', '\u{85}', '\u{9f}',
-    '\u{ad}', '\u{61c}', '\u{180e}', '\u{200b}', '\u{200d}', '\u{202e}', '\u{2060}', '\u{2066}',
-    '\u{206f}', '\u{feff}', '\u{fffb}', '\u{1d173}', '\u{e0001}',
+    '\0',
+    '\u{1}',
+    '\t',
+    '\n',
+    '\r',
+    '\u{1b}',
+    '\u{1f}',
+    '\u{7f}',
+    '\u{80}',
+    '\u{85}',
+    '\u{9f}',
+    '\u{ad}',
+    '\u{61c}',
+    '\u{180e}',
+    '\u{200b}',
+    '\u{200d}',
+    '\u{202e}',
+    '\u{2060}',
+    '\u{2066}',
+    '\u{206f}',
+    '\u{feff}',
+    '\u{fffb}',
+    '\u{1d173}',
+    '\u{e0001}',
 ];
 
 /// Publishes each form with a token for everything: all are refused with this status, and nothing
@@ -211,8 +230,7 @@ fn m01_m26_the_reserved_namespace_follows_the_hubs_path() {
     }
     let reply = hub.request("POST", "/live/hub", &[form_type], b"topic=a").expect(401);
     let challenge = reply.header("www-authenticate").unwrap();
-    let metadata =
-        format!("{}/.well-known/oauth-protected-resource/live/hub", tokens::PUBLIC_URL);
+    let metadata = format!("{}/.well-known/oauth-protected-resource/live/hub", tokens::PUBLIC_URL);
     assert_eq!(challenge, format!("Bearer resource_metadata=\"{metadata}\""));
     let document = hub.get("/.well-known/oauth-protected-resource/live/hub", &[]).expect(200);
     assert_eq!(document.json()["resource"], url);
@@ -248,8 +266,10 @@ fn m31_a_retry_that_is_not_digits_is_refused() {
         "-1", "+1", "1.5", "1e3", "abc", " 1", "1 ", "0x10", "1_000", "١٢", "１", "1\n2", "1,0",
         "ms",
     ];
-    let forms: Vec<_> =
-        retries.iter().map(|retry| vec![("topic", TOPIC), ("retry", *retry), ("data", "x")]).collect();
+    let forms: Vec<_> = retries
+        .iter()
+        .map(|retry| vec![("topic", TOPIC), ("retry", *retry), ("data", "x")])
+        .collect();
     all_refused(&hub, 400, &forms);
 }
 
@@ -400,7 +420,8 @@ fn m40_an_invalid_token_is_refused_without_a_reason() {
     let hub = TestHub::start(MEMORY);
     let mut witness = Witness::new(&hub);
     let header = json!({ "alg": "HS256", "typ": "at+jwt" });
-    let good = claims_final(json!([detail(Role::Publish, &["*"]), detail(Role::Subscribe, &["*"])]));
+    let good =
+        claims_final(json!([detail(Role::Publish, &["*"]), detail(Role::Subscribe, &["*"])]));
     let mut expired = good.clone();
     expired["exp"] = json!(tokens::now() - 10);
     let mut elsewhere = good.clone();
@@ -572,11 +593,9 @@ fn a_topic_parameter_belongs_to_0_x_and_never_mixes_with_matchers() {
         assert_eq!(reply.header("content-type").as_deref(), Some("text/plain; charset=utf-8"));
     }
     // Over the two places where parameters can stand, too.
-    let headers = [
-        with_token(&bearer(&token)),
-        ("Content-Type", "application/x-www-form-urlencoded"),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let headers =
+        [with_token(&bearer(&token)), ("Content-Type", "application/x-www-form-urlencoded")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
     let headers: Vec<(&str, &str)> =
         headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let reply = hub.request("QUERY", &format!("{HUB}?topic=a"), &headers, b"match=b");

@@ -3,9 +3,7 @@
 
 use crate::http::{self, Connection, Event, Pairs, encode, request};
 use crate::hub::{HUB, Launch, TestHub};
-use crate::mercure::{
-    MEMORY, marked, publish_end, refused_get, until_mark, with_token,
-};
+use crate::mercure::{MEMORY, marked, publish_end, refused_get, until_mark, with_token};
 use crate::tokens::{Role, bearer, token_draft, token_final};
 
 const TOPIC: &str = "https://replay.example/1";
@@ -65,7 +63,8 @@ fn publish_many(hub: &TestHub, count: usize) {
         let mut bytes = Vec::new();
         for number in sent..sent + window {
             let data = number.to_string();
-            let body = http::form(&[("topic", TOPIC), ("data", &data), ("id", &format!("n{data}"))]);
+            let body =
+                http::form(&[("topic", TOPIC), ("data", &data), ("id", &format!("n{data}"))]);
             bytes.extend_from_slice(&request("POST", HUB, &headers, body.as_bytes()));
         }
         connection.send(&bytes);
@@ -126,7 +125,11 @@ fn m61_m62_what_is_replayed_is_filtered_by_matchers_and_the_token_of_now() {
     let cursor = [("Last-Event-ID", first.as_str())];
     let matcher = format!("match={}", encode(a));
     for (topics, query, expected) in [
-        (&["*"][..], "match=*", &["public a", "private a", "private b", "private both", "public b"][..]),
+        (
+            &["*"][..],
+            "match=*",
+            &["public a", "private a", "private b", "private both", "public b"][..],
+        ),
         (&["*"], &matcher, &["public a", "private a", "private both"]),
         (&[a], "match=*", &["public a", "private a", "private both", "public b"]),
         (&[b], "match=*", &["public a", "private b", "private both", "public b"]),
@@ -162,7 +165,9 @@ fn m63_m65_earliest_brings_everything_that_is_kept() {
 #[test]
 fn m64_a_cursor_that_names_several_updates_means_the_earliest() {
     let hub = TestHub::start(MEMORY);
-    for (id, data) in [("x", "0"), ("same", "1"), ("y", "2"), ("same", "3"), ("same", "4"), ("z", "5")] {
+    for (id, data) in
+        [("x", "0"), ("same", "1"), ("y", "2"), ("same", "3"), ("same", "4"), ("z", "5")]
+    {
         hub.publish(&[("topic", TOPIC), ("id", id), ("data", data)]);
     }
     let found = replay(&hub, "match=*&last_event_id=same", &[]);
@@ -233,10 +238,9 @@ fn m66_the_answer_does_not_betray_the_id_of_a_private_update() {
     hub.publish(&[("topic", TOPIC), ("data", "no"), ("id", "secret-id"), ("private", "on")]);
     let stranger = token_final(Role::Subscribe, &["https://replay.example/other"]);
     let stranger_draft = token_draft(Role::Subscribe, &["https://replay.example/other"]);
-    for (token, query) in [
-        (&stranger, "match=*&last_event_id="),
-        (&stranger_draft, "topic=*&lastEventID=unknown"),
-    ] {
+    for (token, query) in
+        [(&stranger, "match=*&last_event_id="), (&stranger_draft, "topic=*&lastEventID=unknown")]
+    {
         let mut stream = hub.subscribe_with(token, &marked(query), &[]);
         let header = stream.head.header("mercure-last-event-id").unwrap();
         assert_ne!(header, "secret-id", "{query}");

@@ -103,7 +103,9 @@ fn m04_query_takes_the_union_of_query_and_body() {
     let body = "match=https://e.com/b&match_urlpattern=https%3A%2F%2Fp.example%2F*";
     let mut stream = query(&hub, &in_query, &[], body);
     stream.until_open();
-    for topic in [TOPIC, "https://e.com/q", "https://e.com/b", "https://e.com/x", "https://p.example/1"] {
+    for topic in
+        [TOPIC, "https://e.com/q", "https://e.com/b", "https://e.com/x", "https://p.example/1"]
+    {
         hub.publish(&[("topic", topic), ("data", topic)]);
     }
     let expected = [TOPIC, "https://e.com/q", "https://e.com/b", "https://p.example/1"];
@@ -208,11 +210,26 @@ fn m13_m56_private_updates_reach_only_who_may_read_one_of_their_topics() {
         ("a", Some(token_final(Role::Subscribe, &[a])), "match=*", "a ab"),
         ("b", Some(token_final(Role::Subscribe, &[b])), "match=*", "b ab"),
         // The topic that is matched need not be the one that is granted.
-        ("b by a", Some(token_final(Role::Subscribe, &[b])), "match=https://subscribe.example/a", "ab"),
-        ("a by a", Some(token_final(Role::Subscribe, &[a])), "match=https://subscribe.example/a", "a ab"),
+        (
+            "b by a",
+            Some(token_final(Role::Subscribe, &[b])),
+            "match=https://subscribe.example/a",
+            "ab",
+        ),
+        (
+            "a by a",
+            Some(token_final(Role::Subscribe, &[a])),
+            "match=https://subscribe.example/a",
+            "a ab",
+        ),
         ("both", Some(token_final(Role::Subscribe, &[a, b])), "match=*", "a b ab"),
         ("a pattern", Some(mint(&header, &by_pattern, key)), "match=*", "a b ab"),
-        ("another topic", Some(token_final(Role::Subscribe, &["https://subscribe.example/"])), "match=*", ""),
+        (
+            "another topic",
+            Some(token_final(Role::Subscribe, &["https://subscribe.example/"])),
+            "match=*",
+            "",
+        ),
         ("another action", Some(mint(&header, &other_action, key)), "match=*", ""),
         ("no details", Some(mint(&header, &claims_final(json!([])), key)), "match=*", ""),
         ("nobody", None, "match=*", ""),
@@ -309,10 +326,28 @@ fn m19_exact_compares_bytes() {
         &hub,
         "match",
         &[
-            ("https://e.com/a", &["https://e.com/a"], &["https://e.com/A", "HTTPS://e.com/a", "https://E.com/a", "https://e.com/a/", "https://e.com:443/a", "https://e.com/a?", "https://e.com/a#", "https://e.com/ab", "https://e.com/"]),
+            (
+                "https://e.com/a",
+                &["https://e.com/a"],
+                &[
+                    "https://e.com/A",
+                    "HTTPS://e.com/a",
+                    "https://E.com/a",
+                    "https://e.com/a/",
+                    "https://e.com:443/a",
+                    "https://e.com/a?",
+                    "https://e.com/a#",
+                    "https://e.com/ab",
+                    "https://e.com/",
+                ],
+            ),
             ("/a", &["/a"], &["https://hub.example/a", "a", "/./a", "/a/"]),
             ("a", &["a"], &["/.well-known/a", "./a"]),
-            ("https://e.com/é", &["https://e.com/é"], &["https://e.com/%C3%A9", "https://e.com/e\u{301}"]),
+            (
+                "https://e.com/é",
+                &["https://e.com/é"],
+                &["https://e.com/%C3%A9", "https://e.com/e\u{301}"],
+            ),
             ("https://e.com/%61", &["https://e.com/%61"], &["https://e.com/a"]),
             ("https://e.com/{id}", &["https://e.com/{id}"], &["https://e.com/1"]),
             ("https://e.com/:id", &["https://e.com/:id"], &["https://e.com/1"]),
@@ -332,8 +367,22 @@ fn m20_m21_url_patterns_are_those_of_the_whatwg() {
         &[
             (
                 "https://e.com/books/:id",
-                &["https://e.com/books/1", "https://E.com/books/1", "HTTPS://e.com:443/books/%41", "https://e.com/x/../books/2", "https://e.com/books/1?q#f"],
-                &["https://e.com/Books/1", "https://e.com/books/", "https://e.com/books/1/2", "http://e.com/books/1", "https://e.com:8443/books/1", "https://f.com/books/1", "e.com/books/1"],
+                &[
+                    "https://e.com/books/1",
+                    "https://E.com/books/1",
+                    "HTTPS://e.com:443/books/%41",
+                    "https://e.com/x/../books/2",
+                    "https://e.com/books/1?q#f",
+                ],
+                &[
+                    "https://e.com/Books/1",
+                    "https://e.com/books/",
+                    "https://e.com/books/1/2",
+                    "http://e.com/books/1",
+                    "https://e.com:8443/books/1",
+                    "https://f.com/books/1",
+                    "e.com/books/1",
+                ],
             ),
             (
                 "https://e.com/books/*",
@@ -342,17 +391,50 @@ fn m20_m21_url_patterns_are_those_of_the_whatwg() {
             ),
             // The host is canonical in the pattern, too; nothing else is.
             ("https://E.COM/Books/:id", &["https://e.com/Books/1"], &["https://e.com/books/1"]),
-            ("https://*.e.com/a", &["https://x.e.com/a", "https://x.y.e.com/a"], &["https://e.com/a", "https://xe.com/a"]),
-            ("https://e.com/:type/:id(\\d+)", &["https://e.com/a/12"], &["https://e.com/a/b", "https://e.com/a/1b"]),
-            ("https://e.com/a{/b}?/c", &["https://e.com/a/c", "https://e.com/a/b/c"], &["https://e.com/a/b/b/c"]),
+            (
+                "https://*.e.com/a",
+                &["https://x.e.com/a", "https://x.y.e.com/a"],
+                &["https://e.com/a", "https://xe.com/a"],
+            ),
+            (
+                "https://e.com/:type/:id(\\d+)",
+                &["https://e.com/a/12"],
+                &["https://e.com/a/b", "https://e.com/a/1b"],
+            ),
+            (
+                "https://e.com/a{/b}?/c",
+                &["https://e.com/a/c", "https://e.com/a/b/c"],
+                &["https://e.com/a/b/b/c"],
+            ),
             ("http{s}?://e.com/a", &["http://e.com/a", "https://e.com/a"], &["ftp://e.com/a"]),
-            ("https://e.com/a\\?x=:v", &["https://e.com/a?x=1"], &["https://e.com/a?y=1", "https://e.com/a"]),
+            (
+                "https://e.com/a\\?x=:v",
+                &["https://e.com/a?x=1"],
+                &["https://e.com/a?y=1", "https://e.com/a"],
+            ),
             // Relative patterns and relative topics are relative to the hub's URL with its path.
-            ("/feeds/:id", &["/feeds/1", "https://hub.example/feeds/1", "../feeds/1"], &["https://other.example/feeds/1", "feeds/1"]),
-            ("feeds/:id", &["feeds/1", "/.well-known/feeds/1", "https://hub.example/.well-known/feeds/1", "./feeds/1"], &["/feeds/1"]),
+            (
+                "/feeds/:id",
+                &["/feeds/1", "https://hub.example/feeds/1", "../feeds/1"],
+                &["https://other.example/feeds/1", "feeds/1"],
+            ),
+            (
+                "feeds/:id",
+                &[
+                    "feeds/1",
+                    "/.well-known/feeds/1",
+                    "https://hub.example/.well-known/feeds/1",
+                    "./feeds/1",
+                ],
+                &["/feeds/1"],
+            ),
             ("https://hub.example/feeds/:id", &["/feeds/1"], &["feeds/1"]),
             // What is no URL is matched by no pattern, and harms nobody.
-            ("*://*/*", &["https://e.com/a", "a", "/b"], &["http://[bad", "https://e.com:99999999/a", "https://"]),
+            (
+                "*://*/*",
+                &["https://e.com/a", "a", "/b"],
+                &["http://[bad", "https://e.com:99999999/a", "https://"],
+            ),
         ],
     );
 }

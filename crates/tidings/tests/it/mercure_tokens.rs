@@ -154,10 +154,14 @@ fn m44_only_three_parts_of_base64url_are_a_token() {
             ("a letter more", &|role| format!("{}A", good(role))),
             ("a letter less", &|role| good(role)[..good(role).len() - 1].to_owned()),
             ("JSON serialization", &|_| "eyJwYXlsb2FkIjoiIn0".to_owned()),
-            ("a header that is no JSON", &|role| mint_text("alg", &claims().to_string(), role.key())),
+            ("a header that is no JSON", &|role| {
+                mint_text("alg", &claims().to_string(), role.key())
+            }),
             ("a header that is a list", &|role| mint_text("[]", &claims().to_string(), role.key())),
             ("claims that are no JSON", &|role| mint_text(&header().to_string(), "{", role.key())),
-            ("claims that are a string", &|role| mint_text(&header().to_string(), "\"x\"", role.key())),
+            ("claims that are a string", &|role| {
+                mint_text(&header().to_string(), "\"x\"", role.key())
+            }),
             ("claims with a tail", &|role| {
                 mint_text(&header().to_string(), &format!("{} {{}}", claims()), role.key())
             }),
@@ -232,9 +236,27 @@ fn with_public_keys() -> String {
 fn m45_m46_rfc_8725_public_keys_verify_and_are_never_secrets() {
     let hub = TestHub::start(&with_public_keys());
     let issuers = [
-        ("https://rsa.example", Algorithm::RS256, "RS256", RSA_PUBLIC, EncodingKey::from_rsa_pem(RSA_PRIVATE.as_bytes()).unwrap()),
-        ("https://ec.example", Algorithm::ES256, "ES256", P256_PUBLIC, EncodingKey::from_ec_pem(P256_PRIVATE.as_bytes()).unwrap()),
-        ("https://ed.example", Algorithm::EdDSA, "EdDSA", ED_PUBLIC, EncodingKey::from_ed_pem(ED_PRIVATE.as_bytes()).unwrap()),
+        (
+            "https://rsa.example",
+            Algorithm::RS256,
+            "RS256",
+            RSA_PUBLIC,
+            EncodingKey::from_rsa_pem(RSA_PRIVATE.as_bytes()).unwrap(),
+        ),
+        (
+            "https://ec.example",
+            Algorithm::ES256,
+            "ES256",
+            P256_PUBLIC,
+            EncodingKey::from_ec_pem(P256_PRIVATE.as_bytes()).unwrap(),
+        ),
+        (
+            "https://ed.example",
+            Algorithm::EdDSA,
+            "EdDSA",
+            ED_PUBLIC,
+            EncodingKey::from_ed_pem(ED_PRIVATE.as_bytes()).unwrap(),
+        ),
     ];
     let mut bad = Vec::new();
     for (id, algorithm, name, public, private) in &issuers {
@@ -245,7 +267,9 @@ fn m45_m46_rfc_8725_public_keys_verify_and_are_never_secrets() {
             check(&hub, role, &good, true, name);
         }
         // The public key taken for a secret, in the forms in which it may lie around.
-        for secret in [*public, public.trim_end(), &public.replace('\n', ""), &public.replace('\n', "\r\n")] {
+        for secret in
+            [*public, public.trim_end(), &public.replace('\n', ""), &public.replace('\n', "\r\n")]
+        {
             for wanted in ["HS256", name] {
                 let header = with(header(), "alg", json!(wanted));
                 bad.push((format!("{name} swapped for {wanted}"), mint(&header, &claims, secret)));
@@ -325,7 +349,10 @@ fn m46_rfc_8725_keys_in_the_token_are_never_looked_at() {
         }
     }
     let nobody = trap.accept().map(|(_, peer)| peer);
-    assert_eq!(nobody.expect_err("the hub followed a URL in a token").kind(), ErrorKind::WouldBlock);
+    assert_eq!(
+        nobody.expect_err("the hub followed a URL in a token").kind(),
+        ErrorKind::WouldBlock
+    );
 }
 
 #[test]
@@ -341,7 +368,8 @@ fn m47_m51_rfc_8725_a_key_verifies_for_its_own_issuer_and_role_only() {
          [[auth.issuer]]\nid = \"https://writer.example\"\naccept = [\"1.0\"]\n\
          publish = {{ key = \"a-secret-of-one-who-only-writes-0123456789\" }}\n"
     ));
-    let from = |issuer: &str, key: &str| mint(&header(), &with(claims(), "iss", json!(issuer)), key);
+    let from =
+        |issuer: &str, key: &str| mint(&header(), &with(claims(), "iss", json!(issuer)), key);
     let mut good = 0;
     for issuer in [ISSUER, OTHER, "https://writer.example", "https://unknown.example", ""] {
         for key in [
@@ -605,10 +633,7 @@ fn rfc_8725_members_that_stand_twice_are_refused() {
         }
     };
     let nested = |role: Role| {
-        let claims = text(&claims()).replace(
-            "\"actions\":",
-            "\"actions\":[\"read\"],\"actions\":",
-        );
+        let claims = text(&claims()).replace("\"actions\":", "\"actions\":[\"read\"],\"actions\":");
         mint_text(&text(&header()), &claims, role.key())
     };
     all_refused(
@@ -670,12 +695,22 @@ fn rfc_8725_oversized_tokens_are_refused_and_cost_nothing() {
     }
     // In a body it is a field without a meaning.
     let body = format!("match=*&authorization={token}");
-    let reply =
-        hub.request("QUERY", HUB, &[("Content-Type", "application/x-www-form-urlencoded")], body.as_bytes());
+    let reply = hub.request(
+        "QUERY",
+        HUB,
+        &[("Content-Type", "application/x-www-form-urlencoded")],
+        body.as_bytes(),
+    );
     expect_challenge(&reply, 401, None, "in a body");
     let nested = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
     let claims = claims_text_with("x", &nested);
-    check(&hub, Role::Publish, &mint_text(&header().to_string(), &claims, PUBLISH_KEY), false, "deep");
+    check(
+        &hub,
+        Role::Publish,
+        &mint_text(&header().to_string(), &claims, PUBLISH_KEY),
+        false,
+        "deep",
+    );
     witness.expect_nothing(&hub);
 }
 
@@ -698,7 +733,11 @@ fn m52_m53_m54_one_bad_detail_spoils_the_token() {
         ("no actions", Some(without(good(), "actions")), json!(null)),
         ("empty actions", Some(with(good(), "actions", json!([]))), json!(null)),
         ("actions as a string", Some(with(good(), "actions", json!("publish"))), json!(null)),
-        ("an action that is no string", Some(with(good(), "actions", json!(["publish", 1]))), json!(null)),
+        (
+            "an action that is no string",
+            Some(with(good(), "actions", json!(["publish", 1]))),
+            json!(null),
+        ),
         ("actions null", Some(with(good(), "actions", json!(null))), json!(null)),
         ("no topics", Some(without(good(), "topics")), json!(null)),
         ("empty topics", Some(with(good(), "topics", json!([]))), json!(null)),
@@ -708,12 +747,36 @@ fn m52_m53_m54_one_bad_detail_spoils_the_token() {
         ("a topic without match", Some(topic(json!({ "match_type": "exact" }))), json!(null)),
         ("a match that is no string", Some(topic(json!({ "match": 1 }))), json!(null)),
         ("a match that is null", Some(topic(json!({ "match": null }))), json!(null)),
-        ("an unknown match_type", Some(topic(json!({ "match": "a", "match_type": "regexp" }))), json!(null)),
-        ("a match_type in other case", Some(topic(json!({ "match": "a", "match_type": "Exact" }))), json!(null)),
-        ("a match_type that is null", Some(topic(json!({ "match": "a", "match_type": null }))), json!(null)),
-        ("a match_type that is no string", Some(topic(json!({ "match": "a", "match_type": 1 }))), json!(null)),
-        ("a broken pattern", Some(topic(json!({ "match": "https://e.com/(", "match_type": "urlpattern" }))), json!(null)),
-        ("a pattern that is too long", Some(topic(json!({ "match": "a".repeat(4_097) }))), json!(null)),
+        (
+            "an unknown match_type",
+            Some(topic(json!({ "match": "a", "match_type": "regexp" }))),
+            json!(null),
+        ),
+        (
+            "a match_type in other case",
+            Some(topic(json!({ "match": "a", "match_type": "Exact" }))),
+            json!(null),
+        ),
+        (
+            "a match_type that is null",
+            Some(topic(json!({ "match": "a", "match_type": null }))),
+            json!(null),
+        ),
+        (
+            "a match_type that is no string",
+            Some(topic(json!({ "match": "a", "match_type": 1 }))),
+            json!(null),
+        ),
+        (
+            "a broken pattern",
+            Some(topic(json!({ "match": "https://e.com/(", "match_type": "urlpattern" }))),
+            json!(null),
+        ),
+        (
+            "a pattern that is too long",
+            Some(topic(json!({ "match": "a".repeat(4_097) }))),
+            json!(null),
+        ),
         ("a payload that is no object", Some(with(good(), "payload", json!("x"))), json!(null)),
         ("a payload that is a list", Some(with(good(), "payload", json!([]))), json!(null)),
     ];
@@ -748,7 +811,10 @@ fn m52_m53_what_details_may_hold_beside() {
         ("the type in other case", json!({ "type": "HTTPS://mercure.rocks/authorization-detail" })),
         ("an unknown action", with(subscribe(), "actions", json!(["delete"]))),
         ("an unknown action beside", with(subscribe(), "actions", json!(["delete", "subscribe"]))),
-        ("the wildcard with any type", with(subscribe(), "topics", json!([{ "match": "*", "match_type": "urlpattern" }]))),
+        (
+            "the wildcard with any type",
+            with(subscribe(), "topics", json!([{ "match": "*", "match_type": "urlpattern" }])),
+        ),
         ("members of no meaning", with(subscribe(), "locations", json!(["x"]))),
         ("a payload", with(subscribe(), "payload", json!({ "user": 1 }))),
         ("a topic with more", with(subscribe(), "topics", json!([{ "match": "a", "x": 1 }]))),
@@ -762,7 +828,11 @@ fn m52_m53_what_details_may_hold_beside() {
     // An unknown action, or the type not quite, grants nothing and yet is no invalid token.
     for extra in [
         with(detail(Role::Publish, &["*"]), "actions", json!(["Publish"])),
-        with(detail(Role::Publish, &["*"]), "type", json!("https://mercure.rocks/Authorization-Detail")),
+        with(
+            detail(Role::Publish, &["*"]),
+            "type",
+            json!("https://mercure.rocks/Authorization-Detail"),
+        ),
     ] {
         let token = mint(&header(), &claims_final(json!([extra])), PUBLISH_KEY);
         let reply = hub.publish_with(&token, &[("topic", "no"), ("data", "no")]);
@@ -776,7 +846,9 @@ fn m54_too_many_details_or_topics_spoil_the_token() {
     let hub = TestHub::start(MEMORY);
     let topic = |number: usize| json!({ "match": format!("t{number}") });
     let details = |count: usize| -> Value {
-        (0..count).map(|number| with(detail(Role::Subscribe, &["x"]), "topics", json!([topic(number)]))).collect()
+        (0..count)
+            .map(|number| with(detail(Role::Subscribe, &["x"]), "topics", json!([topic(number)])))
+            .collect()
     };
     let topics = |count: usize| -> Value {
         let list: Value = (0..count).map(topic).collect();
@@ -824,12 +896,21 @@ fn tokens_never_reach_the_log_or_the_metrics() {
     ] {
         hub.publish_with(&token, &[("topic", TOPIC), ("data", "x")]);
         let form_type = ("Content-Type", "application/x-www-form-urlencoded");
-        exchange_http2(hub.address, "POST", HUB, &[with_token(&bearer(&token)), form_type], b"topic=a");
+        exchange_http2(
+            hub.address,
+            "POST",
+            HUB,
+            &[with_token(&bearer(&token)), form_type],
+            b"topic=a",
+        );
     }
     for (token, query) in [
         (used(token_final(Role::Subscribe, &["*"])), "match=*"),
         (used(token_draft(Role::Subscribe, &["*"])), "topic=*"),
-        (used(mint(&header(), &claims(), "another-forged-secret-0123456789abcdef01234")), "match=*"),
+        (
+            used(mint(&header(), &claims(), "another-forged-secret-0123456789abcdef01234")),
+            "match=*",
+        ),
     ] {
         refused_get(&hub, &token, query);
         refused_get_without(&hub, &format!("{query}&authorization={token}"));
