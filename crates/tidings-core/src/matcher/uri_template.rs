@@ -1,6 +1,7 @@
 //! RFC 6570 URI templates, matched in reverse: which texts could be an expansion of the template
 //! for some values. Names of variables play no part, and neither do maximum lengths. Knows no URL:
-//! a template looks at the topic's text.
+//! a template looks at the topic's text. It also matches itself: whoever publishes to the template
+//! reaches those who subscribe to it.
 //!
 //! What an expression accepts is what clients of the older protocol rely on, and wider than what
 //! expansion produces: every expression may be empty, and a named one accepts any names.
@@ -12,6 +13,7 @@ use crate::matcher::places::Places;
 /// A template with at least one expression.
 #[derive(Debug)]
 pub struct UriTemplate {
+    text: Box<str>,
     prefix: Box<str>,
     steps: Box<[Step]>,
     suffix: Box<str>,
@@ -78,11 +80,14 @@ impl UriTemplate {
         if matches!(steps.first(), Some(Step::Literal(_))) {
             steps.remove(0);
         }
-        Ok(Some(UriTemplate { prefix, steps: steps.into(), suffix }))
+        Ok(Some(UriTemplate { text: text.into(), prefix, steps: steps.into(), suffix }))
     }
 
-    /// Whether `text` could be an expansion of this template.
+    /// Whether `text` could be an expansion of this template, or is the template itself.
     pub fn matches(&self, text: &str) -> bool {
+        if *text == *self.text {
+            return true;
+        }
         let Some(middle) = text.strip_prefix(&*self.prefix) else { return false };
         let Some(middle) = middle.strip_suffix(&*self.suffix) else { return false };
         let middle = middle.as_bytes();
@@ -350,6 +355,9 @@ mod tests {
             ("é{a}ü", "éaü", true),
             ("é{a}ü", "éa", false),
             ("a{b}a", "a", false),
+            ("https://e.com/books/{id}", "https://e.com/books/{id}", true),
+            ("{a}", "{a}", true),
+            ("{a}", "{b}", false),
         ] {
             assert_eq!(matches(template, text), expected, "{template} {text}");
         }

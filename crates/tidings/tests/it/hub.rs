@@ -20,6 +20,9 @@ use crate::tokens::{self, Role, bearer, token_draft, token_final};
 /// The hub's path in the test configuration.
 pub(crate) const HUB: &str = "/.well-known/mercure";
 
+/// How the data of updates begins that only mark how far a reader has come.
+pub(crate) const END_OF_HISTORY: &str = "end-of-history-";
+
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_tidings");
 
@@ -297,8 +300,7 @@ impl TestHub {
     #[track_caller]
     pub(crate) fn history(&self) -> Vec<http::Event> {
         static ENDS: AtomicU64 = AtomicU64::new(0);
-        let number = ENDS.fetch_add(1, Ordering::Relaxed);
-        let end = format!("end-of-history-{number}");
+        let end = format!("{END_OF_HISTORY}{}", ENDS.fetch_add(1, Ordering::Relaxed));
         self.publish(&[("topic", "https://tests.example/end"), ("data", &end)]);
         let mut stream = self.subscribe("match=*&last_event_id=earliest");
         let mut events = Vec::new();
@@ -307,7 +309,7 @@ impl TestHub {
             if event.data == end {
                 return events;
             }
-            if !event.data.starts_with("end-of-history-") {
+            if !event.data.starts_with(END_OF_HISTORY) {
                 events.push(event);
             }
         }

@@ -18,6 +18,7 @@
 mod browser;
 mod http;
 mod hub;
+mod mercure;
 mod tokens;
 
 // Journeys.
