@@ -3,6 +3,8 @@
 //!
 //! `scripts/bench-core` runs it, once more with a slow disk.
 
+#![expect(clippy::print_stdout, reason = "figures are what a benchmark is for")]
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;

@@ -165,8 +165,10 @@ struct Notes {
     state: Arc<State>,
 }
 
-fn state_error(error: StateError) -> OpenError {
-    OpenError::State { path: "state".into(), reason: error.to_string() }
+impl From<StateError> for OpenError {
+    fn from(error: StateError) -> OpenError {
+        OpenError::State { path: "state".into(), reason: error.to_string() }
+    }
 }
 
 /// The computer's current run; another one after each boot.
@@ -185,7 +187,7 @@ fn identity(lock: &File) -> Vec<u8> {
 
 impl Notes {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, OpenError> {
-        self.state.get(Table::Hub, key).map_err(state_error)
+        Ok(self.state.get(Table::Hub, key)?)
     }
 
     fn number(&self, key: &[u8]) -> Result<Option<u64>, OpenError> {
@@ -259,17 +261,15 @@ impl Notes {
         };
         let (identity, boot) = (identity(lock), boot());
         let write = |key, value| Write { table: Table::Hub, key, value };
-        self.state
-            .commit(&[
-                write(EPOCH, Some(&epoch.0.to_le_bytes())),
-                write(FLOOR, Some(&start.to_le_bytes())),
-                write(NEWEST, Some(&newest.to_le_bytes())),
-                write(IDENTITY, Some(&identity)),
-                write(BOOT, Some(&boot)),
-                write(DURABILITY, Some(durability)),
-                write(CLEAN_END, None),
-            ])
-            .map_err(state_error)?;
+        self.state.commit(&[
+            write(EPOCH, Some(&epoch.0.to_le_bytes())),
+            write(FLOOR, Some(&start.to_le_bytes())),
+            write(NEWEST, Some(&newest.to_le_bytes())),
+            write(IDENTITY, Some(&identity)),
+            write(BOOT, Some(&boot)),
+            write(DURABILITY, Some(durability)),
+            write(CLEAN_END, None),
+        ])?;
         Ok(start)
     }
 
@@ -279,7 +279,7 @@ impl Notes {
         }
         let key: [u8; 16] = random()?;
         let write = Write { table: Table::Hub, key: KEY_OF_IDS, value: Some(&key) };
-        self.state.commit(&[write]).map_err(state_error)?;
+        self.state.commit(&[write])?;
         Ok(key)
     }
 }

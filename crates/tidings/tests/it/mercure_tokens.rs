@@ -32,6 +32,9 @@ const P256_PUBLIC: &str = include_str!("../../../tidings-frontends/tests-data/p2
 const ED_PRIVATE: &str = include_str!("../../../tidings-frontends/tests-data/ed25519.private.pem");
 const ED_PUBLIC: &str = include_str!("../../../tidings-frontends/tests-data/ed25519.public.pem");
 
+/// Mints the token of a case for a role.
+type Minted = Box<dyn Fn(Role) -> String>;
+
 fn header() -> Value {
     json!({ "alg": "HS256", "typ": "at+jwt" })
 }
@@ -455,7 +458,7 @@ fn m48_exp_is_required_and_enforced_and_nbf_where_it_is_there() {
     let set = |name: &'static str, value: Value| {
         move |role: Role| mint(&header(), &with(claims(), name, value.clone()), role.key())
     };
-    let cases: Vec<(String, Box<dyn Fn(Role) -> String>)> = vec![
+    let cases: Vec<(String, Minted)> = vec![
         ("no exp".into(), Box::new(|role| mint(&header(), &without(claims(), "exp"), role.key()))),
         ("expired".into(), Box::new(set("exp", json!(now() - 3_600)))),
         // There is no leeway.
