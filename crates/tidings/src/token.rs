@@ -4,8 +4,12 @@
 mod explain;
 mod mint;
 
-pub(crate) use explain::{ExplainArguments, Explanation, explain};
-pub(crate) use mint::{MintArguments, MintError, Secret, mint};
+#[cfg(test)]
+use explain::Explanation;
+pub(crate) use explain::{ExplainArguments, explain};
+pub(crate) use mint::{MintArguments, mint};
+#[cfg(test)]
+use mint::MintError;
 
 #[cfg(test)]
 mod tests;

@@ -507,7 +507,7 @@ fn every_requirement_has_a_journey_that_names_it() {
     let mut named: BTreeSet<u32> = BTreeSet::new();
     for source in sources().iter().filter(|source| source.path.contains("/tests/it/")) {
         for name in source.text.lines().filter_map(function_name) {
-            let numbers = name.split('_').map_while(|word| word.strip_prefix('m')?.parse().ok());
+            let numbers = name.split('_').map_while(|word| word.strip_prefix('m')?.parse::<u32>().ok());
             named.extend(numbers);
         }
     }

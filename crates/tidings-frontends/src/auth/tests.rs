@@ -233,7 +233,10 @@ fn kid_is_a_hint_and_no_path() {
         let cause = refused(publish(&auth(&["1.0"]), &signed(&header, &final_claims(), "")));
         assert_eq!(cause, TokenCause::BadSignature);
     }
-    let keyed = |id: &str, kid: &str, key: &str| json!({ "id": id, "accept": ["0.x"], "publish": { "key": key, "kid": kid } });
+    let keyed = |id: &str, kid: &str, key: &str| {
+        let key = json!({ "key": key, "kid": kid });
+        json!({ "id": id, "accept": ["0.x"], "publish": key })
+    };
     let auth = auth_of(&json!([keyed("a", "one", PUBLISHER), keyed("b", "two", SUBSCRIBER)]));
     for (kid, secret, expected) in
         [("one", SUBSCRIBER, "two"), ("two", SUBSCRIBER, "two"), ("two", PUBLISHER, "one")]
@@ -356,7 +359,10 @@ fn a_remembered_token_does_not_open_the_other_role() {
 
 #[test]
 fn m47_keys_of_one_issuer_do_not_sign_for_another() {
-    let issuer = |id: &str, key: &str, accept: &str| json!({ "id": id, "accept": [accept], "publish": { "key": key } });
+    let issuer = |id: &str, key: &str, accept: &str| {
+        let key = json!({ "key": key });
+        json!({ "id": id, "accept": [accept], "publish": key })
+    };
     let auth = auth_of(&json!([
         issuer(ISSUER, PUBLISHER, "1.0"),
         issuer("https://other.example", SUBSCRIBER, "1.0"),
@@ -550,6 +556,7 @@ fn m52_m53_m54_one_bad_detail_spoils_the_token() {
 #[test]
 fn m52_other_types_and_unknown_actions_grant_nothing_and_harm_nothing() {
     let topics = json!([{ "match": "a" }]);
+    let with_more = json!({ "match": "b", "y": 1 });
     let claims = with(
         final_claims(),
         "authorization_details",
@@ -557,7 +564,7 @@ fn m52_other_types_and_unknown_actions_grant_nothing_and_harm_nothing() {
             { "type": "https://other.example", "topics": 7 },
             { "type": format!("{DETAIL_TYPE}/"), "actions": ["publish"], "topics": topics },
             detail(&json!(["delete", "Publish"]), &topics),
-            with(detail(&json!(["publish", "x"]), &json!([{ "match": "b", "y": 1 }])), "z", json!(1)),
+            with(detail(&json!(["publish", "x"]), &json!([with_more])), "z", json!(1)),
         ]),
     );
     let verified = publish_claims(&claims).unwrap();
@@ -1126,7 +1133,9 @@ proptest! {
     }
 
     #[test]
-    fn a_token_changed_anywhere_is_refused(place in any::<prop::sample::Index>(), to in "[A-Za-z0-9_.-]") {
+    fn a_token_changed_anywhere_is_refused(
+        place in any::<prop::sample::Index>(), to in "[A-Za-z0-9_.-]",
+    ) {
         let token = signed(&final_header(), &final_claims(), PUBLISHER);
         let place = place.index(token.len());
         let changed = format!("{}{to}{}", &token[..place], &token[place + 1..]);
@@ -1141,9 +1150,10 @@ proptest! {
         let claims = with(with(final_claims(), "nbf", json!(nbf)), "exp", json!(nbf + length));
         let token = signed(&final_header(), &claims, PUBLISHER);
         let auth = auth(&["1.0"]);
-        let near = [now, nbf * 1_000, (nbf + length) * 1_000, ((nbf + length) * 1_000).saturating_sub(1)];
+        let end = (nbf + length) * 1_000;
+        let near = [now, nbf * 1_000, end, end.saturating_sub(1)];
         for now in near {
-            let holds = nbf * 1_000 <= now && now < (nbf + length) * 1_000;
+            let holds = nbf * 1_000 <= now && now < end;
             prop_assert_eq!(auth.verify(&token, Role::Publish, now).is_ok(), holds);
         }
     }

@@ -37,11 +37,11 @@ pub struct PublishArguments {
 }
 
 impl PublishArguments {
-    /// Publishes and prints the id
+    /// Publishes and prints the id.
     ///
     /// # Errors
     ///
-    /// When the hub refuses or cannot be reached. After the latter it may have been published
+    /// When the hub refuses or cannot be reached. After the latter it may have been published.
     pub async fn run(self) -> Result<(), ClientProblem> {
         let authorization = self.hub.authorization()?;
         let data = self.data()?;

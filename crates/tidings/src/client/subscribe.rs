@@ -41,18 +41,18 @@ pub struct SubscribeArguments {
 struct Place {
     last_id: String,
     retry: Duration,
-    /// Failed attempts in a row; each doubles the wait
+    /// Failed attempts in a row; each doubles the wait.
     failures: u32,
     left: Option<u64>,
 }
 
 impl SubscribeArguments {
     /// Prints updates until the count is reached, the reader of the output leaves, or the hub
-    /// refuses
+    /// refuses.
     ///
     /// # Errors
     ///
-    /// When the hub refuses, or cannot be reached the first time
+    /// When the hub refuses, or cannot be reached the first time.
     pub async fn run(self) -> Result<(), ClientProblem> {
         let authorization = self.hub.authorization()?;
         let client = client(None)?;
@@ -107,7 +107,7 @@ impl SubscribeArguments {
         url
     }
 
-    /// One connection, until it ends. Breaks when there is nothing more to do
+    /// One connection, until it ends. Breaks when there is nothing more to do.
     async fn follow(
         &self,
         mut response: Response,

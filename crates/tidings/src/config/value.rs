@@ -1,5 +1,5 @@
 //! A tree of values, each with the place it came from, so that every later mistake can point
-//! there. Layers are trees too: one is laid over another. Knows no setting by name.
+//! there. A layer is laid over what is there value by value. Knows no setting by name.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -93,26 +93,6 @@ impl Node {
         Node::new(Value::Table(Table::new()), place)
     }
 
-    /// Lays `over` over this: tables are merged, everything else is replaced.
-    pub(super) fn overlay(&mut self, over: Node) {
-        match (&mut self.value, over.value) {
-            (Value::Table(under), Value::Table(over)) => {
-                for (name, member) in over {
-                    match under.get_mut(&name) {
-                        Some(below) => {
-                            below.place = member.place;
-                            below.node.overlay(member.node);
-                        }
-                        None => {
-                            under.insert(name, member);
-                        }
-                    }
-                }
-            }
-            (_, value) => *self = Node::new(value, over.place),
-        }
-    }
-
     /// The node at `steps`, if all of them exist.
     pub(super) fn find(&self, steps: &[Step]) -> Option<&Node> {
         steps.iter().try_fold(self, |node, step| match (&node.value, step) {
@@ -195,15 +175,14 @@ mod tests {
 
     #[test]
     fn upper_layer_replaces_values_and_keeps_neighbours() {
-        let mut lower = Node::table(Place::Default);
-        lower.set("history.keep.age", text("7d"), Place::Default);
-        lower.set("history.path", text("/a"), Place::Default);
-        let mut upper = Node::table(Place::Whole);
-        upper.set("history.path", text("/b"), Place::Variable("X".into()));
-        lower.overlay(upper);
-        assert_eq!(lower.find(&steps("history.path")).unwrap().value, text("/b"));
-        assert_eq!(lower.place_of("history.path"), Place::Variable("X".into()));
-        assert_eq!(lower.find(&steps("history.keep.age")).unwrap().value, text("7d"));
+        let mut tree = Node::table(Place::Default);
+        tree.set("history.keep.age", text("7d"), Place::Default);
+        tree.set("history.path", text("/a"), Place::Default);
+        tree.set("history.path", text("/b"), Place::Variable("X".into()));
+        assert_eq!(tree.find(&steps("history.path")).unwrap().value, text("/b"));
+        assert_eq!(tree.place_of("history.path"), Place::Variable("X".into()));
+        assert_eq!(tree.place_of("history.path.deeper"), Place::Variable("X".into()));
+        assert_eq!(tree.find(&steps("history.keep.age")).unwrap().value, text("7d"));
     }
 
     #[test]
