@@ -246,7 +246,7 @@ function listen() {
   at("clear").addEventListener("click", clear);
   at("token").addEventListener("input", () => { ownToken = false; });
   at("token-reset").addEventListener("click", () => { ownToken = true; showFields(); });
-  document.addEventListener("input", showFields);
+  for (const kind of ["input", "change"]) document.addEventListener(kind, showFields);
   for (const button of document.querySelectorAll("[data-copy]")) {
     button.addEventListener("click", () => copyText(button, at(button.dataset.copy).textContent));
   }

@@ -208,6 +208,7 @@ fn the_terminal_lines_do_what_the_forms_say() {
     let mut child = Command::new("sh")
         .args(["-c", &line])
         .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
     let mut first = String::new();

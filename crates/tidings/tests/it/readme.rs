@@ -192,7 +192,7 @@ fn every_configuration_is_checked_and_served() {
             environment,
             ..Launch::default()
         });
-        let shlink = toml.contains("Shlink");
+        let shlink = toml.contains("id = \"Shlink\"");
         let (issuer, secret, origin) = if shlink {
             ("Shlink", shlink_secret(), "https://app.shlink.io")
         } else {
