@@ -48,7 +48,7 @@ fn all_refused(hub: &TestHub, status: u16, forms: &[Vec<(&str, &str)>]) {
     let mut witness = Witness::new(hub);
     for fields in forms {
         let reply = try_publish(hub, fields);
-        expect_problem(&reply, status, &format!("{:.200?}", fields));
+        expect_problem(&reply, status, &format!("{fields:.200?}"));
     }
     witness.expect_nothing(hub);
 }
