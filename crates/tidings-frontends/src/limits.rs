@@ -115,3 +115,6 @@ pub const CATCH_UP_READERS: usize = 16;
 pub const CATCH_UP_TURN: Duration = Duration::from_millis(20);
 /// Bytes that one turn hands to a socket: what waits for a slow reader is bounded by this.
 pub const CATCH_UP_FRAME_BYTES: usize = 256 * 1024;
+
+/// Bytes of a target that a log line carries: long lists of topics say nothing at the end.
+pub(crate) const TARGET_BYTES_MAX: usize = 256;

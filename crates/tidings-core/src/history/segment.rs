@@ -24,7 +24,8 @@ pub(crate) const FORMAT: u32 = 1;
 const MAGIC: &[u8; 8] = b"TIDINGS\n";
 
 /// What stands at the front of a segment file, all little-endian:
-/// magic | version u32 | CRC-32 of the rest u32 | epoch u64 | base u64 | previous u64 | observed u64.
+/// magic | version u32 | CRC-32 of the rest u32 | epoch u64 | base u64 | previous u64 |
+/// observed u64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) epoch: Epoch,

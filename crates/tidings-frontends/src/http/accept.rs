@@ -199,7 +199,7 @@ impl Listening {
             self.exhausted = true;
             tracing::error!(
                 %error,
-                "no connection can be accepted; open ones go on (is the limit of open files too low?)"
+                "no connection can be accepted, open ones go on: is the limit of open files low?"
             );
         }
         tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -1,5 +1,6 @@
 //! What of a request's target may stand in a log. Knows the names of parameters, not their meaning.
 
+use crate::limits::TARGET_BYTES_MAX;
 use std::borrow::Cow;
 use std::fmt::Write;
 
@@ -13,8 +14,6 @@ const SHOWN: [&str; 6] =
     ["topic", "match", "last_event_id", "lastEventID", "lastEventId", "Last-Event-ID"];
 /// How parameters begin that name a matcher of another type than `match`.
 const MATCHER_PREFIX: &str = "match_";
-/// Bytes of a target that a log line carries: long lists of topics say nothing at the end.
-const TARGET_BYTES_MAX: usize = 256;
 
 /// The path and what is not secret of the query, shortened, in printable ASCII.
 pub fn redacted(target: &Uri) -> String {

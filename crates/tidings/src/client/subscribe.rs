@@ -24,7 +24,8 @@ pub struct SubscribeArguments {
     #[arg(long = "match-urlpattern", value_name = "PATTERN")]
     patterns: Vec<String>,
     /// A topic or URI Template, for hubs of protocol 0.x
-    #[arg(long = "topic", short, value_name = "TOPIC", conflicts_with_all = ["matches", "patterns"])]
+    #[arg(long = "topic", short, value_name = "TOPIC")]
+    #[arg(conflicts_with_all = ["matches", "patterns"])]
     topics: Vec<String>,
     /// Begin after this id; `earliest` begins with everything that the hub still has
     #[arg(long, value_name = "ID")]

@@ -22,8 +22,7 @@ fn header() -> Value {
 }
 
 /// A token with this `mercure` claim.
-#[expect(clippy::needless_pass_by_value, reason = "calls read like the claim itself")]
-fn token(role: Role, claim: Value) -> String {
+fn token(role: Role, claim: &Value) -> String {
     mint(&header(), &json!({ "mercure": claim }), role.key())
 }
 
@@ -179,7 +178,7 @@ fn a_order_of_checks_is_token_before_parameters() {
     let fields = [("topic", TOPIC), ("retry", "x")];
     expect_unauthorized(&hub.publish_with(&forged, &fields), "publish with bad ones");
     // Between the two: no claim at all is seen before, an ungranted topic after the parameters.
-    let none = token(Role::Publish, json!({ "subscribe": ["*"] }));
+    let none = token(Role::Publish, &json!({ "subscribe": ["*"] }));
     expect_unauthorized(&hub.publish_with(&none, &[]), "no claim");
     let narrow = token_draft(Role::Publish, &["elsewhere"]);
     let reply = hub.publish_with(&narrow, &fields);
@@ -370,7 +369,7 @@ fn a_publish_rule_is_that_every_topic_matches_a_selector() {
             let mut fields: Vec<(&str, &str)> = topics.iter().map(|t| ("topic", *t)).collect();
             fields.push(("data", "x"));
             fields.extend(private.then_some(("private", "on")));
-            let reply = hub.publish_with(&token(Role::Publish, claim.clone()), &fields);
+            let reply = hub.publish_with(&token(Role::Publish, &claim), &fields);
             let case = format!("{claim} {topics:?}");
             if good {
                 assert_eq!(reply.status, 200, "{case}");
@@ -392,14 +391,14 @@ fn a_claims_hold_at_most_1_000_selectors() {
     let hub = TestHub::start(MEMORY);
     let selectors = |count: usize| -> Vec<String> { (0..count).map(|n| format!("s{n}")).collect() };
     for (count, good) in [(1_000, true), (1_001, false)] {
-        let claim = token(Role::Publish, json!({ "publish": selectors(count) }));
+        let claim = token(Role::Publish, &json!({ "publish": selectors(count) }));
         let reply = hub.publish_with(&claim, &[("topic", "s1"), ("data", "x")]);
         if good {
             reply.expect(200);
         } else {
             expect_unauthorized(&reply, "1,001 selectors");
         }
-        let claim = token(Role::Subscribe, json!({ "subscribe": selectors(count) }));
+        let claim = token(Role::Subscribe, &json!({ "subscribe": selectors(count) }));
         let reply = refused_get(&hub, &claim, "topic=*");
         assert_eq!(reply.status, if good { 200 } else { 401 });
     }
@@ -612,9 +611,7 @@ fn a_private_match_takes_any_topic_for_each_of_the_two_questions() {
         .map(|(case, claim, query, _)| {
             let query = marked(query);
             let mut stream = match claim {
-                Some(claim) => {
-                    hub.subscribe_with(&token(Role::Subscribe, claim.clone()), &query, &[])
-                }
+                Some(claim) => hub.subscribe_with(&token(Role::Subscribe, claim), &query, &[]),
                 None => hub.stream(&format!("{HUB}?{query}"), &[]),
             };
             assert_eq!(stream.head.status, 200, "{case}");

@@ -368,6 +368,45 @@ fn the_replay_for_strangers_is_bounded_where_that_is_configured() {
 }
 
 #[test]
+fn cursors_of_any_text_come_back_in_a_header_and_inject_none() {
+    let hub = TestHub::start(MEMORY);
+    for id in ["été/日本", "a b", "a:b, c", "\"q\"", "%41", "a+b&c=d"] {
+        hub.publish(&[("topic", TOPIC), ("id", id), ("data", "named")]);
+        hub.publish(&[("topic", TOPIC), ("data", id)]);
+        for found in [
+            replay(&hub, "match=*", &[("Last-Event-ID", id)]),
+            replay(&hub, &format!("match=*&last_event_id={}", encode(id)), &[]),
+        ] {
+            assert_eq!(found.data(), [id]);
+            assert_eq!(found.header.as_deref(), Some(id));
+        }
+        hub.publish(&[("topic", TOPIC), ("id", &format!("behind {id}")), ("data", "x")]);
+        let found = replay(&hub, &format!("match=*&last_event_id={}", encode(id)), &[]);
+        assert_eq!(found.data(), [id, "x"]);
+    }
+    // Ids of 0.x may hold what no header can carry: the place is named otherwise then.
+    let fields = [("topic", TOPIC), ("id", "a\u{1}b"), ("data", "named")];
+    hub.publish_draft(&fields);
+    hub.publish(&[("topic", TOPIC), ("data", "after")]);
+    let found = replay_draft(&hub, "topic=*&lastEventID=a%01b", &[]);
+    assert_eq!(found.data(), ["after"]);
+    let again = format!("match=*&last_event_id={}", encode(&found.header.unwrap()));
+    assert_eq!(replay(&hub, &again, &[]).data(), ["after"]);
+    for cursor in ["x%0D%0AX-Forged:%201", "x%0AX-Forged:%201", "x%00", "%FF"] {
+        for query in
+            [format!("match=*&last_event_id={cursor}"), format!("topic=*&lastEventID={cursor}")]
+        {
+            let token = match query.starts_with("topic") {
+                true => token_draft(Role::Subscribe, &["*"]),
+                false => token_final(Role::Subscribe, &["*"]),
+            };
+            let stream = hub.subscribe_with(&token, &query, &[]);
+            assert_eq!(stream.head.header("x-forged"), None, "{query}");
+        }
+    }
+}
+
+#[test]
 fn a_refused_subscriber_is_told_no_cursor() {
     let hub = TestHub::start(MEMORY);
     publish_numbers(&hub, 1);

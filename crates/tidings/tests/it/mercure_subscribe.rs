@@ -492,12 +492,18 @@ fn m48_m57_a_stream_ends_with_its_token() {
     let expires = tokens::now() + 2;
     claims["exp"] = json!(expires);
     let token = mint(&header, &claims, Role::Subscribe.key());
+    let target = format!("{HUB}?match=*");
+    let authorization = bearer(&token);
+    let headers = [with_token(&authorization)];
+    let mut over_http2 = stream_http2(hub.address, "GET", &target, &headers, b"");
     let mut stream = hub.subscribe_with(&token, "match=*", &[]);
     hub.publish(&[("topic", TOPIC), ("data", "before")]);
-    let (events, end) = stream.until_end();
-    assert_eq!(end, Part::End, "a clean end");
-    assert!(tokens::now() >= expires, "not before its time");
-    assert_eq!(events.len(), 1);
+    for stream in [&mut stream, &mut over_http2] {
+        let (events, end) = stream.until_end();
+        assert_eq!(end, Part::End, "a clean end");
+        assert!(tokens::now() >= expires, "not before its time");
+        assert_eq!(events.len(), 1);
+    }
     // Verified before, and yet no longer good.
     let reply = refused_get(&hub, &token, "match=*");
     expect_challenge(&reply, 401, Some("invalid_token"), "afterwards");

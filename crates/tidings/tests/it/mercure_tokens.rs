@@ -32,12 +32,12 @@ const P256_PUBLIC: &str = include_str!("../../../tidings-frontends/tests-data/p2
 const ED_PRIVATE: &str = include_str!("../../../tidings-frontends/tests-data/ed25519.private.pem");
 const ED_PUBLIC: &str = include_str!("../../../tidings-frontends/tests-data/ed25519.public.pem");
 
-/// Mints the token of a case for a role.
-type Minted = Box<dyn Fn(Role) -> String>;
-
 fn header() -> Value {
     json!({ "alg": "HS256", "typ": "at+jwt" })
 }
+
+/// Makes a token for a role.
+type Mint = Box<dyn Fn(Role) -> String>;
 
 /// Claims that grant both roles everything.
 fn claims() -> Value {
@@ -458,22 +458,22 @@ fn m48_exp_is_required_and_enforced_and_nbf_where_it_is_there() {
     let set = |name: &'static str, value: Value| {
         move |role: Role| mint(&header(), &with(claims(), name, value.clone()), role.key())
     };
-    let cases: Vec<(String, Minted)> = vec![
-        ("no exp".into(), Box::new(|role| mint(&header(), &without(claims(), "exp"), role.key()))),
-        ("expired".into(), Box::new(set("exp", json!(now() - 3_600)))),
+    let cases: Vec<(&str, Mint)> = vec![
+        ("no exp", Box::new(|role| mint(&header(), &without(claims(), "exp"), role.key()))),
+        ("expired", Box::new(set("exp", json!(now() - 3_600)))),
         // There is no leeway.
-        ("expired a second ago".into(), Box::new(set("exp", json!(now() - 1)))),
-        ("expired this second".into(), Box::new(set("exp", json!(now())))),
-        ("exp 0".into(), Box::new(set("exp", json!(0)))),
-        ("exp negative".into(), Box::new(set("exp", json!(-1)))),
-        ("exp null".into(), Box::new(set("exp", json!(null)))),
-        ("exp a string".into(), Box::new(set("exp", json!((now() + 3_600).to_string())))),
-        ("exp a list".into(), Box::new(set("exp", json!([now() + 3_600])))),
-        ("exp true".into(), Box::new(set("exp", json!(true)))),
-        ("nbf ahead".into(), Box::new(set("nbf", json!(now() + 3_600)))),
-        ("nbf a minute ahead".into(), Box::new(set("nbf", json!(now() + 60)))),
-        ("nbf a string".into(), Box::new(set("nbf", json!("0")))),
-        ("nbf absurd".into(), Box::new(set("nbf", json!(1e300)))),
+        ("expired a second ago", Box::new(set("exp", json!(now() - 1)))),
+        ("expired this second", Box::new(set("exp", json!(now())))),
+        ("exp 0", Box::new(set("exp", json!(0)))),
+        ("exp negative", Box::new(set("exp", json!(-1)))),
+        ("exp null", Box::new(set("exp", json!(null)))),
+        ("exp a string", Box::new(set("exp", json!((now() + 3_600).to_string())))),
+        ("exp a list", Box::new(set("exp", json!([now() + 3_600])))),
+        ("exp true", Box::new(set("exp", json!(true)))),
+        ("nbf ahead", Box::new(set("nbf", json!(now() + 3_600)))),
+        ("nbf a minute ahead", Box::new(set("nbf", json!(now() + 60)))),
+        ("nbf a string", Box::new(set("nbf", json!("0")))),
+        ("nbf absurd", Box::new(set("nbf", json!(1e300)))),
     ];
     let before = hub.history().len();
     for (case, token) in &cases {
