@@ -1,11 +1,12 @@
 //! What of a request's target may stand in a log. Knows the names of parameters, not their meaning.
 
-use crate::limits::TARGET_BYTES_MAX;
 use std::borrow::Cow;
 use std::fmt::Write;
 
 use http::Uri;
 use percent_encoding::percent_decode_str;
+
+use crate::limits::TARGET_BYTES_MAX;
 
 /// Parameters whose values are shown, because they say what a client asked for and are not
 /// secrets. Every other value, and every name that is not one of these, is left out: a token can
