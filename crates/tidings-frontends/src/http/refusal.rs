@@ -6,8 +6,8 @@ use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::Body;
 use super::places::Full;
-use super::{Body, full};
 use crate::limits::{HEAD_BYTES_MAX, REFUSAL_RETRY_SECONDS, REFUSAL_TIMEOUT};
 use crate::problem;
 
@@ -74,7 +74,9 @@ pub(super) fn not_found() -> http::Response<Body> {
 
 /// What a request without a host answers (RFC 9112 section 3.2).
 pub(super) fn host_missing() -> http::Response<Body> {
-    let mut response = http::Response::new(full("400 Bad Request: missing required Host header"));
-    *response.status_mut() = StatusCode::BAD_REQUEST;
-    response
+    problem::problem(
+        StatusCode::BAD_REQUEST,
+        "Missing Host header",
+        "A request of HTTP/1.1 needs a Host header.",
+    )
 }
