@@ -50,6 +50,14 @@ pub const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 pub const REFUSAL_RETRY_SECONDS: u32 = 5;
 /// Connections that the kernel keeps while the accept loop is busy: reconnect storms come at once.
 pub const LISTEN_BACKLOG: u32 = 4_096;
+/// Connections that are accepted before others get their turn: publishers stand behind them.
+pub const ACCEPT_BURST: usize = 16;
+/// Time that a client may leave its socket full unless the operator says otherwise. The end of a
+/// token or of the program is not heard meanwhile; mobile networks come back sooner.
+pub const WRITE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// Bytes that a client whose socket stays full must take within that time: ten times slower than
+/// the slowest mobile networks, and too fast for somebody who only wants to hold a place.
+pub const WRITE_PROGRESS_BYTES_MIN: usize = 16 * 1024;
 
 // ---- Tokens ----
 
@@ -77,6 +85,9 @@ pub const RSA_BITS_MIN: usize = 2_048;
 
 // ---- Mercure ----
 
+/// Bytes of a QUERY request's body: as much as fits into a request's head, without the limits of
+/// proxies on the way. Anybody may send one, so it is much smaller than an update.
+pub const QUERY_BYTES_MAX: usize = 64 * 1024;
 /// Fields of one form or query: room for every topic that may be published and as many fields
 /// that mean nothing here.
 pub const FORM_FIELDS_MAX: usize = 2 * tidings_core::limits::TOPICS_MAX;
@@ -108,13 +119,25 @@ pub const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(15);
 pub const STREAM_LIFETIME_DEFAULT: Duration = Duration::from_secs(60 * 60);
 /// How often a stream with a token looks at the wall clock, which may jump.
 pub const EXPIRY_JUDGED_EVERY: Duration = Duration::from_secs(30);
-/// Streams that read the history at the same time: enough for every disk, few enough that a
-/// reconnect storm leaves threads for others.
-pub const CATCH_UP_READERS: usize = 16;
+/// Threads that read the history for streams, as long as there are processors for them: more would
+/// only take time from those who write.
+pub const CATCH_UP_READERS: usize = 4;
+/// Threads that look up where streams begin. Their own, because a client waits for its answer's
+/// head meanwhile; a look-up is much shorter than a turn of reading.
+pub const CURSOR_READERS: usize = 2;
+/// How little those threads matter (`nice`): a tenth of the time of a thread that publishes when
+/// both want the same processor.
+pub const READERS_NICENESS: i32 = 10;
 /// How long one stream reads before others get their turn.
-pub const CATCH_UP_TURN: Duration = Duration::from_millis(20);
-/// Bytes that one turn hands to a socket: what waits for a slow reader is bounded by this.
-pub const CATCH_UP_FRAME_BYTES: usize = 256 * 1024;
+pub const CATCH_UP_TURN: Duration = Duration::from_millis(2);
+/// Bytes that one turn hands to a socket: what waits for a slow reader is bounded by this, and so
+/// is the time that one write keeps a thread from others.
+pub const CATCH_UP_FRAME_BYTES: usize = 64 * 1024;
+/// Streams that the runtime is told to poll at the same time: enough for every processor, few
+/// enough that a publisher behind them waits less than a millisecond.
+pub const STREAMS_AT_ONCE: usize = 32;
+/// Time without any movement after which turns are taken for lost: much longer than one takes.
+pub const TURN_LATE: Duration = Duration::from_millis(50);
 
 /// Bytes of a target that a log line carries: long lists of topics say nothing at the end.
 pub(crate) const TARGET_BYTES_MAX: usize = 256;

@@ -1,6 +1,8 @@
 //! Where a subscription begins: what the client says it has, and what the hub says it starts
 //! behind. Knows no matcher and no stream.
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 use tidings_core::{Candidate, Entry, Grant, Hub, Located, Offset, Start};
@@ -41,6 +43,9 @@ pub(super) struct Beginning {
 }
 
 impl Beginning {
+    /// With what comes, without a word.
+    pub(super) const NOW: Beginning = Beginning { start: Start::Now, behind: None };
+
     /// Writes both spellings: each generation's clients read their own.
     pub(super) fn mark(&self, answer: &mut HeaderMap) {
         if let Some(behind) = &self.behind {
@@ -51,20 +56,20 @@ impl Beginning {
 }
 
 /// Who begins.
-pub(super) struct Reader<'r> {
+pub(super) struct Reader {
     pub(super) generation: Generation,
-    pub(super) grant: &'r Grant,
+    pub(super) grant: Arc<Grant>,
     /// Entries that are replayed at most when the cursor does not say where to start.
     pub(super) replay_max: Option<u64>,
 }
 
-/// Finds the beginning for a cursor.
-pub(super) fn begin(hub: &Hub, reader: &Reader<'_>, asked: Option<&str>) -> Beginning {
+/// Finds the beginning for a cursor. May read from the disk.
+pub(super) fn begin(hub: &Hub, reader: &Reader, asked: &str) -> Beginning {
     match (asked, reader.generation) {
-        (None, _) | (Some(""), Generation::Draft) => Beginning { start: Start::Now, behind: None },
-        (Some(""), Generation::Final) => at_the_end(hub, reader),
-        (Some(EARLIEST), _) => from_the_earliest(hub, reader),
-        (Some(cursor), generation) => match (hub.locate(cursor), generation) {
+        ("", Generation::Draft) => Beginning::NOW,
+        ("", Generation::Final) => at_the_end(hub, reader),
+        (EARLIEST, _) => from_the_earliest(hub, reader),
+        (cursor, generation) => match (hub.locate(cursor), generation) {
             (Located::Entry(offset), _) => {
                 let named = HeaderValue::from_bytes(cursor.as_bytes()).ok();
                 let behind = named.or_else(|| header(&hub.cursor(offset)));
@@ -83,13 +88,16 @@ pub(super) fn begin(hub: &Hub, reader: &Reader<'_>, asked: Option<&str>) -> Begi
 
 /// Live, behind an entry that the answer names. The subscription starts behind exactly that entry:
 /// what is published in between would else be lost for a client that reconnects with the name.
-fn at_the_end(hub: &Hub, reader: &Reader<'_>) -> Beginning {
+fn at_the_end(hub: &Hub, reader: &Reader) -> Beginning {
+    // Read first: what comes between here and the subscription stands behind these places.
+    let (before_first, end) = (hub.before_first(), hub.last());
     match hub.last_entry() {
-        None => Beginning { start: Start::Now, behind: header(EARLIEST) },
         Some(last) => {
-            let behind = name(hub, reader.grant, &last).or_else(|| header(&last.cursor()));
+            let behind = name(hub, &reader.grant, &last).or_else(|| header(&last.cursor()));
             Beginning { start: Start::After(last.offset), behind }
         }
+        None if before_first < end => behind(hub, end),
+        None => Beginning { start: Start::After(before_first), behind: header(EARLIEST) },
     }
 }
 
@@ -110,7 +118,7 @@ fn name(hub: &Hub, grant: &Grant, entry: &Entry) -> Option<HeaderValue> {
     header(&entry.id())
 }
 
-fn from_the_earliest(hub: &Hub, reader: &Reader<'_>) -> Beginning {
+fn from_the_earliest(hub: &Hub, reader: &Reader) -> Beginning {
     let everything = || Beginning { start: Start::Earliest, behind: header(EARLIEST) };
     let Some(max) = reader.replay_max else { return everything() };
     // Offsets only grow, so at most `max` entries stand behind this place.
@@ -133,6 +141,22 @@ fn header(text: &str) -> Option<HeaderValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidings_core::{
+        Batch, Clock, Durability, HistoryOptions, HubOptions, Keep, Language, Namespace, Selection,
+        Topic, Update,
+    };
+
+    struct Stopped;
+
+    impl Clock for Stopped {
+        fn wall(&self) -> u64 {
+            0
+        }
+
+        fn monotonic(&self) -> std::time::Duration {
+            std::time::Duration::ZERO
+        }
+    }
 
     fn check(header: Option<&str>, query: &str, body: &str, expected: Option<&str>) {
         let mut headers = HeaderMap::new();
@@ -165,5 +189,32 @@ mod tests {
         check(Some(""), "last_event_id=", "", Some(""));
         check(None, "lastEventID=&Last-Event-ID=", "", Some(""));
         check(None, "last_event_id", "", Some(""));
+    }
+
+    #[tokio::test]
+    async fn what_is_published_before_the_subscription_is_not_lost_in_an_empty_history() {
+        let url = url::Url::parse("https://hub.example/.well-known/mercure").unwrap();
+        let history = HistoryOptions {
+            path: None,
+            durability: Durability::Memory,
+            keep: Keep::default(),
+            segment_bytes: 1024 * 1024,
+        };
+        let options =
+            HubOptions { namespace: Namespace::new(url), update_bytes_max: 1 << 20, history };
+        let hub = Hub::open(options, Arc::new(Stopped)).unwrap();
+        let grant = Arc::new(Grant::operator());
+        let reader =
+            Reader { generation: Generation::Final, grant: Arc::clone(&grant), replay_max: None };
+        let beginning = begin(&hub, &reader, "");
+        assert_eq!(beginning.behind, header(EARLIEST));
+        let update = Update::new(Topic::parse("t").unwrap(), "between");
+        hub.publish(&grant, update).await.unwrap();
+        let matchers = vec![hub.matcher(Language::Exact, "*").unwrap()];
+        let mut subscription = hub.subscribe(Selection { matchers, grant }, beginning.start);
+        let mut batch = Batch::new();
+        let next = subscription.next(&mut batch);
+        tokio::time::timeout(std::time::Duration::from_secs(5), next).await.unwrap().unwrap();
+        assert_eq!(batch.len(), 1);
     }
 }

@@ -12,9 +12,11 @@ mod event;
 mod form;
 mod metadata;
 mod publish;
+mod readers;
 mod refusal;
 mod stream;
 mod subscribe;
+mod turns;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -22,20 +24,22 @@ use std::time::Duration;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
 use tidings_core::{Clock, Hub};
-use tokio::sync::Semaphore;
 
 pub use cors::BadOrigin;
 
 use crate::auth::{Auth, Generation};
 use crate::http::{Answer, Body, Frontend, Request, empty};
 use crate::limits::{
-    CATCH_UP_READERS, FORM_BYTES_DEFAULT, FORM_FIELDS_MAX, HEARTBEAT_DEFAULT,
-    STREAM_LIFETIME_DEFAULT,
+    CATCH_UP_READERS, CURSOR_READERS, FORM_BYTES_DEFAULT, FORM_FIELDS_MAX, HEARTBEAT_DEFAULT,
+    STREAM_LIFETIME_DEFAULT, STREAMS_AT_ONCE,
 };
 use access::Worded;
 use cors::Cors;
 use metadata::Metadata;
+use readers::Readers;
 use refusal::{Fault, Refusal};
+use stream::Streams;
+use turns::Turns;
 
 const FORM_TYPE: &str = "application/x-www-form-urlencoded";
 const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -110,8 +114,9 @@ pub struct Mercure {
     settings: RwLock<Arc<Settings>>,
     path: String,
     metadata: Metadata,
-    /// Streams that may read the history now.
-    readers: Arc<Semaphore>,
+    /// Who looks up where streams begin.
+    cursor_readers: Readers,
+    streams: Arc<Streams>,
 }
 
 impl Mercure {
@@ -129,13 +134,21 @@ impl Mercure {
         let settings = Settings::new(auth, options)?;
         let metadata = Metadata::new(hub.namespace());
         let path = hub.namespace().hub_url().path().to_owned();
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let streams = Streams {
+            hub: hub.clone(),
+            clock: Arc::clone(&clock),
+            readers: Readers::start("history", processors.min(CATCH_UP_READERS)),
+            turns: Arc::new(Turns::new(STREAMS_AT_ONCE)),
+        };
         Ok(Mercure {
             hub,
             clock,
             settings: RwLock::new(Arc::new(settings)),
             path,
             metadata,
-            readers: Arc::new(Semaphore::new(CATCH_UP_READERS)),
+            cursor_readers: Readers::start("cursors", CURSOR_READERS),
+            streams: Arc::new(streams),
         })
     }
 

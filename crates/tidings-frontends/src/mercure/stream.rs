@@ -1,6 +1,6 @@
 //! One subscriber's answer: a body that never ends by itself. Everything that waits leaves in one
 //! frame; whoever cannot go on without a gap is ended, and learns the truth when it comes back with
-//! the last id it has.
+//! the last id it has: the place before the gap.
 //!
 //! Knows no parameter, no token text and no socket.
 
@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
-use tidings_core::{Batch, Clock, Missed, Subscription};
-use tokio::sync::Semaphore;
+use tidings_core::{Batch, Clock, Hub, Missed, Offset, Subscription};
 use tokio::time::{Instant, Sleep};
 
 use super::event;
+use super::readers::Readers;
+use super::turns::{Place, Turns};
 use crate::http::{BoxError, RequestId};
 use crate::limits::{CATCH_UP_FRAME_BYTES, CATCH_UP_TURN, EXPIRY_JUDGED_EVERY};
 
@@ -23,6 +24,7 @@ use crate::limits::{CATCH_UP_FRAME_BYTES, CATCH_UP_TURN, EXPIRY_JUDGED_EVERY};
 const COMMENT: Bytes = Bytes::from_static(b":\n");
 
 /// When a stream ends, and how it is kept open.
+#[derive(Clone, Copy)]
 pub(super) struct Limits {
     /// The end of the grant, in milliseconds since 1970 by the wall clock.
     pub(super) expires: Option<u64>,
@@ -30,6 +32,15 @@ pub(super) struct Limits {
     pub(super) heartbeat: Option<Duration>,
     /// How long a stream lives at most.
     pub(super) lifetime: Option<Duration>,
+}
+
+/// What all streams use.
+pub(super) struct Streams {
+    pub(super) hub: Hub,
+    pub(super) clock: Arc<dyn Clock>,
+    /// Who reads the history for them.
+    pub(super) readers: Readers,
+    pub(super) turns: Arc<Turns>,
 }
 
 type CatchUp = Pin<Box<dyn Future<Output = Option<Turn>> + Send>>;
@@ -40,6 +51,8 @@ struct Turn {
     subscription: Subscription,
     /// What was read, whole up to the gap if there is one.
     bytes: Bytes,
+    /// The last entry in it.
+    last: Option<Offset>,
     /// What could not be read. The subscription stands behind it.
     missed: Option<Missed>,
 }
@@ -66,33 +79,37 @@ pub(super) struct EventStream {
     written: Instant,
     /// One timer for everything that happens at a time; it is not moved when a frame is written.
     timer: Pin<Box<Sleep>>,
-    readers: Arc<Semaphore>,
-    clock: Arc<dyn Clock>,
+    /// The place of the last id that was written, or where the stream began.
+    told: Offset,
+    /// Up to where nothing for this client was left out.
+    passed: Offset,
+    streams: Arc<Streams>,
+    place: Arc<Place>,
     closing: End,
 }
 
 impl EventStream {
-    /// A stream over `subscription`. `readers` bounds how many streams read the history at the
-    /// same time; `closing` resolves when this one has to end, with the client's pause.
+    /// A stream over `subscription`. `closing` resolves when it has to end, with the client's pause.
     pub(super) fn new(
         request: RequestId,
         subscription: Subscription,
         limits: Limits,
-        readers: Arc<Semaphore>,
-        clock: Arc<dyn Clock>,
+        streams: Arc<Streams>,
         closing: End,
     ) -> EventStream {
         let now = Instant::now();
         let mut stream = EventStream {
             request,
+            told: subscription.offset(),
+            passed: subscription.offset(),
             source: Source::Live(subscription),
             ends: limits.lifetime.map(|lifetime| now + shortened(lifetime)),
             limits,
             opened: false,
             written: now,
             timer: Box::pin(tokio::time::sleep(EXPIRY_JUDGED_EVERY)),
-            readers,
-            clock,
+            place: Place::new(Arc::clone(&streams.turns)),
+            streams,
             closing,
         };
         stream.set_timer(now);
@@ -103,7 +120,7 @@ impl EventStream {
     fn set_timer(&mut self, now: Instant) {
         let heartbeat = self.limits.heartbeat.map(|silence| self.written + silence);
         let expires = self.limits.expires.map(|expires| {
-            let left = Duration::from_millis(expires.saturating_sub(self.clock.wall()));
+            let left = Duration::from_millis(expires.saturating_sub(self.streams.clock.wall()));
             // The wall clock may jump, so it is looked at again before its time.
             now + left.min(EXPIRY_JUDGED_EVERY)
         });
@@ -112,15 +129,39 @@ impl EventStream {
     }
 
     fn has_ended(&self, now: Instant) -> Option<&'static str> {
-        if self.limits.expires.is_some_and(|expires| self.clock.wall() >= expires) {
+        if self.limits.expires.is_some_and(|expires| self.streams.clock.wall() >= expires) {
             return Some("its token expired");
         }
         self.ends.is_some_and(|ends| now >= ends).then_some("its longest time is over")
     }
 
-    fn end(&mut self, reason: &str) {
+    /// Ends the stream. What it says last: where the client is, when it has come further than the
+    /// last id that it has, and how long it is to wait. Who was sent little would else come back
+    /// with an old id, to read the same in vain or to find it gone.
+    fn end(&mut self, reason: &str, pause: Option<Duration>) -> Option<Bytes> {
         tracing::debug!(request = %self.request, reason, "a stream ends");
-        self.source = Source::Ended;
+        if let Source::Live(mut subscription) = std::mem::replace(&mut self.source, Source::Ended)
+            && subscription.is_live()
+        {
+            let mut batch = Batch::new();
+            if let Ok(taken) = subscription.take(&mut batch)
+                && batch.is_empty()
+            {
+                self.passed = taken.offset;
+            }
+        }
+        let mut block = String::new();
+        if self.passed > self.told {
+            block = format!("id: {}\n", self.streams.hub.cursor(self.passed));
+        }
+        if let Some(pause) = pause {
+            block.push_str(&format!("retry: {}\n", pause.as_millis()));
+        }
+        if block.is_empty() {
+            return None;
+        }
+        block.push('\n');
+        Some(block.into())
     }
 
     /// What waits, as bytes; an error when something is missing.
@@ -130,15 +171,16 @@ impl EventStream {
                 Source::Ended => return Poll::Ready(Err(None)),
                 Source::Missed(missed) => return Poll::Ready(Err(Some(missed))),
                 Source::Live(subscription) if !subscription.is_live() => {
-                    let readers = Arc::clone(&self.readers);
-                    self.source = Source::History(Box::pin(catch_up(subscription, readers)));
+                    let streams = Arc::clone(&self.streams);
+                    self.source = Source::History(Box::pin(catch_up(subscription, streams)));
                 }
                 Source::Live(mut subscription) => {
                     let mut batch = Batch::new();
-                    subscription.take(&mut batch).map_err(Some)?;
+                    self.passed = subscription.take(&mut batch).map_err(Some)?.offset;
                     let ready = !batch.is_empty() || subscription.poll_ready(context).is_ready();
                     self.source = Source::Live(subscription);
-                    if !batch.is_empty() {
+                    if let Some(last) = batch.last() {
+                        self.told = last.offset;
                         return Poll::Ready(Ok(joined(&batch)));
                     }
                     if !ready {
@@ -151,7 +193,12 @@ impl EventStream {
                         return Poll::Pending;
                     }
                     Poll::Ready(None) => return Poll::Ready(Err(None)),
-                    Poll::Ready(Some(Turn { subscription, bytes, missed })) => {
+                    Poll::Ready(Some(Turn { subscription, bytes, last, missed })) => {
+                        self.told = last.unwrap_or(self.told);
+                        self.passed = match &missed {
+                            Some(missed) => missed.after,
+                            None => subscription.offset(),
+                        };
                         self.source = match missed {
                             Some(missed) => Source::Missed(missed),
                             None => Source::Live(subscription),
@@ -173,14 +220,12 @@ impl EventStream {
             return Poll::Ready(Some(COMMENT));
         }
         if let Poll::Ready(pause) = self.closing.as_mut().poll(context) {
-            self.end("the hub is shutting down");
-            return Poll::Ready(Some(format!("retry: {}\n\n", pause.as_millis()).into()));
+            return Poll::Ready(self.end("the hub is shutting down", Some(pause)));
         }
         loop {
             let now = Instant::now();
             if let Some(reason) = self.has_ended(now) {
-                self.end(reason);
-                return Poll::Ready(None);
+                return Poll::Ready(self.end(reason, None));
             }
             match self.poll_source(context) {
                 Poll::Ready(Ok(bytes)) => {
@@ -191,8 +236,7 @@ impl EventStream {
                     if let Some(missed) = missed {
                         tracing::info!(request = %self.request, %missed, "a stream ends");
                     }
-                    self.end("entries are missing");
-                    return Poll::Ready(None);
+                    return Poll::Ready(self.end("entries are missing", None));
                 }
                 Poll::Pending => {}
             }
@@ -221,19 +265,22 @@ impl Body for EventStream {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let bytes = self.get_mut().poll_bytes(context);
+        let stream = self.get_mut();
+        let place = Arc::clone(&stream.place);
+        let bytes = place.poll(context, |context| stream.poll_bytes(context));
         bytes.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 }
 
+impl Drop for EventStream {
+    fn drop(&mut self) {
+        self.place.leave();
+    }
+}
+
 /// One turn of reading the history, when it is this stream's.
-async fn catch_up(subscription: Subscription, readers: Arc<Semaphore>) -> Option<Turn> {
-    let turn = readers.acquire_owned().await.ok()?;
-    let read = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        read_history(subscription)
-    });
-    read.await.ok()
+async fn catch_up(subscription: Subscription, streams: Arc<Streams>) -> Option<Turn> {
+    streams.readers.read(move || read_history(subscription)).await
 }
 
 /// Reads until there is enough for one frame, the subscription is live, or others want the thread.
@@ -241,8 +288,10 @@ fn read_history(mut subscription: Subscription) -> Turn {
     let begun = std::time::Instant::now();
     let mut bytes = BytesMut::new();
     let mut batch = Batch::new();
+    let mut last = None;
     let missed = loop {
         let taken = subscription.take(&mut batch);
+        last = batch.last().map(|entry| entry.offset).or(last);
         for entry in batch.iter() {
             bytes.extend_from_slice(event::rendered(entry));
         }
@@ -255,7 +304,7 @@ fn read_history(mut subscription: Subscription) -> Turn {
             break None;
         }
     };
-    Turn { subscription, bytes: bytes.freeze(), missed }
+    Turn { subscription, bytes: bytes.freeze(), last, missed }
 }
 
 fn joined(batch: &Batch) -> Bytes {
@@ -321,9 +370,13 @@ mod tests {
         let matchers = vec![hub.matcher(Language::Exact, "*").unwrap()];
         let grant = Arc::new(Grant::anonymous());
         let subscription = hub.subscribe(Selection { matchers, grant }, start);
-        let clock: Arc<dyn Clock> = Arc::<Wall>::clone(clock);
-        let readers = Arc::new(Semaphore::new(1));
-        EventStream::new(RequestId::next(), subscription, limits, readers, clock, end)
+        let streams = Arc::new(Streams {
+            hub: hub.clone(),
+            clock: Arc::<Wall>::clone(clock),
+            readers: Readers::start("history", 1),
+            turns: Arc::new(Turns::new(1)),
+        });
+        EventStream::new(RequestId::next(), subscription, limits, streams, end)
     }
 
     fn never() -> End {
@@ -422,6 +475,60 @@ mod tests {
         let mut stream = stream(&hub, &clock, FOREVER, Start::Now, end);
         assert_eq!(frame(&mut stream).await.unwrap(), ":\n");
         assert_eq!(frame(&mut stream).await.unwrap(), "retry: 1234\n\n");
+        assert_eq!(frame(&mut stream).await, None);
+    }
+
+    /// A stream that nothing of topic `t` is for.
+    fn picky(hub: &Hub, clock: &Arc<Wall>, limits: Limits, start: Start, end: End) -> EventStream {
+        let mut stream = stream(hub, clock, limits, start, end);
+        let matchers = vec![hub.matcher(Language::Exact, "other").unwrap()];
+        let grant = Arc::new(Grant::anonymous());
+        let subscription = hub.subscribe(Selection { matchers, grant }, start);
+        (stream.told, stream.passed) = (subscription.offset(), subscription.offset());
+        stream.source = Source::Live(subscription);
+        stream
+    }
+
+    #[tokio::test]
+    async fn a_client_that_was_sent_nothing_is_told_at_the_end_how_far_it_came() {
+        let (hub, clock) = hub();
+        publish(&hub, "before").await;
+        let limits = Limits { lifetime: Some(Duration::from_millis(200)), ..FOREVER };
+        for start in [Start::Earliest, Start::Now] {
+            let mut stream = picky(&hub, &clock, limits, start, never());
+            assert_eq!(frame(&mut stream).await.unwrap(), ":\n");
+            publish(&hub, "passed").await;
+            let end = hub.last();
+            let last = frame(&mut stream).await.unwrap();
+            assert_eq!(last, format!("id: {}\n\n", hub.cursor(end)), "{start:?}");
+            assert_eq!(frame(&mut stream).await, None);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_words_are_one_block() {
+        let (hub, clock) = hub();
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let end: End = Box::pin(async move { told.await.unwrap() });
+        publish(&hub, "passed").await;
+        let mut stream = picky(&hub, &clock, FOREVER, Start::Earliest, end);
+        frame(&mut stream).await;
+        let nothing = tokio::time::timeout(Duration::from_millis(200), stream.frame()).await;
+        assert!(nothing.is_err(), "the history is read, and nothing of it is for this client");
+        let id = hub.cursor(hub.last());
+        tell.send(Duration::from_millis(7)).unwrap();
+        assert_eq!(frame(&mut stream).await.unwrap(), format!("id: {id}\nretry: 7\n\n"));
+        assert_eq!(frame(&mut stream).await, None);
+    }
+
+    #[tokio::test]
+    async fn who_has_the_last_id_is_told_no_other() {
+        let (hub, clock) = hub();
+        let limits = Limits { lifetime: Some(Duration::from_millis(200)), ..FOREVER };
+        let mut stream = stream(&hub, &clock, limits, Start::Now, never());
+        frame(&mut stream).await;
+        publish(&hub, "one").await;
+        assert!(frame(&mut stream).await.unwrap().contains("one"));
         assert_eq!(frame(&mut stream).await, None);
     }
 

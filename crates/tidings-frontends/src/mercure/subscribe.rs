@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response};
-use tidings_core::{Language, Matcher, Selection, Start};
+use tidings_core::{Hub, Language, Matcher, Selection, Start};
 
 use super::access::{self, Access, Worded};
 use super::cursor::{self, Beginning, Reader};
@@ -19,7 +19,9 @@ use super::stream::{EventStream, Limits};
 use super::{Mercure, Settings, is_form};
 use crate::auth::{Generation, Role};
 use crate::http::{Body, Request, boxed, empty, read_body};
-use crate::limits::{BODY_TIMEOUT, DRAFT_TOPICS_MAX, FORM_FIELDS_MAX, MATCHERS_MAX};
+use crate::limits::{
+    BODY_TIMEOUT, DRAFT_TOPICS_MAX, FORM_FIELDS_MAX, MATCHERS_MAX, QUERY_BYTES_MAX,
+};
 
 /// Parameters of protocol 1.0 and their pattern languages. Every other name that starts with
 /// `match` is reserved for languages to come.
@@ -66,20 +68,24 @@ pub(super) async fn subscribe(
     let grant = access.grant();
     let anonymous = matches!(access, Access::Anonymous);
     let replay_max = settings.anonymous_replay_max.filter(|_| anonymous);
-    let reader = Reader { generation, grant: &grant, replay_max };
-    let asked = cursor::asked(&head.headers, query, &body);
-    let beginning = cursor::begin(&mercure.hub, &reader, asked.as_deref());
-    let beginning = behind_a_gap(mercure, beginning).await;
+    let reader = Reader { generation, grant: Arc::clone(&grant), replay_max };
+    let beginning = match cursor::asked(&head.headers, query, &body) {
+        None => Beginning::NOW,
+        Some(asked) => {
+            let found = begin(mercure, reader, asked).await;
+            // A reader that panicked has said why; what it would have found is not known.
+            found.ok_or((generation, Refusal::ShuttingDown))?
+        }
+    };
     let stream = if head.method == Method::HEAD {
         empty()
     } else {
         let expires = grant.expires;
         let subscription = mercure.hub.subscribe(Selection { matchers, grant }, beginning.start);
         let limits = Limits { expires, heartbeat: settings.heartbeat, lifetime: settings.lifetime };
-        let readers = Arc::clone(&mercure.readers);
-        let clock = Arc::clone(&mercure.clock);
+        let streams = Arc::clone(&mercure.streams);
         tracing::debug!(request = %id, "a stream opens");
-        boxed(EventStream::new(id, subscription, limits, readers, clock, closing.stream()))
+        boxed(EventStream::new(id, subscription, limits, streams, closing.stream()))
     };
     let mut answer = Response::new(stream);
     mark_as_stream(answer.headers_mut());
@@ -87,22 +93,23 @@ pub(super) async fn subscribe(
     Ok(answer)
 }
 
+/// Where the stream begins. May read from the disk, so it happens where that keeps nobody up.
+async fn begin(mercure: &Mercure, reader: Reader, asked: String) -> Option<Beginning> {
+    let hub = mercure.hub.clone();
+    let find = move || behind_a_gap(&hub, cursor::begin(&hub, &reader, &asked));
+    mercure.cursor_readers.read(find).await
+}
+
 /// Where the history cannot go on without a gap, the stream begins behind the gap and the answer
 /// says so: to close it each time would keep the client before the gap for ever.
-async fn behind_a_gap(mercure: &Mercure, beginning: Beginning) -> Beginning {
-    let hub = mercure.hub.clone();
+fn behind_a_gap(hub: &Hub, beginning: Beginning) -> Beginning {
     let place = match beginning.start {
         Start::Now => return beginning,
         Start::Earliest => hub.before_first(),
         Start::After(place) => place,
     };
-    if place >= hub.last() {
-        return beginning;
-    }
-    let Ok(_turn) = mercure.readers.acquire().await else { return beginning };
-    let gap = tokio::task::spawn_blocking(move || hub.gap_after(place)).await;
-    match gap.ok().flatten() {
-        Some(missed) => cursor::behind(&mercure.hub, missed.until),
+    match hub.gap_after(place) {
+        Some(missed) => cursor::behind(hub, missed.until),
         None => beginning,
     }
 }
@@ -130,7 +137,8 @@ async fn read_query_body(
     body: hyper::body::Incoming,
     settings: &Settings,
 ) -> Result<Vec<Field>, Refusal> {
-    let bytes = read_body(body, settings.body_bytes_max, BODY_TIMEOUT).await?;
+    let bytes_max = settings.body_bytes_max.min(QUERY_BYTES_MAX);
+    let bytes = read_body(body, bytes_max, BODY_TIMEOUT).await?;
     if bytes.is_empty() {
         return Ok(Vec::new());
     }
