@@ -15,8 +15,8 @@ use super::forwarded::is_trusted;
 use super::places::{Full, Places};
 use super::{Frontend, Shutdown, connection, refusal};
 use crate::limits::{
-    ACCEPT_PAUSE, CONNECTIONS_MAX_DEFAULT, CONNECTIONS_PER_ADDRESS_DEFAULT, HEAD_TIMEOUT_DEFAULT,
-    LISTEN_BACKLOG, REFUSALS_MAX,
+    ACCEPT_BURST, ACCEPT_PAUSE, CONNECTIONS_MAX_DEFAULT, CONNECTIONS_PER_ADDRESS_DEFAULT,
+    HEAD_TIMEOUT_DEFAULT, LISTEN_BACKLOG, REFUSALS_MAX, WRITE_TIMEOUT_DEFAULT,
 };
 
 /// What the operator decides about connections.
@@ -24,10 +24,12 @@ use crate::limits::{
 pub struct HttpOptions {
     /// Time for a request's head, and for the next request on an idle HTTP/1.1 connection.
     pub head_timeout: Duration,
+    /// Time that a client may leave its socket full while there is something for it.
+    pub write_timeout: Duration,
     /// Connections in total.
     pub connections_max: usize,
-    /// Connections of one client address, by /64 in IPv6. Behind a trusted proxy: requests of one
-    /// client at the same time.
+    /// Connections of one client address, by /64 in IPv6, and its requests at the same time over
+    /// HTTP/2 or behind a trusted proxy.
     pub connections_per_address_max: usize,
     /// Proxies whose `X-Forwarded-For` counts.
     pub trusted_proxies: Vec<IpNet>,
@@ -37,6 +39,7 @@ impl Default for HttpOptions {
     fn default() -> HttpOptions {
         HttpOptions {
             head_timeout: HEAD_TIMEOUT_DEFAULT,
+            write_timeout: WRITE_TIMEOUT_DEFAULT,
             connections_max: CONNECTIONS_MAX_DEFAULT,
             connections_per_address_max: CONNECTIONS_PER_ADDRESS_DEFAULT,
             trusted_proxies: Vec::new(),
@@ -132,11 +135,19 @@ impl Listening {
     }
 
     async fn run(mut self, listener: TcpListener) {
+        let mut in_a_row = 0;
         loop {
+            if in_a_row == ACCEPT_BURST {
+                in_a_row = 0;
+                tokio::task::yield_now().await;
+            }
             tokio::select! {
                 () = self.server.shutdown.accepting_ended() => break,
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.accept(stream, peer),
+                    Ok((stream, peer)) => {
+                        in_a_row += 1;
+                        self.accept(stream, peer);
+                    }
                     Err(error) => self.pause(&error).await,
                 },
                 Some(ended) = self.connections.join_next() => note_panic(ended),

@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
 use super::forwarded::{client, is_trusted};
+use super::impatient::Impatient;
 use super::places::Place;
 use super::{Body, BoxError, Request, RequestId, Server, boxed, redacted, refusal};
 use crate::limits::{
@@ -47,7 +48,9 @@ where
 pub(super) async fn run(server: Arc<Server>, stream: TcpStream, peer: IpAddr, place: Place) {
     // An update must not wait for the next one to fill a packet.
     let _ = stream.set_nodelay(true);
-    let head_timeout = server.options().head_timeout;
+    let options = server.options();
+    let head_timeout = options.head_timeout;
+    let stream = Impatient::new(stream, options.write_timeout, Arc::clone(&server));
     let asked = Arc::new(AtomicBool::new(false));
     let service = {
         let (server, asked) = (Arc::clone(&server), Arc::clone(&asked));
@@ -122,8 +125,10 @@ async fn answer(
     let (head, body) = request.into_parts();
     let client = client(peer, &head.headers, &options.trusted_proxies);
     let line = Line::new(&head, client, id);
-    // What came through a proxy is counted here, because its connection is not its client's.
-    let place = is_trusted(peer, &options.trusted_proxies)
+    // Where one connection carries many requests, its own place says little: a proxy's belongs to
+    // all its clients, and one of HTTP/2 can hold hundreds of streams.
+    let many = head.version == Version::HTTP_2 || is_trusted(peer, &options.trusted_proxies);
+    let place = many
         .then(|| server.places.request(client, options.connections_per_address_max))
         .transpose();
     let mut response = match place {

@@ -17,6 +17,8 @@ pub struct HttpCounters {
     pub refused_of_address: AtomicU64,
     /// Connections that sent no request in time.
     pub silent: AtomicU64,
+    /// Connections cut off because their clients left their sockets full.
+    pub stalled: AtomicU64,
     /// Times that the accept loop waited for descriptors or buffers.
     pub accept_pauses: AtomicU64,
     /// Requests whose frontend panicked.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Which limit is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,12 +12,23 @@ pub(super) enum Full {
     OfAddress,
 }
 
+/// How many places each network has.
+type Counts = HashMap<IpAddr, usize>;
+
+/// What a place is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Connection,
+    Request,
+}
+
 /// All places that are taken.
 #[derive(Debug, Default)]
 pub(super) struct Places {
     total: AtomicUsize,
     /// Entries go when they reach zero, so there are never more than taken places.
-    addresses: Mutex<HashMap<IpAddr, usize>>,
+    connections: Mutex<Counts>,
+    requests: Mutex<Counts>,
 }
 
 /// A taken place; dropping it gives it back.
@@ -25,7 +36,7 @@ pub(super) struct Places {
 pub(super) struct Place {
     places: Arc<Places>,
     address: Option<IpAddr>,
-    in_total: bool,
+    kind: Kind,
 }
 
 impl Places {
@@ -45,26 +56,34 @@ impl Places {
             return Err(Full::InTotal);
         }
         // From here on dropping the place gives the total back.
-        let mut place = Place { places: Arc::clone(self), address: None, in_total: true };
+        let mut place = Place { places: Arc::clone(self), address: None, kind: Kind::Connection };
         if let Some(address) = address {
-            place.address = Some(self.count(address, per_address_max)?);
+            place.address = Some(self.count(Kind::Connection, address, per_address_max)?);
         }
         Ok(place)
     }
 
-    /// A place for one request of a proxy's client.
+    /// A place for one request where connections say little. Counted beside the connections.
     pub(super) fn request(
         self: &Arc<Places>,
         client: IpAddr,
         per_address_max: usize,
     ) -> Result<Place, Full> {
-        let address = Some(self.count(client, per_address_max)?);
-        Ok(Place { places: Arc::clone(self), address, in_total: false })
+        let address = Some(self.count(Kind::Request, client, per_address_max)?);
+        Ok(Place { places: Arc::clone(self), address, kind: Kind::Request })
     }
 
-    fn count(&self, address: IpAddr, max: usize) -> Result<IpAddr, Full> {
+    fn counts(&self, kind: Kind) -> MutexGuard<'_, Counts> {
+        let counts = match kind {
+            Kind::Connection => &self.connections,
+            Kind::Request => &self.requests,
+        };
+        counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, kind: Kind, address: IpAddr, max: usize) -> Result<IpAddr, Full> {
         let network = network(address);
-        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut addresses = self.counts(kind);
         let taken = addresses.get(&network).copied().unwrap_or(0);
         if taken >= max {
             return Err(Full::OfAddress);
@@ -76,11 +95,11 @@ impl Places {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if self.in_total {
+        if self.kind == Kind::Connection {
             self.places.total.fetch_sub(1, Ordering::AcqRel);
         }
         let Some(address) = self.address else { return };
-        let mut addresses = self.places.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut addresses = self.places.counts(self.kind);
         if let Some(taken) = addresses.get_mut(&address) {
             *taken -= 1;
             if *taken == 0 {
@@ -129,7 +148,7 @@ mod tests {
         assert_eq!(places.connection(None, 2, 1).unwrap_err(), Full::InTotal);
         drop(client);
         assert!(places.connection(None, 2, 1).is_ok());
-        assert!(places.addresses.lock().unwrap().is_empty());
+        assert!(places.connections.lock().unwrap().is_empty());
     }
 
     #[test]

@@ -26,6 +26,11 @@ impl Frontend for Obedient {
             let path = request.head.uri.path().to_owned();
             match path.as_str() {
                 "/panic" => panic!("as told"),
+                "/flood" => {
+                    let piece = Bytes::from(vec![0; 64 * 1024]);
+                    let frames = futures_util::stream::repeat(piece).map(frame);
+                    Response::new(boxed(StreamBody::new(frames)))
+                }
                 "/stream" => {
                     let closing = request.closing.stream();
                     let first = futures_util::stream::iter([Bytes::from_static(b"first")]);
@@ -106,6 +111,8 @@ async fn a_request_without_a_host_is_refused() {
     let asked = "GET / HTTP/1.1\r\nconnection: close\r\n\r\n";
     let answer = rest(connect(&running, asked).await).await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.contains("content-type: application/problem+json"), "{answer}");
+    assert!(answer.contains("about:blank"), "{answer}");
 }
 
 #[tokio::test]
@@ -160,6 +167,54 @@ async fn a_connection_that_says_nothing_is_closed() {
     assert_eq!(rest(connect(&running, "PRI * HT").await).await, "");
     assert_eq!(rest(connect(&running, "").await).await, "");
     assert_eq!(running.server.counters().silent.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_its_socket_full_is_cut_off_and_a_slow_one_is_not() {
+    let options =
+        HttpOptions { write_timeout: Duration::from_millis(500), ..HttpOptions::default() };
+    let running = start(options);
+    let stalled = connect(&running, &get("/flood", "")).await;
+    let mut slow = connect(&running, &get("/flood", "")).await;
+    // It takes more than the least that is asked of it, and far less than there is.
+    let mut taken = vec![0; 8 * 1024 * 1024];
+    let begun = tokio::time::Instant::now();
+    while running.server.counters().stalled.load(Ordering::Relaxed) == 0
+        || begun.elapsed() < Duration::from_secs(2)
+    {
+        slow.read_exact(&mut taken).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(running.server.counters().stalled.load(Ordering::Relaxed), 1);
+    assert_eq!(running.server.connections_open(), 1);
+    drop(stalled);
+}
+
+#[tokio::test]
+async fn requests_of_one_address_are_counted_over_http2() {
+    let options = HttpOptions { connections_per_address_max: 2, ..HttpOptions::default() };
+    let running = start(options);
+    let stream = TcpStream::connect(running.address).await.unwrap();
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake::<_, _, Body>(executor, io).await.unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { drop(connection.await) });
+    let mut open = Vec::new();
+    for expected in [200, 200, 429] {
+        let request = http::Request::get("http://x/stream").body(empty()).unwrap();
+        let answer = client.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), expected);
+        open.push(answer);
+    }
+    drop(open);
+    loop {
+        let request = http::Request::get("http://x/").body(empty()).unwrap();
+        if client.send_request(request).await.unwrap().status() == 200 {
+            break;
+        }
+    }
 }
 
 #[tokio::test]

@@ -125,6 +125,11 @@ fn of_http(server: &Server) -> Vec<Sample> {
             &counters.silent,
         ),
         counter(
+            "tidings_connections_stalled",
+            "Connections cut off because their clients left their sockets full.",
+            &counters.stalled,
+        ),
+        counter(
             "tidings_accept_pauses",
             "Times that no connection could be accepted, as when descriptors run out.",
             &counters.accept_pauses,

@@ -88,6 +88,7 @@ pub(super) fn http_options(config: &Config) -> HttpOptions {
     let options = &config.http;
     HttpOptions {
         head_timeout: options.header_timeout,
+        write_timeout: options.write_timeout,
         connections_max: options.connections_max,
         connections_per_address_max: options.connections_per_address_max,
         trusted_proxies: options.trusted_proxies.clone(),

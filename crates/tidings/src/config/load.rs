@@ -162,6 +162,10 @@ impl Meaning<'_> {
             let hint = "some seconds: slow clients would hold connections for ever";
             self.wrong("http.header_timeout", "`header_timeout` is zero", hint);
         }
+        if settings.http.write_timeout.is_zero() {
+            let hint = "some seconds: networks have pauses";
+            self.wrong("http.write_timeout", "`write_timeout` is zero", hint);
+        }
     }
 
     fn public_url(&mut self, settings: &Settings) -> Url {

@@ -111,9 +111,12 @@ pub struct HttpOptions {
     /// How long a client may take for the head of a request.
     #[serde(deserialize_with = "duration::deserialize")]
     pub header_timeout: Duration,
+    /// How long a client may leave its socket full while there is something for it.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub write_timeout: Duration,
     /// Open connections in total.
     pub connections_max: usize,
-    /// Open connections of one address (IPv6: one /64).
+    /// Open connections of one address (IPv6: one /64), and its requests at the same time.
     pub connections_per_address_max: usize,
     /// Networks of proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,

@@ -282,6 +282,13 @@ the earliest entry. \"off\" sets no bound.",
 connection is kept: publishers that reuse one pause between updates.",
     ),
     value(
+        "http.write_timeout",
+        Kind::Duration,
+        r#""30s""#,
+        "How long a client may leave its socket full while there is something for it. It is cut
+off then: it would not hear that its token or the hub ends.",
+    ),
+    value(
         "http.connections_max",
         Kind::Number { min: 1, max: 10_000_000 },
         "100000",
@@ -292,8 +299,8 @@ lower.",
         "http.connections_per_address_max",
         Kind::Number { min: 1, max: 10_000_000 },
         "20000",
-        "Open connections of one address (IPv6: one /64); more are refused with 429. High, since
-a whole office or a proxy may be behind one address.",
+        "Open connections of one address (IPv6: one /64), and its requests at the same time over
+HTTP/2; more are refused with 429. High, since a whole office may be behind one address.",
     ),
     value(
         "http.trusted_proxies",
