@@ -141,6 +141,42 @@ fn a_damaged_segment_closes_streams_at_the_gap_and_is_named_by_check() {
     assert_eq!(live.event().data, "after the damage");
 }
 
+#[test]
+fn a_client_that_nothing_was_for_comes_past_the_damage_too() {
+    let hub = TestHub::launch(Launch::toml(SMALL_SEGMENTS));
+    let padding = "x".repeat(16 * 1024);
+    let wanted = "https://faults.example/wanted";
+    for number in 0..200 {
+        let data = format!("update {number:06} {padding}");
+        hub.publish(&[("topic", TOPIC), ("data", &data)]);
+    }
+    hub.publish(&[("topic", wanted), ("data", "behind the damage")]);
+    let data = hub.data();
+    let mut hub = hub;
+    hub.kill9();
+    damage(&data, "update 000100 ");
+
+    let hub = hub.restart();
+    let mut cursor = "earliest".to_owned();
+    for _ in 0..5 {
+        let query =
+            format!("match={}&last_event_id={}", http::encode(wanted), http::encode(&cursor));
+        let mut stream = hub.subscribe(&query);
+        if let Some(event) = stream.next_within(PATIENCE) {
+            assert_eq!(event.data, "behind the damage");
+            return;
+        }
+        assert_eq!(stream.ended, Some(Part::End));
+        // As a browser does it: an id counts without an event, too.
+        let said = String::from_utf8_lossy(&stream.raw).into_owned();
+        let ids = said.lines().filter_map(|line| line.strip_prefix("id: "));
+        let told = ids.last().expect("the stream ended without saying how far it came");
+        assert_ne!(told, cursor, "the client stands still");
+        told.clone_into(&mut cursor);
+    }
+    panic!("the client never got past the damage");
+}
+
 /// Changes one byte behind `text` in the history; gives the file.
 fn damage(data: &Path, text: &str) -> PathBuf {
     for path in files(data) {
