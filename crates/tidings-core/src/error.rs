@@ -1,5 +1,7 @@
 //! Every way in which the hub says no, and whose fault it is.
 
+use std::path::Path;
+
 use crate::topic::Topic;
 use crate::update::{Flaw, Offset};
 
@@ -38,6 +40,10 @@ pub struct Missed {
     pub after: Offset,
     /// The last place inside the gap.
     pub until: Offset,
+}
+
+pub(crate) fn io_error(path: &Path, source: std::io::Error) -> OpenError {
+    OpenError::Io { path: path.display().to_string(), source }
 }
 
 /// Why a history cannot be opened.

@@ -2,9 +2,11 @@
 //! the batch and answers the publishers; the second hands the committed batches to the receivers in
 //! the same order, so that syncing the next batch overlaps delivering this one.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::task::Waker;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,7 +16,9 @@ use crate::clock::Clock;
 use crate::error::Refused;
 use crate::history::AppendError;
 use crate::hub::{Receipt, Shared};
-use crate::limits::{BATCH_BYTES_MAX, BATCH_UPDATES_MAX, FAN_OUT_BATCHES_MAX, SUB_MAX};
+use crate::limits::{
+    BATCH_BYTES_MAX, BATCH_UPDATES_MAX, FAN_OUT_BATCHES_MAX, FAN_OUT_BYTES_MAX, SUB_MAX,
+};
 use crate::metrics::count;
 use crate::options::Durability;
 use crate::repeats::{Repeats, repeat_key};
@@ -52,11 +56,12 @@ impl Writer {
         repeats: Repeats,
     ) -> std::io::Result<Writer> {
         let (batches, committed) = sync_channel(FAN_OUT_BATCHES_MAX);
-        let delivering = Arc::clone(&shared);
+        let backlog = Arc::new(Backlog::default());
+        let delivering = FanOut { shared: Arc::clone(&shared), backlog: Arc::clone(&backlog) };
         let fanning_out = std::thread::Builder::new()
             .name("tidings-fan-out".into())
-            .spawn(move || fan_out(&delivering, &committed))?;
-        let mut stage = Stage { shared, clock, last: start, repeats, batches };
+            .spawn(move || delivering.run(&committed))?;
+        let mut stage = Stage { shared, clock, last: start, repeats, batches, backlog };
         let writing = std::thread::Builder::new()
             .name("tidings-writer".into())
             .spawn(move || stage.run(&commits))?;
@@ -78,6 +83,15 @@ struct Stage {
     last: Offset,
     repeats: Repeats,
     batches: SyncSender<Vec<Arc<Entry>>>,
+    backlog: Arc<Backlog>,
+}
+
+/// What waits for the second stage.
+#[derive(Debug, Default)]
+struct Backlog {
+    bytes: AtomicUsize,
+    /// Batches were left out because too much waited: everybody has to read the history.
+    left_out: AtomicBool,
 }
 
 /// What a publisher is told once the batch is committed.
@@ -93,7 +107,14 @@ impl Stage {
             match commits.recv_timeout(MAINTAIN_EVERY) {
                 Ok(first) => {
                     collect(first, commits, &mut batch);
-                    self.commit(&mut batch);
+                    let committing = AssertUnwindSafe(|| self.commit(&mut batch));
+                    if catch_unwind(committing).is_err() {
+                        // Whoever waits for an answer is told; nothing half-done is gone on with.
+                        self.shared.failed.store(true, Ordering::Release);
+                        tracing::error!(
+                            "the writer failed: publishing has stopped until a restart"
+                        );
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -107,6 +128,7 @@ impl Stage {
             let refused = Refused::StorageFailed("an earlier write failed".into());
             return refuse(batch.drain(..).map(|commit| commit.answer), &refused);
         }
+        let before = self.last;
         let mut entries = Vec::with_capacity(batch.len());
         let mut answers = Vec::with_capacity(batch.len());
         let mut rooms = Vec::with_capacity(batch.len());
@@ -126,11 +148,11 @@ impl Stage {
         };
         match appended {
             Ok(()) => self.deliver(entries, answers),
-            Err(AppendError::NoSpace) => {
-                self.repeats.forget(&durable);
-                let lost = |answer: (Answer, Outcome)| answer.0;
-                // Ephemeral updates of the batch go with it: they follow entries that do not exist.
-                refuse(answers.into_iter().map(lost), &Refused::NoSpace);
+            // Ephemeral updates of the batch go with it: they follow entries that do not exist.
+            Err(AppendError::NoSpace) => self.undo(before, &entries, answers, &Refused::NoSpace),
+            Err(AppendError::NotNow(reason)) => {
+                tracing::error!(error = reason, "the history cannot be written just now");
+                self.undo(before, &entries, answers, &Refused::StorageFailed(reason));
             }
             Err(AppendError::Failed(reason)) => {
                 self.shared.failed.store(true, Ordering::Release);
@@ -142,6 +164,19 @@ impl Stage {
                 refuse(answers.into_iter().map(lost), &Refused::StorageFailed(reason));
             }
         }
+    }
+
+    /// Takes back what was placed and not committed.
+    fn undo(
+        &mut self,
+        before: Offset,
+        entries: &[Arc<Entry>],
+        answers: Vec<(Answer, Outcome)>,
+        refused: &Refused,
+    ) {
+        self.last = before;
+        self.repeats.forget(entries);
+        refuse(answers.into_iter().map(|(answer, _)| answer), refused);
     }
 
     /// Gives an update its place, or finds the one it has already.
@@ -206,10 +241,24 @@ impl Stage {
             let _gone = answer.send(Ok(receipt));
         }
         if !entries.is_empty() {
-            // The fan-out ends after this stage, never before.
-            let _ended = self.batches.send(entries);
+            self.hand_over(entries);
         }
     }
+
+    /// Hands a batch to the second stage without ever waiting for it.
+    fn hand_over(&self, entries: Vec<Arc<Entry>>) {
+        let bytes = weight(&entries);
+        let waiting = self.backlog.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if waiting > FAN_OUT_BYTES_MAX || self.batches.try_send(entries).is_err() {
+            // Seen by the second stage before the next batch: there is one on its way.
+            self.backlog.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.backlog.left_out.store(true, Ordering::Release);
+        }
+    }
+}
+
+fn weight(entries: &[Arc<Entry>]) -> usize {
+    entries.iter().map(|entry| entry.update.weight()).sum()
 }
 
 fn collect(first: Commit, commits: &Receiver<Commit>, batch: &mut Vec<Commit>) {
@@ -228,22 +277,46 @@ fn refuse(answers: impl Iterator<Item = Answer>, refused: &Refused) {
     }
 }
 
-/// The second stage: until the first one ends.
-fn fan_out(shared: &Shared, committed: &Receiver<Vec<Arc<Entry>>>) {
-    let mut wake = Vec::new();
-    while let Ok(mut batch) = committed.recv() {
-        // What was committed while the last batch was delivered leaves in one go.
-        while batch.len() < BATCH_UPDATES_MAX
-            && let Ok(mut next) = committed.try_recv()
-        {
-            batch.append(&mut next);
+/// The second stage.
+struct FanOut {
+    shared: Arc<Shared>,
+    backlog: Arc<Backlog>,
+}
+
+impl FanOut {
+    /// Until the first stage ends.
+    fn run(&self, committed: &Receiver<Vec<Arc<Entry>>>) {
+        let mut wake = Vec::new();
+        while let Ok(mut batch) = committed.recv() {
+            // What was committed while the last batch was delivered leaves in one go.
+            while batch.len() < BATCH_UPDATES_MAX
+                && let Ok(mut next) = committed.try_recv()
+            {
+                batch.append(&mut next);
+            }
+            self.backlog.bytes.fetch_sub(weight(&batch), Ordering::Relaxed);
+            let delivering = AssertUnwindSafe(|| self.deliver(&batch, &mut wake));
+            if catch_unwind(delivering).is_err() {
+                tracing::error!(
+                    "the fan-out of a batch failed: receivers read it from the history"
+                );
+                self.shared.subscribers.overflow(&self.shared.counters, &mut wake);
+            }
+            if let Some(last) = batch.last() {
+                self.shared.set_fanned_out(last.offset);
+            }
+            for waker in wake.drain(..) {
+                waker.wake();
+            }
         }
-        shared.subscribers.push(&batch, &shared.namespace, &shared.counters, &mut wake);
-        if let Some(last) = batch.last() {
-            shared.set_fanned_out(last.offset);
+    }
+
+    fn deliver(&self, batch: &[Arc<Entry>], wake: &mut Vec<Waker>) {
+        let Shared { subscribers, namespace, counters, .. } = &*self.shared;
+        if self.backlog.left_out.swap(false, Ordering::AcqRel) {
+            tracing::warn!("the fan-out fell behind: receivers read the history");
+            subscribers.overflow(counters, wake);
         }
-        for waker in wake.drain(..) {
-            waker.wake();
-        }
+        subscribers.push(batch, namespace, counters, wake);
     }
 }
