@@ -20,6 +20,9 @@ pub enum Refused {
     /// The publisher's fault: the grant has ended.
     #[error("the grant has expired")]
     Expired,
+    /// The publisher's fault: the idempotency key was used for another update before.
+    #[error("the idempotency key was used for another update")]
+    KeyReused,
     /// The operator's matter: no space for the history. Ends by itself when there is space.
     #[error("no space is left for the history")]
     NoSpace,

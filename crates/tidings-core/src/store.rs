@@ -17,7 +17,7 @@ use crate::hub::Receipt;
 use crate::ids::Ids;
 use crate::limits::IDEMPOTENCY_AGE;
 use crate::options::{Durability, HistoryOptions};
-use crate::repeats::{Repeats, repeat_key};
+use crate::repeats::{First, Repeats, repeat_key};
 use crate::state::{State, StateError, Table, Write};
 use crate::update::{Epoch, Offset};
 
@@ -149,7 +149,8 @@ fn remember(history: &dyn History, durability: Durability, now: u64) -> Repeats 
                 let (id, cursor) = (entry.id().into_owned(), entry.cursor());
                 let offset = entry.offset;
                 let receipt = Receipt { id, cursor, offset, durability, repeated: true };
-                repeats.remember(key, receipt, std::time::Duration::ZERO);
+                let first = First::new(&entry.update, receipt);
+                repeats.remember(key, first, std::time::Duration::ZERO);
             }
             true
         });

@@ -21,7 +21,7 @@ use crate::limits::{
 };
 use crate::metrics::count;
 use crate::options::Durability;
-use crate::repeats::{Repeats, repeat_key};
+use crate::repeats::{First, Repeats, repeat_key};
 use crate::update::{Entry, Offset, Update};
 
 /// How often an idle writer lets the history go of what is old.
@@ -98,6 +98,7 @@ struct Backlog {
 enum Outcome {
     New(Arc<Entry>),
     Repeated(Receipt),
+    KeyReused,
 }
 
 impl Stage {
@@ -119,7 +120,9 @@ impl Stage {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            self.shared.history.maintain();
+            if let Err(AppendError::Failed(reason)) = self.shared.history.maintain() {
+                self.fail(&reason);
+            }
         }
     }
 
@@ -155,14 +158,20 @@ impl Stage {
                 self.undo(before, &entries, answers, &Refused::StorageFailed(reason));
             }
             Err(AppendError::Failed(reason)) => {
-                self.shared.failed.store(true, Ordering::Release);
-                tracing::error!(
-                    error = reason,
-                    "the history cannot be written: publishing has stopped until a restart"
-                );
+                self.fail(&reason);
                 let lost = |answer: (Answer, Outcome)| answer.0;
                 refuse(answers.into_iter().map(lost), &Refused::StorageFailed(reason));
             }
+        }
+    }
+
+    /// Accepts nothing any more: what the disk holds cannot be known.
+    fn fail(&self, reason: &str) {
+        if !self.shared.failed.swap(true, Ordering::AcqRel) {
+            tracing::error!(
+                error = reason,
+                "the history cannot be written: publishing has stopped until a restart"
+            );
         }
     }
 
@@ -184,9 +193,12 @@ impl Stage {
         let now = self.clock.monotonic();
         let key = repeat_key(&update, publisher);
         if let Some(key) = &key
-            && let Some(receipt) = self.repeats.find(key, now)
+            && let Some(first) = self.repeats.find(key, now)
         {
-            return Outcome::Repeated(receipt);
+            return match first.is_of(&update) {
+                true => Outcome::Repeated(first.receipt),
+                false => Outcome::KeyReused,
+            };
         }
         let offset = match update.ephemeral {
             true if self.last.sub < SUB_MAX => {
@@ -201,7 +213,8 @@ impl Stage {
             .published_by(publisher);
         let entry = Arc::new(entry);
         if let Some(key) = key {
-            self.repeats.remember(key, self.receipt(&entry), now);
+            let first = First::new(&entry.update, self.receipt(&entry));
+            self.repeats.remember(key, first, now);
         }
         Outcome::New(entry)
     }
@@ -235,6 +248,10 @@ impl Stage {
                 Outcome::Repeated(receipt) => {
                     count(&counters.repeated);
                     Receipt { repeated: true, ..receipt }
+                }
+                Outcome::KeyReused => {
+                    let _gone = answer.send(Err(Refused::KeyReused));
+                    continue;
                 }
             };
             // Who no longer waits for the answer has published all the same.

@@ -373,13 +373,16 @@ impl History for DiskHistory {
         self.bounds().before_first
     }
 
-    fn maintain(&self) {
+    fn maintain(&self) -> Result<(), AppendError> {
         let mut writing = self.writing();
         let now = self.options.clock.monotonic();
         if now.saturating_sub(writing.maintained) < Duration::from_secs(1) {
-            return;
+            return Ok(());
         }
         writing.maintained = now;
+        if writing.active.as_ref().is_some_and(Active::is_deleted) {
+            return Err(AppendError::Failed("the history was deleted while it was in use".into()));
+        }
         let observed = self.observed(&writing);
         close(&mut writing.unclosed, observed);
         if writing.active.as_ref().is_some_and(|active| self.is_due(active, observed))
@@ -392,6 +395,7 @@ impl History for DiskHistory {
         while self.is_expired(observed) {
             self.remove_first();
         }
+        Ok(())
     }
 
     fn close(&self) {

@@ -405,6 +405,21 @@ fn files_of_a_history_are_for_their_owner_only() {
     }
 }
 
+#[tokio::test]
+async fn a_history_that_is_deleted_in_use_stops_being_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(FakeClock::default());
+    let hub = hub_with(on_disk(folder.path()), &clock);
+    publish(&hub, "a", "x").await;
+    std::fs::remove_file(&segments(folder.path())[0]).unwrap();
+    clock.monotonic.fetch_add(2_000, Ordering::Relaxed);
+    // The batch at hand may still be acknowledged; the writer looks behind each.
+    let _last = hub.publish(&Grant::operator(), update("a", "y")).await;
+    let refused = hub.publish(&Grant::operator(), update("a", "z")).await;
+    assert!(matches!(refused, Err(Refused::StorageFailed(_))), "{refused:?}");
+    assert!(!hub.is_writable());
+}
+
 /// One thing that happens to a history in the model test.
 #[derive(Debug, Clone)]
 enum Happening {
@@ -501,7 +516,7 @@ impl Model {
             }
             Happening::Wait(time) => {
                 self.clock.monotonic.fetch_add(*time, Ordering::Relaxed);
-                self.open().history.maintain();
+                self.open().history.maintain().unwrap();
             }
             Happening::Close => {
                 if let Some(store) = self.store.take() {

@@ -149,8 +149,9 @@ impl History for MemoryHistory {
         self.bounds().last
     }
 
-    fn maintain(&self) {
+    fn maintain(&self) -> Result<(), AppendError> {
         self.trim(&mut self.kept.write().unwrap_or_else(PoisonError::into_inner));
+        Ok(())
     }
 
     fn close(&self) {}

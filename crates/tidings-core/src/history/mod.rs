@@ -121,8 +121,9 @@ pub(crate) trait History: Send + Sync + std::fmt::Debug {
     /// A place not far from the end, in bytes: behind it stands what was published last.
     fn recent(&self) -> Offset;
 
-    /// Lets go of what need not be kept any more.
-    fn maintain(&self);
+    /// Lets go of what need not be kept any more, and finds out whether what is kept still has its
+    /// place; an error is as final as one of a sync.
+    fn maintain(&self) -> Result<(), AppendError>;
 
     /// The process ends well: note it.
     fn close(&self);
