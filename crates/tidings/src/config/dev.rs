@@ -119,7 +119,6 @@ fn tree(listen: SocketAddr, data: &Path, key: &str) -> Node {
         ("auth.issuer[1].publish.key", text(WELL_KNOWN_SECRET), "dev"),
         ("auth.issuer[1].subscribe.key", text(WELL_KNOWN_SECRET), "dev"),
         ("mercure.cors_origins", texts(&[ORIGINS.as_slice(), &["*"]].concat()), "dev"),
-        ("mercure.publish_origins", texts(&ORIGINS), "dev"),
     ] {
         tree.set(path, value, Place::Argument(place));
     }

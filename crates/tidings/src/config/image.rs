@@ -31,7 +31,7 @@ const PRESENT_WITHOUT_EQUIVALENT: [&str; 4] =
 /// Variables that tell an older hub from other programs that also read `ADDR` or `DEBUG`.
 const LEGACY_KEYS: [&str; 3] = ["JWT_KEY", "PUBLISHER_JWT_KEY", "SUBSCRIBER_JWT_KEY"];
 /// Variables of older hubs that configure what this program does not have.
-const LEGACY_WITHOUT_EQUIVALENT: [&str; 12] = [
+const LEGACY_WITHOUT_EQUIVALENT: [&str; 13] = [
     "ACME_CERT_DIR",
     "ACME_HOSTS",
     "CERT_FILE",
@@ -41,6 +41,8 @@ const LEGACY_WITHOUT_EQUIVALENT: [&str; 12] = [
     "DISPATCH_TIMEOUT",
     "KEY_FILE",
     "METRICS",
+    // About tokens in cookies, which are not read yet.
+    "PUBLISH_ALLOWED_ORIGINS",
     "READ_TIMEOUT",
     "SUBSCRIPTIONS",
     "USE_FORWARDED_HEADERS",
@@ -178,7 +180,7 @@ fn without_equivalent(variables: &Variables, name: &str, found: &mut Found) {
     if variables.get(name).is_some() {
         let place = Place::Variable(name.to_owned());
         found.problems.push(
-            Problem::new(place, "has no equivalent in this program")
+            Problem::new(place, "has no equivalent in this program and would have no effect")
                 .hint("take it out, or configure the hub with a file: `tidings config` shows all"),
         );
     }
@@ -225,7 +227,6 @@ fn from_legacy(tree: &mut Node, variables: &Variables, found: &mut Found) {
                 tree.set("auth.anonymous", Value::Text(value.to_owned()), place);
             }
             "CORS_ALLOWED_ORIGINS" => words(tree, "mercure.cors_origins", value, &place),
-            "PUBLISH_ALLOWED_ORIGINS" => words(tree, "mercure.publish_origins", value, &place),
             "ADDR" => match server_name::parse(value) {
                 Ok(served) => {
                     let listen = served.listen.join(",");
