@@ -6,6 +6,7 @@ use super::caddyfile;
 use super::directives::{self, Translation};
 use super::mistakes::Problem;
 use super::nearest::nearest;
+use super::schema::CONNECTIONS_SETTING_MAX;
 use super::value::{Node, Place, Value, steps};
 use super::variables::Variables;
 use super::{duration, server_name};
@@ -55,6 +56,8 @@ pub(super) struct Found {
     pub(super) notes: Vec<String>,
     /// Issuers made from shared keys. Their generations wait for the public URL.
     shared: usize,
+    /// Whether there was any.
+    image: bool,
     /// Whether issuers were named, so that 1.0 is wanted.
     trusted: bool,
 }
@@ -64,6 +67,7 @@ pub(super) fn apply(tree: &mut Node, variables: &Variables) -> Found {
     let mut found = Found { trusted: variables.get(TRUSTED).is_some(), ..Found::default() };
     let present = PRESENT.iter().any(|name| variables.get(name).is_some());
     let legacy = !present && LEGACY_KEYS.iter().any(|name| variables.get(name).is_some());
+    found.image = present || legacy;
     if present {
         from_present(tree, variables, &mut found);
     } else if legacy {
@@ -74,6 +78,7 @@ pub(super) fn apply(tree: &mut Node, variables: &Variables) -> Found {
 
 /// After the `TIDINGS_…` variables: 1.0 needs the public URL that they may have set.
 pub(super) fn settle(tree: &mut Node, found: &mut Found) {
+    proxies(tree, found);
     let known = tree.find(&steps("public_url")).is_some();
     for index in 0..found.shared {
         let path = format!("auth.issuer[{index}].accept");
@@ -93,6 +98,16 @@ pub(super) fn settle(tree: &mut Node, found: &mut Found) {
              known; set TIDINGS_PUBLIC_URL"
                 .to_owned(),
         );
+    }
+}
+
+/// The image bounds no address, and does not know the proxies in front of it: until they are named,
+/// all clients are one address here.
+fn proxies(tree: &mut Node, found: &Found) {
+    let limit = "http.connections_per_address_max";
+    let told = [limit, "http.trusted_proxies"].iter().any(|path| tree.find(&steps(path)).is_some());
+    if found.image && !told {
+        tree.set(limit, Value::Integer(CONNECTIONS_SETTING_MAX), Place::Default);
     }
 }
 

@@ -51,7 +51,7 @@ pub enum Durability {
     Memory,
 }
 
-/// How much of the history is kept. Each bound that is set holds; `None` sets none.
+/// How much of the history is kept. Whole files that exceed one of these go; `None` sets none.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Keep {
@@ -61,7 +61,7 @@ pub struct Keep {
     /// Bytes on disk (or in memory) that stay at most.
     #[serde(deserialize_with = "size::or_off")]
     pub size: Option<u64>,
-    /// Entries that stay at most.
+    /// At least so many of the newest entries stay, whole files of older ones go.
     #[serde(deserialize_with = "size::count_or_off")]
     pub entries: Option<u64>,
 }
@@ -97,7 +97,7 @@ pub struct MercureOptions {
     /// earliest kept entry. `None` is without a bound.
     #[serde(deserialize_with = "size::count_or_off")]
     pub anonymous_replay_max: Option<u64>,
-    /// Largest body of a publish request in bytes.
+    /// Largest data of an update in bytes. Bodies of requests may be larger, for their encoding.
     #[serde(deserialize_with = "size::deserialize")]
     pub update_size_max: u64,
 }

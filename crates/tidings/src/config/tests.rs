@@ -50,6 +50,11 @@ fn minimal_file_has_the_defaults_of_the_reference() {
     assert!(config.auth.query_token && !config.auth.anonymous);
     assert_eq!(config.mercure.anonymous_replay_max, Some(10_000));
     assert_eq!(config.mercure.update_size_max, 1 << 20);
+    assert_eq!(config.mercure.heartbeat, Some(Duration::from_secs(15)));
+    assert_eq!(config.mercure.connection_age_max, Some(Duration::from_secs(3_600)));
+    assert_eq!(config.http.header_timeout, Duration::from_secs(30));
+    assert_eq!(config.http.shutdown_budget, Duration::from_secs(8));
+    assert_eq!(config.http.connections_max, 100_000);
     assert_eq!(config.admin.listen, Some("127.0.0.1:3001".parse().unwrap()));
     assert_eq!(config.log.format, LogFormat::Text);
 }
@@ -295,6 +300,15 @@ fn environment_of_the_mercure_image_configures_a_hub() {
     assert_eq!(config.history.path.as_deref(), Some("/data/tidings".as_ref()));
     assert_eq!(config.history.keep, Keep { age: None, size: None, entries: Some(1000) });
     assert_eq!(config.notes.len(), 1, "{:?}", config.notes);
+}
+
+#[test]
+fn clients_of_the_image_are_bounded_by_address_once_its_proxies_are_known() {
+    let limit = |name, value| image([KEY, (name, value)]).unwrap().http.connections_per_address_max;
+    assert!(limit("SERVER_NAME", ":80") > 1_000_000);
+    assert_eq!(limit("TIDINGS_HTTP_TRUSTED_PROXIES", "10.0.0.0/8"), 1_024);
+    assert_eq!(limit("TIDINGS_HTTP_CONNECTIONS_PER_ADDRESS_MAX", "7"), 7);
+    assert_eq!(load(MINIMAL).unwrap().http.connections_per_address_max, 1_024);
 }
 
 #[test]

@@ -58,6 +58,20 @@ fn metrics_count_what_happened() {
 }
 
 #[test]
+fn the_largest_update_is_what_it_was_at_the_start_until_a_restart() {
+    let hub = TestHub::start("[mercure]\nupdate_size_max = \"4 KiB\"");
+    let folder = hub.config().parent().unwrap().to_owned();
+    let launch = Launch::toml("[mercure]\nupdate_size_max = \"1 MiB\"");
+    std::fs::write(hub.config(), configuration(&folder, &launch)).unwrap();
+    hub.signal("HUP");
+    hub.wait_for_log("mercure.update_size_max has changed, which needs a restart");
+    let token = token_final(Role::Publish, &["*"]);
+    let large = "x".repeat(100_000);
+    hub.publish_with(&token, &[("topic", TOPIC), ("data", &large)]).expect(413);
+    hub.publish_with(&token, &[("topic", TOPIC), ("data", &large[..4_096])]).expect(200);
+}
+
+#[test]
 fn a_reload_changes_keys_and_limits_and_a_bad_file_changes_nothing() {
     let hub = TestHub::start("");
     let old = token_final(Role::Publish, &["*"]);
