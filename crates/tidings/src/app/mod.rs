@@ -17,6 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
 mod descriptors;
+mod healthz;
 mod parts;
 
 use crate::admin::{Admin, Ready};

@@ -11,6 +11,7 @@ use tidings_frontends::mercure::{self, Mercure};
 use tidings_frontends::page::{Page, PageSetup};
 
 use super::AppProblem;
+use super::healthz::Healthz;
 use crate::config::{self, Config};
 
 /// The hub and the protocols in front of it.
@@ -38,7 +39,8 @@ impl Parts {
 
     /// Everything that speaks HTTP to clients, in the order in which paths are claimed.
     pub(super) fn frontends(&self, config: &Config) -> Vec<Arc<dyn Frontend>> {
-        let mut frontends: Vec<Arc<dyn Frontend>> = vec![Arc::<Mercure>::clone(&self.mercure)];
+        let mut frontends: Vec<Arc<dyn Frontend>> =
+            vec![Arc::<Mercure>::clone(&self.mercure), Arc::new(Healthz)];
         if let Some(dev) = &config.dev {
             frontends.push(Arc::new(Page::new(PageSetup {
                 hub_path: config.hub_path.clone(),

@@ -33,6 +33,15 @@ fn what_operators_see_clients_do_not() {
 }
 
 #[test]
+fn probes_of_the_image_that_is_replaced_are_answered_to_clients() {
+    let hub = TestHub::start("");
+    assert_eq!(hub.get("/healthz", &[]).expect(200).text(), "");
+    hub.request("HEAD", "/healthz", &[], b"").expect(200);
+    hub.request("POST", "/healthz", &[], b"").expect(405);
+    hub.get("/healthz/x", &[]).expect(404);
+}
+
+#[test]
 fn metrics_count_what_happened() {
     let hub = TestHub::start("");
     let mut stream = hub.subscribe("match=*");
