@@ -138,18 +138,15 @@ impl Walk {
             if table.contains_key(name) {
                 continue;
             }
-            match key.default {
-                Default::Value(text) => {
-                    if let Some(value) = scalar::literal(text) {
-                        // Through the same door as a written value, so that it has one form.
-                        complete.extend(self.leaf(key, &value).map(|value| (name.into(), value)));
-                    }
-                }
-                Default::Unset(_) => {}
-                Default::Required(example) => self.problems.push(
+            if let Default::Required(example) = key.default {
+                self.problems.push(
                     Problem::new(place.clone(), format!("`{name}` is missing here"))
                         .hint(format!("{name} = {example}")),
-                ),
+                );
+            }
+            if let Some(value) = key.default.value().and_then(|text| scalar::literal(&text)) {
+                // Through the same door as a written value, so that it has one form.
+                complete.extend(self.leaf(key, &value).map(|value| (name.into(), value)));
             }
         }
         // Tables that are always there, and the empty lists of tables.
@@ -169,6 +166,11 @@ impl Walk {
 
 fn unknown(parent: &str, written: &str, place: &Place) -> Problem {
     let general = schema::general(parent);
+    let path = join(parent, written);
+    if let Some(reason) = schema::not_yet(|known| known == path) {
+        let message = format!("`{path}` has no effect yet");
+        return Problem::new(place.clone(), message).hint(format!("take it out: {reason}"));
+    }
     let whole = if parent.is_empty() { String::new() } else { format!(" in [{parent}]") };
     let problem = Problem::new(place.clone(), format!("unknown key `{written}`{whole}"));
     let names = schema::members(&general);
