@@ -43,9 +43,9 @@ pub const PENDING_BYTES_MAX: usize = 64 * 1024;
 pub const RUN_BYTES: usize = 64;
 
 /// Entries that one `take` hands out at most, so that one receiver cannot keep a thread.
-pub const TAKE_ENTRIES_MAX: usize = 1_024;
+pub const TAKE_ENTRIES_MAX: usize = 512;
 /// Bytes that one `take` hands out at most (a take may exceed it by one entry).
-pub const TAKE_BYTES_MAX: usize = 1024 * 1024;
+pub const TAKE_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes of a block: the unit in which the history is read, checked and shared between readers.
 pub const BLOCK_BYTES: usize = 256 * 1024;

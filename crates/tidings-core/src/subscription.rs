@@ -353,12 +353,15 @@ impl Waiting {
             && bytes < TAKE_BYTES_MAX
             && let Some((run, charge)) = self.runs.pop_front()
         {
-            let end = run.entries.len().min(self.taken + room);
-            let range = std::mem::take(&mut self.taken)..end;
-            room -= range.len();
-            bytes += run.weight;
-            self.entries -= range.len();
-            batch.add(Arc::clone(&run), range);
+            let begin = std::mem::take(&mut self.taken);
+            let mut end = begin;
+            while end < run.entries.len().min(begin + room) && bytes < TAKE_BYTES_MAX {
+                bytes += run.entries.get(end).map_or(0, |entry| entry.update.weight());
+                end += 1;
+            }
+            room -= end - begin;
+            self.entries -= end - begin;
+            batch.add(Arc::clone(&run), begin..end);
             if end < run.entries.len() {
                 self.taken = end;
                 self.runs.push_front((run, charge));
