@@ -251,6 +251,7 @@ fn without_descriptors_accepting_pauses_and_streams_go_on() {
     assert_eq!(stream.data(2), ["before", "meanwhile"]);
     drop(idle);
     hub.wait_for_log("connections are accepted again");
+    until_served(&hub);
     hub.publish(&[("topic", TOPIC), ("data", "after")]);
     assert_eq!(stream.event().data, "after");
     assert!(metric(&hub, "tidings_accept_pauses_total") >= 1);
