@@ -1,11 +1,11 @@
 //! A tree against the schema: unknown names, wrong kinds and missing values are all found in one
 //! walk, and defaults are filled in. What remains deserializes. Knows no setting's meaning.
 
+use tidings_connectors::{SINKS, SOURCES};
+
 use super::mistakes::Problem;
 use super::nearest::nearest;
 use super::scalar;
-use tidings_connectors::{SINKS, SOURCES};
-
 use super::schema::{self, CONNECTORS, Default, KEYS, Key, LISTS};
 use super::value::{Member, Node, Place, Table, Value};
 
