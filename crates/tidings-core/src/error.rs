@@ -1,5 +1,7 @@
 //! Every way in which the hub says no, and whose fault it is.
 
+use std::path::Path;
+
 use crate::topic::Topic;
 use crate::update::{Flaw, Offset};
 
@@ -18,6 +20,9 @@ pub enum Refused {
     /// The publisher's fault: the grant has ended.
     #[error("the grant has expired")]
     Expired,
+    /// The publisher's fault: the idempotency key was used for another update before.
+    #[error("the idempotency key was used for another update")]
+    KeyReused,
     /// The operator's matter: no space for the history. Ends by itself when there is space.
     #[error("no space is left for the history")]
     NoSpace,
@@ -38,6 +43,10 @@ pub struct Missed {
     pub after: Offset,
     /// The last place inside the gap.
     pub until: Offset,
+}
+
+pub(crate) fn io_error(path: &Path, source: std::io::Error) -> OpenError {
+    OpenError::Io { path: path.display().to_string(), source }
 }
 
 /// Why a history cannot be opened.

@@ -12,7 +12,7 @@ use crate::grant::Grant;
 use crate::history::{History, Stored};
 use crate::ids::Ids;
 use crate::interner::Interner;
-use crate::limits::QUEUE_BYTES_MAX;
+use crate::limits::{QUEUE_PERMIT_BYTES, QUEUE_UPDATES_MAX};
 use crate::matcher::{BadPattern, Candidate, Language, Matcher};
 use crate::metrics::{Counters, count};
 use crate::namespace::Namespace;
@@ -103,7 +103,7 @@ struct Inner {
     clock: ClockHandle,
     room: Arc<Semaphore>,
     writer: Mutex<Option<Writer>>,
-    queue: Mutex<Option<mpsc::Sender<Commit>>>,
+    queue: Mutex<Option<mpsc::SyncSender<Commit>>>,
     /// The data folder is ours for as long as this is open.
     _lock: Option<File>,
 }
@@ -115,10 +115,6 @@ impl std::fmt::Debug for ClockHandle {
         formatter.write_str("Clock")
     }
 }
-
-/// Weight that one permit of the queue stands for, in bytes: bounds the number of waiting updates
-/// and their bytes in one.
-const PERMIT_BYTES: usize = 1024;
 
 impl Hub {
     /// Opens the history and starts the two stages of the hub, each a thread.
@@ -142,7 +138,8 @@ impl Hub {
             fanned_out: Mutex::new(start),
         });
         shared.subscribers.commit(start);
-        let (queue, commits) = mpsc::channel();
+        // Never full: who sends holds a permit.
+        let (queue, commits) = mpsc::sync_channel(QUEUE_UPDATES_MAX);
         let writer =
             Writer::start(Arc::clone(&shared), Arc::clone(&clock), start, commits, remembered)
                 .map_err(|source| OpenError::Io { path: "thread".into(), source })?;
@@ -151,7 +148,7 @@ impl Hub {
             interner: Interner::default(),
             update_bytes_max: options.update_bytes_max,
             clock: ClockHandle(clock),
-            room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX / PERMIT_BYTES)),
+            room: Arc::new(Semaphore::new(QUEUE_UPDATES_MAX)),
             writer: Mutex::new(Some(writer)),
             queue: Mutex::new(Some(queue)),
             _lock: lock,
@@ -179,7 +176,7 @@ impl Hub {
     ///
     /// When the hub shuts down.
     pub async fn room(&self, weight: usize) -> Result<Room, Refused> {
-        let permits = weight.div_ceil(PERMIT_BYTES).clamp(1, QUEUE_BYTES_MAX / PERMIT_BYTES);
+        let permits = weight.div_ceil(QUEUE_PERMIT_BYTES).clamp(1, QUEUE_UPDATES_MAX);
         let permits = u32::try_from(permits).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.inner.room).acquire_many_owned(permits).await;
         Ok(Room { permit: room.map_err(|_| Refused::ShuttingDown)? })
@@ -249,16 +246,17 @@ impl Hub {
                 return Err(Refused::ShuttingDown);
             }
         }
-        answered.await.unwrap_or(Err(Refused::ShuttingDown))
+        answered.await.unwrap_or_else(|_| match self.inner.shared.failed.load(Ordering::Acquire) {
+            true => Err(Refused::StorageFailed("the writer has ended".into())),
+            false => Err(Refused::ShuttingDown),
+        })
     }
 
     /// What a cursor means: a publisher's id (its earliest entry) or one of the hub's own.
     pub fn locate(&self, cursor: &str) -> Located {
         let shared = &self.inner.shared;
-        if let Some(offset) = shared.history.find_id(cursor) {
-            return Located::Entry(offset);
-        }
-        let Some(place) = shared.ids.open(cursor) else { return Located::Unknown };
+        // The hub's own first: whoever publishes one again does so later than it was given out.
+        let Some(place) = shared.ids.open(cursor) else { return self.locate_client_id(cursor) };
         let bounds = shared.history.bounds();
         if !place.is_of(shared.epoch)
             || place.offset.durable > bounds.last.durable.max(shared.fanned_out().durable)
@@ -269,6 +267,17 @@ impl Hub {
             return Located::Trimmed;
         }
         Located::Entry(place.offset)
+    }
+
+    fn locate_client_id(&self, id: &str) -> Located {
+        let shared = &self.inner.shared;
+        match shared.history.find_id(id) {
+            Some((epoch, _)) if epoch != shared.epoch => Located::OtherEpoch,
+            // Appended, but nobody was told yet.
+            Some((_, offset)) if offset > shared.subscribers.committed() => Located::Unknown,
+            Some((_, offset)) => Located::Entry(offset),
+            None => Located::Unknown,
+        }
     }
 
     /// Begins a subscription that belongs to one task, which waits by `Subscription::poll_ready`.
@@ -289,18 +298,19 @@ impl Hub {
         Subscription::new(Arc::clone(&self.inner.shared), selection, start, owner, key)
     }
 
-    /// The newest durable entry, if one is kept.
+    /// The newest durable entry that was acknowledged, if one is kept.
     pub fn last_entry(&self) -> Option<Arc<Entry>> {
         let history = &self.inner.shared.history;
         let bounds = history.bounds();
+        let newest = bounds.last.min(self.inner.shared.subscribers.committed());
         let mut last = None;
-        if bounds.last > bounds.before_first {
-            let before = Offset::durable(bounds.last.durable.saturating_sub(1));
+        if newest > bounds.before_first {
+            let before = Offset::durable(newest.durable.saturating_sub(1));
             let mut visit = |stored: &Stored<'_>| {
                 last = stored.to_entry();
                 true
             };
-            history.scan(before.max(bounds.before_first), bounds.last, &mut visit).ok()?;
+            history.scan(before.max(bounds.before_first), newest, &mut visit).ok()?;
         }
         last
     }

@@ -181,6 +181,9 @@ async fn a_repeated_publication_gets_the_first_receipt() {
     let first = publish(&hub, keyed.clone()).await;
     let second = publish(&hub, keyed.clone()).await;
     assert_eq!(second, Receipt { repeated: true, ..first.clone() });
+    let changed = Update { private: true, ..keyed.clone() };
+    let refused = hub.publish(&Grant::operator(), changed).await;
+    assert_eq!(refused, Err(Refused::KeyReused));
     let mut other = Grant::operator();
     other.token.subject = Some("somebody else".into());
     let third = hub.publish(&other, keyed).await.unwrap();

@@ -10,6 +10,8 @@ pub mod matcher;
 mod batch;
 mod clock;
 mod deal;
+#[cfg(test)]
+mod delivery_tests;
 mod error;
 mod grant;
 mod history;

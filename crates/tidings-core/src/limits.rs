@@ -16,16 +16,22 @@ pub const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Hops through connectors after which an update is taken for a loop.
 pub const HOPS_MAX: u8 = 8;
 
-/// Updates that may wait for the writer. More publishers than this wait for room.
-pub const QUEUE_UPDATES_MAX: usize = 16 * 1024;
-/// Bytes that may wait for the writer, twice the largest record so that one always fits.
+/// Bytes that may wait for the writer, twice the largest record so that one always fits. More
+/// publishers than this wait for room.
 pub const QUEUE_BYTES_MAX: usize = 2 * RECORD_BYTES_MAX;
+/// Weight in bytes that one permit of the queue stands for; every update takes one at least.
+pub const QUEUE_PERMIT_BYTES: usize = 1024;
+/// Updates that may wait for the writer: as many as there are permits.
+pub const QUEUE_UPDATES_MAX: usize = QUEUE_BYTES_MAX / QUEUE_PERMIT_BYTES;
 /// Updates that one sync covers at most, so that nobody waits for an endless batch.
 pub const BATCH_UPDATES_MAX: usize = 4 * 1024;
 /// Bytes that one sync covers at most (a batch may exceed it by one record).
 pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Committed batches that may wait for the fan-out; the writer waits beyond.
-pub const FAN_OUT_BATCHES_MAX: usize = 8;
+/// Bytes of committed entries that may wait for the fan-out. The writer never waits for it: beyond,
+/// everybody reads the history again.
+pub const FAN_OUT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Committed batches that may wait for the fan-out, with the same consequence.
+pub const FAN_OUT_BATCHES_MAX: usize = 4 * 1024;
 
 /// Live entries that wait for one receiver: what one fan-out brings, at most. Who has more waiting
 /// reads the history again.
@@ -37,9 +43,9 @@ pub const PENDING_BYTES_MAX: usize = 64 * 1024;
 pub const RUN_BYTES: usize = 64;
 
 /// Entries that one `take` hands out at most, so that one receiver cannot keep a thread.
-pub const TAKE_ENTRIES_MAX: usize = 1_024;
+pub const TAKE_ENTRIES_MAX: usize = 512;
 /// Bytes that one `take` hands out at most (a take may exceed it by one entry).
-pub const TAKE_BYTES_MAX: usize = 1024 * 1024;
+pub const TAKE_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes of a block: the unit in which the history is read, checked and shared between readers.
 pub const BLOCK_BYTES: usize = 256 * 1024;
@@ -49,6 +55,8 @@ pub const BLOCKS_CACHED_BYTES: usize = 64 * 1024 * 1024;
 pub const SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
 /// See [`SEGMENT_BYTES_MIN`].
 pub const SEGMENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes of the newest history that a start looks through for idempotency keys.
+pub const RECENT_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// Idempotency keys that are remembered; the oldest is forgotten first.
 pub const IDEMPOTENCY_KEYS_MAX: usize = 65_536;
 /// How long an idempotency key is remembered.

@@ -2,6 +2,7 @@
 //! id. A bounded window; the first receipt is answered again.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +13,35 @@ use crate::update::{Entry, Update};
 /// Receipts by key, for a while.
 #[derive(Debug, Default)]
 pub(crate) struct Repeats {
-    receipts: HashMap<Arc<str>, Receipt>,
+    receipts: HashMap<Arc<str>, First>,
     order: VecDeque<(Duration, Arc<str>)>,
+}
+
+/// The first publication under a key.
+#[derive(Debug, Clone)]
+pub(crate) struct First {
+    pub(crate) receipt: Receipt,
+    /// A hash of what was published, to notice a key that is used for something else.
+    content: u64,
+}
+
+impl First {
+    pub(crate) fn new(update: &Update, receipt: Receipt) -> First {
+        First { receipt, content: content(update) }
+    }
+
+    /// Whether this is the same update once more. Upstream systems are believed: the same position
+    /// is the same message, whatever became of its encoding.
+    pub(crate) fn is_of(&self, update: &Update) -> bool {
+        update.idempotency_key.is_none() || self.content == content(update)
+    }
+}
+
+fn content(update: &Update) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let Update { topics, data, private, id, event_type, content_type, retry, .. } = update;
+    (topics, data, private, id, event_type, content_type, retry).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// What makes two publications the same one: the publisher's key, or where a connector took it.
@@ -29,7 +57,7 @@ pub(crate) fn repeat_key(update: &Update, publisher: &str) -> Option<Arc<str>> {
 }
 
 impl Repeats {
-    pub(crate) fn find(&mut self, key: &str, now: Duration) -> Option<Receipt> {
+    pub(crate) fn find(&mut self, key: &str, now: Duration) -> Option<First> {
         while let Some((since, oldest)) = self.order.front() {
             let old = now.saturating_sub(*since) > IDEMPOTENCY_AGE;
             if !old && self.order.len() <= IDEMPOTENCY_KEYS_MAX {
@@ -41,9 +69,9 @@ impl Repeats {
         self.receipts.get(key).cloned()
     }
 
-    pub(crate) fn remember(&mut self, key: Arc<str>, receipt: Receipt, now: Duration) {
+    pub(crate) fn remember(&mut self, key: Arc<str>, first: First, now: Duration) {
         self.order.push_back((now, Arc::clone(&key)));
-        self.receipts.insert(key, receipt);
+        self.receipts.insert(key, first);
     }
 
     /// Takes back what was remembered for entries that were not committed.

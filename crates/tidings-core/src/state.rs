@@ -1,11 +1,12 @@
 //! Everything small and transactional: named tables of bytes, committed in batches. The only file
 //! that knows which library stores them.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use redb::{Database, ReadableDatabase, TableDefinition};
 
-use crate::error::OpenError;
+use crate::error::{OpenError, io_error};
 
 /// Memory that the state may use for pages. It is small and read seldom.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
@@ -64,7 +65,20 @@ impl State {
             path: file.map_or("memory".into(), |path| path.display().to_string()),
             reason: error.to_string(),
         })?;
+        if let Some(path) = file {
+            // It holds the key of the hub's ids.
+            let private = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(path, private).map_err(|source| io_error(path, source))?;
+        }
         Ok(State { database })
+    }
+
+    /// The value of a key in `file` without opening it for writing. `None` as well when it cannot be
+    /// read so: in use, in need of repair, missing.
+    pub fn peek(file: &Path, table: Table, key: &[u8]) -> Option<Vec<u8>> {
+        let database = redb::ReadOnlyDatabase::open(file).ok()?;
+        let opened = database.begin_read().ok()?.open_table(table.definition()).ok()?;
+        Some(opened.get(key).ok()??.value().to_vec())
     }
 
     /// The value of a key.

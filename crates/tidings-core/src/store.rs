@@ -2,23 +2,22 @@
 //! changes whenever acknowledged entries may be gone.
 
 use std::fs::{File, TryLockError};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use crate::clock::Clock;
-use crate::error::OpenError;
-use crate::history::disk::{CleanEnd, DiskHistory, DiskOptions};
+use crate::error::{OpenError, io_error};
+use crate::history::disk::{CleanEnd, DiskHistory, DiskOptions, Note};
 use crate::history::memory::MemoryHistory;
 use crate::history::open::{self, CheckReport, Opened};
-use crate::history::segment::io_error;
 use crate::history::{History, Stored};
 use crate::hub::Receipt;
 use crate::ids::Ids;
-use crate::limits::IDEMPOTENCY_KEYS_MAX;
+use crate::limits::IDEMPOTENCY_AGE;
 use crate::options::{Durability, HistoryOptions};
-use crate::repeats::{Repeats, repeat_key};
+use crate::repeats::{First, Repeats, repeat_key};
 use crate::state::{State, StateError, Table, Write};
 use crate::update::{Epoch, Offset};
 
@@ -30,6 +29,8 @@ const IDENTITY: &[u8] = b"identity";
 const BOOT: &[u8] = b"boot";
 const DURABILITY: &[u8] = b"durability";
 const CLEAN_END: &[u8] = b"clean end";
+/// The base of a segment that was closed without a successor, at the end of its epoch.
+const CLOSED: &[u8] = b"closed segment";
 
 /// Everything that was opened.
 pub(crate) struct Store {
@@ -67,10 +68,11 @@ impl Store {
 
     fn in_memory(options: &HistoryOptions, clock: Arc<dyn Clock>) -> Result<Store, OpenError> {
         let start = Offset::durable(1);
+        let epoch = Epoch(u64::from_le_bytes(random()?));
         Ok(Store {
-            history: Box::new(MemoryHistory::new(options.keep, clock, start)),
+            history: Box::new(MemoryHistory::new(options.keep, clock, epoch, start)),
             ids: Arc::new(Ids::new(random()?)),
-            epoch: Epoch(u64::from_le_bytes(random()?)),
+            epoch,
             start,
             durability: Durability::Memory,
             remembered: Repeats::default(),
@@ -92,16 +94,15 @@ impl Store {
         let notes = Notes { state: Arc::new(State::open(Some(&folder.join("state")))?) };
         let clean = notes.clean_end()?;
         let mut opened = open::open(folder, clean)?;
-        let epoch = notes.epoch(&lock, &opened, clean.is_some())?;
+        let epoch = notes.epoch(folder, &opened, clean.is_some())?;
         let newest_is_other = opened.segments.last().is_some_and(|last| last.header.epoch != epoch);
         if let Some(active) = opened.active.take_if(|_| newest_is_other) {
             let observed = opened.observed;
             let path = active.segment.path.clone();
             active.close(observed).map_err(|source| io_error(&path, source))?;
         }
-        let start = notes.begin(&lock, &opened, epoch, options.durability)?;
+        let start = notes.begin(folder, &opened, epoch, options.durability)?;
         let ids = Arc::new(Ids::new(notes.key_of_ids()?));
-        let ended = Arc::clone(&notes.state);
         let options = DiskOptions {
             folder: folder.to_owned(),
             durability: options.durability,
@@ -110,11 +111,11 @@ impl Store {
             epoch,
             clock,
             ids: Arc::clone(&ids),
-            ended: Arc::new(move |end| note_clean_end(&ended, end)),
+            note: Arc::new(move |note| notes.note(note)),
         };
-        let durability = options.durability;
+        let (durability, now) = (options.durability, options.clock.wall());
         let history = Box::new(DiskHistory::new(options, opened, start));
-        let remembered = remember(&*history, durability);
+        let remembered = remember(&*history, durability, now);
         let start = Offset::durable(start);
         Ok(Store { history, ids, epoch, start, durability, remembered, lock: Some(lock) })
     }
@@ -122,7 +123,7 @@ impl Store {
 
 fn take_lock(folder: &Path) -> Result<File, OpenError> {
     let path = folder.join("lock");
-    let lock = File::options().create(true).append(true).open(&path);
+    let lock = File::options().create(true).append(true).mode(0o600).open(&path);
     let lock = lock.map_err(|source| io_error(&path, source))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
@@ -134,21 +135,22 @@ fn take_lock(folder: &Path) -> Result<File, OpenError> {
 }
 
 /// Receipts of what was published shortly before the end, for publishers that ask again.
-fn remember(history: &dyn History, durability: Durability) -> Repeats {
+fn remember(history: &dyn History, durability: Durability, now: u64) -> Repeats {
     let mut repeats = Repeats::default();
     let bounds = history.bounds();
-    let window = u64::try_from(IDEMPOTENCY_KEYS_MAX).unwrap_or(u64::MAX);
-    let from = Offset::durable(bounds.last.durable.saturating_sub(window));
-    let mut position = from.max(bounds.before_first);
+    let age = u64::try_from(IDEMPOTENCY_AGE.as_millis()).unwrap_or(u64::MAX);
+    let mut position = history.recent().max(bounds.before_first);
     while position < bounds.last {
         let scanned = history.scan(position, bounds.last, &mut |stored: &Stored<'_>| {
             if let Some(entry) = stored.is_repeatable().then(|| stored.to_entry()).flatten()
+                && entry.time.saturating_add(age) >= now
                 && let Some(key) = repeat_key(&entry.update, entry.publisher())
             {
                 let (id, cursor) = (entry.id().into_owned(), entry.cursor());
                 let offset = entry.offset;
                 let receipt = Receipt { id, cursor, offset, durability, repeated: true };
-                repeats.remember(key, receipt, std::time::Duration::ZERO);
+                let first = First::new(&entry.update, receipt);
+                repeats.remember(key, first, std::time::Duration::ZERO);
             }
             true
         });
@@ -158,6 +160,16 @@ fn remember(history: &dyn History, durability: Durability) -> Repeats {
         };
     }
     repeats
+}
+
+/// Reads the note of a clean end.
+fn clean_end(value: &[u8]) -> Option<CleanEnd> {
+    let number = |at: usize| {
+        let bytes = value.get(at * 8..).and_then(<[u8]>::first_chunk);
+        bytes.copied().map(u64::from_le_bytes)
+    };
+    let position = u32::try_from(number(1)?).ok()?;
+    Some(CleanEnd { base: number(0)?, position, last: number(2)?, observed: number(3)? })
 }
 
 /// What the state says about the history beside it.
@@ -176,13 +188,17 @@ fn boot() -> Vec<u8> {
     std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default()
 }
 
-/// The lock file's place on its disk and its birth: a copied or restored folder has another one.
-/// (The place alone does not do: a file system gives a free one to the next file.)
-fn identity(lock: &File) -> Vec<u8> {
-    let Ok(metadata) = lock.metadata() else { return Vec::new() };
+/// The places of lock and state on their disk and their births: a copied or restored folder has
+/// others. (The place alone does not do: a file system gives a free one to the next file.)
+fn identity(folder: &Path) -> Vec<u8> {
+    [folder.join("lock"), folder.join("state")].iter().flat_map(|file| identity_of(file)).collect()
+}
+
+fn identity_of(file: &Path) -> Vec<u8> {
+    let Ok(metadata) = file.metadata() else { return Vec::new() };
     let born = metadata.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
     let born = born.map_or(0, |born| born.as_nanos());
-    format!("{} {} {born}", metadata.dev(), metadata.ino()).into()
+    format!("{} {} {born};", metadata.dev(), metadata.ino()).into()
 }
 
 impl Notes {
@@ -196,20 +212,11 @@ impl Notes {
     }
 
     fn clean_end(&self) -> Result<Option<CleanEnd>, OpenError> {
-        let Some(value) = self.get(CLEAN_END)? else { return Ok(None) };
-        let number = |at: usize| {
-            let bytes = value.get(at * 8..).and_then(<[u8]>::first_chunk);
-            bytes.copied().map(u64::from_le_bytes)
-        };
-        let end = || {
-            let position = u32::try_from(number(1)?).ok()?;
-            Some(CleanEnd { base: number(0)?, position, last: number(2)?, observed: number(3)? })
-        };
-        Ok(end())
+        Ok(self.get(CLEAN_END)?.as_deref().and_then(clean_end))
     }
 
     /// The epoch of before, or a new one when acknowledged entries may be gone.
-    fn epoch(&self, lock: &File, opened: &Opened, clean: bool) -> Result<Epoch, OpenError> {
+    fn epoch(&self, folder: &Path, opened: &Opened, clean: bool) -> Result<Epoch, OpenError> {
         let known = self.number(EPOCH)?;
         let fresh = || random().map(|bytes| Epoch(u64::from_le_bytes(bytes)));
         let Some(known) = known else { return fresh() };
@@ -220,11 +227,13 @@ impl Notes {
             (newest < self.number(NEWEST)?.unwrap_or(0), "the newest segment is missing"),
             // A segment is closed only when its successor exists.
             (
-                opened.active.is_none() && !opened.segments.is_empty(),
+                opened.active.is_none()
+                    && !opened.segments.is_empty()
+                    && self.number(CLOSED)? != Some(newest),
                 "the segment that was written is missing",
             ),
             (
-                self.get(IDENTITY)?.is_some_and(|known| known != identity(lock)),
+                self.get(IDENTITY)?.is_some_and(|known| known != identity(folder)),
                 "the folder was copied or restored",
             ),
             (
@@ -247,7 +256,7 @@ impl Notes {
     /// Notes that a run begins and hands out its first place: behind everything that was ever used.
     fn begin(
         &self,
-        lock: &File,
+        folder: &Path,
         opened: &Opened,
         epoch: Epoch,
         durability: Durability,
@@ -259,7 +268,8 @@ impl Notes {
             Durability::Written => b"written",
             Durability::Memory => b"memory",
         };
-        let (identity, boot) = (identity(lock), boot());
+        let closed = opened.active.is_none().then(|| newest.to_le_bytes());
+        let (identity, boot) = (identity(folder), boot());
         let write = |key, value| Write { table: Table::Hub, key, value };
         self.state.commit(&[
             write(EPOCH, Some(&epoch.0.to_le_bytes())),
@@ -269,8 +279,27 @@ impl Notes {
             write(BOOT, Some(&boot)),
             write(DURABILITY, Some(durability)),
             write(CLEAN_END, None),
+            write(CLOSED, closed.as_ref().map(|base| &base[..])),
         ])?;
         Ok(start)
+    }
+
+    /// Notes what happens to the history. Who cannot note recovers as after a crash.
+    fn note(&self, note: Note) {
+        let write = |key, value| Write { table: Table::Hub, key, value: Some(value) };
+        let noted = match note {
+            Note::Begun(base) => self.state.commit(&[write(NEWEST, &base.to_le_bytes())]),
+            Note::Ended(end) => {
+                let mut value = Vec::new();
+                for number in [end.base, u64::from(end.position), end.last, end.observed] {
+                    value.extend_from_slice(&number.to_le_bytes());
+                }
+                self.state.commit(&[write(CLEAN_END, &value)])
+            }
+        };
+        if let Err(error) = noted {
+            tracing::warn!(%error, ?note, "could not be noted");
+        }
     }
 
     fn key_of_ids(&self) -> Result<[u8; 16], OpenError> {
@@ -284,35 +313,13 @@ impl Notes {
     }
 }
 
-fn note_clean_end(state: &State, end: CleanEnd) {
-    let mut value = Vec::new();
-    for number in [end.base, u64::from(end.position), end.last, end.observed] {
-        value.extend_from_slice(&number.to_le_bytes());
-    }
-    let newest = end.base.to_le_bytes();
-    let writes = [
-        Write { table: Table::Hub, key: CLEAN_END, value: Some(&value) },
-        Write { table: Table::Hub, key: NEWEST, value: Some(&newest) },
-    ];
-    if let Err(error) = state.commit(&writes) {
-        // The next start recovers as after a crash.
-        tracing::warn!(%error, "the clean end could not be noted");
-    }
-}
-
 /// Reads the whole history in a data folder without changing it and says what is damaged.
 ///
 /// # Errors
 ///
 /// When the folder or a file cannot be read, is foreign or of another format version.
 pub fn check(folder: &Path) -> Result<CheckReport, OpenError> {
-    let state = folder.join("state");
     // While a hub runs, how it will end is not known yet.
-    let clean = match File::open(folder.join("lock")).map(|lock| (lock.try_lock(), lock)) {
-        Ok((Ok(()), _lock)) if state.exists() => {
-            Notes { state: Arc::new(State::open(Some(&state))?) }.clean_end()?
-        }
-        _ => None,
-    };
-    open::check(folder, clean)
+    let noted = State::peek(&folder.join("state"), Table::Hub, CLEAN_END);
+    open::check(folder, noted.as_deref().and_then(clean_end))
 }

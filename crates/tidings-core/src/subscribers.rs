@@ -17,12 +17,14 @@ use crate::update::{Entry, Offset};
 #[derive(Debug, Default)]
 pub(crate) struct Subscribers {
     registry: Mutex<Registry>,
+    /// Up to where the writer has committed. A lock of its own, taken inside the registry's or
+    /// alone: publishers never wait for the fan-out.
+    committed: Mutex<Offset>,
 }
 
 /// Who is there, under one lock.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    committed: Offset,
     index: Index,
     ids: HashMap<MatcherKey, MatcherId>,
     matchers: Vec<Option<Interned>>,
@@ -80,16 +82,19 @@ impl Subscribers {
     pub(crate) fn add(&self, slot: &Arc<Slot>, selection: &Selection) -> (usize, Offset) {
         let mut registry = self.lock();
         let id = registry.register(slot, selection);
-        slot.join(registry.committed);
-        (id, registry.committed)
+        // Read behind the registration: what is committed later is pushed later, so it is seen.
+        let committed = self.committed();
+        slot.join(committed, false);
+        (id, committed)
     }
 
     /// Makes a receiver live again that overflowed: entries behind the returned place will be
     /// pushed to it.
     pub(crate) fn rejoin(&self, slot: &Slot) -> Offset {
-        let registry = self.lock();
-        slot.join(registry.committed);
-        registry.committed
+        let _pushing = self.lock();
+        let committed = self.committed();
+        slot.join(committed, true);
+        committed
     }
 
     pub(crate) fn remove(&self, slot_id: usize) {
@@ -99,8 +104,21 @@ impl Subscribers {
     /// The place up to which a new receiver has to read the history. Moved before the batch is
     /// pushed, so that nobody misses or repeats an entry.
     pub(crate) fn commit(&self, committed: Offset) {
-        let mut registry = self.lock();
-        registry.committed = registry.committed.max(committed);
+        *self.committed.lock().unwrap_or_else(PoisonError::into_inner) = committed;
+    }
+
+    pub(crate) fn committed(&self) -> Offset {
+        *self.committed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends everybody back to the history: committed entries were not pushed.
+    pub(crate) fn overflow(&self, counters: &Counters, wake: &mut Vec<Waker>) {
+        let registry = self.lock();
+        for member in registry.matchers.iter().flatten().flat_map(|one| &one.members) {
+            let (overflowed, waker) = member.slot.overflow();
+            add(&counters.overflows, usize::from(overflowed));
+            wake.extend(waker);
+        }
     }
 
     /// Pushes batches to everybody who gets something of them, and hands out the owners to wake.

@@ -100,6 +100,8 @@ struct Waiting {
     seen: Offset,
     /// Live entries were dropped: the history has to be read again.
     overflowed: bool,
+    /// It overflowed before, so that the history stands in for what it was not pushed.
+    joined_again: bool,
     ephemerals_lost: bool,
     /// The key stands in the owner's list.
     announced: bool,
@@ -115,8 +117,9 @@ impl Slot {
     }
 
     /// From here on live entries are for this slot; called under the registry's lock.
-    pub(crate) fn join(&self, committed: Offset) {
+    pub(crate) fn join(&self, committed: Offset, again: bool) {
         let mut list = self.lock();
+        list.joined_again |= again;
         list.seen = list.seen.max(committed);
         list.overflowed = false;
         list.announced = false;
@@ -126,6 +129,8 @@ impl Slot {
     /// when the fan-out is done.
     pub(crate) fn push(&self, run: &Arc<Run>, shared_by: usize) -> (Pushed, Option<Waker>) {
         let mut list = self.lock();
+        // Behind the history that it reads now, but not in it.
+        list.ephemerals_lost |= list.joined_again && run.has_ephemeral_up_to(list.seen);
         let Some(run) = list.unseen(run) else { return (Pushed::Already, None) };
         list.seen = run.last();
         // What many wait for costs each of them little.
@@ -133,7 +138,7 @@ impl Slot {
         let full = list.entries + run.entries.len() > PENDING_ENTRIES_MAX
             || list.bytes + charge > PENDING_BYTES_MAX;
         let pushed = if list.overflowed || full && !list.runs.is_empty() {
-            list.ephemerals_lost |= run.entries.iter().any(|entry| entry.update.ephemeral);
+            list.ephemerals_lost |= run.has_ephemeral_up_to(run.last());
             if std::mem::replace(&mut list.overflowed, true) {
                 return (Pushed::Already, None);
             }
@@ -150,6 +155,18 @@ impl Slot {
         }
         drop(list);
         (pushed, self.owner.add(self.key))
+    }
+
+    /// Live entries were not pushed to it. Answers whether that is news, and the waker to wake.
+    pub(crate) fn overflow(&self) -> (bool, Option<Waker>) {
+        let mut list = self.lock();
+        list.ephemerals_lost = true;
+        let news = !std::mem::replace(&mut list.overflowed, true);
+        if std::mem::replace(&mut list.announced, true) {
+            return (news, None);
+        }
+        drop(list);
+        (news, self.owner.add(self.key))
     }
 }
 
@@ -284,7 +301,10 @@ impl Subscription {
             // An idle receiver keeps no buffer.
             list.runs = VecDeque::new();
         }
-        Taken { offset: self.position, ephemerals_lost: false }
+        // While it is overflowed the flag waits for the end of the replay.
+        let told = !list.overflowed && list.ephemerals_lost;
+        list.ephemerals_lost &= !told;
+        Taken { offset: self.position, ephemerals_lost: told }
     }
 
     /// Ready when [`Subscription::take`] has something to do. For a task that owns one subscription
@@ -333,12 +353,15 @@ impl Waiting {
             && bytes < TAKE_BYTES_MAX
             && let Some((run, charge)) = self.runs.pop_front()
         {
-            let end = run.entries.len().min(self.taken + room);
-            let range = std::mem::take(&mut self.taken)..end;
-            room -= range.len();
-            bytes += run.weight;
-            self.entries -= range.len();
-            batch.add(Arc::clone(&run), range);
+            let begin = std::mem::take(&mut self.taken);
+            let mut end = begin;
+            while end < run.entries.len().min(begin + room) && bytes < TAKE_BYTES_MAX {
+                bytes += run.entries.get(end).map_or(0, |entry| entry.update.weight());
+                end += 1;
+            }
+            room -= end - begin;
+            self.entries -= end - begin;
+            batch.add(Arc::clone(&run), begin..end);
             if end < run.entries.len() {
                 self.taken = end;
                 self.runs.push_front((run, charge));

@@ -2,9 +2,11 @@
 //! the batch and answers the publishers; the second hands the committed batches to the receivers in
 //! the same order, so that syncing the next batch overlaps delivering this one.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::task::Waker;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,10 +16,12 @@ use crate::clock::Clock;
 use crate::error::Refused;
 use crate::history::AppendError;
 use crate::hub::{Receipt, Shared};
-use crate::limits::{BATCH_BYTES_MAX, BATCH_UPDATES_MAX, FAN_OUT_BATCHES_MAX, SUB_MAX};
+use crate::limits::{
+    BATCH_BYTES_MAX, BATCH_UPDATES_MAX, FAN_OUT_BATCHES_MAX, FAN_OUT_BYTES_MAX, SUB_MAX,
+};
 use crate::metrics::count;
 use crate::options::Durability;
-use crate::repeats::{Repeats, repeat_key};
+use crate::repeats::{First, Repeats, repeat_key};
 use crate::update::{Entry, Offset, Update};
 
 /// How often an idle writer lets the history go of what is old.
@@ -52,11 +56,12 @@ impl Writer {
         repeats: Repeats,
     ) -> std::io::Result<Writer> {
         let (batches, committed) = sync_channel(FAN_OUT_BATCHES_MAX);
-        let delivering = Arc::clone(&shared);
+        let backlog = Arc::new(Backlog::default());
+        let delivering = FanOut { shared: Arc::clone(&shared), backlog: Arc::clone(&backlog) };
         let fanning_out = std::thread::Builder::new()
             .name("tidings-fan-out".into())
-            .spawn(move || fan_out(&delivering, &committed))?;
-        let mut stage = Stage { shared, clock, last: start, repeats, batches };
+            .spawn(move || delivering.run(&committed))?;
+        let mut stage = Stage { shared, clock, last: start, repeats, batches, backlog };
         let writing = std::thread::Builder::new()
             .name("tidings-writer".into())
             .spawn(move || stage.run(&commits))?;
@@ -78,12 +83,22 @@ struct Stage {
     last: Offset,
     repeats: Repeats,
     batches: SyncSender<Vec<Arc<Entry>>>,
+    backlog: Arc<Backlog>,
+}
+
+/// What waits for the second stage.
+#[derive(Debug, Default)]
+struct Backlog {
+    bytes: AtomicUsize,
+    /// Batches were left out because too much waited: everybody has to read the history.
+    left_out: AtomicBool,
 }
 
 /// What a publisher is told once the batch is committed.
 enum Outcome {
     New(Arc<Entry>),
     Repeated(Receipt),
+    KeyReused,
 }
 
 impl Stage {
@@ -93,12 +108,21 @@ impl Stage {
             match commits.recv_timeout(MAINTAIN_EVERY) {
                 Ok(first) => {
                     collect(first, commits, &mut batch);
-                    self.commit(&mut batch);
+                    let committing = AssertUnwindSafe(|| self.commit(&mut batch));
+                    if catch_unwind(committing).is_err() {
+                        // Whoever waits for an answer is told; nothing half-done is gone on with.
+                        self.shared.failed.store(true, Ordering::Release);
+                        tracing::error!(
+                            "the writer failed: publishing has stopped until a restart"
+                        );
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            self.shared.history.maintain();
+            if let Err(AppendError::Failed(reason)) = self.shared.history.maintain() {
+                self.fail(&reason);
+            }
         }
     }
 
@@ -107,6 +131,7 @@ impl Stage {
             let refused = Refused::StorageFailed("an earlier write failed".into());
             return refuse(batch.drain(..).map(|commit| commit.answer), &refused);
         }
+        let before = self.last;
         let mut entries = Vec::with_capacity(batch.len());
         let mut answers = Vec::with_capacity(batch.len());
         let mut rooms = Vec::with_capacity(batch.len());
@@ -126,22 +151,41 @@ impl Stage {
         };
         match appended {
             Ok(()) => self.deliver(entries, answers),
-            Err(AppendError::NoSpace) => {
-                self.repeats.forget(&durable);
-                let lost = |answer: (Answer, Outcome)| answer.0;
-                // Ephemeral updates of the batch go with it: they follow entries that do not exist.
-                refuse(answers.into_iter().map(lost), &Refused::NoSpace);
+            // Ephemeral updates of the batch go with it: they follow entries that do not exist.
+            Err(AppendError::NoSpace) => self.undo(before, &entries, answers, &Refused::NoSpace),
+            Err(AppendError::NotNow(reason)) => {
+                tracing::error!(error = reason, "the history cannot be written just now");
+                self.undo(before, &entries, answers, &Refused::StorageFailed(reason));
             }
             Err(AppendError::Failed(reason)) => {
-                self.shared.failed.store(true, Ordering::Release);
-                tracing::error!(
-                    error = reason,
-                    "the history cannot be written: publishing has stopped until a restart"
-                );
+                self.fail(&reason);
                 let lost = |answer: (Answer, Outcome)| answer.0;
                 refuse(answers.into_iter().map(lost), &Refused::StorageFailed(reason));
             }
         }
+    }
+
+    /// Accepts nothing any more: what the disk holds cannot be known.
+    fn fail(&self, reason: &str) {
+        if !self.shared.failed.swap(true, Ordering::AcqRel) {
+            tracing::error!(
+                error = reason,
+                "the history cannot be written: publishing has stopped until a restart"
+            );
+        }
+    }
+
+    /// Takes back what was placed and not committed.
+    fn undo(
+        &mut self,
+        before: Offset,
+        entries: &[Arc<Entry>],
+        answers: Vec<(Answer, Outcome)>,
+        refused: &Refused,
+    ) {
+        self.last = before;
+        self.repeats.forget(entries);
+        refuse(answers.into_iter().map(|(answer, _)| answer), refused);
     }
 
     /// Gives an update its place, or finds the one it has already.
@@ -149,9 +193,12 @@ impl Stage {
         let now = self.clock.monotonic();
         let key = repeat_key(&update, publisher);
         if let Some(key) = &key
-            && let Some(receipt) = self.repeats.find(key, now)
+            && let Some(first) = self.repeats.find(key, now)
         {
-            return Outcome::Repeated(receipt);
+            return match first.is_of(&update) {
+                true => Outcome::Repeated(first.receipt),
+                false => Outcome::KeyReused,
+            };
         }
         let offset = match update.ephemeral {
             true if self.last.sub < SUB_MAX => {
@@ -166,7 +213,8 @@ impl Stage {
             .published_by(publisher);
         let entry = Arc::new(entry);
         if let Some(key) = key {
-            self.repeats.remember(key, self.receipt(&entry), now);
+            let first = First::new(&entry.update, self.receipt(&entry));
+            self.repeats.remember(key, first, now);
         }
         Outcome::New(entry)
     }
@@ -201,15 +249,33 @@ impl Stage {
                     count(&counters.repeated);
                     Receipt { repeated: true, ..receipt }
                 }
+                Outcome::KeyReused => {
+                    let _gone = answer.send(Err(Refused::KeyReused));
+                    continue;
+                }
             };
             // Who no longer waits for the answer has published all the same.
             let _gone = answer.send(Ok(receipt));
         }
         if !entries.is_empty() {
-            // The fan-out ends after this stage, never before.
-            let _ended = self.batches.send(entries);
+            self.hand_over(entries);
         }
     }
+
+    /// Hands a batch to the second stage without ever waiting for it.
+    fn hand_over(&self, entries: Vec<Arc<Entry>>) {
+        let bytes = weight(&entries);
+        let waiting = self.backlog.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if waiting > FAN_OUT_BYTES_MAX || self.batches.try_send(entries).is_err() {
+            // Seen by the second stage before the next batch: there is one on its way.
+            self.backlog.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.backlog.left_out.store(true, Ordering::Release);
+        }
+    }
+}
+
+fn weight(entries: &[Arc<Entry>]) -> usize {
+    entries.iter().map(|entry| entry.update.weight()).sum()
 }
 
 fn collect(first: Commit, commits: &Receiver<Commit>, batch: &mut Vec<Commit>) {
@@ -228,22 +294,46 @@ fn refuse(answers: impl Iterator<Item = Answer>, refused: &Refused) {
     }
 }
 
-/// The second stage: until the first one ends.
-fn fan_out(shared: &Shared, committed: &Receiver<Vec<Arc<Entry>>>) {
-    let mut wake = Vec::new();
-    while let Ok(mut batch) = committed.recv() {
-        // What was committed while the last batch was delivered leaves in one go.
-        while batch.len() < BATCH_UPDATES_MAX
-            && let Ok(mut next) = committed.try_recv()
-        {
-            batch.append(&mut next);
+/// The second stage.
+struct FanOut {
+    shared: Arc<Shared>,
+    backlog: Arc<Backlog>,
+}
+
+impl FanOut {
+    /// Until the first stage ends.
+    fn run(&self, committed: &Receiver<Vec<Arc<Entry>>>) {
+        let mut wake = Vec::new();
+        while let Ok(mut batch) = committed.recv() {
+            // What was committed while the last batch was delivered leaves in one go.
+            while batch.len() < BATCH_UPDATES_MAX
+                && let Ok(mut next) = committed.try_recv()
+            {
+                batch.append(&mut next);
+            }
+            self.backlog.bytes.fetch_sub(weight(&batch), Ordering::Relaxed);
+            let delivering = AssertUnwindSafe(|| self.deliver(&batch, &mut wake));
+            if catch_unwind(delivering).is_err() {
+                tracing::error!(
+                    "the fan-out of a batch failed: receivers read it from the history"
+                );
+                self.shared.subscribers.overflow(&self.shared.counters, &mut wake);
+            }
+            if let Some(last) = batch.last() {
+                self.shared.set_fanned_out(last.offset);
+            }
+            for waker in wake.drain(..) {
+                waker.wake();
+            }
         }
-        shared.subscribers.push(&batch, &shared.namespace, &shared.counters, &mut wake);
-        if let Some(last) = batch.last() {
-            shared.set_fanned_out(last.offset);
+    }
+
+    fn deliver(&self, batch: &[Arc<Entry>], wake: &mut Vec<Waker>) {
+        let Shared { subscribers, namespace, counters, .. } = &*self.shared;
+        if self.backlog.left_out.swap(false, Ordering::AcqRel) {
+            tracing::warn!("the fan-out fell behind: receivers read the history");
+            subscribers.overflow(counters, wake);
         }
-        for waker in wake.drain(..) {
-            waker.wake();
-        }
+        subscribers.push(batch, namespace, counters, wake);
     }
 }

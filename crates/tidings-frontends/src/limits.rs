@@ -4,18 +4,18 @@ use std::time::Duration;
 
 // ---- HTTP: connections and requests ----
 
-/// Connections in total unless the operator says otherwise: below the usual limit of 20,000 open
-/// files, with room for the history's files and for connections that go out.
-pub const CONNECTIONS_MAX_DEFAULT: usize = 16 * 1024;
+/// Connections in total unless the operator says otherwise: what one machine serves without being
+/// tuned for more. Where fewer files may be open, the program lowers it to what is possible.
+pub const CONNECTIONS_MAX_DEFAULT: usize = 100_000;
 /// Connections of one client address (one /64 of IPv6) unless the operator says otherwise: an
 /// office behind one address, not one machine that takes all the places.
 pub const CONNECTIONS_PER_ADDRESS_DEFAULT: usize = 1_024;
 /// Time for a request's head unless the operator says otherwise. It is also how long an idle
 /// HTTP/1.1 connection is kept, so it must outlast the pauses of a publisher that reuses one.
 pub const HEAD_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
-/// Time that a shutdown spreads the end of the streams over unless the operator says otherwise:
-/// service supervisors commonly kill after 30 seconds, and the drained queue comes first.
-pub const SHUTDOWN_BUDGET_DEFAULT: Duration = Duration::from_secs(10);
+/// Time that a shutdown takes unless the operator says otherwise: Docker kills after 10 seconds,
+/// others later.
+pub const SHUTDOWN_BUDGET_DEFAULT: Duration = Duration::from_secs(8);
 /// Time after the last stream's end for answers that are still being written.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 /// Bytes of an HTTP/1.1 head, and of the buffer that a connection reads through. Longer lists of
@@ -108,9 +108,13 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
 pub const PUBLISH_ROOM_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Seconds after which such a publisher may come back (`Retry-After`).
 pub const PUBLISH_RETRY_SECONDS: u32 = 5;
-/// Bytes of a form unless the operator says otherwise: percent-encoding triples the bytes of text
-/// that is not English, and the topics come on top.
-pub const FORM_BYTES_DEFAULT: usize = 4 * tidings_core::limits::UPDATE_BYTES_DEFAULT;
+/// Bytes of a form for each byte of an update's data: percent-encoding triples all that is not a
+/// plain letter, and topics, id and type come on top.
+pub const FORM_BYTES_EACH: usize = 4;
+/// Bytes of a form beside those: topics and names of fields of an update without much data.
+pub const FORM_BYTES_BESIDE: usize = 64 * 1024;
+/// Bytes of a form unless the operator says otherwise.
+pub const FORM_BYTES_DEFAULT: usize = form_bytes(tidings_core::limits::UPDATE_BYTES_DEFAULT);
 /// Silence on a stream after which a comment is sent unless the operator says otherwise: many
 /// proxies and mobile networks forget a silent connection after 30 seconds.
 pub const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(15);
@@ -138,6 +142,11 @@ pub const CATCH_UP_FRAME_BYTES: usize = 64 * 1024;
 pub const STREAMS_AT_ONCE: usize = 32;
 /// Time without any movement after which turns are taken for lost: much longer than one takes.
 pub const TURN_LATE: Duration = Duration::from_millis(50);
+
+/// Bytes of the largest form that is read where updates have so many bytes of data at most.
+pub const fn form_bytes(update_bytes: usize) -> usize {
+    update_bytes.saturating_mul(FORM_BYTES_EACH).saturating_add(FORM_BYTES_BESIDE)
+}
 
 /// Bytes of a target that a log line carries: long lists of topics say nothing at the end.
 pub(crate) const TARGET_BYTES_MAX: usize = 256;

@@ -63,12 +63,13 @@ enum Command {
 
 #[derive(clap::Args)]
 struct DevArguments {
-    /// Where to listen; anything but a loopback address lets others in
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3000")]
-    listen: SocketAddr,
-    /// The folder of the history and of the hub's own key
-    #[arg(long, value_name = "DIR", default_value = ".tidings")]
-    data: PathBuf,
+    /// Where to listen; anything but a loopback address lets others in [default: TIDINGS_LISTEN,
+    /// else 127.0.0.1:3000]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// The folder of the history and of the hub's own key [default: .tidings]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -123,7 +124,7 @@ pub fn run() -> ExitCode {
 
 fn dev(arguments: DevArguments) -> ExitCode {
     let DevArguments { listen, data } = arguments;
-    let load = move || config::dev(listen, &data);
+    let load = move || config::dev(listen, data.as_deref());
     let config = match load() {
         Ok(config) => config,
         Err(mistakes) => return mistaken(&mistakes),

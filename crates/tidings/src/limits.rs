@@ -39,6 +39,9 @@ pub const RECONNECT_DEFAULT: Duration = Duration::from_secs(3);
 pub const RECONNECT_MAX: Duration = Duration::from_secs(60);
 /// Time for the answer to a health check; supervisors ask every few seconds.
 pub const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(3);
+/// Descriptors that connections of clients leave to everything else: the files of the history and
+/// its readers, the admin listener, connections that are being refused.
+pub const DESCRIPTORS_RESERVED: usize = 256;
 /// Connections of the admin listener: a scraper, a supervisor and some people.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// Time for reads of the history that are still going on when the program has ended otherwise.

@@ -8,6 +8,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::io::Errno;
+
 use super::record::{ALIGN, Record};
 use crate::limits::BLOCKS_CACHED_BYTES;
 
@@ -98,6 +100,26 @@ pub(crate) struct Wanted<'w> {
     pub(crate) until: u64,
 }
 
+/// Why a block was not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// Deleted, or the disk cannot read it: what stood there is lost for readers.
+    Gone,
+    /// The process lacks something, descriptors or memory: it can be read later.
+    NotNow,
+}
+
+impl From<&io::Error> for Unread {
+    fn from(error: &io::Error) -> Unread {
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR | Errno::AGAIN) => {
+                Unread::NotNow
+            }
+            _ => Unread::Gone,
+        }
+    }
+}
+
 /// The blocks that were read last.
 #[derive(Debug, Default)]
 pub(crate) struct Blocks {
@@ -120,8 +142,8 @@ impl Blocks {
     }
 
     /// The wanted block; read by the first who asks while the others wait for it, and only as far
-    /// as it has grown since. `None` when the file cannot be read.
-    pub(crate) fn get(&self, wanted: Wanted<'_>) -> Option<Arc<Block>> {
+    /// as it has grown since.
+    pub(crate) fn get(&self, wanted: Wanted<'_>) -> Result<Arc<Block>, Unread> {
         let key = (wanted.base, wanted.from);
         let place = {
             let mut cached = self.lock();
@@ -135,7 +157,7 @@ impl Blocks {
         if let Some(block) = &*place
             && (block.bytes.len() >= length || block.reaches(wanted.until))
         {
-            return Some(Arc::clone(block));
+            return Ok(Arc::clone(block));
         }
         match Block::read(&wanted, place.as_deref()) {
             Ok(block) => {
@@ -143,12 +165,12 @@ impl Blocks {
                 *place = Some(Arc::clone(&block));
                 drop(place);
                 self.lock().account(key, length);
-                Some(block)
+                Ok(block)
             }
             Err(error) => {
                 let segment = wanted.path.display();
                 tracing::error!(%error, %segment, "history cannot be read");
-                None
+                Err(Unread::from(&error))
             }
         }
     }

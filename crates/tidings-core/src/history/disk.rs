@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use super::blocks::{Block, Blocks, Wanted};
+use super::blocks::{Block, Blocks, Unread, Wanted};
 use super::open::Opened;
 use super::segment::{Active, Header, Segment, hash_id, is_no_space, sidecar_path};
 use super::{AppendError, Bounds, History, Stored, Visit, record};
 use crate::clock::Clock;
 use crate::error::Missed;
 use crate::ids::Ids;
-use crate::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::limits::{RECENT_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::options::{Durability, Keep};
 use crate::update::{Entry, Epoch, Offset};
 
@@ -28,8 +28,17 @@ pub(crate) struct DiskOptions {
     pub(crate) epoch: Epoch,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<Ids>,
-    /// What to do with the place behind the last acknowledged byte when the process ends well.
-    pub(crate) ended: Arc<dyn Fn(CleanEnd) + Send + Sync>,
+    /// Where what has to outlive the process is noted.
+    pub(crate) note: Arc<dyn Fn(Note) + Send + Sync>,
+}
+
+/// What a history notes outside of its segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Note {
+    /// A segment with this base was begun.
+    Begun(u64),
+    /// The process ends well.
+    Ended(CleanEnd),
 }
 
 /// How far the history had come when the process ended well.
@@ -58,6 +67,8 @@ pub(crate) struct DiskHistory {
 
 struct Writing {
     active: Option<Active>,
+    /// Ended segments whose sidecars could not be written yet.
+    unclosed: Vec<Active>,
     last: u64,
     /// Running time before this process, in milliseconds, and when it began.
     observed_before: u64,
@@ -79,6 +90,7 @@ impl DiskHistory {
         let before_first = first.map_or(start, |segment| segment.header.base);
         let writing = Writing {
             active: opened.active,
+            unclosed: Vec::new(),
             last: start,
             observed_before: opened.observed,
             since,
@@ -122,22 +134,25 @@ impl DiskHistory {
         let observed = self.observed(writing);
         let needed = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_add(64);
         let size = self.segment_bytes().max(needed);
+        let base = writing.last;
+        // A segment without entries gives its place and its name to the new one.
+        let replaced = writing.active.as_ref().map(|active| active.segment.header);
+        let replaced = replaced.filter(|header| header.base == base);
         let before = self.segments().last().map(|segment| segment.header.base);
+        let previous = replaced.map_or(before.unwrap_or(base), |header| header.previous);
+        let header = Header { epoch: self.options.epoch, base, previous, observed };
         // The new one first: without space the old one stays as it is.
-        let header = Header {
-            epoch: self.options.epoch,
-            base: writing.last,
-            previous: before.unwrap_or(writing.last),
-            observed,
-        };
         let fresh = Active::create(&self.options.folder, header, size)?;
-        self.segments
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Arc::clone(&fresh.segment));
-        if let Some(old) = writing.active.replace(fresh) {
-            close(old, observed);
+        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
+        if replaced.is_some() {
+            segments.pop();
         }
+        segments.push(Arc::clone(&fresh.segment));
+        drop(segments);
+        let old = writing.active.replace(fresh);
+        writing.unclosed.extend(old.filter(|_| replaced.is_none()));
+        (self.options.note)(Note::Begun(base));
+        close(&mut writing.unclosed, observed);
         Ok(())
     }
 
@@ -228,13 +243,14 @@ impl DiskHistory {
         drop(segments);
         let block = self.blocks.get(Wanted { path: &path, ..wanted });
         match block {
-            Some(block) => Ok(Found::Block { block, epoch, last }),
-            // Deleted or unreadable: everything in it is gone for this reader.
-            None => Err(missed(last)),
+            Ok(block) => Ok(Found::Block { block, epoch, last }),
+            // Nothing is gone, but it cannot be read now: the reader stays where it is.
+            Err(Unread::NotNow) => Err(missed(after)),
+            Err(Unread::Gone) => Err(missed(last)),
         }
     }
 
-    fn append_to(&self, writing: &mut Writing, batch: &[Arc<Entry>]) -> std::io::Result<()> {
+    fn append_to(&self, writing: &mut Writing, batch: &[Arc<Entry>]) -> Result<(), AppendError> {
         let mut bytes = Vec::new();
         let encode = |bytes: &mut Vec<u8>, acknowledged| {
             bytes.clear();
@@ -246,11 +262,18 @@ impl DiskHistory {
             |writing: &Writing| writing.active.as_ref().map(|active| active.segment.contents().end);
         encode(&mut bytes, end(writing).unwrap_or_default());
         if !writing.active.as_ref().is_some_and(|active| active.fits(bytes.len())) {
-            self.roll(writing, bytes.len())?;
+            // Nothing of the batch was written yet: whatever is missing may be there next time.
+            self.roll(writing, bytes.len()).map_err(|error| match is_no_space(&error) {
+                true => AppendError::NoSpace,
+                false => AppendError::NotNow(error.to_string()),
+            })?;
             encode(&mut bytes, end(writing).unwrap_or_default());
         }
         match &writing.active {
-            Some(active) => active.append(&bytes, self.sync()),
+            // A failure here is final, one for lack of space too: what reached the disk is unknown.
+            Some(active) => active
+                .append(&bytes, self.sync())
+                .map_err(|error| AppendError::Failed(error.to_string())),
             None => Ok(()),
         }
     }
@@ -262,28 +285,26 @@ enum Found {
     Block { block: Arc<Block>, epoch: Epoch, last: u64 },
 }
 
-fn close(active: Active, observed: u64) {
-    let path = active.segment.path.clone();
-    if let Err(error) = active.close(observed) {
-        // It stays readable, and the next start makes the sidecar.
-        let segment = path.display();
-        tracing::warn!(%error, %segment, "a segment could not be closed");
-    }
+/// Closes ended segments. Who cannot be closed now stays readable and is tried again.
+fn close(unclosed: &mut Vec<Active>, observed: u64) {
+    unclosed.retain(|active| {
+        let closed = active.close(observed);
+        if let Err(error) = &closed {
+            let segment = active.segment.path.display();
+            tracing::warn!(%error, %segment, "a segment could not be closed yet");
+        }
+        closed.is_err()
+    });
 }
 
 impl History for DiskHistory {
     fn append(&self, batch: &[Arc<Entry>]) -> Result<(), AppendError> {
         let mut writing = self.writing();
-        match self.append_to(&mut writing, batch) {
-            Ok(()) => {
-                if let Some(last) = batch.last() {
-                    writing.last = last.offset.durable;
-                }
-                Ok(())
-            }
-            Err(error) if is_no_space(&error) => Err(AppendError::NoSpace),
-            Err(error) => Err(AppendError::Failed(error.to_string())),
+        self.append_to(&mut writing, batch)?;
+        if let Some(last) = batch.last() {
+            writing.last = last.offset.durable;
         }
+        Ok(())
     }
 
     fn scan(&self, after: Offset, until: Offset, visit: Visit<'_>) -> Result<Offset, Missed> {
@@ -322,7 +343,7 @@ impl History for DiskHistory {
         Bounds { before_first: Offset::durable(before_first), last: Offset::durable(last) }
     }
 
-    fn find_id(&self, id: &str) -> Option<Offset> {
+    fn find_id(&self, id: &str) -> Option<(Epoch, Offset)> {
         let segments = self.segments().clone();
         let hash = hash_id(id);
         segments.iter().find_map(|segment| {
@@ -334,18 +355,36 @@ impl History for DiskHistory {
             };
             let after = Offset::durable(offset.checked_sub(1)?);
             self.scan(after, Offset::durable(offset), &mut visit).ok()?;
-            right.then_some(Offset::durable(offset))
+            right.then_some((segment.header.epoch, Offset::durable(offset)))
         })
     }
 
-    fn maintain(&self) {
+    fn recent(&self) -> Offset {
+        let mut bytes = 0;
+        for segment in self.segments().iter().rev() {
+            let contents = segment.contents();
+            for block in contents.blocks.iter().rev() {
+                if bytes + u64::from(contents.end - block.position) > RECENT_BYTES_MAX {
+                    return Offset::durable(block.after);
+                }
+            }
+            bytes += u64::from(contents.end);
+        }
+        self.bounds().before_first
+    }
+
+    fn maintain(&self) -> Result<(), AppendError> {
         let mut writing = self.writing();
         let now = self.options.clock.monotonic();
         if now.saturating_sub(writing.maintained) < Duration::from_secs(1) {
-            return;
+            return Ok(());
         }
         writing.maintained = now;
+        if writing.active.as_ref().is_some_and(Active::is_deleted) {
+            return Err(AppendError::Failed("the history was deleted while it was in use".into()));
+        }
         let observed = self.observed(&writing);
+        close(&mut writing.unclosed, observed);
         if writing.active.as_ref().is_some_and(|active| self.is_due(active, observed))
             && let Err(error) = self.roll(&mut writing, 0)
             && !is_no_space(&error)
@@ -356,6 +395,7 @@ impl History for DiskHistory {
         while self.is_expired(observed) {
             self.remove_first();
         }
+        Ok(())
     }
 
     fn close(&self) {
@@ -368,6 +408,7 @@ impl History for DiskHistory {
         }
         let contents = active.segment.contents();
         let (base, position) = (active.segment.header.base, contents.end);
-        (self.options.ended)(CleanEnd { base, position, last: contents.last, observed });
+        let end = CleanEnd { base, position, last: contents.last, observed };
+        (self.options.note)(Note::Ended(end));
     }
 }

@@ -307,6 +307,119 @@ async fn a_repeated_publication_is_known_after_a_restart() {
     assert_eq!(data(&hub).len(), 1);
 }
 
+#[tokio::test]
+async fn an_empty_segment_gives_its_name_to_one_that_is_large_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut expected = Vec::new();
+    for _ in 0..3 {
+        let hub = hub(folder.path());
+        for size in [10, 900_000, 600_000, 1_000_000, 20] {
+            let text = "x".repeat(size);
+            publish(&hub, "a", &text).await;
+            expected.push(text);
+        }
+        assert!(data(&hub) == expected);
+    }
+    assert!(data(&hub(folder.path())) == expected);
+}
+
+#[tokio::test]
+async fn a_place_of_the_hub_is_not_shadowed_by_a_publisher_who_repeats_it_as_an_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = hub(folder.path());
+    let first = publish(&hub, "a", "first").await;
+    publish(&hub, "a", "between").await;
+    let mut copy = update("a", "copy");
+    copy.id = Some(Line::parse(&first.cursor).unwrap());
+    hub.publish(&Grant::operator(), copy).await.unwrap();
+    assert_eq!(hub.locate(&first.cursor), Located::Entry(first.offset));
+}
+
+#[tokio::test]
+async fn all_segments_removed_after_a_crash_is_a_new_epoch_and_a_quiet_run_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let clock = Arc::new(FakeClock::default());
+    let store = Store::open(&on_disk(&path), Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+    let offset = Offset::durable(store.start.durable + 1);
+    let entry = Entry::new(offset, store.epoch, 1, update("a", "x"), Arc::clone(&store.ids));
+    store.history.append(&[Arc::new(entry)]).unwrap();
+    let epoch = store.epoch;
+    drop(store);
+    std::fs::remove_file(&segments(&path)[0]).unwrap();
+    let epoch_now = || {
+        let store = Store::open(&on_disk(&path), Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+        store.history.close();
+        store.epoch
+    };
+    let other = epoch_now();
+    assert_ne!(other, epoch);
+    assert_eq!(epoch_now(), other, "nothing was lost since");
+    // An epoch that ended closes its segment; runs that publish nothing do not begin more of them.
+    publish(&hub(&path), "a", "y").await;
+    let copy = folder.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    for entry in std::fs::read_dir(&path).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+    }
+    let cursors: Vec<_> = (0..3).map(|_| hub(&copy).cursor(Offset::durable(1))).collect();
+    assert_eq!(cursors[0], cursors[1]);
+    assert_eq!(cursors[1], cursors[2]);
+}
+
+#[tokio::test]
+async fn a_publishers_id_from_an_epoch_that_lost_entries_is_not_gone_on_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let mut named = update("a", "x");
+    named.id = Some(Line::parse("mine").unwrap());
+    let hub = hub(&path);
+    hub.publish(&Grant::operator(), named).await.unwrap();
+    assert!(matches!(hub.locate("mine"), Located::Entry(_)));
+    drop(hub);
+    let copy = folder.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    for entry in std::fs::read_dir(&path).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+    }
+    let restored = self::hub(&copy);
+    assert_eq!(restored.locate("mine"), Located::OtherEpoch);
+    assert_eq!(data(&restored), ["x"]);
+}
+
+#[test]
+fn files_of_a_history_are_for_their_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let hub = hub(folder.path());
+    for number in 0..600 {
+        runtime.block_on(publish(&hub, "a", &large(number)));
+    }
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{}", entry.path().display());
+    }
+}
+
+#[tokio::test]
+async fn a_history_that_is_deleted_in_use_stops_being_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(FakeClock::default());
+    let hub = hub_with(on_disk(folder.path()), &clock);
+    publish(&hub, "a", "x").await;
+    std::fs::remove_file(&segments(folder.path())[0]).unwrap();
+    clock.monotonic.fetch_add(2_000, Ordering::Relaxed);
+    // The batch at hand may still be acknowledged; the writer looks behind each.
+    let _last = hub.publish(&Grant::operator(), update("a", "y")).await;
+    let refused = hub.publish(&Grant::operator(), update("a", "z")).await;
+    assert!(matches!(refused, Err(Refused::StorageFailed(_))), "{refused:?}");
+    assert!(!hub.is_writable());
+}
+
 /// One thing that happens to a history in the model test.
 #[derive(Debug, Clone)]
 enum Happening {
@@ -316,18 +429,22 @@ enum Happening {
     Crash(usize, Vec<(usize, usize)>),
     /// The process ends well.
     Close,
+    /// So many milliseconds pass, and the history lets go of what is old: nothing here.
+    Wait(u64),
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
     let holes = proptest::collection::vec((0usize..200_000, 1usize..5_000), 0..5);
     prop_oneof![
-        4 => (1usize..40, 0usize..20_000).prop_map(|(count, size)| Happening::Append(count, size)),
+        4 => (1usize..40, 0usize..60_000).prop_map(|(count, size)| Happening::Append(count, size)),
         2 => (0usize..40, holes).prop_map(|(count, holes)| Happening::Crash(count, holes)),
         1 => Just(Happening::Close),
+        1 => (0u64..20_000_000).prop_map(Happening::Wait),
     ]
 }
 
 struct Model {
+    clock: Arc<FakeClock>,
     folder: tempfile::TempDir,
     store: Option<Store>,
     next: u64,
@@ -336,8 +453,10 @@ struct Model {
 
 impl Model {
     fn open(&mut self) -> &Store {
-        let options = on_disk(self.folder.path());
-        let clock = Arc::new(FakeClock::default());
+        // An age that never comes, but makes segments end.
+        let keep = Keep { age: Some(Duration::from_secs(24 * 3_600)), ..Keep::default() };
+        let options = HistoryOptions { keep, ..on_disk(self.folder.path()) };
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         self.store.get_or_insert_with(|| {
             let store = Store::open(&options, clock).unwrap();
             let last = self.acknowledged.last().copied().unwrap_or(0);
@@ -395,6 +514,10 @@ impl Model {
                     undo(&file, &old, holes);
                 }
             }
+            Happening::Wait(time) => {
+                self.clock.monotonic.fetch_add(*time, Ordering::Relaxed);
+                self.open().history.maintain().unwrap();
+            }
             Happening::Close => {
                 if let Some(store) = self.store.take() {
                     store.history.close();
@@ -427,7 +550,8 @@ proptest! {
         happenings in proptest::collection::vec(happening(), 1..12)
     ) {
         let folder = tempfile::tempdir().unwrap();
-        let mut model = Model { folder, store: None, next: 0, acknowledged: Vec::new() };
+        let clock = Arc::new(FakeClock::default());
+        let mut model = Model { clock, folder, store: None, next: 0, acknowledged: Vec::new() };
         for happening in &happenings {
             model.happen(happening);
             let read = model.read();

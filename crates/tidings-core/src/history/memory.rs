@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::error::Missed;
 use crate::limits::BLOCK_BYTES;
 use crate::options::Keep;
-use crate::update::{Entry, Offset};
+use crate::update::{Entry, Epoch, Offset};
 
 /// What is kept in memory when the operator names no size.
 const KEPT_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
@@ -17,6 +17,7 @@ const KEPT_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
 pub(crate) struct MemoryHistory {
     keep: Keep,
     clock: Arc<dyn Clock>,
+    epoch: Epoch,
     kept: RwLock<Kept>,
 }
 
@@ -39,7 +40,12 @@ struct Kept {
 
 impl MemoryHistory {
     /// An empty history behind `start`.
-    pub(crate) fn new(keep: Keep, clock: Arc<dyn Clock>, start: Offset) -> MemoryHistory {
+    pub(crate) fn new(
+        keep: Keep,
+        clock: Arc<dyn Clock>,
+        epoch: Epoch,
+        start: Offset,
+    ) -> MemoryHistory {
         let kept = Kept {
             entries: VecDeque::new(),
             bytes: 0,
@@ -47,7 +53,7 @@ impl MemoryHistory {
             last: start,
             ids: HashMap::new(),
         };
-        MemoryHistory { keep, clock, kept: RwLock::new(kept) }
+        MemoryHistory { keep, clock, epoch, kept: RwLock::new(kept) }
     }
 
     fn trim(&self, kept: &mut Kept) {
@@ -132,13 +138,20 @@ impl History for MemoryHistory {
         Bounds { before_first: kept.before_first, last: kept.last }
     }
 
-    fn find_id(&self, id: &str) -> Option<Offset> {
+    fn find_id(&self, id: &str) -> Option<(Epoch, Offset)> {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
-        kept.ids.get(id).and_then(VecDeque::front).copied()
+        let offset = kept.ids.get(id).and_then(VecDeque::front).copied()?;
+        Some((self.epoch, offset))
     }
 
-    fn maintain(&self) {
+    fn recent(&self) -> Offset {
+        // Nothing outlives the process: there is nothing to look for at its start.
+        self.bounds().last
+    }
+
+    fn maintain(&self) -> Result<(), AppendError> {
         self.trim(&mut self.kept.write().unwrap_or_else(PoisonError::into_inner));
+        Ok(())
     }
 
     fn close(&self) {}

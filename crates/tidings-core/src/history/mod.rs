@@ -31,6 +31,9 @@ pub(crate) struct Bounds {
 pub(crate) enum AppendError {
     /// No space; nothing of the batch stands in the history, and the next one may fit.
     NoSpace,
+    /// The operating system refused before anything was written (no descriptors); the next batch
+    /// may succeed.
+    NotNow(String),
     /// The storage failed and cannot be trusted any more in this process.
     Failed(String),
 }
@@ -105,17 +108,22 @@ pub(crate) trait History: Send + Sync + std::fmt::Debug {
     fn append(&self, batch: &[Arc<Entry>]) -> Result<(), AppendError>;
 
     /// Visits what follows `after` up to `until`, as much as can be read in one go, and answers up
-    /// to where everything was visited: always behind `after`.
+    /// to where everything was visited: always behind `after`. A gap that ends where it begins says
+    /// that the history could not be read just now.
     fn scan(&self, after: Offset, until: Offset, visit: Visit<'_>) -> Result<Offset, Missed>;
 
     /// What is held.
     fn bounds(&self) -> Bounds;
 
-    /// The place of the earliest entry with this publisher's id.
-    fn find_id(&self, id: &str) -> Option<Offset>;
+    /// The place of the earliest entry with this publisher's id, and the log that it belongs to.
+    fn find_id(&self, id: &str) -> Option<(Epoch, Offset)>;
 
-    /// Lets go of what need not be kept any more.
-    fn maintain(&self);
+    /// A place not far from the end, in bytes: behind it stands what was published last.
+    fn recent(&self) -> Offset;
+
+    /// Lets go of what need not be kept any more, and finds out whether what is kept still has its
+    /// place; an error is as final as one of a sync.
+    fn maintain(&self) -> Result<(), AppendError>;
 
     /// The process ends well: note it.
     fn close(&self);

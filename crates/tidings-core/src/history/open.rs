@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::disk::CleanEnd;
 use super::recovery::{self, Known, Scanned};
-use super::segment::{Active, Header, Segment, io_error, sidecar_path};
+use super::segment::{Active, Header, Segment, sidecar_path};
 use super::sidecar::Sidecar;
-use crate::error::OpenError;
+use crate::error::{OpenError, io_error};
 
 /// What a folder holds.
 pub(crate) struct Opened {
@@ -63,7 +63,7 @@ pub(crate) fn open(folder: &Path, clean: Option<CleanEnd>) -> Result<Opened, Ope
                 Arc::new(Segment::new(*header, path, sidecar.contents()))
             }
             None => match headers.get(at + 1) {
-                Some(next) => close_late(path, *header, next.base)?,
+                Some(next) => close_late(path, *header, next)?,
                 None => {
                     let segment = recover_last(path, *header, clean)?;
                     let active = Active::resume(Arc::clone(&segment));
@@ -98,13 +98,13 @@ fn recover_last(
 }
 
 /// A segment that others follow but whose sidecar was lost, or never written.
-fn close_late(path: PathBuf, header: Header, last: u64) -> Result<Arc<Segment>, OpenError> {
-    let scanned = recovery::inspect_followed(&path, &header, last);
+fn close_late(path: PathBuf, header: Header, next: &Header) -> Result<Arc<Segment>, OpenError> {
+    let scanned = recovery::inspect_followed(&path, &header, next.base);
     let scanned = scanned.map_err(|source| io_error(&path, source))?;
     report_damage(&path, &scanned);
     let segment = Arc::new(Segment::new(header, path, scanned.contents));
     let active = Active::resume(Arc::clone(&segment));
-    let closed = active.and_then(|active| active.close(header.observed));
+    let closed = active.and_then(|active| active.close(next.observed));
     closed.map_err(|source| io_error(&segment.path, source))?;
     Ok(segment)
 }

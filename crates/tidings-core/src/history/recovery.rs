@@ -28,12 +28,15 @@ pub(crate) struct Known {
     pub(crate) last: u64,
 }
 
-/// Scans the records in `bytes`, the whole file.
+/// Scans the records in `bytes`, the whole file. Where the end is known, what stands behind it
+/// was refused and does not count.
 pub(crate) fn scan(bytes: &[u8], header: &Header, known: Known) -> Scanned {
     let mut contents = Contents::new(header.base);
     let mut damaged = Vec::new();
     let start = usize::try_from(HEADER).unwrap_or_default();
-    let known_end = usize::try_from(known.end).unwrap_or_default();
+    let known_end = usize::try_from(known.end).unwrap_or_default().min(bytes.len());
+    let all = bytes;
+    let bytes = if known_end == 0 { all } else { all.get(..known_end).unwrap_or_default() };
     let mut position = start;
     loop {
         while let Some((record, length)) = record_at(bytes, position, contents.last) {
@@ -56,7 +59,7 @@ pub(crate) fn scan(bytes: &[u8], header: &Header, known: Known) -> Scanned {
     contents.last = contents.last.max(known.last);
     contents.end = u32::try_from(position).unwrap_or(u32::MAX);
     contents.crc.update(bytes.get(start..position).unwrap_or_default());
-    let torn = bytes.get(position..).unwrap_or_default().iter().any(|byte| *byte != 0);
+    let torn = all.get(position..).unwrap_or_default().iter().any(|byte| *byte != 0);
     Scanned { contents, damaged, torn }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::record::Record;
 use super::sidecar::Sidecar;
-use crate::error::OpenError;
+use crate::error::{OpenError, io_error};
 use crate::limits::BLOCK_BYTES;
 use crate::update::Epoch;
 
@@ -85,10 +85,6 @@ impl Header {
         let (epoch, base, previous, observed) = (Epoch(next()), next(), next(), next());
         Ok(Header { epoch, base, previous, observed })
     }
-}
-
-pub(crate) fn io_error(path: &Path, source: io::Error) -> OpenError {
-    OpenError::Io { path: path.display().to_string(), source }
 }
 
 /// Where a block begins: behind which offset, at which position.
@@ -229,6 +225,7 @@ impl Active {
                 .write(true)
                 .create(true)
                 .truncate(true)
+                .mode(0o600)
                 .open(&fresh)?;
             allocate(&file, size)?;
             file.write_all_at(&header.encode(), 0)?;
@@ -282,7 +279,7 @@ impl Active {
     }
 
     /// Gives back the space behind the last record and writes the sidecar.
-    pub(crate) fn close(self, observed: u64) -> io::Result<()> {
+    pub(crate) fn close(&self, observed: u64) -> io::Result<()> {
         let sidecar = {
             let contents = self.segment.contents();
             self.file.set_len(u64::from(contents.end))?;
@@ -294,6 +291,11 @@ impl Active {
         contents.closed = Some(observed);
         contents.ids = HashMap::new();
         Ok(())
+    }
+
+    /// Whether the file was deleted behind our back: what is written now is gone with the process.
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
     }
 
     /// Waits until everything written is on the disk.

@@ -10,7 +10,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::segment::{BlockStart, Contents, FORMAT};
@@ -95,7 +95,8 @@ impl Sidecar {
     /// Writes the file and waits for the disk.
     pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
         let fresh = path.with_extension("idx.new");
-        let mut file = File::create(&fresh)?;
+        let mut options = File::options();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
         let written = file.write_all(&self.encode()).and_then(|()| file.sync_all());
         written.and_then(|()| std::fs::rename(&fresh, path)).inspect_err(|_| {
             // A half-written file is of no use to anybody.

@@ -50,6 +50,9 @@ pub(super) enum Refusal {
     /// The client's: a method that the hub's URL does not have.
     #[error("the method is not allowed")]
     BadMethod,
+    /// The client's: an idempotency key that stands for another update.
+    #[error("the idempotency key was used for another update")]
+    KeyReused,
     /// The operator's: publishers have to wait longer than they should.
     #[error("no place became free in the queue in time")]
     Busy,
@@ -170,6 +173,7 @@ impl From<Refused> for Refusal {
             Refused::Reserved(_) => Refusal::Reserved,
             Refused::NotGranted => Refusal::NotGranted,
             Refused::Expired => Refusal::Expired,
+            Refused::KeyReused => Refusal::KeyReused,
             Refused::NoSpace => Refusal::NoSpace,
             Refused::StorageFailed(reason) => Refusal::StorageFailed(reason),
             Refused::ShuttingDown => Refusal::ShuttingDown,
@@ -227,6 +231,7 @@ impl Refusal {
             Refusal::TooSlow => (StatusCode::REQUEST_TIMEOUT, Challenge::None),
             Refusal::UnsupportedBody => (StatusCode::UNSUPPORTED_MEDIA_TYPE, Challenge::None),
             Refusal::BadMethod => (StatusCode::METHOD_NOT_ALLOWED, Challenge::None),
+            Refusal::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, Challenge::None),
             Refusal::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, Challenge::None),
             Refusal::Busy | Refusal::StorageFailed(_) | Refusal::ShuttingDown => {
                 (StatusCode::SERVICE_UNAVAILABLE, Challenge::None)
@@ -268,7 +273,9 @@ impl Refusal {
             Refusal::Busy => "Too many publishers are waiting: try again.".to_owned(),
             Refusal::NoSpace => "No space is left: try again later.".to_owned(),
             Refusal::StorageFailed(_) => "Updates cannot be stored.".to_owned(),
-            Refusal::TooSlow | Refusal::BadMethod | Refusal::ShuttingDown => format!("{self}."),
+            Refusal::TooSlow | Refusal::BadMethod | Refusal::KeyReused | Refusal::ShuttingDown => {
+                format!("{self}.")
+            }
         }
     }
 
@@ -295,6 +302,7 @@ impl Refusal {
             | Refusal::TooSlow
             | Refusal::UnsupportedBody
             | Refusal::BadMethod
+            | Refusal::KeyReused
             | Refusal::Busy
             | Refusal::NoSpace
             | Refusal::StorageFailed(_)

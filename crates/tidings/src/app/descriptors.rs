@@ -2,6 +2,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::limits::DESCRIPTORS_RESERVED;
+
 /// Raises the limit of open descriptors as far as the system lets this process: the usual soft
 /// limit of 1,024 is for programs of another kind. Gives the limit that holds now; `None` is
 /// without one.
@@ -14,5 +16,25 @@ pub(super) fn raise_limit() -> Option<u64> {
             tracing::warn!(%error, "the limit of open files could not be raised");
             current
         }
+    }
+}
+
+/// Connections of clients that `limit` descriptors leave room for, so that clients who take all
+/// of them cannot keep the history from opening a file. A very low limit is halved.
+pub(super) fn connections_possible(limit: Option<u64>) -> usize {
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    limit.saturating_sub(DESCRIPTORS_RESERVED).max(limit / 2).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_descriptors_for_the_history() {
+        assert_eq!(connections_possible(Some(20_000)), 20_000 - DESCRIPTORS_RESERVED);
+        assert_eq!(connections_possible(Some(64)), 32);
+        assert_eq!(connections_possible(Some(0)), 1);
+        assert!(connections_possible(None) > 1_000_000);
     }
 }

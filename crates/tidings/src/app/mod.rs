@@ -17,6 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
 mod descriptors;
+mod healthz;
 mod parts;
 
 use crate::admin::{Admin, Ready};
@@ -96,11 +97,17 @@ async fn serve(launch: Launch) -> Result<(), AppProblem> {
     for note in &config.notes {
         tracing::warn!("{note}");
     }
-    let limit = descriptors::raise_limit();
-    tracing::debug!(?limit, "files and connections that can be open");
+    let connections_possible = descriptors::connections_possible(descriptors::raise_limit());
+    if config.http.connections_max > connections_possible {
+        tracing::warn!(
+            "http.connections_max is {connections_possible} instead of {}: the limit of open \
+             files leaves no more",
+            config.http.connections_max
+        );
+    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let parts = Parts::build(&config, clock)?;
-    let mut app = App::start(config, parts)?;
+    let mut app = App::start(config, parts, connections_possible)?;
     listening(&app.addresses);
     loop {
         match signals.next().await {
@@ -125,6 +132,8 @@ struct App {
     shutdown: Shutdown,
     /// What it was started with.
     config: Config,
+    /// What the descriptors of this process allow.
+    connections_possible: usize,
     /// The hub's addresses, with the ports that the system chose.
     addresses: Vec<SocketAddr>,
     /// The accept loops of clients; they own every connection.
@@ -134,10 +143,11 @@ struct App {
 }
 
 impl App {
-    fn start(config: Config, parts: Parts) -> Result<App, AppProblem> {
+    fn start(config: Config, parts: Parts, connections_possible: usize) -> Result<App, AppProblem> {
         let shutdown = Shutdown::new(streams_budget(config.http.shutdown_budget));
         let frontends = parts.frontends(&config);
-        let public = Server::new(frontends, parts::http_options(&config), shutdown.clone());
+        let options = parts::http_options(&config, connections_possible);
+        let public = Server::new(frontends, options, shutdown.clone());
         let (listeners, addresses) = listen(&config.listen)?;
         let mut app = App {
             parts,
@@ -145,6 +155,7 @@ impl App {
             public,
             shutdown,
             config,
+            connections_possible,
             addresses,
             clients: JoinSet::new(),
             operators: JoinSet::new(),
@@ -199,7 +210,7 @@ impl App {
             tracing::error!(%error, "the configuration was not reloaded, nothing has changed");
             return;
         }
-        self.public.replace_options(parts::http_options(&config));
+        self.public.replace_options(parts::http_options(&config, self.connections_possible));
         tracing::info!("configuration reloaded: keys, origins and limits");
         for setting in parts::needs_restart(&self.config, &config) {
             tracing::warn!("{setting} has changed, which needs a restart");

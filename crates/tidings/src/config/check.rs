@@ -1,6 +1,8 @@
 //! A tree against the schema: unknown names, wrong kinds and missing values are all found in one
 //! walk, and defaults are filled in. What remains deserializes. Knows no setting's meaning.
 
+use tidings_connectors::{SINKS, SOURCES};
+
 use super::mistakes::Problem;
 use super::nearest::nearest;
 use super::scalar;
@@ -100,7 +102,7 @@ impl Walk {
         toml::Value::Array(complete)
     }
 
-    /// Which kinds exist comes from the table of connectors, which has no row yet.
+    /// Which kinds exist comes from the tables of the connectors, which have no row yet.
     fn connectors(&mut self, name: &str, node: &Node) {
         let Value::List(list) = &node.value else {
             let wanted = format!("a list of tables: write [[{name}]]");
@@ -118,10 +120,12 @@ impl Walk {
                 Some(member) => (&member.node.place, "`kind` takes a text".to_owned()),
                 None => (&element.place, format!("this {name} has no `kind`")),
             };
-            self.problems.push(
-                Problem::new(place.clone(), message)
-                    .hint(format!("this version of Tidings has no kind of {name}")),
-            );
+            let known = if name == "sink" { SINKS } else { SOURCES };
+            let hint = match known {
+                [] => format!("this version of Tidings has no kind of {name}"),
+                known => format!("kinds of {name}: {}", known.join(", ")),
+            };
+            self.problems.push(Problem::new(place.clone(), message).hint(hint));
         }
     }
 
@@ -138,18 +142,15 @@ impl Walk {
             if table.contains_key(name) {
                 continue;
             }
-            match key.default {
-                Default::Value(text) => {
-                    if let Some(value) = scalar::literal(text) {
-                        // Through the same door as a written value, so that it has one form.
-                        complete.extend(self.leaf(key, &value).map(|value| (name.into(), value)));
-                    }
-                }
-                Default::Unset(_) => {}
-                Default::Required(example) => self.problems.push(
+            if let Default::Required(example) = key.default {
+                self.problems.push(
                     Problem::new(place.clone(), format!("`{name}` is missing here"))
                         .hint(format!("{name} = {example}")),
-                ),
+                );
+            }
+            if let Some(value) = key.default.value().and_then(|text| scalar::literal(&text)) {
+                // Through the same door as a written value, so that it has one form.
+                complete.extend(self.leaf(key, &value).map(|value| (name.into(), value)));
             }
         }
         // Tables that are always there, and the empty lists of tables.
@@ -169,6 +170,11 @@ impl Walk {
 
 fn unknown(parent: &str, written: &str, place: &Place) -> Problem {
     let general = schema::general(parent);
+    let path = join(parent, written);
+    if let Some(reason) = schema::not_yet(|known| known == path) {
+        let message = format!("`{path}` has no effect yet");
+        return Problem::new(place.clone(), message).hint(format!("take it out: {reason}"));
+    }
     let whole = if parent.is_empty() { String::new() } else { format!(" in [{parent}]") };
     let problem = Problem::new(place.clone(), format!("unknown key `{written}`{whole}"));
     let names = schema::members(&general);

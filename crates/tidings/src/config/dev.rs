@@ -15,12 +15,17 @@ use tidings_core::Clock;
 use tidings_frontends::auth::WELL_KNOWN_SECRET;
 
 use super::mistakes::Mistakes;
-use super::value::{Node, Place, Value};
+use super::schema::Kind;
+use super::value::{Node, Place, Value, steps};
 use super::variables::{Variables, read_secret};
-use super::{Config, environment, load};
+use super::{Config, environment, load, scalar};
 use crate::clock::SystemClock;
 use crate::limits::{DEV_KEY_BYTES, DEV_TOKEN_AGE};
 
+/// Where a development hub listens unless told otherwise: for this machine only.
+const LISTEN: &str = "127.0.0.1:3000";
+/// Where its data is unless told otherwise.
+const DATA: &str = ".tidings";
 /// The issuer of the tokens that `tidings dev` makes.
 const OWN_ISSUER: &str = "urn:tidings:dev";
 /// The issuer in the examples of the Mercure documentation.
@@ -54,8 +59,8 @@ impl std::fmt::Debug for Dev {
 }
 
 /// The configuration of a development hub that listens on `listen` and keeps its history, and its
-/// key for tokens, in `data` (made when missing). Variables still set everything else.
-pub fn dev(listen: SocketAddr, data: &Path) -> Result<Config, Mistakes> {
+/// key for tokens, in `data` (made when missing). Variables set what is `None` and everything else.
+pub fn dev(listen: Option<SocketAddr>, data: Option<&Path>) -> Result<Config, Mistakes> {
     let (variables, problems) = Variables::of_process(Path::new("."));
     if !problems.is_empty() {
         return Err(Mistakes::new(None, problems));
@@ -63,23 +68,30 @@ pub fn dev(listen: SocketAddr, data: &Path) -> Result<Config, Mistakes> {
     dev_under(listen, data, &variables)
 }
 
-fn dev_under(listen: SocketAddr, data: &Path, variables: &Variables) -> Result<Config, Mistakes> {
-    let key = own_key(data).map_err(|error| {
-        let message = format!("{}: {error}", data.display());
+fn dev_under(
+    listen: Option<SocketAddr>,
+    data: Option<&Path>,
+    variables: &Variables,
+) -> Result<Config, Mistakes> {
+    let folder = data.unwrap_or(Path::new(DATA));
+    let key = own_key(folder).map_err(|error| {
+        let message = format!("{}: {error}", folder.display());
         Mistakes::one(message, "choose a folder for the data: tidings dev --data DIR")
     })?;
-    let mut tree = tree(listen, data, &key);
+    let written = Written { listen: listen.map(|address| address.to_string()), data };
+    let mut tree = tree(written.port(variables), folder, &key);
     let problems = environment::apply(&mut tree, variables);
-    let mut notes =
-        vec!["development mode: everybody on this machine may do everything".to_owned()];
-    if !listen.ip().to_canonical().is_loopback() {
-        notes.push(format!(
-            "INSECURE: {listen} is not a loopback address. Everybody who reaches this machine can \
-             publish with the well-known development key"
-        ));
-    }
+    written.lay_over(&mut tree);
+    let notes = vec!["development mode: everybody on this machine may do everything".to_owned()];
     let mut config =
         load::finish(&tree, problems, notes).map_err(|problems| Mistakes::new(None, problems))?;
+    let is_open = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();
+    config.notes.extend(config.listen.iter().filter(is_open).map(|address| {
+        format!(
+            "INSECURE: {address} is not a loopback address. Everybody who reaches this machine \
+             can publish with the well-known development key"
+        )
+    }));
     let now = SystemClock::new().wall() / 1_000;
     config.dev = Some(tokens(&config, &key, now).map_err(|error| {
         Mistakes::one(format!("no token could be made: {error}"), "this is not your fault")
@@ -87,21 +99,56 @@ fn dev_under(listen: SocketAddr, data: &Path, variables: &Variables) -> Result<C
     Ok(config)
 }
 
+/// What the command line says. It is over the variables.
+struct Written<'a> {
+    listen: Option<String>,
+    data: Option<&'a Path>,
+}
+
+impl Written<'_> {
+    /// The port that the hub will listen on, which its own URLs need before anything is checked.
+    /// Addresses that cannot be read are reported later, whatever the port.
+    fn port(&self, variables: &Variables) -> u16 {
+        let mut addresses = Node::table(Place::Whole);
+        addresses.set("listen", Value::Text(LISTEN.to_owned()), Place::Argument("dev"));
+        environment::apply(&mut addresses, variables);
+        self.lay_over(&mut addresses);
+        let node = addresses.find(&steps("listen"));
+        let listen = node.and_then(|node| scalar::convert(Kind::Addresses, node).ok());
+        let first = listen.as_ref().and_then(|listen| listen.get(0)?.as_str());
+        let first = first.and_then(|text| text.parse::<SocketAddr>().ok());
+        first.map_or(0, |address| address.port())
+    }
+
+    fn lay_over(&self, tree: &mut Node) {
+        if let Some(listen) = &self.listen {
+            tree.set("listen", Value::Text(listen.clone()), Place::Argument("--listen"));
+        }
+        if let Some(data) = self.data {
+            tree.set("history.path", history(data), Place::Argument("--data"));
+        }
+    }
+}
+
+fn history(data: &Path) -> Value {
+    Value::Text(data.join("history").to_string_lossy().into_owned())
+}
+
 /// The settings of a development hub, as if they had been written.
-fn tree(listen: SocketAddr, data: &Path, key: &str) -> Node {
+fn tree(port: u16, data: &Path, key: &str) -> Node {
     let text = |text: &str| Value::Text(text.to_owned());
     let texts = |texts: &[&str]| {
         let node = |text: &&str| Node::text(*text, Place::Argument("dev"));
         Value::List(texts.iter().map(node).collect())
     };
-    let own = |host: &str| format!("http://{host}:{}/.well-known/mercure", listen.port());
+    let own = |host: &str| format!("http://{host}:{port}/.well-known/mercure");
     let (localhost, ipv4, ipv6) = (own("localhost"), own("127.0.0.1"), own("[::1]"));
     let audience = [EXAMPLE_AUDIENCE, &localhost, &ipv4, &ipv6];
     let mut tree = Node::table(Place::Default);
     for (path, value, place) in [
-        ("listen", text(&listen.to_string()), "--listen"),
-        ("public_url", text(&format!("http://localhost:{}", listen.port())), "--listen"),
-        ("history.path", text(&data.join("history").to_string_lossy()), "--data"),
+        ("listen", text(LISTEN), "--listen"),
+        ("public_url", text(&format!("http://localhost:{port}")), "--listen"),
+        ("history.path", history(data), "--data"),
         // A development history is small: smaller files are reserved and opened faster.
         ("history.segment_size", text("8 MiB"), "--data"),
         // Several of them run beside each other; nobody scrapes them.
@@ -119,7 +166,6 @@ fn tree(listen: SocketAddr, data: &Path, key: &str) -> Node {
         ("auth.issuer[1].publish.key", text(WELL_KNOWN_SECRET), "dev"),
         ("auth.issuer[1].subscribe.key", text(WELL_KNOWN_SECRET), "dev"),
         ("mercure.cors_origins", texts(&[ORIGINS.as_slice(), &["*"]].concat()), "dev"),
-        ("mercure.publish_origins", texts(&ORIGINS), "dev"),
     ] {
         tree.set(path, value, Place::Argument(place));
     }
@@ -184,7 +230,8 @@ pub fn banner(config: &Config, bound: SocketAddr) -> String {
     let hub = format!("{root}{}", config.hub_path);
     let token = config.dev.as_ref().map_or("", |dev| dev.token.as_str());
     let data = config.history.path.as_deref().unwrap_or(Path::new("memory"));
-    let reach = if bound.ip().to_canonical().is_loopback() {
+    let own = |address: &SocketAddr| address.ip().to_canonical().is_loopback();
+    let reach = if config.listen.iter().all(own) {
         "everybody on this machine may publish and subscribe"
     } else {
         "EVERYBODY WHO REACHES THIS MACHINE may publish and subscribe"
@@ -212,7 +259,12 @@ mod tests {
     use super::*;
 
     fn start(listen: &str, data: &Path) -> Config {
-        dev_under(listen.parse().unwrap(), data, &Variables::default()).unwrap()
+        start_under(Some(listen), data, &Variables::default())
+    }
+
+    fn start_under(listen: Option<&str>, data: &Path, variables: &Variables) -> Config {
+        let listen = listen.map(|text| text.parse().unwrap());
+        dev_under(listen, Some(data), variables).unwrap()
     }
 
     fn claims(token: &str) -> serde_json::Value {
@@ -275,6 +327,31 @@ mod tests {
     }
 
     #[test]
+    fn variable_that_opens_the_hub_to_others_is_warned_about() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = [("TIDINGS_LISTEN", "127.0.0.1:3000,0.0.0.0:3100")].into();
+        let config = start_under(None, folder.path(), &open);
+        assert_eq!(config.listen.len(), 2);
+        assert_eq!(config.notes.len(), 2, "{:?}", config.notes);
+        assert!(config.notes[1].contains("INSECURE: 0.0.0.0:3100"), "{:?}", config.notes);
+        assert!(banner(&config, config.listen[0]).contains("EVERYBODY WHO REACHES THIS MACHINE"));
+    }
+
+    #[test]
+    fn arguments_win_over_variables() {
+        let folder = tempfile::tempdir().unwrap();
+        let variables =
+            [("TIDINGS_LISTEN", "0.0.0.0:4000"), ("TIDINGS_HISTORY_PATH", "/elsewhere")].into();
+        let config = start_under(Some("127.0.0.1:3000"), folder.path(), &variables);
+        assert_eq!(config.listen, ["127.0.0.1:3000".parse().unwrap()]);
+        assert_eq!(config.notes.len(), 1, "{:?}", config.notes);
+        assert_eq!(config.history.path.as_deref(), Some(folder.path().join("history").as_ref()));
+        let config = start_under(None, folder.path(), &variables);
+        assert_eq!(config.hub_url().as_str(), "http://localhost:4000/.well-known/mercure");
+        assert!(config.auth.issuer[0].audience.contains(&config.hub_url().to_string()));
+    }
+
+    #[test]
     fn banner_has_the_url_a_token_and_lines_to_paste() {
         let folder = tempfile::tempdir().unwrap();
         let config = start("127.0.0.1:0", folder.path());
@@ -293,8 +370,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let variables =
             [("TIDINGS_ADMIN_LISTEN", "127.0.0.1:4001"), ("TIDINGS_LOG_LEVEL", "debug")].into();
-        let listen = "127.0.0.1:3000".parse().unwrap();
-        let config = dev_under(listen, folder.path(), &variables).unwrap();
+        let config = start_under(None, folder.path(), &variables);
         assert_eq!(config.admin.listen, Some("127.0.0.1:4001".parse().unwrap()));
         assert_eq!(start("127.0.0.1:3000", folder.path()).admin.listen, None);
         assert_eq!(config.log.level, "debug");

@@ -13,13 +13,14 @@ use super::value::{Node, Place, Value};
 const HUB_PATH: &str = "/.well-known/mercure";
 
 /// Directives without an equivalent, with what to do instead.
-const WITHOUT_EQUIVALENT: [(&str, &str); 14] = [
+const WITHOUT_EQUIVALENT: [(&str, &str); 15] = [
     ("cookie_name", "tokens come in the Authorization header: cookies are not read yet"),
     ("debugger", "`tidings dev` has a page to look at updates"),
     ("demo", "`tidings dev` has a page to look at updates"),
     ("dispatch_timeout", "a slow reader goes on from the history; nothing waits for it"),
     ("name", "there is one hub in one program"),
     ("playground", "`tidings dev` has a page to look at updates"),
+    ("publish_origins", "it concerns tokens in cookies, which are not read yet: take it out"),
     ("public_urls", "TIDINGS_PUBLIC_URL is the one URL of the hub"),
     ("publisher_jwks_url", "key sets by URL are not read yet: give the key itself"),
     ("subscriber_jwks_url", "key sets by URL are not read yet: give the key itself"),
@@ -91,9 +92,6 @@ impl Translation {
             ("cors_origins", [_, ..]) => {
                 words(tree, "mercure.cors_origins", &arguments.join(" "), place);
             }
-            ("publish_origins", [_, ..]) => {
-                words(tree, "mercure.publish_origins", &arguments.join(" "), place);
-            }
             ("heartbeat", [value]) => or_off(tree, "mercure.heartbeat", value, place),
             ("write_timeout", [value]) => or_off(tree, "mercure.connection_age_max", value, place),
             ("max_request_body_size", [value]) => {
@@ -128,10 +126,9 @@ impl Translation {
 }
 
 fn refused(name: &str, place: &Place) -> Problem {
-    const READ: [&str; 13] = [
+    const READ: [&str; 12] = [
         "anonymous",
         "cors_origins",
-        "publish_origins",
         "heartbeat",
         "write_timeout",
         "max_request_body_size",
@@ -218,12 +215,7 @@ fn storage(tree: &mut Node, kind: &str, directive: &Directive, place: &Place, fo
                 match (option.name(), option.arguments()) {
                     ("path", [path]) => beside(tree, path, place, found),
                     ("size", [size]) => entries(tree, size, place),
-                    // Old entries go by themselves here, and buckets are a matter of that file.
-                    ("cleanup_frequency" | "bucket_name", [_]) => {}
-                    _ => {
-                        let message = "`transport bolt` takes path, size, cleanup_frequency";
-                        found.problems.push(Problem::new(place.clone(), message));
-                    }
+                    (name, _) => found.problems.push(no_storage_option(name, place)),
                 }
             }
         }
@@ -234,6 +226,19 @@ fn storage(tree: &mut Node, kind: &str, directive: &Directive, place: &Place, fo
 fn no_storage(place: &Place) -> Problem {
     Problem::new(place.clone(), "this `transport` has no equivalent")
         .hint("`bolt` and `local` have one: the history on disk and in memory")
+}
+
+/// An option of `bolt` that is not read. Its name is shown only when it is one of that hub's.
+fn no_storage_option(name: &str, place: &Place) -> Problem {
+    match name {
+        "cleanup_frequency" => {
+            Problem::new(place.clone(), "`cleanup_frequency` of `bolt` has no equivalent")
+                .hint("take it out: old entries go by themselves, as soon as they may")
+        }
+        "bucket_name" => Problem::new(place.clone(), "`bucket_name` of `bolt` has no equivalent")
+            .hint("take it out: each hub has a folder of its own"),
+        _ => Problem::new(place.clone(), "`bolt` takes a path and a size"),
+    }
 }
 
 fn in_memory(tree: &mut Node, place: &Place) {
@@ -251,8 +256,7 @@ pub(super) fn storage_url(tree: &mut Node, text: &str, place: &Place, found: &mu
             for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
                 match name.as_ref() {
                     "size" => entries(tree, &value, place),
-                    "cleanup_frequency" | "bucket_name" => {}
-                    _ => found.problems.push(no_storage(place)),
+                    name => found.problems.push(no_storage_option(name, place)),
                 }
             }
         }

@@ -172,6 +172,11 @@ fn node(json: &serde_json::Value, place: &Place) -> Node {
 
 fn unknown(name: &str, place: Place) -> Problem {
     let plain = single(name);
+    let meant = plain.strip_suffix(FILE).unwrap_or(&plain);
+    if let Some(reason) = schema::not_yet(|path| name_of(path) == meant) {
+        let hint = format!("take it out: {reason}");
+        return Problem::new(place, "has no effect yet").hint(hint);
+    }
     let names: Vec<String> = KEYS.iter().map(|key| name_of(key.path)).collect();
     // Numbers of elements do not count when names are compared.
     let general: String = plain
@@ -272,12 +277,12 @@ mod tests {
         let path = folder.path().join("token");
         std::fs::write(&path, "hunter2\n").unwrap();
         let path = path.to_str().unwrap();
-        let (tree, problems) = tree(&[("TIDINGS_ADMIN_TOKEN_FILE", path)].into());
+        let (tree, problems) = tree(&[("TIDINGS_PUBLIC_URL_FILE", path)].into());
         assert_eq!(problems, []);
-        assert_eq!(text(&tree, "admin.token").as_deref(), Some("hunter2"));
-        let both = [("TIDINGS_ADMIN_TOKEN_FILE", path), ("TIDINGS_ADMIN_TOKEN", "x")];
+        assert_eq!(text(&tree, "public_url").as_deref(), Some("hunter2"));
+        let both = [("TIDINGS_PUBLIC_URL_FILE", path), ("TIDINGS_PUBLIC_URL", "x")];
         assert_eq!(self::tree(&both.into()).1.len(), 1);
-        let missing = [("TIDINGS_ADMIN_TOKEN_FILE", "/does/not/exist")];
+        let missing = [("TIDINGS_PUBLIC_URL_FILE", "/does/not/exist")];
         let (_, problems) = self::tree(&missing.into());
         assert!(problems[0].message.contains("/does/not/exist"), "{problems:?}");
     }
@@ -295,6 +300,21 @@ mod tests {
             assert!(!problems[0].message.contains("secret"));
         }
         assert!(tree(&[("TIDINGS_TOKEN", "x"), ("HOME", "/")].into()).1.is_empty());
+    }
+
+    #[test]
+    fn settings_without_an_effect_are_refused() {
+        for name in [
+            "TIDINGS_ADMIN_TOKEN",
+            "TIDINGS_ADMIN_TOKEN_FILE",
+            "TIDINGS_ADMIN__TOKEN",
+            "TIDINGS_MERCURE_PUBLISH_ORIGINS",
+        ] {
+            let (_, problems) = tree(&[(name, "secret")].into());
+            assert_eq!(problems.len(), 1, "{name}");
+            assert_eq!(problems[0].message, "has no effect yet", "{name}");
+            assert_eq!(problems[0].place, Place::Variable(name.to_owned()));
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::caddyfile;
 use super::directives::{self, Translation};
 use super::mistakes::Problem;
 use super::nearest::nearest;
+use super::schema::CONNECTIONS_SETTING_MAX;
 use super::value::{Node, Place, Value, steps};
 use super::variables::Variables;
 use super::{duration, server_name};
@@ -31,7 +32,7 @@ const PRESENT_WITHOUT_EQUIVALENT: [&str; 4] =
 /// Variables that tell an older hub from other programs that also read `ADDR` or `DEBUG`.
 const LEGACY_KEYS: [&str; 3] = ["JWT_KEY", "PUBLISHER_JWT_KEY", "SUBSCRIBER_JWT_KEY"];
 /// Variables of older hubs that configure what this program does not have.
-const LEGACY_WITHOUT_EQUIVALENT: [&str; 12] = [
+const LEGACY_WITHOUT_EQUIVALENT: [&str; 13] = [
     "ACME_CERT_DIR",
     "ACME_HOSTS",
     "CERT_FILE",
@@ -41,6 +42,8 @@ const LEGACY_WITHOUT_EQUIVALENT: [&str; 12] = [
     "DISPATCH_TIMEOUT",
     "KEY_FILE",
     "METRICS",
+    // About tokens in cookies, which are not read yet.
+    "PUBLISH_ALLOWED_ORIGINS",
     "READ_TIMEOUT",
     "SUBSCRIPTIONS",
     "USE_FORWARDED_HEADERS",
@@ -53,6 +56,8 @@ pub(super) struct Found {
     pub(super) notes: Vec<String>,
     /// Issuers made from shared keys. Their generations wait for the public URL.
     shared: usize,
+    /// Whether there was any.
+    image: bool,
     /// Whether issuers were named, so that 1.0 is wanted.
     trusted: bool,
 }
@@ -62,6 +67,7 @@ pub(super) fn apply(tree: &mut Node, variables: &Variables) -> Found {
     let mut found = Found { trusted: variables.get(TRUSTED).is_some(), ..Found::default() };
     let present = PRESENT.iter().any(|name| variables.get(name).is_some());
     let legacy = !present && LEGACY_KEYS.iter().any(|name| variables.get(name).is_some());
+    found.image = present || legacy;
     if present {
         from_present(tree, variables, &mut found);
     } else if legacy {
@@ -72,6 +78,7 @@ pub(super) fn apply(tree: &mut Node, variables: &Variables) -> Found {
 
 /// After the `TIDINGS_…` variables: 1.0 needs the public URL that they may have set.
 pub(super) fn settle(tree: &mut Node, found: &mut Found) {
+    proxies(tree, found);
     let known = tree.find(&steps("public_url")).is_some();
     for index in 0..found.shared {
         let path = format!("auth.issuer[{index}].accept");
@@ -91,6 +98,16 @@ pub(super) fn settle(tree: &mut Node, found: &mut Found) {
              known; set TIDINGS_PUBLIC_URL"
                 .to_owned(),
         );
+    }
+}
+
+/// The image bounds no address, and does not know the proxies in front of it: until they are named,
+/// all clients are one address here.
+fn proxies(tree: &mut Node, found: &Found) {
+    let limit = "http.connections_per_address_max";
+    let told = [limit, "http.trusted_proxies"].iter().any(|path| tree.find(&steps(path)).is_some());
+    if found.image && !told {
+        tree.set(limit, Value::Integer(CONNECTIONS_SETTING_MAX), Place::Default);
     }
 }
 
@@ -178,7 +195,7 @@ fn without_equivalent(variables: &Variables, name: &str, found: &mut Found) {
     if variables.get(name).is_some() {
         let place = Place::Variable(name.to_owned());
         found.problems.push(
-            Problem::new(place, "has no equivalent in this program")
+            Problem::new(place, "has no equivalent in this program and would have no effect")
                 .hint("take it out, or configure the hub with a file: `tidings config` shows all"),
         );
     }
@@ -225,7 +242,6 @@ fn from_legacy(tree: &mut Node, variables: &Variables, found: &mut Found) {
                 tree.set("auth.anonymous", Value::Text(value.to_owned()), place);
             }
             "CORS_ALLOWED_ORIGINS" => words(tree, "mercure.cors_origins", value, &place),
-            "PUBLISH_ALLOWED_ORIGINS" => words(tree, "mercure.publish_origins", value, &place),
             "ADDR" => match server_name::parse(value) {
                 Ok(served) => {
                     let listen = served.listen.join(",");

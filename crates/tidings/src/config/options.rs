@@ -51,7 +51,7 @@ pub enum Durability {
     Memory,
 }
 
-/// How much of the history is kept. Each bound that is set holds; `None` sets none.
+/// How much of the history is kept. Whole files that exceed one of these go; `None` sets none.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Keep {
@@ -61,7 +61,7 @@ pub struct Keep {
     /// Bytes on disk (or in memory) that stay at most.
     #[serde(deserialize_with = "size::or_off")]
     pub size: Option<u64>,
-    /// Entries that stay at most.
+    /// At least so many of the newest entries stay, whole files of older ones go.
     #[serde(deserialize_with = "size::count_or_off")]
     pub entries: Option<u64>,
 }
@@ -87,8 +87,6 @@ pub struct MercureOptions {
     /// one wildcard label `https://*.example.com`, any port `http://localhost:*`, `null`, or `*`
     /// for all others, without credentials.
     pub cors_origins: Vec<String>,
-    /// Origins that may publish with a cookie. Same forms as `cors_origins`.
-    pub publish_origins: Vec<String>,
     /// Silence after which a comment is sent. `None` never sends one.
     #[serde(deserialize_with = "duration::or_off")]
     pub heartbeat: Option<Duration>,
@@ -99,7 +97,7 @@ pub struct MercureOptions {
     /// earliest kept entry. `None` is without a bound.
     #[serde(deserialize_with = "size::count_or_off")]
     pub anonymous_replay_max: Option<u64>,
-    /// Largest body of a publish request in bytes.
+    /// Largest data of an update in bytes. Bodies of requests may be larger, for their encoding.
     #[serde(deserialize_with = "size::deserialize")]
     pub update_size_max: u64,
 }
@@ -126,27 +124,12 @@ pub struct HttpOptions {
 }
 
 /// `[admin]`: the operator's listener.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdminOptions {
     /// Where it listens. `None` (`"off"`) opens none.
     #[serde(deserialize_with = "size::address_or_off")]
     pub listen: Option<SocketAddr>,
-    /// The token for what changes something or tells more than health and metrics.
-    #[serde(default)]
-    pub token: Option<String>,
-}
-
-impl std::fmt::Debug for AdminOptions {
-    /// Without the token.
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let token = self.token.as_ref().map(|_| "***");
-        formatter
-            .debug_struct("AdminOptions")
-            .field("listen", &self.listen)
-            .field("token", &token)
-            .finish()
-    }
 }
 
 /// `[log]`: the log on standard error.

@@ -57,8 +57,8 @@ fn entry(key: &schema::Key, table: &str) -> String {
     }
     let name = key.path.rsplit('.').next().unwrap_or(key.path);
     let (value, commented) = match key.default {
-        Default::Value(value) => (value, example),
-        Default::Unset(value) | Default::Required(value) => (value, true),
+        Default::Unset(value) | Default::Required(value) => (value.to_owned(), true),
+        default => (default.value().unwrap_or_default(), example),
     };
     text.push_str(&format!("{}{name} = {value}\n", if commented { "# " } else { "" }));
     text

@@ -1,6 +1,16 @@
 //! Every setting: its path, what it takes, its default, and what it does in a sentence. Checks,
 //! variables and the printed reference read this one table, so that they cannot drift apart.
 
+use std::time::Duration;
+
+use tidings_core::limits::UPDATE_BYTES_DEFAULT;
+use tidings_frontends::limits::{
+    CONNECTIONS_MAX_DEFAULT, CONNECTIONS_PER_ADDRESS_DEFAULT, HEAD_TIMEOUT_DEFAULT,
+    HEARTBEAT_DEFAULT, SHUTDOWN_BUDGET_DEFAULT, STREAM_LIFETIME_DEFAULT, WRITE_TIMEOUT_DEFAULT,
+};
+
+use super::{duration, size};
+
 /// One setting.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Key {
@@ -12,14 +22,33 @@ pub(super) struct Key {
     pub(super) about: &'static str,
 }
 
-/// What a setting has when nobody sets it. Values are TOML.
+/// What a setting has when nobody sets it. Texts are TOML; what is not a text is a bound that
+/// stands with its reason in the `limits` of the part that keeps it.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Default {
     Value(&'static str),
+    Number(usize),
+    Span(Duration),
+    Bytes(usize),
     /// Unset; the reference shows an example.
     Unset(&'static str),
     /// Must be set when its table is there; the reference shows an example.
     Required(&'static str),
+}
+
+impl Default {
+    /// The value in TOML, if there is one.
+    pub(super) fn value(self) -> Option<String> {
+        match self {
+            Default::Value(text) => Some(text.to_owned()),
+            Default::Number(number) => Some(number.to_string()),
+            Default::Span(span) => Some(format!("\"{}\"", duration::render(span))),
+            Default::Bytes(bytes) => {
+                Some(format!("\"{}\"", size::render(u64::try_from(bytes).unwrap_or(u64::MAX))))
+            }
+            Default::Unset(_) | Default::Required(_) => None,
+        }
+    }
 }
 
 /// What a setting takes.
@@ -75,10 +104,24 @@ pub(super) const ALGORITHMS: [&str; 14] = [
     "ES384", "ES512", "EdDSA", "Ed25519",
 ];
 
+/// Settings that are to come, with what is true until then. Written already, they would promise
+/// what nothing keeps.
+const NOT_YET: [(&str, &str); 2] = [
+    ("mercure.publish_origins", "cookies are not read yet, so no page publishes with one"),
+    ("admin.token", "the admin listener has only /livez, /readyz and /metrics, which need none"),
+];
+
+/// Largest limit of connections that can be set: more than a machine has memory for.
+pub(super) const CONNECTIONS_SETTING_MAX: i64 = 10_000_000;
+
 const MIB: u64 = 1024 * 1024;
 
 const fn value(path: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
     Key { path, kind, default: Default::Value(default), about }
+}
+
+const fn bound(path: &'static str, kind: Kind, default: Default, about: &'static str) -> Key {
+    Key { path, kind, default, about }
 }
 
 const fn unset(path: &'static str, kind: Kind, example: &'static str, about: &'static str) -> Key {
@@ -143,7 +186,8 @@ also the step in which old entries go. Space for one file is reserved in advance
         "history.keep.entries",
         Kind::Count,
         r#""off""#,
-        "The oldest entries go when there are more than this. \"off\" sets no bound.",
+        "The oldest entries go as long as at least so many of the newest stay. Files are deleted
+whole, so some more stay. \"off\" sets no bound.",
     ),
     value(
         "auth.anonymous",
@@ -240,24 +284,17 @@ today's Symfony, API Platform or Shlink signs.",
 wildcard (https://*.example.com), so may the port (http://localhost:*). \"*\" stands for all
 others, without credentials.",
     ),
-    value(
-        "mercure.publish_origins",
-        Kind::Origins,
-        "[]",
-        "Origins whose pages may publish with a token in a cookie. Same forms. Cookies are not read
-yet, so that nothing depends on this yet.",
-    ),
-    value(
+    bound(
         "mercure.heartbeat",
         Kind::DurationOrOff,
-        r#""15s""#,
+        Default::Span(HEARTBEAT_DEFAULT),
         "Silence after which an idle stream gets a comment. Half of the 30 seconds after which the
 most impatient proxies close, so that one may come late. \"off\" sends none.",
     ),
-    value(
+    bound(
         "mercure.connection_age_max",
         Kind::DurationOrOff,
-        r#""1h""#,
+        Default::Span(STREAM_LIFETIME_DEFAULT),
         "How long a stream lives at most, so that streams spread again over machines behind a
 balancer. The client reconnects and goes on where it stopped. \"off\" sets no bound.",
     ),
@@ -268,39 +305,41 @@ balancer. The client reconnects and goes on where it stopped. \"off\" sets no bo
         "Entries that a subscriber without a token gets at most when it asks for the past from
 the earliest entry. \"off\" sets no bound.",
     ),
-    value(
+    bound(
         "mercure.update_size_max",
         Kind::Size { min: 1024, max: 16 * MIB },
-        r#""1 MiB""#,
-        "Largest body of a publish request, up to 16 MiB.",
+        Default::Bytes(UPDATE_BYTES_DEFAULT),
+        "Largest data of an update, up to 16 MiB. The body of a publish request may have four times
+as many bytes and 64 KiB: what is not plain English grows when a form encodes it.",
     ),
-    value(
+    bound(
         "http.header_timeout",
         Kind::Duration,
-        r#""30s""#,
+        Default::Span(HEAD_TIMEOUT_DEFAULT),
         "How long a client may take to send the head of a request, and how long an idle HTTP/1.1
 connection is kept: publishers that reuse one pause between updates.",
     ),
-    value(
+    bound(
         "http.write_timeout",
         Kind::Duration,
-        r#""30s""#,
+        Default::Span(WRITE_TIMEOUT_DEFAULT),
         "How long a client may leave its socket full while there is something for it. It is cut
 off then: it would not hear that its token or the hub ends.",
     ),
-    value(
+    bound(
         "http.connections_max",
-        Kind::Number { min: 1, max: 10_000_000 },
-        "100000",
-        "Open connections in total; more are refused with 429. The limit of open files may be
-lower.",
+        Kind::Number { min: 1, max: CONNECTIONS_SETTING_MAX },
+        Default::Number(CONNECTIONS_MAX_DEFAULT),
+        "Open connections in total; more are refused with 429. Lowered at the start where the limit
+of open files does not leave so many.",
     ),
-    value(
+    bound(
         "http.connections_per_address_max",
-        Kind::Number { min: 1, max: 10_000_000 },
-        "20000",
+        Kind::Number { min: 1, max: CONNECTIONS_SETTING_MAX },
+        Default::Number(CONNECTIONS_PER_ADDRESS_DEFAULT),
         "Open connections of one address (IPv6: one /64), and its requests at the same time over
-HTTP/2; more are refused with 429. High, since a whole office may be behind one address.",
+HTTP/2; more are refused with 429. An office may be behind one address; name your proxies in
+`trusted_proxies`, or all clients are one.",
     ),
     value(
         "http.trusted_proxies",
@@ -308,10 +347,10 @@ HTTP/2; more are refused with 429. High, since a whole office may be behind one 
         "[]",
         "Networks of your proxies, as in [\"10.0.0.0/8\"]. Only their X-Forwarded-For is believed.",
     ),
-    value(
+    bound(
         "http.shutdown_budget",
         Kind::Duration,
-        r#""8s""#,
+        Default::Span(SHUTDOWN_BUDGET_DEFAULT),
         "Time between the signal to stop and the end. Streams are closed evenly over it. Docker
 kills after 10 seconds; give more where yours waits longer.",
     ),
@@ -320,12 +359,6 @@ kills after 10 seconds; give more where yours waits longer.",
         Kind::AddressOrOff,
         r#""127.0.0.1:3001""#,
         "Where the operator's listener is: /livez, /readyz, /metrics. \"off\" opens none.",
-    ),
-    unset(
-        "admin.token",
-        Kind::Secret,
-        r#""long and random""#,
-        "The token for everything else on that listener. Unset, everything else is closed.",
     ),
     value(
         "log.level",
@@ -345,6 +378,11 @@ kills after 10 seconds; give more where yours waits longer.",
 pub(super) fn find(path: &str) -> Option<&'static Key> {
     let general = general(path);
     KEYS.iter().find(|key| key.path == general)
+}
+
+/// Why a setting has no effect yet, if its path is one of those that are to come.
+pub(super) fn not_yet(is_meant: impl Fn(&str) -> bool) -> Option<&'static str> {
+    NOT_YET.iter().find(|(path, _)| is_meant(path)).map(|(_, reason)| *reason)
 }
 
 /// The path with every index left out: `auth.issuer[].id`.

@@ -33,6 +33,15 @@ fn what_operators_see_clients_do_not() {
 }
 
 #[test]
+fn probes_of_the_image_that_is_replaced_are_answered_to_clients() {
+    let hub = TestHub::start("");
+    assert_eq!(hub.get("/healthz", &[]).expect(200).text(), "");
+    hub.request("HEAD", "/healthz", &[], b"").expect(200);
+    hub.request("POST", "/healthz", &[], b"").expect(405);
+    hub.get("/healthz/x", &[]).expect(404);
+}
+
+#[test]
 fn metrics_count_what_happened() {
     let hub = TestHub::start("");
     let mut stream = hub.subscribe("match=*");
@@ -55,6 +64,20 @@ fn metrics_count_what_happened() {
     ] {
         assert!(text.lines().any(|one| one == line), "{line} in\n{text}");
     }
+}
+
+#[test]
+fn the_largest_update_is_what_it_was_at_the_start_until_a_restart() {
+    let hub = TestHub::start("[mercure]\nupdate_size_max = \"4 KiB\"");
+    let folder = hub.config().parent().unwrap().to_owned();
+    let launch = Launch::toml("[mercure]\nupdate_size_max = \"1 MiB\"");
+    std::fs::write(hub.config(), configuration(&folder, &launch)).unwrap();
+    hub.signal("HUP");
+    hub.wait_for_log("mercure.update_size_max has changed, which needs a restart");
+    let token = token_final(Role::Publish, &["*"]);
+    let large = "x".repeat(100_000);
+    hub.publish_with(&token, &[("topic", TOPIC), ("data", &large)]).expect(413);
+    hub.publish_with(&token, &[("topic", TOPIC), ("data", &large[..4_096])]).expect(200);
 }
 
 #[test]

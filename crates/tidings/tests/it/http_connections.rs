@@ -66,6 +66,29 @@ fn connections_over_the_total_are_refused_whoever_asks() {
 }
 
 #[test]
+fn clients_that_take_every_place_leave_descriptors_for_the_history() {
+    let under = ["prlimit", "--nofile=300:300"].map(str::to_owned).to_vec();
+    let toml = "[http]\nconnections_max = 1000\nconnections_per_address_max = 1000";
+    let hub = TestHub::launch(Launch { under, ..Launch::toml(toml) });
+    hub.wait_for_log("http.connections_max is 150 instead of 1000");
+    let mut publisher = Connection::open(hub.address);
+    let (name, value) = bearer(&token_final(Role::Publish, &["*"]));
+    let headers =
+        [(name.as_str(), value.as_str()), ("Content-Type", "application/x-www-form-urlencoded")];
+    let form = http::form(&[("topic", TOPIC), ("data", "x")]);
+    let publish = http::request("POST", HUB, &headers, form.as_bytes());
+    publisher.send(&publish);
+    publisher.reply().unwrap().expect(200);
+    let idle: Vec<Connection> = (0..190).map(|_| Connection::open(hub.address)).collect();
+    hub.get(HUB, &[]).expect(429);
+    publisher.send(&publish);
+    publisher.reply().unwrap().expect(200);
+    drop(idle);
+    until_served(&hub);
+    assert!(!hub.log().contains("no connection can be accepted"), "{}", hub.log());
+}
+
+#[test]
 fn only_trusted_proxies_say_who_asks() {
     let forwarded = [("X-Forwarded-For", "198.51.100.1, 203.0.113.7"), ("Connection", "close")];
     let hub = TestHub::start("");
@@ -228,6 +251,7 @@ fn without_descriptors_accepting_pauses_and_streams_go_on() {
     assert_eq!(stream.data(2), ["before", "meanwhile"]);
     drop(idle);
     hub.wait_for_log("connections are accepted again");
+    until_served(&hub);
     hub.publish(&[("topic", TOPIC), ("data", "after")]);
     assert_eq!(stream.event().data, "after");
     assert!(metric(&hub, "tidings_accept_pauses_total") >= 1);

@@ -301,13 +301,14 @@ fn m33_too_many_or_too_long_fields_are_413() {
 
 #[test]
 fn m33_a_body_over_the_limit_is_413_however_it_is_sent() {
-    const LIMIT: usize = 4_096;
+    // Four bytes of a form for each byte of data, and 64 KiB.
+    const LIMIT: usize = 4 * 4_096 + 64 * 1_024;
     let hub = TestHub::start(&format!("{MEMORY}[mercure]\nupdate_size_max = \"4 KiB\""));
     let mut witness = Witness::new(&hub);
     let (name, value) = bearer(&token_final(Role::Publish, &["*"]));
     let authorization = (name.as_str(), value.as_str());
     let body = |length: usize| {
-        let mut body = b"topic=a&data=".to_vec();
+        let mut body = b"topic=a&nothing=".to_vec();
         body.resize(length, b'x');
         body
     };
@@ -336,6 +337,17 @@ fn m33_a_body_over_the_limit_is_413_however_it_is_sent() {
     hub.post_body(&[authorization], &body(LIMIT)).expect(200);
     chunked(&body(LIMIT)).expect(200);
     assert_eq!(witness.seen(&hub).len(), 2);
+}
+
+#[test]
+fn an_update_of_the_largest_size_fits_however_a_form_encodes_it() {
+    let hub = TestHub::start(&format!("{MEMORY}[mercure]\nupdate_size_max = \"4 KiB\""));
+    let mut witness = Witness::new(&hub);
+    let mut data = "é".repeat(2_048);
+    try_publish(&hub, &[("topic", "a"), ("data", &data)]).expect(200);
+    data.push('x');
+    expect_problem(&try_publish(&hub, &[("topic", "a"), ("data", &data)]), 413, "one byte more");
+    assert_eq!(witness.seen(&hub).len(), 1);
 }
 
 #[test]
