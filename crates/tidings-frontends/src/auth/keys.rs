@@ -315,3 +315,19 @@ fn rsa_bits(der: &[u8]) -> Option<usize> {
     let bytes = modulus.len() - zeros;
     Some(bytes * 8 - usize::try_from(first.leading_zeros()).ok()?)
 }
+
+/// Reads `bytes` as a key of every algorithm.
+pub(super) fn fuzz(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    for algorithm in ["HS256", "RS256", "PS512", "ES256", "ES384", "EdDSA"] {
+        let options = KeyOptions {
+            key: Some(text.clone().into_owned()),
+            key_file: None,
+            algorithm: algorithm.to_owned(),
+            kid: None,
+        };
+        if let Ok(key) = Key::load(&options, Weakness::Refused) {
+            let _ = key.verifies(b"signed", bytes);
+        }
+    }
+}

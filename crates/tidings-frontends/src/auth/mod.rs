@@ -297,3 +297,9 @@ fn issuer(options: &IssuerOptions, allow_weak: bool, hub_url: &str) -> Result<Is
 pub fn fuzz_token(bytes: &[u8]) {
     verify::fuzz(bytes);
 }
+
+/// Feeds outside bytes to everything that reads keys.
+#[doc(hidden)]
+pub fn fuzz_key(bytes: &[u8]) {
+    keys::fuzz(bytes);
+}

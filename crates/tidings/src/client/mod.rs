@@ -224,3 +224,9 @@ mod tests {
         assert!(!format!("{value:?}").contains("abc"));
     }
 }
+
+/// Any bytes as a stream of events.
+#[doc(hidden)]
+pub fn fuzz_events(bytes: &[u8]) {
+    events::fuzz(bytes);
+}

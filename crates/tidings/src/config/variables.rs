@@ -52,6 +52,11 @@ impl Variables {
         (Variables { values }, problems)
     }
 
+    /// The variables of a text as it stands in a `.env` file.
+    pub(super) fn of_text(text: &str) -> Result<Variables, String> {
+        Ok(Variables { values: pairs(text)?.into_iter().collect() })
+    }
+
     /// A variable's value. An empty one counts as not set: that is how compose files say so.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(String::as_str).filter(|value| !value.is_empty())
