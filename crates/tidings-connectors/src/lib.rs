@@ -1,1 +1,11 @@
-//! tidings-connectors
+//! How other systems reach the hub, and how it reaches them: one system, one file or folder. Knows
+//! the core; never a frontend.
+//!
+//! The two tables below are where a connector is registered: its kind, as `[[sink]]` and
+//! `[[source]]` name it. They are empty so far, and the configuration refuses every kind.
+
+/// Kinds of systems that updates leave to.
+pub const SINKS: &[&str] = &[];
+
+/// Kinds of systems that updates come from.
+pub const SOURCES: &[&str] = &[];

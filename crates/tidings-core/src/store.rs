@@ -109,13 +109,13 @@ impl Store {
             keep: options.keep,
             segment_bytes: options.segment_bytes,
             epoch,
-            clock: Arc::clone(&clock),
+            clock,
             ids: Arc::clone(&ids),
             note: Arc::new(move |note| notes.note(note)),
         };
-        let durability = options.durability;
+        let (durability, now) = (options.durability, options.clock.wall());
         let history = Box::new(DiskHistory::new(options, opened, start));
-        let remembered = remember(&*history, durability, clock.wall());
+        let remembered = remember(&*history, durability, now);
         let start = Offset::durable(start);
         Ok(Store { history, ids, epoch, start, durability, remembered, lock: Some(lock) })
     }

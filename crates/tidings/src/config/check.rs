@@ -1,6 +1,8 @@
 //! A tree against the schema: unknown names, wrong kinds and missing values are all found in one
 //! walk, and defaults are filled in. What remains deserializes. Knows no setting's meaning.
 
+use tidings_connectors::{SINKS, SOURCES};
+
 use super::mistakes::Problem;
 use super::nearest::nearest;
 use super::scalar;
@@ -100,7 +102,7 @@ impl Walk {
         toml::Value::Array(complete)
     }
 
-    /// Which kinds exist comes from the table of connectors, which has no row yet.
+    /// Which kinds exist comes from the tables of the connectors, which have no row yet.
     fn connectors(&mut self, name: &str, node: &Node) {
         let Value::List(list) = &node.value else {
             let wanted = format!("a list of tables: write [[{name}]]");
@@ -118,10 +120,12 @@ impl Walk {
                 Some(member) => (&member.node.place, "`kind` takes a text".to_owned()),
                 None => (&element.place, format!("this {name} has no `kind`")),
             };
-            self.problems.push(
-                Problem::new(place.clone(), message)
-                    .hint(format!("this version of Tidings has no kind of {name}")),
-            );
+            let known = if name == "sink" { SINKS } else { SOURCES };
+            let hint = match known {
+                [] => format!("this version of Tidings has no kind of {name}"),
+                known => format!("kinds of {name}: {}", known.join(", ")),
+            };
+            self.problems.push(Problem::new(place.clone(), message).hint(hint));
         }
     }
 
