@@ -4,8 +4,6 @@ use std::time::Duration;
 
 /// Longest configuration file in bytes: a thousand issuers fit; a wrong path to a log does not.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
-/// Longest file behind a `…_FILE` variable in bytes: a PEM key with its whole chain fits.
-pub const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
 /// Longest `.env` file in bytes.
 pub const DOTENV_BYTES_MAX: u64 = 256 * 1024;
 /// Mistakes that one report names. Who has more repairs these first.

@@ -81,7 +81,7 @@ pub enum KeyFlaw {
         source: std::io::Error,
     },
     /// The file is too large for a key.
-    #[error("{path} is larger than {KEY_FILE_BYTES_MAX} bytes: that is no key")]
+    #[error("{path} is larger than {KEY_FILE_BYTES_MAX} bytes")]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -201,7 +201,7 @@ impl Key {
             .ok_or_else(|| KeyFlaw::UnknownAlgorithm { name: name.to_owned() })?;
         let bytes = match (&options.key, &options.key_file) {
             (Some(key), None) => key.clone().into_bytes(),
-            (None, Some(path)) => read_file(path)?,
+            (None, Some(path)) => read_key_file(path)?,
             (None, None) => return Err(KeyFlaw::Missing),
             (Some(_), Some(_)) => return Err(KeyFlaw::Twice),
         };
@@ -233,7 +233,11 @@ impl Key {
     }
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, KeyFlaw> {
+/// The bytes of a file with a key or another secret, without one line ending at its end.
+///
+/// # Errors
+/// When it cannot be read or is larger than [`KEY_FILE_BYTES_MAX`]; says which file.
+pub fn read_key_file(path: &Path) -> Result<Vec<u8>, KeyFlaw> {
     let unreadable = |source| KeyFlaw::Unreadable { path: path.to_owned(), source };
     let file = std::fs::File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
@@ -310,4 +314,20 @@ fn rsa_bits(der: &[u8]) -> Option<usize> {
     let first = modulus.get(zeros)?;
     let bytes = modulus.len() - zeros;
     Some(bytes * 8 - usize::try_from(first.leading_zeros()).ok()?)
+}
+
+/// Reads `bytes` as a key of every algorithm.
+pub(super) fn fuzz(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    for algorithm in ["HS256", "RS256", "PS512", "ES256", "ES384", "EdDSA"] {
+        let options = KeyOptions {
+            key: Some(text.clone().into_owned()),
+            key_file: None,
+            algorithm: algorithm.to_owned(),
+            kid: None,
+        };
+        if let Ok(key) = Key::load(&options, Weakness::Refused) {
+            let _ = key.verifies(b"signed", bytes);
+        }
+    }
 }

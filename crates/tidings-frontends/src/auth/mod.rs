@@ -25,7 +25,7 @@ use tidings_core::{BadPattern, Grant, Hub, Language, Matcher, Namespace};
 pub use algorithm::Algorithm;
 pub use claims::{DETAIL_TYPE, language};
 pub use explain::Finding;
-pub use keys::{BadKeys, KeyFlaw, WELL_KNOWN_SECRET};
+pub use keys::{BadKeys, KeyFlaw, WELL_KNOWN_SECRET, read_key_file};
 pub use options::{IssuerOptions, KeyOptions, Options};
 pub use problem::{TokenCause, TokenProblem};
 
@@ -238,6 +238,23 @@ impl Auth {
     }
 }
 
+/// What is wrong with the key of one role, as [`Auth::new`] judges it; nothing where there is none.
+///
+/// # Errors
+/// Why the key cannot be used.
+pub fn check_key(options: &IssuerOptions, role: Role, allow_weak: bool) -> Result<(), KeyFlaw> {
+    let Some(key) = options.key(role) else { return Ok(()) };
+    Key::load(key, weakness(options, allow_weak)).map(drop)
+}
+
+fn weakness(options: &IssuerOptions, allow_weak: bool) -> Weakness {
+    match (allow_weak, options.accept.contains(&Generation::Draft)) {
+        (true, _) => Weakness::Allowed,
+        (false, true) => Weakness::Warned,
+        (false, false) => Weakness::Refused,
+    }
+}
+
 fn issuer(options: &IssuerOptions, allow_weak: bool, hub_url: &str) -> Result<Issuer, BadKeys> {
     if options.id.is_empty() {
         return Err(BadKeys::EmptyIssuer);
@@ -248,12 +265,7 @@ fn issuer(options: &IssuerOptions, allow_weak: bool, hub_url: &str) -> Result<Is
     if options.publish.is_none() && options.subscribe.is_none() {
         return Err(BadKeys::NoKey { issuer: options.id.clone() });
     }
-    let accepts_draft = options.accept.contains(&Generation::Draft);
-    let weakness = match (allow_weak, accepts_draft) {
-        (true, _) => Weakness::Allowed,
-        (false, true) => Weakness::Warned,
-        (false, false) => Weakness::Refused,
-    };
+    let weakness = weakness(options, allow_weak);
     let load = |role: Role| {
         let Some(key) = options.key(role) else { return Ok(None) };
         let key = Key::load(key, weakness).map_err(|flaw| BadKeys::Key {
@@ -271,7 +283,7 @@ fn issuer(options: &IssuerOptions, allow_weak: bool, hub_url: &str) -> Result<Is
     audience.extend(options.audience.iter().cloned());
     Ok(Issuer {
         id: options.id.as_str().into(),
-        accepts_draft,
+        accepts_draft: options.accept.contains(&Generation::Draft),
         accepts_final: options.accept.contains(&Generation::Final),
         audience,
         publish: load(Role::Publish)?,
@@ -284,4 +296,10 @@ fn issuer(options: &IssuerOptions, allow_weak: bool, hub_url: &str) -> Result<Is
 #[doc(hidden)]
 pub fn fuzz_token(bytes: &[u8]) {
     verify::fuzz(bytes);
+}
+
+/// Feeds outside bytes to everything that reads keys.
+#[doc(hidden)]
+pub fn fuzz_key(bytes: &[u8]) {
+    keys::fuzz(bytes);
 }

@@ -43,6 +43,21 @@ fn address(hop: &[u8]) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
+/// Reads `bytes` as fields of `X-Forwarded-For`, one a line, behind a trusted and a strange peer.
+#[doc(hidden)]
+pub fn fuzz_forwarded(bytes: &[u8]) {
+    let mut headers = HeaderMap::new();
+    let lines = bytes.split(|byte| *byte == b'\n');
+    for field in lines.filter_map(|line| http::HeaderValue::from_bytes(line).ok()) {
+        headers.append("x-forwarded-for", field);
+    }
+    let proxies = [IpNet::from(IpAddr::from([10, 0, 0, 0]))];
+    for peer in [IpAddr::from([10, 0, 0, 0]), IpAddr::from([192, 0, 2, 1])] {
+        let found = client(peer, &headers, &proxies);
+        assert!(found == peer || is_trusted(peer, &proxies), "a stranger named another address");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

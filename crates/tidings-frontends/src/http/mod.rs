@@ -27,6 +27,8 @@ pub use accept::{HttpOptions, Server, bind};
 pub use body::{BodyProblem, empty, full, read_body};
 pub use closing::{Closing, Shutdown};
 pub use counters::HttpCounters;
+#[doc(hidden)]
+pub use forwarded::fuzz_forwarded;
 pub use redacted::redacted;
 pub use request_id::RequestId;
 

@@ -139,6 +139,21 @@ fn header_name_value(name: &HeaderName) -> HeaderValue {
     HeaderValue::from_name(name.clone())
 }
 
+/// Reads `bytes` as a list of origins, one a line, whose last line is the origin that asks.
+pub(super) fn fuzz(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let asks = lines.pop().and_then(|line| HeaderValue::from_str(&line).ok());
+    if let Ok(cors) = Cors::new(&lines) {
+        let mut answer = HeaderMap::new();
+        cors.mark(asks.as_ref(), &mut answer);
+        cors.mark_preflight(&mut answer);
+        let everybody = answer.get(header::ACCESS_CONTROL_ALLOW_ORIGIN).is_some_and(|to| to == "*");
+        let credentials = answer.contains_key(header::ACCESS_CONTROL_ALLOW_CREDENTIALS);
+        assert!(!(everybody && credentials), "a wildcard came with credentials");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

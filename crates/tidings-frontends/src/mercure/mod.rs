@@ -246,3 +246,9 @@ fn is_form(headers: &HeaderMap) -> bool {
 pub fn fuzz_form(bytes: &[u8]) {
     form::fuzz(bytes);
 }
+
+/// Feeds outside bytes to the reader of lists of origins.
+#[doc(hidden)]
+pub fn fuzz_origins(bytes: &[u8]) {
+    cors::fuzz(bytes);
+}

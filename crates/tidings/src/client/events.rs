@@ -109,6 +109,17 @@ impl Events {
     }
 }
 
+/// Reads `bytes` as a stream, at once and in pieces; both must give the same events.
+pub(super) fn fuzz(bytes: &[u8]) {
+    let whole = Events::default().read(bytes);
+    let (mut events, mut parts) = (Events::default(), Vec::new());
+    let size = bytes.first().map_or(1, |first| usize::from(first % 16) + 1);
+    for piece in bytes.chunks(size) {
+        parts.extend(events.read(piece).unwrap_or_default());
+    }
+    assert_eq!(whole.ok(), Some(parts), "pieces change what is read");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,12 +3,13 @@
 //! Knows the Mercure protocol as any client does and nothing of the hub in this program: what
 //! works here works from another machine.
 
-use std::io::{self, Read};
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Response, StatusCode};
+use tidings_frontends::auth::{KeyFlaw, read_key_file};
 use url::Url;
 
 mod events;
@@ -20,7 +21,7 @@ pub use healthcheck::healthcheck;
 pub use publish::PublishArguments;
 pub use subscribe::SubscribeArguments;
 
-use crate::limits::{CLIENT_CONNECT_TIMEOUT, REFUSAL_TEXT_BYTES_MAX, SECRET_FILE_BYTES_MAX};
+use crate::limits::{CLIENT_CONNECT_TIMEOUT, REFUSAL_TEXT_BYTES_MAX};
 
 /// Where `tidings dev` listens.
 const HUB_DEFAULT: &str = "http://localhost:3000/.well-known/mercure";
@@ -69,6 +70,9 @@ pub enum ClientProblem {
     /// The network, or nobody is there.
     #[error("the hub cannot be reached: {}", causes(.0))]
     Unreachable(#[source] reqwest::Error),
+    /// The file with the token cannot be read.
+    #[error(transparent)]
+    TokenFile(KeyFlaw),
     /// A local file or stream.
     #[error("{what}: {source}")]
     Io {
@@ -136,13 +140,9 @@ impl HubArguments {
     }
 }
 
-fn read_token(path: &PathBuf) -> Result<String, ClientProblem> {
-    let problem = |source| ClientProblem::Io { what: path.display().to_string(), source };
-    let mut text = String::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(SECRET_FILE_BYTES_MAX).read_to_string(&mut text))
-        .map_err(problem)?;
-    Ok(text)
+fn read_token(path: &Path) -> Result<String, ClientProblem> {
+    let bytes = read_key_file(path).map_err(ClientProblem::TokenFile)?;
+    String::from_utf8(bytes).map_err(|_| ClientProblem::BadToken)
 }
 
 /// A client that follows nobody with a token in its hand.
@@ -223,4 +223,10 @@ mod tests {
         assert!(value.is_sensitive());
         assert!(!format!("{value:?}").contains("abc"));
     }
+}
+
+/// Any bytes as a stream of events.
+#[doc(hidden)]
+pub fn fuzz_events(bytes: &[u8]) {
+    events::fuzz(bytes);
 }

@@ -186,8 +186,9 @@ fn own_key(data: &Path) -> std::io::Result<String> {
             fs::write(data.join(".gitignore"), "*\n")?;
             Ok(key)
         }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => read_secret(&path)
-            .map_err(|error| std::io::Error::other(format!("{} {error}", path.display()))),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            read_secret(&path).map_err(std::io::Error::other)
+        }
         Err(error) => Err(error),
     }
 }

@@ -46,7 +46,7 @@ pub(super) fn apply(tree: &mut Node, variables: &Variables) -> Vec<Problem> {
             }
             match read_secret(Path::new(value)) {
                 Ok(text) => put(tree, &path, Node::text(text, place), &mut problems),
-                Err(error) => problems.push(Problem::new(place, format!("{value}: {error}"))),
+                Err(error) => problems.push(Problem::new(place, error)),
             }
         } else if !is_service_link(rest, value) {
             problems.push(unknown(name, place));

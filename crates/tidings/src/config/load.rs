@@ -7,13 +7,13 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use tidings_frontends::auth::{Generation, IssuerOptions, KeyOptions, WELL_KNOWN_SECRET};
+use tidings_frontends::auth::{Generation, IssuerOptions, KeyOptions, Role, check_key};
 use url::Url;
 
 use super::mistakes::{Mistakes, Problem, Shown};
 use super::options::{Durability, HistoryOptions, HistorySettings, Settings};
 use super::value::{Node, Place, steps};
-use super::variables::{Variables, read_secret};
+use super::variables::Variables;
 use super::{Config, check, document, environment, image, size};
 use crate::limits::{CONFIG_BYTES_MAX, HEARTBEAT_MIN, ISSUERS_MAX};
 
@@ -259,48 +259,20 @@ impl Meaning<'_> {
             let hint = "publish = { key_file = \"/run/secrets/publisher.key\" }";
             self.wrong(path, format!("the issuer {:?} has no key", issuer.id), hint);
         }
-        for (role, key) in [("publish", &issuer.publish), ("subscribe", &issuer.subscribe)] {
-            if let Some(key) = key {
-                self.key(&format!("{path}.{role}"), key, allow_weak);
+        for role in [Role::Publish, Role::Subscribe] {
+            if let Err(flaw) = check_key(issuer, role, allow_weak) {
+                let place = key_place(&format!("{path}.{role}"), issuer.key(role));
+                self.problems.push(Problem::new(self.tree.place_of(&place), flaw.to_string()));
             }
         }
     }
+}
 
-    fn key(&mut self, path: &str, key: &KeyOptions, allow_weak: bool) {
-        let (place, text) = match (&key.key, &key.key_file) {
-            (Some(text), None) => (format!("{path}.key"), text.clone()),
-            (None, Some(file)) => {
-                let place = format!("{path}.key_file");
-                match read_secret(file) {
-                    Ok(text) => (place, text),
-                    Err(error) => {
-                        let message = format!("the key file {} {error}", file.display());
-                        let hint = "the hub's user must be able to read it";
-                        return self.wrong(&place, message, hint);
-                    }
-                }
-            }
-            (Some(_), Some(_)) => {
-                return self.wrong(path, "`key` and `key_file` are both set", "set one of them");
-            }
-            (None, None) => {
-                return self.wrong(path, "there is no key", "set `key` or `key_file`");
-            }
-        };
-        let symmetric = key.algorithm.starts_with("HS");
-        let pem = text.trim_start().starts_with("-----BEGIN");
-        if symmetric && pem {
-            let message = format!("a PEM key cannot be a secret for {}", key.algorithm);
-            self.wrong(&place, message, "set `algorithm`, as in \"RS256\", \"ES256\" or \"EdDSA\"");
-        } else if !symmetric && !pem {
-            let message = format!("{} needs a public key as PEM", key.algorithm);
-            self.wrong(&place, message, "a secret goes with HS256, HS384 or HS512");
-        } else if text.contains("PRIVATE KEY") {
-            let hint = "give the hub the public key only: it signs nothing";
-            self.wrong(&place, "this is a private key", hint);
-        } else if text == WELL_KNOWN_SECRET && !allow_weak {
-            let hint = "make one with `openssl rand -base64 32`; allow_weak_keys = true accepts it";
-            self.wrong(&place, "this key is in the Mercure documentation: everybody has it", hint);
-        }
+/// Where a key is written, below the table at `path`.
+fn key_place(path: &str, key: Option<&KeyOptions>) -> String {
+    match key.map(|key| (key.key.is_some(), key.key_file.is_some())) {
+        Some((true, false)) => format!("{path}.key"),
+        Some((false, true)) => format!("{path}.key_file"),
+        _ => path.to_owned(),
     }
 }

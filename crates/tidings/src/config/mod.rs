@@ -96,5 +96,17 @@ pub fn fuzz_directives(bytes: &[u8]) {
     }
 }
 
+/// Any bytes as a `.env` file, whose variables configure a hub without a file and one with: must
+/// end in a configuration or in mistakes.
+#[doc(hidden)]
+pub fn fuzz_variables(bytes: &[u8]) {
+    let Ok(variables) = Variables::of_text(&String::from_utf8_lossy(bytes)) else { return };
+    for read in [from_variables(&variables), from_text("fuzz.toml", "", &variables)] {
+        if let Err(mistakes) = read {
+            let _ = mistakes.report(false);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -225,8 +225,8 @@ fn settings_that_contradict_each_other_are_refused() {
     refused(&format!("{MINIMAL}[[auth.issuer]]\n{key}"), &["`id` is missing", "id = \"https"]);
     refused(&format!("{MINIMAL}accept = []"), &["`accept` is empty"]);
     refused(&format!("{MINIMAL}accept = [\"2.0\"]"), &["takes 1.0, 0.x"]);
-    refused(&format!("{MINIMAL}subscribe = {{ kid = \"1\" }}"), &["there is no key"]);
-    refused(&format!("{MINIMAL}subscribe = {{ key = \"k\", key_file = \"f\" }}"), &["both set"]);
+    refused(&format!("{MINIMAL}subscribe = {{ kid = \"1\" }}"), &["set `key` or `key_file`"]);
+    refused(&format!("{MINIMAL}subscribe = {{ key = \"k\", key_file = \"f\" }}"), &["not both"]);
     refused(
         &format!("{MINIMAL}[history]\ndurability = \"memory\"\npath = \"/x\""),
         &["has no file", "tidings.toml:8:8"],
@@ -248,19 +248,25 @@ fn settings_that_contradict_each_other_are_refused() {
 fn keys_must_fit_their_algorithm() {
     let pem = "-----BEGIN PUBLIC KEY-----\\nAAAA\\n-----END PUBLIC KEY-----";
     let subscribe = |options: &str| format!("{MINIMAL}subscribe = {{ {options} }}");
-    refused(&subscribe(&format!("key = \"{pem}\"")), &["cannot be a secret for HS256"]);
+    refused(&subscribe(&format!("key = \"{pem}\"")), &["HS256 needs a secret"]);
     refused(&subscribe("key = \"secret\", algorithm = \"RS256\""), &["needs a public key as PEM"]);
     let private = pem.replace("PUBLIC", "PRIVATE");
     refused(&subscribe(&format!("key = \"{private}\", algorithm = \"ES256\"")), &["a private key"]);
     refused(&subscribe("key = \"k\", algorithm = \"none\""), &["does not take \"none\""]);
-    refused(&subscribe("key_file = \"/does/not/exist\""), &["/does/not/exist cannot be read"]);
-    assert!(load(&subscribe(&format!("key = \"{pem}\", algorithm = \"EdDSA\""))).is_ok());
+    refused(&subscribe("key_file = \"/does/not/exist\""), &["cannot read /does/not/exist"]);
+    refused(
+        &subscribe(&format!("key = \"{pem}\", algorithm = \"EdDSA\"")),
+        &["does not fit EdDSA"],
+    );
+    refused(&subscribe("key = \"too short\""), &["shorter than the 32 bytes", "tidings.toml:6:"]);
+    let public = "../tidings-frontends/tests-data/p256.public.pem";
+    assert!(load(&subscribe(&format!("key_file = \"{public}\", algorithm = \"ES256\""))).is_ok());
 }
 
 #[test]
 fn well_known_key_needs_consent() {
     let text = MINIMAL.replace("0123456789abcdef0123456789abcdef", DEVELOPMENT_KEY);
-    refused(&text, &["everybody has it", "allow_weak_keys"]);
+    refused(&text, &["everybody can sign", "allow_weak_keys"]);
     let report = load(&text).unwrap_err();
     assert!(!report.contains(DEVELOPMENT_KEY), "{report}");
     assert!(load(&format!("{text}[auth]\nallow_weak_keys = true")).is_ok());
@@ -363,7 +369,7 @@ fn directives_without_an_equivalent_are_named() {
 fn issuers_of_the_image_keep_their_own_keys() {
     let text = "issuer https://own {\n publisher {\n jwt {env.OWN} HS384\n }\n}\n\
                 resource_identifier https://hub.example/.well-known/mercure";
-    let own = ("OWN", "own key own key own key own key own key own key");
+    let own = ("OWN", "own key own key own key own key own key own key.");
     let config = image([KEY, own, ("MERCURE_EXTRA_DIRECTIVES", text)]).unwrap();
     assert_eq!(config.public_url.as_str(), "https://hub.example/");
     let issuer = &config.auth.issuer[1];

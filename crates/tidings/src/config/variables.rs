@@ -6,9 +6,11 @@ use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
+use tidings_frontends::auth::read_key_file;
+
 use super::mistakes::Problem;
 use super::value::Place;
-use crate::limits::{DOTENV_BYTES_MAX, SECRET_FILE_BYTES_MAX};
+use crate::limits::DOTENV_BYTES_MAX;
 
 /// Names and values.
 #[derive(Clone, Default)]
@@ -50,6 +52,11 @@ impl Variables {
         (Variables { values }, problems)
     }
 
+    /// The variables of a text as it stands in a `.env` file.
+    pub(super) fn of_text(text: &str) -> Result<Variables, String> {
+        Ok(Variables { values: pairs(text)?.into_iter().collect() })
+    }
+
     /// A variable's value. An empty one counts as not set: that is how compose files say so.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(String::as_str).filter(|value| !value.is_empty())
@@ -69,7 +76,13 @@ fn dotenv(path: &PathBuf) -> Result<Vec<(String, String)>, String> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(format!("cannot be read: {error}")),
     };
-    let text = limited(file, DOTENV_BYTES_MAX)?;
+    let mut text = String::new();
+    file.take(DOTENV_BYTES_MAX + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    if u64::try_from(text.len()).is_ok_and(|length| length > DOTENV_BYTES_MAX) {
+        return Err(format!("is larger than {}", super::size::render(DOTENV_BYTES_MAX)));
+    }
     pairs(&text)
 }
 
@@ -80,31 +93,14 @@ fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
         .map_err(|_| "has a line that is not NAME=value".to_owned())
 }
 
-fn limited(file: File, bytes_max: u64) -> Result<String, String> {
-    let mut text = String::new();
-    file.take(bytes_max + 1)
-        .read_to_string(&mut text)
-        .map_err(|error| format!("cannot be read: {error}"))?;
-    if u64::try_from(text.len()).is_ok_and(|length| length > bytes_max) {
-        return Err(format!("is larger than {}", super::size::render(bytes_max)));
-    }
-    Ok(text)
-}
-
-/// The text of a file that holds a secret, without one newline at its end.
+/// The text of a file that holds a secret, without one newline at its end. The error names it.
 pub(super) fn read_secret(path: &Path) -> Result<String, String> {
-    let file = File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
-    let mut text = limited(file, SECRET_FILE_BYTES_MAX)?;
-    if text.ends_with('\n') {
-        text.pop();
-        if text.ends_with('\r') {
-            text.pop();
-        }
+    let bytes = read_key_file(path).map_err(|error| error.to_string())?;
+    match String::from_utf8(bytes) {
+        Ok(text) if text.is_empty() => Err(format!("{} is empty", path.display())),
+        Ok(text) => Ok(text),
+        Err(_) => Err(format!("{} is not UTF-8", path.display())),
     }
-    if text.is_empty() {
-        return Err("is empty".to_owned());
-    }
-    Ok(text)
 }
 
 #[cfg(test)]

@@ -8,9 +8,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, EncodingKey, Header};
 use serde_json::{Map, Value, json};
 use tidings_frontends::auth::{
-    DETAIL_TYPE, Generation, IssuerOptions, KeyOptions, Options, Role, language,
+    DETAIL_TYPE, Generation, IssuerOptions, KeyFlaw, KeyOptions, Options, Role, language,
+    read_key_file,
 };
 use url::Url;
+
+use crate::config::duration;
 
 /// What `tidings token mint` is told.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -34,7 +37,7 @@ pub(crate) struct MintArguments {
     /// Which hub the token is for; may be repeated [default: the configured public URL]
     #[arg(long, value_name = "URL")]
     pub(crate) audience: Vec<String>,
-    /// How long it holds: seconds, or a number with s, m, h or d; `never` ends only in 0.x
+    /// How long it holds: seconds, or a duration as in 1h30m or 7d; `never` ends only in 0.x
     #[arg(long, value_name = "DURATION", default_value = "1h")]
     pub(crate) lifetime: Lifetime,
     /// Who it is for (the `sub` claim)
@@ -79,22 +82,16 @@ impl Default for Lifetime {
 }
 
 impl FromStr for Lifetime {
-    type Err = &'static str;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Lifetime, &'static str> {
+    fn from_str(text: &str) -> Result<Lifetime, String> {
         if text == "never" {
             return Ok(Lifetime(None));
         }
-        let number = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
-        let seconds = match text.get(number.len()..) {
-            Some("" | "s") => 1,
-            Some("m") => 60,
-            Some("h") => 60 * 60,
-            Some("d") => 24 * 60 * 60,
-            _ => return Err("use s, m, h or d, for example 10m"),
-        };
-        let number: u64 = number.parse().map_err(|_| "not a whole number of s, m, h or d")?;
-        number.checked_mul(seconds).map(|all| Lifetime(Some(all))).ok_or("too long")
+        match text.parse() {
+            Ok(seconds) => Ok(Lifetime(Some(seconds))),
+            Err(_) => duration::parse(text).map(|lifetime| Lifetime(Some(lifetime.as_secs()))),
+        }
     }
 }
 
@@ -108,13 +105,8 @@ pub(crate) enum MintError {
     #[error("no key: give --key-file, or an issuer with a secret in the configuration")]
     NoKey,
     /// The file cannot be read.
-    #[error("cannot read {path}: {source}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Unreadable(KeyFlaw),
     /// No such issuer in the configuration.
     #[error("issuer {0:?} is not in the configuration; give --key-file to sign for it anyway")]
     UnknownIssuer(String),
@@ -305,16 +297,7 @@ impl MintArguments {
     fn signing_key(&self, algorithm: Algorithm) -> Result<EncodingKey, MintError> {
         let bytes = match (&self.key, &self.key_file) {
             (Some(key), _) => key.0.clone(),
-            (None, Some(path)) => {
-                let unreadable = |source| MintError::Unreadable { path: path.clone(), source };
-                let mut bytes = std::fs::read(path).map_err(unreadable)?;
-                // As the hub reads it: one line ending is not part of the key.
-                if bytes.last() == Some(&b'\n') {
-                    bytes.pop();
-                    bytes.pop_if(|byte| *byte == b'\r');
-                }
-                bytes
-            }
+            (None, Some(path)) => read_key_file(path).map_err(MintError::Unreadable)?,
             (None, None) => return Err(MintError::NoKey),
         };
         let family = [AlgorithmFamily::Hmac, AlgorithmFamily::Rsa, AlgorithmFamily::Ec]

@@ -149,13 +149,13 @@ fn a_private_key_file_signs_for_its_public_key() {
 
 #[test]
 fn lifetimes_have_units() {
-    for (text, seconds) in [("90", 90), ("90s", 90), ("10m", 600), ("2h", 7_200), ("7d", 604_800)] {
+    for (text, seconds) in
+        [("90", 90), ("90s", 90), ("10m", 600), ("2h", 7_200), ("7d", 604_800), ("1h30m", 5_400)]
+    {
         assert_eq!(text.parse(), Ok(Lifetime(Some(seconds))));
     }
     assert_eq!("never".parse(), Ok(Lifetime(None)));
-    for bad in
-        ["", "s", "1w", "-1s", "1.5h", "1 h", "1h1", "99999999999999999999", "9999999999999999999d"]
-    {
+    for bad in ["", "s", "-1s", "1x", "h1", "1h1", "99999999999999999999", "9999999999999999999d"] {
         assert!(bad.parse::<Lifetime>().is_err(), "{bad}");
     }
 }

@@ -157,6 +157,67 @@ fn sidecars_of_any_bytes() {
     run("sidecars", tidings_core::fuzz::fuzz_sidecar, &[b"TIDINGS\n\x01\0\0\0", &[0; 128]]);
 }
 
+#[test]
+fn streams_of_any_bytes() {
+    run(
+        "events",
+        tidings::client::fuzz_events,
+        &[
+            b"\xef\xbb\xbfid: 1\nevent: a\ndata: x\ndata:  y\n\n: comment\n\nretry: 1500\n\n",
+            b"data\r\n\r\nid\r\rdata: z\r\n\n",
+        ],
+    );
+}
+
+#[test]
+fn forwarded_addresses_of_any_bytes() {
+    run(
+        "forwarded",
+        tidings_frontends::http::fuzz_forwarded,
+        &[
+            b"1.1.1.1, 203.0.113.9, 10.0.0.0\n[2001:db8::7]:4711",
+            b"unknown, ::ffff:10.0.0.0, 10.0.0.0:80 ",
+        ],
+    );
+}
+
+#[test]
+fn origins_of_any_bytes() {
+    run(
+        "origins",
+        tidings_frontends::mercure::fuzz_origins,
+        &[
+            b"https://app.example.com\nhttps://*.e.com\nhttp://localhost:*\n*\nhttps://a.e.com",
+            b"null\n*\nnull",
+        ],
+    );
+}
+
+#[test]
+fn keys_of_any_bytes() {
+    run(
+        "keys",
+        tidings_frontends::auth::fuzz_key,
+        &[
+            include_bytes!("../../../tidings-frontends/tests-data/p256.public.pem"),
+            include_bytes!("../../../tidings-frontends/tests-data/rsa2048.public.pem"),
+            include_bytes!("../../../tidings-frontends/tests-data/rsa2048.pkcs1.pem"),
+            b"0123456789abcdef0123456789abcdef",
+        ],
+    );
+}
+
+#[test]
+fn variables_of_any_bytes() {
+    run("variables", tidings::config::fuzz_variables, &[
+        b"TIDINGS_LISTEN='[\"127.0.0.1:1\"]'\nTIDINGS_HISTORY__KEEP_AGE=7d # why\n\
+          TIDINGS_AUTH_ISSUER='[{\"id\": \"a\", \"publish\": {\"key\": \"k\"}}]'\n",
+        b"export SERVER_NAME=\"http://hub.example:8080, :80\"\nMERCURE_PUBLISHER_JWT_KEY=${A}\n\
+          MERCURE_TRANSPORT_URL=bolt:///data/m.db?size=10\nTIDINGS_SINK__A__KIND=x\n",
+        b"JWT_KEY=0123456789abcdef0123456789abcdef\nADDR=:3333\nHEARTBEAT_INTERVAL=15s\n",
+    ]);
+}
+
 /// Shaped like a record: length, checksum, offset, synced, time, flags, one topic, data.
 const RECORD: &[u8] = b"\x14\0\0\0\xde\xad\xbe\xef\x02\0\0\0\0\0\0\0\x40\0\0\0\0\0\0\0\
     \x01\0\0\0\0\0\0\0\0\0\0\0\x01\0\x01\0adata";
