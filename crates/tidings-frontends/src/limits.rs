@@ -31,6 +31,9 @@ pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// Bytes that wait for the window of one HTTP/2 stream: what a slow reader costs.
 pub const HTTP2_SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes of a body that an HTTP/2 stream is given at once. A client has to take one such piece
+/// within the time that sockets may stay full: 2 KiB a second by default.
+pub const HTTP2_PIECE_BYTES: usize = 64 * 1024;
 /// Silence after which an HTTP/2 peer is asked whether it is still there.
 pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Time for the answer to that question.

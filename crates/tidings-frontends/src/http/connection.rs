@@ -14,35 +14,20 @@ use futures_util::FutureExt;
 use http::{HeaderValue, Response, Version};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
-use tokio_util::task::TaskTracker;
 
 use super::forwarded::{client, is_trusted};
 use super::impatient::Impatient;
 use super::places::Place;
+use super::streams::{Streams, watched};
 use super::{Body, BoxError, Request, RequestId, Server, boxed, redacted, refusal};
 use crate::limits::{
     HEAD_BYTES_MAX, HEADERS_MAX, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_PING_INTERVAL,
     HTTP2_PING_TIMEOUT, HTTP2_SEND_BUFFER_BYTES, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX,
 };
-
-/// Streams of HTTP/2 connections run as tasks of their own; they end with their connection.
-#[derive(Clone)]
-struct Streams(TaskTracker);
-
-impl<F> Executor<F> for Streams
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, stream: F) {
-        self.0.spawn(stream);
-    }
-}
 
 /// Serves one connection until it ends, or, after the shutdown has begun, until its last answer.
 pub(super) async fn run(server: Arc<Server>, stream: TcpStream, peer: IpAddr, place: Place) {
@@ -59,7 +44,8 @@ pub(super) async fn run(server: Arc<Server>, stream: TcpStream, peer: IpAddr, pl
             answer(Arc::clone(&server), peer, request)
         })
     };
-    let builder = builder(head_timeout);
+    let streams = Streams::new(Arc::clone(&server), options.write_timeout);
+    let builder = builder(streams, head_timeout);
     let mut connection =
         Box::pin(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     let mut ending = false;
@@ -92,8 +78,8 @@ pub(super) async fn run(server: Arc<Server>, stream: TcpStream, peer: IpAddr, pl
     drop(place);
 }
 
-fn builder(head_timeout: Duration) -> auto::Builder<Streams> {
-    let mut builder = auto::Builder::new(Streams(TaskTracker::new()));
+fn builder(streams: Streams, head_timeout: Duration) -> auto::Builder<Streams> {
+    let mut builder = auto::Builder::new(streams);
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -148,7 +134,7 @@ async fn answer(
         counter.fetch_add(1, Ordering::Relaxed);
     }
     line.write(&response, begun.elapsed());
-    Ok(response)
+    Ok(watched(response))
 }
 
 async fn frontend(server: &Server, request: Request) -> Response<Body> {

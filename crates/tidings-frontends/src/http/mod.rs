@@ -22,6 +22,7 @@ mod places;
 mod redacted;
 mod refusal;
 mod request_id;
+mod streams;
 
 pub use accept::{HttpOptions, Server, bind};
 pub use body::{BodyProblem, empty, full, read_body};

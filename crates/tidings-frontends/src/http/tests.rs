@@ -190,17 +190,57 @@ async fn a_client_that_leaves_its_socket_full_is_cut_off_and_a_slow_one_is_not()
     drop(stalled);
 }
 
+/// A connection of HTTP/2 whose streams have room for little.
+async fn http2(running: &Running) -> (hyper::client::conn::http2::SendRequest<Body>, JoinSet<()>) {
+    let stream = TcpStream::connect(running.address).await.unwrap();
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let mut builder = hyper::client::conn::http2::Builder::new(executor);
+    let (client, connection) =
+        builder.initial_stream_window_size(1_024).handshake(io).await.unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { drop(connection.await) });
+    (client, tasks)
+}
+
+#[tokio::test]
+async fn a_stream_without_room_is_reset_and_its_connection_goes_on() {
+    let options =
+        HttpOptions { write_timeout: Duration::from_millis(300), ..HttpOptions::default() };
+    let running = start(options);
+    let (mut client, _connection) = http2(&running).await;
+    let mut get = async |path: &str| {
+        let request = http::Request::get(format!("http://x{path}")).body(empty()).unwrap();
+        client.send_request(request).await.unwrap()
+    };
+    // It waits for its end, not for its client.
+    let mut quiet = get("/stream").await.into_body();
+    let first = quiet.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(first, "first");
+    let stalled = get("/flood").await;
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while running.server.counters().stalled.load(Ordering::Relaxed) == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap();
+    let mut body = stalled.into_body();
+    let ended = async { while body.frame().await.is_some_and(|frame| frame.is_ok()) {} };
+    tokio::time::timeout(Duration::from_secs(10), ended).await.unwrap();
+    assert_eq!(get("/").await.status(), 200);
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    running.shutdown.close_streams();
+    let last = quiet.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert!(last.starts_with(b"last "), "{last:?}");
+    assert_eq!(running.server.counters().stalled.load(Ordering::Relaxed), 1);
+}
+
 #[tokio::test]
 async fn requests_of_one_address_are_counted_over_http2() {
     let options = HttpOptions { connections_per_address_max: 2, ..HttpOptions::default() };
     let running = start(options);
-    let stream = TcpStream::connect(running.address).await.unwrap();
-    let executor = hyper_util::rt::TokioExecutor::new();
-    let io = hyper_util::rt::TokioIo::new(stream);
-    let (mut client, connection) =
-        hyper::client::conn::http2::handshake::<_, _, Body>(executor, io).await.unwrap();
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move { drop(connection.await) });
+    let (mut client, _connection) = http2(&running).await;
     let mut open = Vec::new();
     for expected in [200, 200, 429] {
         let request = http::Request::get("http://x/stream").body(empty()).unwrap();

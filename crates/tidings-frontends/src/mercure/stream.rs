@@ -89,7 +89,7 @@ pub(super) struct EventStream {
 }
 
 impl EventStream {
-    /// A stream over `subscription`. `closing` resolves when it has to end, with the client's pause.
+    /// A stream over `subscription` that ends when `closing` resolves, with the client's pause.
     pub(super) fn new(
         request: RequestId,
         subscription: Subscription,

@@ -169,8 +169,8 @@ fn a_client_that_nothing_was_for_comes_past_the_damage_too() {
         assert_eq!(stream.ended, Some(Part::End));
         // As a browser does it: an id counts without an event, too.
         let said = String::from_utf8_lossy(&stream.raw).into_owned();
-        let ids = said.lines().filter_map(|line| line.strip_prefix("id: "));
-        let told = ids.last().expect("the stream ended without saying how far it came");
+        let mut ids = said.lines().filter_map(|line| line.strip_prefix("id: "));
+        let told = ids.next_back().expect("the stream ended without saying how far it came");
         assert_ne!(told, cursor, "the client stands still");
         told.clone_into(&mut cursor);
     }

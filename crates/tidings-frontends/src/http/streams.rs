@@ -1,0 +1,161 @@
+//! Streams of HTTP/2 connections. One that its client gives no room stands still though its
+//! connection does not: nobody asks the answer's body for more, so that the body cannot end. Such
+//! a stream is reset.
+//!
+//! Knows no request and no protocol: only pieces of bodies, and how long one has been waiting.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+use http_body::{Frame, SizeHint};
+use hyper::rt::Executor;
+use tokio::time::Sleep;
+use tokio_util::task::TaskTracker;
+
+use super::{Body, BoxError, Server, boxed};
+use crate::limits::HTTP2_PIECE_BYTES;
+
+tokio::task_local! {
+    /// Of the stream that the current task is.
+    static PIECES: Arc<Pieces>;
+}
+
+/// Runs the streams of one connection as tasks of their own; they end with their connection.
+#[derive(Clone)]
+pub(super) struct Streams {
+    tasks: TaskTracker,
+    server: Arc<Server>,
+    limit: Duration,
+}
+
+/// The pieces that a body handed out. One is on its way when the number is odd.
+#[derive(Default)]
+struct Pieces(AtomicUsize);
+
+impl Pieces {
+    /// The number of the piece that is on its way.
+    fn waiting(&self) -> Option<usize> {
+        let number = self.0.load(Ordering::Relaxed);
+        (number % 2 == 1).then_some(number)
+    }
+
+    fn asked(&self) {
+        if self.waiting().is_some() {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn handed_out(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Streams {
+    /// Streams that are reset when one piece waits for `limit`.
+    pub(super) fn new(server: Arc<Server>, limit: Duration) -> Streams {
+        Streams { tasks: TaskTracker::new(), server, limit }
+    }
+}
+
+impl<F> Executor<F> for Streams
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        self.tasks.spawn(run(stream, Arc::clone(&self.server), self.limit));
+    }
+}
+
+async fn run<F: Future>(stream: F, server: Arc<Server>, limit: Duration) {
+    let pieces = Arc::new(Pieces::default());
+    let stream = PIECES.scope(Arc::clone(&pieces), stream);
+    tokio::pin!(stream);
+    let mut timer: Option<(usize, Pin<Box<Sleep>>)> = None;
+    std::future::poll_fn(|context| {
+        if stream.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        let Some(number) = pieces.waiting() else {
+            timer = None;
+            return Poll::Pending;
+        };
+        if timer.as_ref().is_none_or(|(of, _)| *of != number) {
+            timer = Some((number, Box::pin(tokio::time::sleep(limit))));
+        }
+        let Some((_, timer)) = &mut timer else { return Poll::Pending };
+        if timer.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        server.counters.stalled.fetch_add(1, Ordering::Relaxed);
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// Has the answer's body count its pieces, if the current task is a stream's.
+pub(super) fn watched(response: Response<Body>) -> Response<Body> {
+    match PIECES.try_with(Arc::clone) {
+        Ok(pieces) => response.map(|body| boxed(InPieces { body, rest: Bytes::new(), pieces })),
+        Err(_) => response,
+    }
+}
+
+/// A body in pieces that are small enough for the slowest client that is waited for.
+struct InPieces {
+    body: Body,
+    rest: Bytes,
+    pieces: Arc<Pieces>,
+}
+
+impl InPieces {
+    fn piece(&mut self) -> Frame<Bytes> {
+        self.pieces.handed_out();
+        Frame::data(self.rest.split_to(self.rest.len().min(HTTP2_PIECE_BYTES)))
+    }
+}
+
+impl http_body::Body for InPieces {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.pieces.asked();
+        if !self.rest.is_empty() {
+            return Poll::Ready(Some(Ok(self.piece())));
+        }
+        let frame = match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => frame,
+            other => return other,
+        };
+        Poll::Ready(Some(Ok(match frame.into_data() {
+            Ok(bytes) => {
+                self.rest = bytes;
+                self.piece()
+            }
+            Err(trailers) => trailers,
+        })))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (rest, of_body) = (self.rest.len() as u64, self.body.size_hint());
+        let mut hint = SizeHint::new();
+        hint.set_lower(of_body.lower() + rest);
+        if let Some(upper) = of_body.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint
+    }
+}
