@@ -11,6 +11,8 @@ pub const MISTAKES_MAX: usize = 50;
 /// Issuers of one configuration. A token of an older generation is tried against every issuer's
 /// key, so their number is work that a stranger can ask for.
 pub const ISSUERS_MAX: usize = 100;
+/// Largest limit of connections that can be set: more than a machine has memory for.
+pub const CONNECTIONS_SETTING_MAX: i64 = 10_000_000;
 /// Deepest nesting of blocks in directives of another hub; the deepest that exists is three.
 pub const DIRECTIVE_DEPTH_MAX: usize = 8;
 

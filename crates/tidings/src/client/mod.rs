@@ -203,6 +203,12 @@ fn printable(text: &str) -> String {
         .collect()
 }
 
+/// Any bytes as a stream of events.
+#[doc(hidden)]
+pub fn fuzz_events(bytes: &[u8]) {
+    events::fuzz(bytes);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,10 +229,4 @@ mod tests {
         assert!(value.is_sensitive());
         assert!(!format!("{value:?}").contains("abc"));
     }
-}
-
-/// Any bytes as a stream of events.
-#[doc(hidden)]
-pub fn fuzz_events(bytes: &[u8]) {
-    events::fuzz(bytes);
 }

@@ -6,10 +6,10 @@ use super::caddyfile;
 use super::directives::{self, Translation};
 use super::mistakes::Problem;
 use super::nearest::nearest;
-use super::schema::CONNECTIONS_SETTING_MAX;
 use super::value::{Node, Place, Value, steps};
 use super::variables::Variables;
 use super::{duration, server_name};
+use crate::limits::CONNECTIONS_SETTING_MAX;
 
 /// The issuer that the image trusts unless told otherwise.
 const ISSUER_DEFAULT: &str = "https://localhost";

@@ -16,6 +16,7 @@ mod document;
 pub mod duration;
 mod environment;
 mod image;
+mod kind;
 mod load;
 mod mistakes;
 mod nearest;

@@ -9,7 +9,9 @@ use tidings_frontends::limits::{
     HEARTBEAT_DEFAULT, SHUTDOWN_BUDGET_DEFAULT, STREAM_LIFETIME_DEFAULT, WRITE_TIMEOUT_DEFAULT,
 };
 
+pub(super) use super::kind::Kind;
 use super::{duration, size};
+use crate::limits::CONNECTIONS_SETTING_MAX;
 
 /// One setting.
 #[derive(Debug, Clone, Copy)]
@@ -51,47 +53,6 @@ impl Default {
     }
 }
 
-/// What a setting takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Text,
-    /// A text that is never shown.
-    Secret,
-    File,
-    Url,
-    UrlPath,
-    Boolean,
-    Number {
-        min: i64,
-        max: i64,
-    },
-    Count,
-    Duration,
-    DurationOrOff,
-    Size {
-        min: u64,
-        max: u64,
-    },
-    SizeOrOff,
-    AddressOrOff,
-    Addresses,
-    Networks,
-    Origins,
-    Texts,
-    Choice(&'static [&'static str]),
-    Choices(&'static [&'static str]),
-}
-
-impl Kind {
-    /// Whether several values may be given.
-    pub(super) fn is_list(self) -> bool {
-        matches!(
-            self,
-            Kind::Addresses | Kind::Networks | Kind::Origins | Kind::Texts | Kind::Choices(_)
-        )
-    }
-}
-
 /// Tables that may come several times.
 pub(super) const LISTS: [&str; 3] = ["auth.issuer", "source", "sink"];
 
@@ -110,9 +71,6 @@ const NOT_YET: [(&str, &str); 2] = [
     ("mercure.publish_origins", "cookies are not read yet, so no page publishes with one"),
     ("admin.token", "the admin listener has only /livez, /readyz and /metrics, which need none"),
 ];
-
-/// Largest limit of connections that can be set: more than a machine has memory for.
-pub(super) const CONNECTIONS_SETTING_MAX: i64 = 10_000_000;
 
 const MIB: u64 = 1024 * 1024;
 
