@@ -73,8 +73,8 @@ impl State {
         Ok(State { database })
     }
 
-    /// The value of a key in `file` without opening it for writing. `None` as well when it cannot be
-    /// read so: in use, in need of repair, missing.
+    /// The value of a key in `file` without opening it for writing. `None` as well when it cannot
+    /// be read so: in use, in need of repair, missing.
     pub fn peek(file: &Path, table: Table, key: &[u8]) -> Option<Vec<u8>> {
         let database = redb::ReadOnlyDatabase::open(file).ok()?;
         let opened = database.begin_read().ok()?.open_table(table.definition()).ok()?;

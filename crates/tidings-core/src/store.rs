@@ -9,8 +9,9 @@ use std::time::UNIX_EPOCH;
 
 use crate::clock::Clock;
 use crate::error::{OpenError, io_error};
-use crate::history::disk::{CleanEnd, DiskHistory, DiskOptions, Note};
+use crate::history::disk::{DiskHistory, DiskOptions};
 use crate::history::memory::MemoryHistory;
+use crate::history::note::{CleanEnd, Note};
 use crate::history::open::{self, CheckReport, Opened};
 use crate::history::{History, Stored};
 use crate::hub::Receipt;

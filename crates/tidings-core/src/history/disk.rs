@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::blocks::{Block, Blocks, Unread, Wanted};
+use super::note::{CleanEnd, Note};
 use super::open::Opened;
 use super::segment::{Active, Header, Segment, hash_id, is_no_space, sidecar_path};
 use super::{AppendError, Bounds, History, Stored, Visit, record};
@@ -30,28 +31,6 @@ pub(crate) struct DiskOptions {
     pub(crate) ids: Arc<Ids>,
     /// Where what has to outlive the process is noted.
     pub(crate) note: Arc<dyn Fn(Note) + Send + Sync>,
-}
-
-/// What a history notes outside of its segments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Note {
-    /// A segment with this base was begun.
-    Begun(u64),
-    /// The process ends well.
-    Ended(CleanEnd),
-}
-
-/// How far the history had come when the process ended well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CleanEnd {
-    /// The segment that was written.
-    pub(crate) base: u64,
-    /// Behind its last record.
-    pub(crate) position: u32,
-    /// Its last offset.
-    pub(crate) last: u64,
-    /// Milliseconds that the hub has been running, over all its lives.
-    pub(crate) observed: u64,
 }
 
 /// See the module.

@@ -6,6 +6,7 @@ pub(crate) mod disk;
 #[cfg(test)]
 mod disk_tests;
 pub(crate) mod memory;
+pub(crate) mod note;
 pub(crate) mod open;
 pub(crate) mod record;
 pub(crate) mod recovery;

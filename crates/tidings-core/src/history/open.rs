@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::disk::CleanEnd;
+use super::note::CleanEnd;
 use super::recovery::{self, Known, Scanned};
 use super::segment::{Active, Header, Segment, sidecar_path};
 use super::sidecar::Sidecar;
