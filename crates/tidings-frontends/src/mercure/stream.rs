@@ -4,6 +4,7 @@
 //!
 //! Knows no parameter, no token text and no socket.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -18,7 +19,7 @@ use super::event;
 use super::readers::Readers;
 use super::turns::{Place, Turns};
 use crate::http::{BoxError, RequestId};
-use crate::limits::{CATCH_UP_FRAME_BYTES, CATCH_UP_TURN, EXPIRY_JUDGED_EVERY};
+use crate::limits::{CATCH_UP_FRAME_BYTES, CATCH_UP_TURN, EXPIRY_JUDGED_EVERY, PIECE_BYTES};
 
 /// A comment: opens the stream for proxies and `EventSource`, and keeps it open.
 const COMMENT: Bytes = Bytes::from_static(b":\n");
@@ -50,7 +51,7 @@ type End = Pin<Box<dyn Future<Output = Duration> + Send + Sync>>;
 struct Turn {
     subscription: Subscription,
     /// What was read, whole up to the gap if there is one.
-    bytes: Bytes,
+    pieces: VecDeque<Bytes>,
     /// The last entry in it.
     last: Option<Offset>,
     /// What could not be read. The subscription stands behind it.
@@ -76,6 +77,8 @@ pub(super) struct EventStream {
     limits: Limits,
     opened: bool,
     ends: Option<Instant>,
+    /// Pieces that were not taken by the socket yet.
+    waiting: VecDeque<Bytes>,
     written: Instant,
     /// One timer for everything that happens at a time; it is not moved when a frame is written.
     timer: Pin<Box<Sleep>>,
@@ -106,6 +109,7 @@ impl EventStream {
             ends: limits.lifetime.map(|lifetime| now + shortened(lifetime)),
             limits,
             opened: false,
+            waiting: VecDeque::new(),
             written: now,
             timer: Box::pin(tokio::time::sleep(EXPIRY_JUDGED_EVERY)),
             place: Place::new(Arc::clone(&streams.turns)),
@@ -151,7 +155,8 @@ impl EventStream {
             }
         }
         let mut block = String::new();
-        if self.passed > self.told {
+        // What was not sent is not said to be there.
+        if self.passed > self.told && self.waiting.is_empty() {
             block = format!("id: {}\n", self.streams.hub.cursor(self.passed));
         }
         if let Some(pause) = pause {
@@ -165,7 +170,10 @@ impl EventStream {
     }
 
     /// What waits, as bytes; an error when something is missing.
-    fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, Option<Missed>>> {
+    fn poll_source(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<VecDeque<Bytes>, Option<Missed>>> {
         loop {
             match std::mem::replace(&mut self.source, Source::Ended) {
                 Source::Ended => return Poll::Ready(Err(None)),
@@ -181,7 +189,9 @@ impl EventStream {
                     self.source = Source::Live(subscription);
                     if let Some(last) = batch.last() {
                         self.told = last.offset;
-                        return Poll::Ready(Ok(joined(&batch)));
+                        let mut pieces = Pieces::default();
+                        pieces.add(&batch);
+                        return Poll::Ready(Ok(pieces.done()));
                     }
                     if !ready {
                         return Poll::Pending;
@@ -193,7 +203,7 @@ impl EventStream {
                         return Poll::Pending;
                     }
                     Poll::Ready(None) => return Poll::Ready(Err(None)),
-                    Poll::Ready(Some(Turn { subscription, bytes, last, missed })) => {
+                    Poll::Ready(Some(Turn { subscription, pieces, last, missed })) => {
                         self.told = last.unwrap_or(self.told);
                         self.passed = match &missed {
                             Some(missed) => missed.after,
@@ -203,8 +213,8 @@ impl EventStream {
                             Some(missed) => Source::Missed(missed),
                             None => Source::Live(subscription),
                         };
-                        if !bytes.is_empty() {
-                            return Poll::Ready(Ok(bytes));
+                        if !pieces.is_empty() {
+                            return Poll::Ready(Ok(pieces));
                         }
                     }
                 },
@@ -227,33 +237,40 @@ impl EventStream {
             if let Some(reason) = self.has_ended(now) {
                 return Poll::Ready(self.end(reason, None));
             }
+            if let Some(piece) = self.waiting.pop_front() {
+                self.written = now;
+                return Poll::Ready(Some(piece));
+            }
             match self.poll_source(context) {
-                Poll::Ready(Ok(bytes)) => {
-                    self.written = now;
-                    return Poll::Ready(Some(bytes));
-                }
+                Poll::Ready(Ok(pieces)) => self.waiting = pieces,
                 Poll::Ready(Err(missed)) => {
                     if let Some(missed) = missed {
                         tracing::info!(request = %self.request, %missed, "a stream ends");
                     }
                     return Poll::Ready(self.end("entries are missing", None));
                 }
-                Poll::Pending => {}
-            }
-            if self.timer.as_mut().poll(context).is_pending() {
-                return Poll::Pending;
-            }
-            let now = Instant::now();
-            let silent = now.saturating_duration_since(self.written);
-            let heartbeat = self.limits.heartbeat.is_some_and(|silence| silent >= silence);
-            if heartbeat {
-                self.written = now;
-            }
-            self.set_timer(now);
-            if heartbeat && self.has_ended(now).is_none() {
-                return Poll::Ready(Some(COMMENT));
+                Poll::Pending => {
+                    if let Some(said) = self.poll_timer(context) {
+                        return said;
+                    }
+                }
             }
         }
+    }
+
+    /// What is to be said though no entry came; `None` when everything has to be looked at again.
+    fn poll_timer(&mut self, context: &mut Context<'_>) -> Option<Poll<Option<Bytes>>> {
+        if self.timer.as_mut().poll(context).is_pending() {
+            return Some(Poll::Pending);
+        }
+        let now = Instant::now();
+        let silent = now.saturating_duration_since(self.written);
+        let heartbeat = self.limits.heartbeat.is_some_and(|silence| silent >= silence);
+        if heartbeat {
+            self.written = now;
+        }
+        self.set_timer(now);
+        (heartbeat && self.has_ended(now).is_none()).then_some(Poll::Ready(Some(COMMENT)))
     }
 }
 
@@ -286,38 +303,59 @@ async fn catch_up(subscription: Subscription, streams: Arc<Streams>) -> Option<T
 /// Reads until there is enough for one frame, the subscription is live, or others want the thread.
 fn read_history(mut subscription: Subscription) -> Turn {
     let begun = std::time::Instant::now();
-    let mut bytes = BytesMut::new();
+    let mut pieces = Pieces::default();
     let mut batch = Batch::new();
     let mut last = None;
     let missed = loop {
         let taken = subscription.take(&mut batch);
         last = batch.last().map(|entry| entry.offset).or(last);
-        for entry in batch.iter() {
-            bytes.extend_from_slice(event::rendered(entry));
-        }
+        pieces.add(&batch);
         batch.clear();
         if let Err(missed) = taken {
             break Some(missed);
         }
-        let enough = bytes.len() >= CATCH_UP_FRAME_BYTES || begun.elapsed() >= CATCH_UP_TURN;
+        let enough = pieces.bytes >= CATCH_UP_FRAME_BYTES || begun.elapsed() >= CATCH_UP_TURN;
         if enough || subscription.is_live() {
             break None;
         }
     };
-    Turn { subscription, bytes: bytes.freeze(), last, missed }
+    Turn { subscription, pieces: pieces.done(), last, missed }
 }
 
-fn joined(batch: &Batch) -> Bytes {
-    let mut entries = batch.iter();
-    if let (Some(entry), None) = (entries.next(), entries.next()) {
-        return event::rendered(entry).clone();
+/// Events as a socket takes them: small ones together in one piece, large ones as they are, shared
+/// with everybody else who gets them.
+#[derive(Default)]
+struct Pieces {
+    done: VecDeque<Bytes>,
+    small: BytesMut,
+    bytes: usize,
+}
+
+impl Pieces {
+    fn add(&mut self, batch: &Batch) {
+        for entry in batch.iter() {
+            let event = event::rendered(entry);
+            self.bytes += event.len();
+            let alone = batch.len() == 1 && self.small.is_empty();
+            if alone || event.len() >= PIECE_BYTES {
+                self.end_small();
+                self.done.push_back(event.clone());
+            } else {
+                self.small.extend_from_slice(event);
+            }
+        }
     }
-    let length = batch.iter().map(|entry| event::rendered(entry).len()).sum();
-    let mut bytes = BytesMut::with_capacity(length);
-    for entry in batch.iter() {
-        bytes.extend_from_slice(event::rendered(entry));
+
+    fn end_small(&mut self) {
+        if !self.small.is_empty() {
+            self.done.push_back(self.small.split().freeze());
+        }
     }
-    bytes.freeze()
+
+    fn done(mut self) -> VecDeque<Bytes> {
+        self.end_small();
+        self.done
+    }
 }
 
 /// Between 80 and 100 % of a lifetime: streams that began together do not end together.
