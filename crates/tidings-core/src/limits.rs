@@ -64,9 +64,23 @@ pub const IDEMPOTENCY_AGE: std::time::Duration = std::time::Duration::from_secs(
 
 /// Matchers of one subscriber, as in the hubs that people migrate from.
 pub const MATCHERS_MAX: usize = 100;
-/// Compiled size of one pattern's regular expressions in bytes; a larger one is refused. Room for
-/// what people write (a UUID, a list of words), while the worst expression of this size costs a
-/// topic of usual length less than a millisecond. Bounds its working memory as well.
+/// Steps, of about a nanosecond each, that one update may take for patterns which name a host, and
+/// as many again for those which name none. What is not found out by then does not match: one
+/// update cannot hold up those behind it.
+pub const MATCH_STEPS_MAX: u64 = 20_000_000;
+/// What the authors of one pattern's regular expressions may write, in bytes: a list of a hundred
+/// words. Reading it costs less than a millisecond.
+pub const EXPRESSION_BYTES_MAX: usize = 1024;
+/// Different properties of Unicode in one regular expression: each has to be looked up in tables.
+pub const PROPERTIES_MAX: usize = 8;
+/// Table of one regular expression in bytes: room for what people write (a UUID, a list of words).
+/// Making it costs about a millisecond, looking into it the same for every byte.
+pub const EXPRESSION_TABLE_BYTES_MAX: usize = 32 * 1024;
+/// States of a regular expression that is too large for a table. Each may cost time for every byte
+/// of a topic.
+pub const EXPRESSION_STATES_MAX: usize = 256;
+/// Compiled size of one pattern's regular expressions in bytes; a larger one is refused. Bounds
+/// their working memory as well.
 pub const PATTERN_COMPILED_BYTES_MAX: usize = 64 * 1024;
 /// Variables and groups in one pattern: each costs memory and time for every candidate topic.
 pub const PATTERN_PARTS_MAX: usize = 64;

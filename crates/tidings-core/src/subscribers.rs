@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use crate::deal::Deal;
-use crate::matcher::index::{Index, MatcherId};
+use crate::matcher::index::{Budget, Index, MatcherId};
 use crate::matcher::{Candidate, Matcher};
 use crate::metrics::{Counters, add};
 use crate::namespace::Namespace;
@@ -269,10 +269,12 @@ impl Registry {
         }
     }
 
-    /// The ids of all matchers that pick one of the update's topics, in order, each once.
+    /// The ids of all matchers that pick one of the update's topics, in order, each once. What is
+    /// not found out within the budget of an update does not pick it.
     pub(crate) fn find(&self, entry: &Entry, namespace: &Namespace, found: &mut Vec<MatcherId>) {
+        let mut budget = Budget::for_update();
         for topic in &entry.update.topics {
-            self.index.find(&Candidate::new(topic.as_str(), namespace), found);
+            self.index.find(&Candidate::new(topic.as_str(), namespace), &mut budget, found);
         }
         found.sort_unstable();
         found.dedup();

@@ -20,7 +20,8 @@ fn parse(language: Language, pattern: &str) -> Option<Arc<Matcher>> {
 fn found(index: &Index, topic: &str) -> (Vec<usize>, usize) {
     let namespace = namespace();
     let mut ids = Vec::new();
-    let asked = index.search(&Candidate::new(topic, &namespace), &mut ids);
+    let asked =
+        index.search(&Candidate::new(topic, &namespace), &mut Budget::unlimited(), &mut ids);
     let mut ids: Vec<usize> = ids.into_iter().map(MatcherId::index).collect();
     ids.sort_unstable();
     (ids, asked)
@@ -96,8 +97,9 @@ fn levels_without_end_do_not_use_the_stack() {
 fn is_bare(index: &Index) -> bool {
     index.any.is_empty()
         && index.exact.is_empty()
-        && index.url_patterns.is_empty()
-        && index.templates.is_empty()
+        && [&index.anchored, &index.loose]
+            .iter()
+            .all(|patterns| patterns.urls.is_empty() && patterns.templates.is_empty())
         && index.mqtt.is_empty()
         && index.nats.is_empty()
 }
