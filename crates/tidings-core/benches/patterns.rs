@@ -145,11 +145,21 @@ fn asking() {
                 );
             }
             let whole = begin.elapsed() * 1_000 / asked;
+            let begin = Instant::now();
+            let mut budget = Budget::for_update();
+            for _ in 0..1_000 {
+                index.find(&Candidate::new(&topic, &namespace), &mut budget, &mut found);
+            }
+            let bounded = begin.elapsed();
             println!(
-                "ask {name} about {filling:?}: {whole:?} for 1,000 topics, found {}",
-                found.len()
+                "ask {name} about {filling:?}: {whole:?} for 1,000 topics, bounded {bounded:?}"
             );
         }
+        let begin = Instant::now();
+        for _ in 0..1_000 {
+            Candidate::new(&topic, &namespace).url();
+        }
+        println!("resolve {filling:?}: {:?} for 1,000 topics", begin.elapsed());
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use crate::deal::Deal;
+use crate::limits::BARE_PATTERNS_MAX;
 use crate::matcher::index::{Budget, Index, MatcherId};
 use crate::matcher::{Candidate, Matcher};
 use crate::metrics::{Counters, add};
@@ -95,6 +96,16 @@ impl Subscribers {
         let committed = self.committed();
         slot.join(committed, true);
         committed
+    }
+
+    /// Whether there are so many patterns without literal text that no other one may join them.
+    pub(crate) fn is_crowded_for(&self, matcher: &Arc<Matcher>) -> bool {
+        if !matcher.is_bare() {
+            return false;
+        }
+        let registry = self.lock();
+        registry.index.bare_patterns() >= BARE_PATTERNS_MAX
+            && !registry.ids.contains_key(&MatcherKey::of(matcher))
     }
 
     pub(crate) fn remove(&self, slot_id: usize) {

@@ -110,6 +110,20 @@ impl Matcher {
         }
     }
 
+    /// Whether it is a pattern without literal text at its begin and its end: every topic has to
+    /// ask it.
+    pub(crate) fn is_bare(&self) -> bool {
+        match self {
+            Matcher::UrlPattern(pattern) => {
+                pattern.literal_prefix().is_empty() && pattern.literal_suffix().is_empty()
+            }
+            Matcher::UriTemplate(template) => {
+                template.literal_prefix().is_empty() && template.literal_suffix().is_empty()
+            }
+            Matcher::Any | Matcher::Exact(_) | Matcher::Mqtt(_) | Matcher::Nats(_) => false,
+        }
+    }
+
     /// Whether it picks `topic`.
     pub fn matches(&self, topic: &Candidate<'_>) -> bool {
         self.matches_within(topic, &mut Steps::unlimited())

@@ -8,28 +8,30 @@ use crate::limits::MATCH_STEPS_MAX;
 #[derive(Debug, Clone)]
 pub struct Steps {
     left: u64,
+    /// Whether more were asked for than were left.
+    exceeded: bool,
 }
 
 impl Steps {
     /// What one update may cost.
     pub fn for_update() -> Steps {
-        Steps { left: MATCH_STEPS_MAX }
+        Steps { left: MATCH_STEPS_MAX, exceeded: false }
     }
 
     /// No bound: for patterns of the operator.
     pub fn unlimited() -> Steps {
-        Steps { left: u64::MAX }
+        Steps { left: u64::MAX, exceeded: false }
     }
 
     /// Exactly so many.
     #[cfg(test)]
     pub(crate) fn exactly(left: u64) -> Steps {
-        Steps { left }
+        Steps { left, exceeded: false }
     }
 
-    /// Whether none is left.
+    /// Whether somebody needed more than there were.
     pub fn are_used_up(&self) -> bool {
-        self.left == 0
+        self.exceeded
     }
 
     /// How many are left.
@@ -38,11 +40,14 @@ impl Steps {
         self.left
     }
 
-    /// Takes `count` steps before they are walked; false, and none is left, when there are fewer.
+    /// Takes `count` steps before they are walked; false, now and from now on, when there are
+    /// fewer.
     pub(crate) fn take(&mut self, count: usize) -> bool {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
-        let left = self.left.checked_sub(count);
-        self.left = left.unwrap_or_default();
-        left.is_some()
+        match self.left.checked_sub(count) {
+            Some(left) if !self.exceeded => self.left = left,
+            _ => self.exceeded = true,
+        }
+        !self.exceeded
     }
 }

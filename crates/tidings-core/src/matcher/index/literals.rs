@@ -26,6 +26,11 @@ impl Literals {
         self.prefixes.is_empty() && self.places.is_empty()
     }
 
+    /// How many patterns have neither prefix nor suffix.
+    pub(super) fn bare(&self) -> usize {
+        self.prefixes.get(&[]).and_then(|suffixes| suffixes.get(&[])).map_or(0, Vec::len)
+    }
+
     pub(super) fn insert(
         &mut self,
         prefix: &str,

@@ -108,6 +108,11 @@ impl Index {
         }
     }
 
+    /// How many patterns have no literal text to find them by: every topic has to ask them.
+    pub fn bare_patterns(&self) -> usize {
+        self.loose.urls.bare() + self.loose.templates.bare()
+    }
+
     /// Appends the ids of all matchers that pick `topic`, each once, in no order. Patterns that
     /// are not asked within the budget do not pick it.
     pub fn find(&self, topic: &Candidate<'_>, budget: &mut Budget, found: &mut Vec<MatcherId>) {

@@ -34,6 +34,11 @@ impl<V> Radix<V> {
     }
 
     /// The value of `key`.
+    pub(super) fn get(&self, key: &[u8]) -> Option<&V> {
+        self.node(self.locate(key)?).value.as_ref()
+    }
+
+    /// The value of `key`.
     pub(super) fn get_mut(&mut self, key: &[u8]) -> Option<&mut V> {
         let at = self.locate(key)?;
         self.node_mut(at).value.as_mut()
