@@ -122,6 +122,16 @@ impl UriTemplate {
         places.holds_end()
     }
 
+    /// How many steps a byte of a topic may take, about.
+    pub(super) fn steps_per_byte(&self) -> usize {
+        let each = |step: &Step| match step {
+            Step::Literal(_) => 1,
+            Step::Expression(Expression { more: More::Unlimited, .. }) => 4,
+            Step::Expression(Expression { more: More::AtMost(count), .. }) => 4 * count + 2,
+        };
+        self.steps.iter().map(each).sum()
+    }
+
     /// Whether it begins with more than a scheme, so that other topics are nothing to it.
     pub(super) fn is_anchored(&self) -> bool {
         let prefix = self.prefix.split_once("://").map_or(&*self.prefix, |(_, behind)| behind);

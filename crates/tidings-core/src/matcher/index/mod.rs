@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use crate::limits::COSTLY_STEPS_PER_BYTE;
 use crate::matcher::mqtt_filter::{hides_from_wildcards, topic_levels};
 use crate::matcher::nats_subject::is_subject;
 use crate::matcher::{Candidate, Matcher, Steps, url_pattern};
@@ -48,6 +49,7 @@ pub struct Index {
     exact: HashMap<ExactText, Vec<MatcherId>>,
     anchored: Patterns,
     loose: Patterns,
+    costly: Patterns,
     mqtt: LevelTree,
     nats: LevelTree,
 }
@@ -69,12 +71,12 @@ impl Index {
             }
             Matcher::UrlPattern(pattern) => {
                 let (prefix, suffix) = (pattern.literal_prefix(), pattern.literal_suffix());
-                let patterns = self.patterns(pattern.is_anchored());
+                let patterns = self.patterns(pattern.is_anchored(), pattern.steps_per_byte());
                 patterns.urls.insert(&prefix, suffix, id, matcher);
             }
             Matcher::UriTemplate(template) => {
                 let (prefix, suffix) = (template.literal_prefix(), template.literal_suffix());
-                let patterns = self.patterns(template.is_anchored());
+                let patterns = self.patterns(template.is_anchored(), template.steps_per_byte());
                 patterns.templates.insert(prefix, suffix, id, matcher);
             }
             Matcher::Mqtt(filter) => self.mqtt.insert(filter.levels(), id),
@@ -96,11 +98,11 @@ impl Index {
                 }
             }
             Matcher::UrlPattern(pattern) => {
-                let patterns = self.patterns(pattern.is_anchored());
+                let patterns = self.patterns(pattern.is_anchored(), pattern.steps_per_byte());
                 patterns.urls.remove(&pattern.literal_prefix(), pattern.literal_suffix(), id);
             }
             Matcher::UriTemplate(template) => {
-                let patterns = self.patterns(template.is_anchored());
+                let patterns = self.patterns(template.is_anchored(), template.steps_per_byte());
                 patterns.templates.remove(template.literal_prefix(), template.literal_suffix(), id);
             }
             Matcher::Mqtt(filter) => self.mqtt.remove(filter.levels(), id),
@@ -110,7 +112,8 @@ impl Index {
 
     /// How many patterns have no literal text to find them by: every topic has to ask them.
     pub fn bare_patterns(&self) -> usize {
-        self.loose.urls.bare() + self.loose.templates.bare()
+        let bare = |patterns: &Patterns| patterns.urls.bare() + patterns.templates.bare();
+        bare(&self.loose) + bare(&self.costly)
     }
 
     /// Appends the ids of all matchers that pick `topic`, each once, in no order. Patterns that
@@ -131,7 +134,8 @@ impl Index {
             found.extend(ids);
         }
         let asked = self.anchored.find(topic, &mut budget.anchored, found)
-            + self.loose.find(topic, &mut budget.loose, found);
+            + self.loose.find(topic, &mut budget.loose, found)
+            + self.costly.find(topic, &mut budget.costly, found);
         let levels = !self.mqtt.is_empty() || !self.nats.is_empty();
         if levels && !topic.is_reserved() {
             self.find_levels(topic.text(), found);
@@ -139,8 +143,15 @@ impl Index {
         asked
     }
 
-    fn patterns(&mut self, anchored: bool) -> &mut Patterns {
-        if anchored { &mut self.anchored } else { &mut self.loose }
+    /// Where a pattern of this kind stands.
+    fn patterns(&mut self, anchored: bool, steps_per_byte: usize) -> &mut Patterns {
+        if steps_per_byte > COSTLY_STEPS_PER_BYTE {
+            &mut self.costly
+        } else if anchored {
+            &mut self.anchored
+        } else {
+            &mut self.loose
+        }
     }
 
     fn find_levels(&self, text: &str, found: &mut Vec<MatcherId>) {
@@ -176,23 +187,26 @@ impl Patterns {
     }
 }
 
-/// What finding may cost: strangers' patterns for any host cannot use up what is there for those
-/// that name theirs.
+/// What finding may cost: strangers' patterns for any host, and those made to cost much, cannot use
+/// up what is there for the plain ones that name their host.
 #[derive(Debug)]
 pub struct Budget {
     anchored: Steps,
     loose: Steps,
+    costly: Steps,
 }
 
 impl Budget {
     /// For all topics of one update.
     pub fn for_update() -> Budget {
-        Budget { anchored: Steps::for_update(), loose: Steps::for_update() }
+        let steps = Steps::for_update();
+        Budget { anchored: steps.clone(), loose: steps.clone(), costly: steps }
     }
 
     /// No bound.
     pub fn unlimited() -> Budget {
-        Budget { anchored: Steps::unlimited(), loose: Steps::unlimited() }
+        let steps = Steps::unlimited();
+        Budget { anchored: steps.clone(), loose: steps.clone(), costly: steps }
     }
 }
 

@@ -121,11 +121,36 @@ fn m22_patterns_for_any_host_use_up_nothing_of_those_that_name_theirs() {
     index.insert(MatcherId::new(1_000), &named);
     let template = parse(Language::UriTemplate, "https://e.com/{a}").unwrap();
     index.insert(MatcherId::new(1_001), &template);
-    let mut budget = Budget { anchored: Steps::for_update(), loose: Steps::exactly(10_000) };
+    let mut budget = Budget { loose: Steps::exactly(10_000), ..Budget::for_update() };
     let (asked, found) = asked_within(&index, &mut budget, "https://e.com/x", 100);
     assert!(budget.loose.are_used_up());
     assert_eq!(found, 200);
     assert!(asked < 200 + 10_000 / 64, "{asked} were asked");
+}
+
+#[test]
+fn m22_costly_patterns_use_up_nothing_of_plain_ones() {
+    let costly = ["{:a$}*{-:b$}*".repeat(8), "(.*(?:.*a.{$})+)".to_owned()];
+    for costly in costly {
+        let text = |n: usize| {
+            // A name may stand once, and so each copy gets names of its own.
+            let pieces: Vec<&str> = costly.split('$').collect();
+            let joined = pieces.iter().enumerate().map(|(at, piece)| match at {
+                0 => (*piece).to_owned(),
+                _ if costly.starts_with('(') => format!("{}{piece}", 300 + n),
+                _ => format!("{n}x{at}{piece}"),
+            });
+            format!("https://e.com/{}", joined.collect::<String>())
+        };
+        let mut index = filled(Language::UrlPattern, text, 100);
+        let plain = parse(Language::UrlPattern, "https://e.com/:a").unwrap();
+        index.insert(MatcherId::new(100), &plain);
+        let mut budget = Budget::for_update();
+        let topic = format!("https://e.com/{}", "a".repeat(1_000));
+        let (asked, found) = asked_within(&index, &mut budget, &topic, 50);
+        assert!(budget.costly.are_used_up() && !budget.anchored.are_used_up());
+        assert!((50..2_000).contains(&found) && asked < 5_000, "{found} of {asked}");
+    }
 }
 
 #[test]
@@ -135,7 +160,7 @@ fn the_longest_prefix_is_asked_first() {
         MatcherId::new(100),
         &parse(Language::UrlPattern, "https://e.com/users/:a").unwrap(),
     );
-    let mut budget = Budget { anchored: Steps::exactly(1_000), loose: Steps::exactly(0) };
+    let mut budget = Budget { anchored: Steps::exactly(1_000), ..Budget::for_update() };
     let mut found = Vec::new();
     let namespace = namespace();
     index.find(&Candidate::new("https://e.com/users/b", &namespace), &mut budget, &mut found);
@@ -170,7 +195,7 @@ fn patterns_with_equal_literals_leave_in_any_order() {
 fn is_bare(index: &Index) -> bool {
     index.any.is_empty()
         && index.exact.is_empty()
-        && [&index.anchored, &index.loose]
+        && [&index.anchored, &index.loose, &index.costly]
             .iter()
             .all(|patterns| patterns.urls.is_empty() && patterns.templates.is_empty())
         && index.mqtt.is_empty()

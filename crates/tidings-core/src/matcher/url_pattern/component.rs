@@ -108,6 +108,19 @@ impl Component {
         }
     }
 
+    /// How many steps a byte may take, about.
+    pub(super) fn steps_per_byte(&self) -> usize {
+        match self {
+            Component::Any | Component::Literal(_) => 0,
+            Component::Between { middle: Middle::Parts(parts), .. } => {
+                parts.iter().map(steps_per_byte).sum()
+            }
+            Component::Between { middle: Middle::Expression(expression), .. } => {
+                expression.steps_per_byte()
+            }
+        }
+    }
+
     /// What the limit on parts counts. A regular expression is one: its compiled size is limited.
     pub(super) fn groups(&self) -> usize {
         match self {
@@ -150,6 +163,15 @@ fn flatten(parts: Vec<Part>) -> Vec<Part> {
         }
     }
     flat
+}
+
+fn steps_per_byte(part: &Part) -> usize {
+    match part.repeat {
+        Repeat::Once | Repeat::Optional => 1,
+        Repeat::AnyTimes | Repeat::OnceOrMore => {
+            STEPS_PER_REPEATED_BYTE + (part.prefix.len() + part.suffix.len()) / 16
+        }
+    }
 }
 
 /// Whether the parts match the whole of `text`. The cost follows parts times bytes, most of it in
@@ -234,8 +256,7 @@ fn advance_again(part: &Part, text: &[u8], from: &Places, steps: &mut Steps) -> 
     const RUNNING: u8 = 4;
     const ENDS: u8 = 8;
     let (prefix, suffix) = (part.prefix.as_bytes(), part.suffix.as_bytes());
-    let each = STEPS_PER_REPEATED_BYTE + (prefix.len() + suffix.len()) / 16;
-    if !steps.take(text.len().saturating_mul(each)) {
+    if !steps.take(text.len().saturating_mul(steps_per_byte(part))) {
         return Places::none(text.len());
     }
     let (stop, empty) = match part.body {

@@ -11,7 +11,7 @@ use regex_automata::{Anchored, MatchKind};
 
 use crate::limits::{
     EXPRESSION_BYTES_MAX, EXPRESSION_STATES_MAX, EXPRESSION_TABLE_BYTES_MAX,
-    PATTERN_COMPILED_BYTES_MAX,
+    EXPRESSION_TABLE_WORK_BYTES_MAX, PATTERN_COMPILED_BYTES_MAX,
 };
 use crate::matcher::Steps;
 use crate::matcher::url_pattern::parts::{Body, Part, Repeat};
@@ -70,19 +70,22 @@ impl Expression {
         Ok(Expression::Engine { regexp, states })
     }
 
+    /// How many steps a byte may take at most.
+    pub(super) fn steps_per_byte(&self) -> usize {
+        match self {
+            Expression::Table(_) => STEPS_PER_TABLE_BYTE,
+            Expression::Engine { states, .. } => states.saturating_mul(STEPS_PER_STATE),
+        }
+    }
+
     /// Whether it matches the whole of `text`, found out within `steps`.
     pub(super) fn matches(&self, text: &[u8], steps: &mut Steps) -> bool {
         // The states are visited once more behind the last byte.
-        let bytes = text.len() + 1;
-        match self {
-            Expression::Table(table) => {
-                steps.take(bytes * STEPS_PER_TABLE_BYTE) && table.matches(text)
+        steps.take((text.len() + 1).saturating_mul(self.steps_per_byte()))
+            && match self {
+                Expression::Table(table) => table.matches(text),
+                Expression::Engine { regexp, .. } => regexp.is_match(text),
             }
-            Expression::Engine { regexp, states } => {
-                let each = states.saturating_mul(STEPS_PER_STATE);
-                steps.take(bytes.saturating_mul(each)) && regexp.is_match(text)
-            }
-        }
     }
 }
 
@@ -93,7 +96,7 @@ impl Table {
             .match_kind(MatchKind::LeftmostFirst)
             .start_kind(regex_automata::dfa::StartKind::Anchored)
             .dfa_size_limit(Some(EXPRESSION_TABLE_BYTES_MAX))
-            .determinize_size_limit(Some(2 * EXPRESSION_TABLE_BYTES_MAX));
+            .determinize_size_limit(Some(EXPRESSION_TABLE_WORK_BYTES_MAX));
         let states = dense::Builder::new().configure(config).build_from_nfa(states).ok()?;
         let begin = states.start_state(&start::Config::new().anchored(Anchored::Yes)).ok()?;
         Some(Table { states, begin })

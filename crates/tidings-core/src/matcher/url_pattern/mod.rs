@@ -106,6 +106,11 @@ impl UrlPattern {
         matches!((&self.protocol, &self.hostname), (Component::Literal(_), Component::Literal(_)))
     }
 
+    /// How many steps a byte of a URL may take, about.
+    pub(super) fn steps_per_byte(&self) -> usize {
+        self.components().map(Component::steps_per_byte).iter().sum()
+    }
+
     /// What the [`reach`] of every matching URL begins with; may be empty.
     pub(super) fn literal_prefix(&self) -> String {
         let mut prefix = String::new();
