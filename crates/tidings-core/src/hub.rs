@@ -170,6 +170,25 @@ impl Hub {
         self.inner.interner.matcher(language, pattern, self.namespace())
     }
 
+    /// [`Hub::matcher`] for what a subscriber asks for. Grants are not made of these.
+    ///
+    /// # Errors
+    ///
+    /// As [`Hub::matcher`]; also for a pattern without literal text at its begin and its end when
+    /// subscribers use [`crate::limits::BARE_PATTERNS_MAX`] others already.
+    pub fn matcher_of_subscriber(
+        &self,
+        language: Language,
+        pattern: &str,
+    ) -> Result<Arc<Matcher>, BadPattern> {
+        let matcher = self.matcher(language, pattern)?;
+        if self.inner.shared.subscribers.is_crowded_for(&matcher) {
+            let reason = "too many patterns without fixed text are in use".to_owned();
+            return Err(BadPattern::TooComplex { reason });
+        }
+        Ok(matcher)
+    }
+
     /// Waits for a place in the queue for an update of this weight in bytes.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::limits::PENDING_BYTES_MAX;
+use crate::limits::{BARE_PATTERNS_MAX, PENDING_BYTES_MAX};
 use crate::*;
 
 /// A clock that stands still until told.
@@ -153,6 +153,28 @@ async fn a_private_update_needs_a_grant_on_one_of_its_topics() {
     assert_eq!(read_until(&mut replayed, "public").await, ["private", "public"]);
     let mut replayed = hub.subscribe(granted("unrelated"), Start::Earliest);
     assert_eq!(read_until(&mut replayed, "public").await, ["public"]);
+}
+
+#[tokio::test]
+async fn subscribers_bring_so_many_patterns_without_fixed_text_and_no_more() {
+    let hub = memory_hub();
+    let bare = |number: usize| format!("{{x{number}}}");
+    let mut open: Vec<Subscription> = Vec::new();
+    for number in 0..BARE_PATTERNS_MAX {
+        let wanted = hub.matcher_of_subscriber(Language::UriTemplate, &bare(number)).unwrap();
+        let selection = Selection { matchers: vec![wanted], grant: Arc::new(Grant::anonymous()) };
+        open.push(hub.subscribe(selection, Start::Now));
+    }
+    let refused = hub.matcher_of_subscriber(Language::UriTemplate, &bare(BARE_PATTERNS_MAX));
+    assert!(matches!(refused, Err(BadPattern::TooComplex { .. })), "{refused:?}");
+    // What is there already, what has fixed text and what the operator grants goes on.
+    assert!(hub.matcher_of_subscriber(Language::UriTemplate, &bare(0)).is_ok());
+    assert!(hub.matcher_of_subscriber(Language::UriTemplate, "{a}.json").is_ok());
+    assert!(hub.matcher_of_subscriber(Language::Exact, "*").is_ok());
+    assert!(hub.matcher(Language::UriTemplate, &bare(BARE_PATTERNS_MAX)).is_ok());
+    // Whoever leaves makes room.
+    open.pop();
+    assert!(hub.matcher_of_subscriber(Language::UriTemplate, "{other}").is_ok());
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use crate::deal::Deal;
-use crate::matcher::index::{Index, MatcherId};
+use crate::limits::BARE_PATTERNS_MAX;
+use crate::matcher::index::{Budget, Index, MatcherId};
 use crate::matcher::{Candidate, Matcher};
 use crate::metrics::{Counters, add};
 use crate::namespace::Namespace;
@@ -95,6 +96,16 @@ impl Subscribers {
         let committed = self.committed();
         slot.join(committed, true);
         committed
+    }
+
+    /// Whether there are so many patterns without literal text that no other one may join them.
+    pub(crate) fn is_crowded_for(&self, matcher: &Arc<Matcher>) -> bool {
+        if !matcher.is_bare() {
+            return false;
+        }
+        let registry = self.lock();
+        registry.index.bare_patterns() >= BARE_PATTERNS_MAX
+            && !registry.ids.contains_key(&MatcherKey::of(matcher))
     }
 
     pub(crate) fn remove(&self, slot_id: usize) {
@@ -269,10 +280,12 @@ impl Registry {
         }
     }
 
-    /// The ids of all matchers that pick one of the update's topics, in order, each once.
+    /// The ids of all matchers that pick one of the update's topics, in order, each once. What is
+    /// not found out within the budget of an update does not pick it.
     pub(crate) fn find(&self, entry: &Entry, namespace: &Namespace, found: &mut Vec<MatcherId>) {
+        let mut budget = Budget::for_update();
         for topic in &entry.update.topics {
-            self.index.find(&Candidate::new(topic.as_str(), namespace), found);
+            self.index.find(&Candidate::new(topic.as_str(), namespace), &mut budget, found);
         }
         found.sort_unstable();
         found.dedup();

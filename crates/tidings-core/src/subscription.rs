@@ -14,7 +14,7 @@ use crate::hub::Shared;
 use crate::limits::{
     PENDING_BYTES_MAX, PENDING_ENTRIES_MAX, RUN_BYTES, TAKE_BYTES_MAX, TAKE_ENTRIES_MAX,
 };
-use crate::matcher::{Candidate, Matcher};
+use crate::matcher::{Candidate, Matcher, Steps};
 use crate::metrics::count;
 use crate::namespace::Namespace;
 use crate::ready::ReadyList;
@@ -30,21 +30,28 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Whether an update of these topics is delivered: the one rule on every protocol.
+    /// Whether an update of these topics is delivered: the one rule on every protocol. What costs
+    /// more than the bound on one update does not match.
     pub fn selects(&self, topics: &[Candidate<'_>], private: bool) -> bool {
-        topics.iter().any(|topic| self.matchers.iter().any(|matcher| matcher.matches(topic)))
-            && (!private || self.grant.covers_reading(topics))
+        let any = |matchers: &[Arc<Matcher>]| {
+            let mut steps = Steps::for_update();
+            topics
+                .iter()
+                .any(|topic| matchers.iter().any(|one| one.matches_within(topic, &mut steps)))
+        };
+        any(&self.matchers) && (!private || any(&self.grant.subscribe))
     }
 
     fn selects_stored(&self, stored: &Stored<'_>, namespace: &Namespace) -> bool {
         if let [matcher] = self.matchers.as_slice()
             && !stored.is_private()
         {
+            let mut steps = Steps::for_update();
             // The common case needs no list of candidates.
             return stored.any_topic(&mut |topic| match &**matcher {
                 Matcher::Any => true,
                 Matcher::Exact(text) => **text == *topic,
-                matcher => matcher.matches(&Candidate::new(topic, namespace)),
+                matcher => matcher.matches_within(&Candidate::new(topic, namespace), &mut steps),
             });
         }
         let mut topics = Vec::new();

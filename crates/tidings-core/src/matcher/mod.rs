@@ -8,6 +8,7 @@ pub mod url_pattern;
 
 mod levels;
 mod places;
+mod steps;
 
 use std::cell::OnceCell;
 
@@ -15,6 +16,7 @@ use url::Url;
 
 pub use mqtt_filter::MqttFilter;
 pub use nats_subject::NatsSubject;
+pub use steps::Steps;
 pub use uri_template::UriTemplate;
 pub use url_pattern::UrlPattern;
 
@@ -108,13 +110,34 @@ impl Matcher {
         }
     }
 
+    /// Whether it is a pattern without literal text at its begin and its end: every topic has to
+    /// ask it.
+    pub(crate) fn is_bare(&self) -> bool {
+        match self {
+            Matcher::UrlPattern(pattern) => {
+                pattern.literal_prefix().is_empty() && pattern.literal_suffix().is_empty()
+            }
+            Matcher::UriTemplate(template) => {
+                template.literal_prefix().is_empty() && template.literal_suffix().is_empty()
+            }
+            Matcher::Any | Matcher::Exact(_) | Matcher::Mqtt(_) | Matcher::Nats(_) => false,
+        }
+    }
+
     /// Whether it picks `topic`.
     pub fn matches(&self, topic: &Candidate<'_>) -> bool {
+        self.matches_within(topic, &mut Steps::unlimited())
+    }
+
+    /// Whether it picks `topic` and finds that out within `steps`.
+    pub(crate) fn matches_within(&self, topic: &Candidate<'_>, steps: &mut Steps) -> bool {
         match self {
             Matcher::Any => true,
             Matcher::Exact(text) => **text == *topic.text(),
-            Matcher::UrlPattern(pattern) => topic.url().is_some_and(|url| pattern.matches(url)),
-            Matcher::UriTemplate(template) => template.matches(topic.text()),
+            Matcher::UrlPattern(pattern) => {
+                topic.url().is_some_and(|url| pattern.matches_within(url, steps))
+            }
+            Matcher::UriTemplate(template) => template.matches_within(topic.text(), steps),
             Matcher::Mqtt(filter) => !topic.is_reserved() && filter.matches(topic.text()),
             Matcher::Nats(subject) => !topic.is_reserved() && subject.matches(topic.text()),
         }
@@ -181,7 +204,7 @@ pub fn fuzz_patterns(bytes: &[u8]) {
     for topic in texts.take(16).chain([pattern]) {
         let candidate = Candidate::new(topic, &namespace);
         let mut found = Vec::new();
-        index.find(&candidate, &mut found);
+        index.find(&candidate, &mut index::Budget::unlimited(), &mut found);
         let expected: &[index::MatcherId] = if matcher.matches(&candidate) { &[id] } else { &[] };
         assert_eq!(found, expected, "the index and the matcher disagree");
     }

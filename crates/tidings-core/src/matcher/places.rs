@@ -2,6 +2,23 @@
 //! pattern turns the places where it may begin into the places where it may end. The cost is
 //! bounded by steps times bytes, whatever the pattern. Knows no pattern language.
 
+use crate::matcher::steps::Steps;
+
+/// What one search costs beside the bytes that it passes.
+const STEPS_PER_FIND: usize = 24;
+
+/// What stands behind a literal. Where it is a wildcard, only the first place that reaches as far
+/// as others do has to be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Follows {
+    /// A wildcard for everything.
+    Everything,
+    /// A run without this byte.
+    Run(u8),
+    /// Something else.
+    Anything,
+}
+
 /// Places between the bytes of a text, from 0 to its length.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Places {
@@ -53,12 +70,100 @@ impl Places {
         self.words.iter().all(|word| *word == 0)
     }
 
-    /// The ends of `literal` wherever it stands at one of these places.
-    pub(super) fn after_literal(&self, text: &[u8], literal: &[u8]) -> Places {
+    /// Adds all places from `first` to `last`, both included.
+    pub(super) fn add_all_between(&mut self, first: usize, last: usize) {
+        let last = last.min(self.length);
+        if first > last {
+            return;
+        }
+        let (low, high) = (first / 64, last / 64);
+        let above = u64::MAX << (first % 64);
+        let below = u64::MAX >> (63 - last % 64);
+        for (at, word) in self.words.iter_mut().enumerate().take(high + 1).skip(low) {
+            let mut added = u64::MAX;
+            if at == low {
+                added &= above;
+            }
+            if at == high {
+                added &= below;
+            }
+            *word |= added;
+        }
+    }
+
+    /// The first place that is `from` or behind it.
+    pub(super) fn next(&self, from: usize) -> Option<usize> {
+        let mut above = u64::MAX << (from % 64);
+        for (at, word) in self.words.iter().enumerate().skip(from / 64) {
+            let word = word & above;
+            if word != 0 {
+                return Some(at * 64 + word.trailing_zeros() as usize);
+            }
+            above = u64::MAX;
+        }
+        None
+    }
+
+    /// Every place that a run of any bytes reaches, at least `least` of them.
+    pub(super) fn after_anything(&self, least: usize) -> Places {
         let mut ends = Places::none(self.length);
-        for place in self.iter() {
-            if text.get(place..).is_some_and(|rest| rest.starts_with(literal)) {
-                ends.add(place + literal.len());
+        if let Some(first) = self.next(0) {
+            ends.add_all_between(first + least, self.length);
+        }
+        ends
+    }
+
+    /// Every place that a run of at least one byte other than `stop` reaches.
+    pub(super) fn after_run(&self, text: &[u8], stop: u8, steps: &mut Steps) -> Places {
+        let mut ends = Places::none(self.length);
+        let mut from = self.next(0);
+        while let Some(first) = from {
+            if !steps.take(STEPS_PER_FIND) {
+                break;
+            }
+            let rest = text.get(first..).unwrap_or_default();
+            let last = memchr::memchr(stop, rest).map_or(self.length, |length| first + length);
+            ends.add_all_between(first + 1, last);
+            from = self.next(last + 1);
+        }
+        ends
+    }
+
+    /// The ends of `literal` where it stands at one of these places: all that matter to what
+    /// follows it.
+    pub(super) fn after_literal(
+        &self,
+        text: &[u8],
+        literal: &[u8],
+        follows: Follows,
+        steps: &mut Steps,
+    ) -> Places {
+        let mut ends = Places::none(self.length);
+        let finder = memchr::memmem::Finder::new(literal);
+        let mut from = self.next(0);
+        while let Some(first) = from {
+            if !steps.take(STEPS_PER_FIND + literal.len() / 16) {
+                break;
+            }
+            let rest = text.get(first..).unwrap_or_default();
+            let Some(found) = finder.find(rest) else { break };
+            let found = first + found;
+            from = self.next(found + 1);
+            if !self.holds(found) {
+                continue;
+            }
+            let end = found + literal.len();
+            ends.add(end);
+            match follows {
+                Follows::Anything => {}
+                Follows::Everything => break,
+                Follows::Run(stop) => {
+                    let rest = text.get(end..).unwrap_or_default();
+                    let Some(length) = memchr::memchr(stop, rest) else { break };
+                    // The next end that matters lies behind the stop.
+                    from =
+                        self.next((end + length + 1).saturating_sub(literal.len()).max(found + 1));
+                }
             }
         }
         ends
@@ -92,14 +197,50 @@ mod tests {
         assert!(Places::none(64).is_empty());
     }
 
+    fn places(length: usize, held: &[usize]) -> Places {
+        let mut places = Places::none(length);
+        held.iter().for_each(|place| places.add(*place));
+        places
+    }
+
+    fn literal(from: &Places, text: &[u8], literal: &[u8], follows: Follows) -> Vec<usize> {
+        from.after_literal(text, literal, follows, &mut Steps::unlimited()).iter().collect()
+    }
+
     #[test]
     fn a_literal_moves_each_place_where_it_stands() {
-        let mut places = Places::none(5);
-        places.add(0);
-        places.add(1);
-        places.add(3);
-        assert_eq!(places.after_literal(b"abab_", b"ab").iter().collect::<Vec<_>>(), [2]);
-        assert_eq!(places.after_literal(b"ababa", b"ba").iter().collect::<Vec<_>>(), [3, 5]);
-        assert!(places.after_literal(b"ababa", b"xx").is_empty());
+        let from = places(5, &[0, 1, 3]);
+        assert_eq!(literal(&from, b"abab_", b"ab", Follows::Anything), [2]);
+        assert_eq!(literal(&from, b"ababa", b"ba", Follows::Anything), [3, 5]);
+        assert!(literal(&from, b"ababa", b"xx", Follows::Anything).is_empty());
+        let all = places(4, &[0, 1, 2, 3, 4]);
+        assert_eq!(literal(&all, b"aaaa", b"aa", Follows::Anything), [2, 3, 4]);
+    }
+
+    #[test]
+    fn only_what_reaches_further_matters_before_a_wildcard() {
+        let all = places(7, &[0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(literal(&all, b"aaa/aa/", b"a", Follows::Everything), [1]);
+        assert_eq!(literal(&all, b"aaa/aa/", b"a", Follows::Run(b'/')), [1, 5]);
+        assert_eq!(literal(&all, b"aaa/aa/", b"a/a", Follows::Run(b'/')), [5]);
+        assert_eq!(literal(&all, b"/a/a/a/", b"/a/", Follows::Run(b'/')), [3, 5, 7]);
+    }
+
+    #[test]
+    fn ranges_are_places_one_by_one() {
+        for first in [0, 1, 63, 64, 65, 127, 130] {
+            for last in [0, 62, 63, 64, 128, 129, 130, 140] {
+                let mut ranged = Places::none(130);
+                ranged.add_all_between(first, last);
+                let single: Vec<usize> = (first..=last.min(130)).collect();
+                assert_eq!(ranged, places(130, &single), "{first} {last}");
+                assert_eq!(ranged.next(0), single.first().copied());
+                assert_eq!(ranged.next(64), single.iter().copied().find(|place| *place >= 64));
+            }
+        }
+        let run = places(6, &[0, 1, 4]).after_run(b"ab/c/d", b'/', &mut Steps::unlimited());
+        assert_eq!(run.iter().collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(places(3, &[1]).after_anything(1), places(3, &[2, 3]));
+        assert_eq!(places(3, &[3]).after_anything(1), places(3, &[]));
     }
 }

@@ -7,8 +7,15 @@
 //! expansion produces: every expression may be empty, and a named one accepts any names.
 
 use crate::limits::PATTERN_PARTS_MAX;
-use crate::matcher::BadPattern;
-use crate::matcher::places::Places;
+use crate::matcher::places::{Follows, Places};
+use crate::matcher::{BadPattern, Steps};
+
+/// What asking a template costs, however little it looks at.
+const STEPS_PER_TEMPLATE: usize = 128;
+/// What a run of a value's characters costs, and each of its bytes.
+const STEPS_PER_RUN: usize = 16;
+/// See [`STEPS_PER_RUN`].
+const STEPS_PER_RUN_BYTE: usize = 2;
 
 /// A template with at least one expression.
 #[derive(Debug)]
@@ -85,6 +92,14 @@ impl UriTemplate {
 
     /// Whether `text` could be an expansion of this template, or is the template itself.
     pub fn matches(&self, text: &str) -> bool {
+        self.matches_within(text, &mut Steps::unlimited())
+    }
+
+    /// [`UriTemplate::matches`], found out within `steps`.
+    pub(super) fn matches_within(&self, text: &str, steps: &mut Steps) -> bool {
+        if !steps.take(STEPS_PER_TEMPLATE) {
+            return false;
+        }
         if *text == *self.text {
             return true;
         }
@@ -94,14 +109,33 @@ impl UriTemplate {
         let mut places = Places::beginning(middle.len());
         for step in &self.steps {
             places = match step {
-                Step::Literal(literal) => places.after_literal(middle, literal.as_bytes()),
-                Step::Expression(expression) => expression.advance(middle, &places),
+                Step::Literal(literal) if steps.take((middle.len() + literal.len()) / 4) => {
+                    places.after_literal(middle, literal.as_bytes(), Follows::Anything, steps)
+                }
+                Step::Literal(_) => return false,
+                Step::Expression(expression) => expression.advance(middle, &places, steps),
             };
-            if places.is_empty() {
+            if places.is_empty() || steps.are_used_up() {
                 return false;
             }
         }
         places.holds_end()
+    }
+
+    /// How many steps a byte of a topic may take, about.
+    pub(super) fn steps_per_byte(&self) -> usize {
+        let each = |step: &Step| match step {
+            Step::Literal(_) => 1,
+            Step::Expression(Expression { more: More::Unlimited, .. }) => 4,
+            Step::Expression(Expression { more: More::AtMost(count), .. }) => 4 * count + 2,
+        };
+        self.steps.iter().map(each).sum()
+    }
+
+    /// Whether it begins with more than a scheme, so that other topics are nothing to it.
+    pub(super) fn is_anchored(&self) -> bool {
+        let prefix = self.prefix.split_once("://").map_or(&*self.prefix, |(_, behind)| behind);
+        !prefix.is_empty()
     }
 
     /// What every matching text begins with; may be empty.
@@ -116,31 +150,34 @@ impl UriTemplate {
 }
 
 impl Expression {
-    fn advance(&self, text: &[u8], from: &Places) -> Places {
+    fn advance(&self, text: &[u8], from: &Places, steps: &mut Steps) -> Places {
+        let sign = |sign: u8, from: &Places, steps: &mut Steps| {
+            from.after_literal(text, &[sign], Follows::Anything, steps)
+        };
         let mut inner = match self.first {
-            Some(first) => from.after_literal(text, &[first]),
+            Some(first) => sign(first, from, steps),
             None => from.clone(),
         };
         let class = Class { reserved: self.reserved, equals: self.equals, also: None };
-        class.advance(text, &mut inner);
+        class.advance(text, &mut inner, steps);
         let later = Class { equals: self.equals_later, ..class };
         match self.more {
             // Values and separators in any number and order are one longer run, once a first
             // value with the same characters has been passed.
             More::Unlimited => {
-                let mut repeated = inner.after_literal(text, &[self.separator]);
+                let mut repeated = sign(self.separator, &inner, steps);
                 let either = Class { also: Some(self.separator), ..later };
-                either.advance(text, &mut repeated);
+                either.advance(text, &mut repeated, steps);
                 inner.add_all(&repeated);
             }
             More::AtMost(count) => {
                 let mut repeated = inner.clone();
                 for _ in 0..count {
-                    repeated = repeated.after_literal(text, &[self.separator]);
+                    repeated = sign(self.separator, &repeated, steps);
                     if repeated.is_empty() {
                         break;
                     }
-                    later.advance(text, &mut repeated);
+                    later.advance(text, &mut repeated, steps);
                     inner.add_all(&repeated);
                 }
             }
@@ -152,16 +189,20 @@ impl Expression {
 
 impl Class {
     /// Adds every place that a run of this class reaches, empty runs included.
-    fn advance(self, text: &[u8], places: &mut Places) {
-        for (place, byte) in text.iter().enumerate() {
-            if !places.holds(place) {
-                continue;
+    fn advance(self, text: &[u8], places: &mut Places, steps: &mut Steps) {
+        let mut from = places.next(0);
+        while let Some(first) = from {
+            let rest = text.get(first..).unwrap_or_default();
+            let length = rest.iter().take_while(|byte| self.contains(**byte)).count();
+            if !steps.take(STEPS_PER_RUN + length * STEPS_PER_RUN_BYTE) {
+                break;
             }
-            if self.contains(*byte) {
-                places.add(place + 1);
-            } else if text.get(place..).is_some_and(starts_with_encoded) {
-                places.add(place + 3);
+            let last = first + length;
+            places.add_all_between(first, last);
+            if rest.get(length..).is_some_and(starts_with_encoded) {
+                places.add(last + 3);
             }
+            from = places.next(last + 1);
         }
     }
 

@@ -215,7 +215,7 @@ fn compile(mercure: &Mercure, patterns: &[(Language, &str)]) -> Result<Vec<Arc<M
         .iter()
         .filter(|pattern| known.insert(**pattern))
         .map(|(language, pattern)| {
-            mercure.hub.matcher(*language, pattern).map_err(Refusal::BadPattern)
+            mercure.hub.matcher_of_subscriber(*language, pattern).map_err(Refusal::BadPattern)
         })
         .collect()
 }

@@ -11,9 +11,10 @@ use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use crate::limits::COSTLY_STEPS_PER_BYTE;
 use crate::matcher::mqtt_filter::{hides_from_wildcards, topic_levels};
 use crate::matcher::nats_subject::is_subject;
-use crate::matcher::{Candidate, Matcher, url_pattern};
+use crate::matcher::{Candidate, Matcher, Steps, url_pattern};
 
 use level_tree::{LevelTree, Rest};
 use literals::Literals;
@@ -46,10 +47,18 @@ impl MatcherId {
 pub struct Index {
     any: Vec<MatcherId>,
     exact: HashMap<ExactText, Vec<MatcherId>>,
-    url_patterns: Literals,
-    templates: Literals,
+    anchored: Patterns,
+    loose: Patterns,
+    costly: Patterns,
     mqtt: LevelTree,
     nats: LevelTree,
+}
+
+/// Patterns that have to be asked, by their literal text.
+#[derive(Debug, Default)]
+struct Patterns {
+    urls: Literals,
+    templates: Literals,
 }
 
 impl Index {
@@ -62,11 +71,13 @@ impl Index {
             }
             Matcher::UrlPattern(pattern) => {
                 let (prefix, suffix) = (pattern.literal_prefix(), pattern.literal_suffix());
-                self.url_patterns.insert(&prefix, suffix, id, matcher);
+                let patterns = self.patterns(pattern.is_anchored(), pattern.steps_per_byte());
+                patterns.urls.insert(&prefix, suffix, id, matcher);
             }
             Matcher::UriTemplate(template) => {
                 let (prefix, suffix) = (template.literal_prefix(), template.literal_suffix());
-                self.templates.insert(prefix, suffix, id, matcher);
+                let patterns = self.patterns(template.is_anchored(), template.steps_per_byte());
+                patterns.templates.insert(prefix, suffix, id, matcher);
             }
             Matcher::Mqtt(filter) => self.mqtt.insert(filter.levels(), id),
             Matcher::Nats(subject) => self.nats.insert(subject.levels(), id),
@@ -87,43 +98,60 @@ impl Index {
                 }
             }
             Matcher::UrlPattern(pattern) => {
-                self.url_patterns.remove(&pattern.literal_prefix(), pattern.literal_suffix(), id);
+                let patterns = self.patterns(pattern.is_anchored(), pattern.steps_per_byte());
+                patterns.urls.remove(&pattern.literal_prefix(), pattern.literal_suffix(), id);
             }
             Matcher::UriTemplate(template) => {
-                self.templates.remove(template.literal_prefix(), template.literal_suffix(), id);
+                let patterns = self.patterns(template.is_anchored(), template.steps_per_byte());
+                patterns.templates.remove(template.literal_prefix(), template.literal_suffix(), id);
             }
             Matcher::Mqtt(filter) => self.mqtt.remove(filter.levels(), id),
             Matcher::Nats(subject) => self.nats.remove(subject.levels(), id),
         }
     }
 
-    /// Appends the ids of all matchers that pick `topic`, each once, in no order.
-    pub fn find(&self, topic: &Candidate<'_>, found: &mut Vec<MatcherId>) {
-        self.search(topic, found);
+    /// How many patterns have no literal text to find them by: every topic has to ask them.
+    pub fn bare_patterns(&self) -> usize {
+        let bare = |patterns: &Patterns| patterns.urls.bare() + patterns.templates.bare();
+        bare(&self.loose) + bare(&self.costly)
+    }
+
+    /// Appends the ids of all matchers that pick `topic`, each once, in no order. Patterns that
+    /// are not asked within the budget do not pick it.
+    pub fn find(&self, topic: &Candidate<'_>, budget: &mut Budget, found: &mut Vec<MatcherId>) {
+        self.search(topic, budget, found);
     }
 
     /// [`Index::find`], and how many patterns had to be asked.
-    fn search(&self, topic: &Candidate<'_>, found: &mut Vec<MatcherId>) -> usize {
-        let mut asked = 0;
+    fn search(
+        &self,
+        topic: &Candidate<'_>,
+        budget: &mut Budget,
+        found: &mut Vec<MatcherId>,
+    ) -> usize {
         found.extend(&self.any);
         if let Some(ids) = self.exact.get(topic.text()) {
             found.extend(ids);
         }
-        if !self.templates.is_empty() {
-            asked += self.templates.find(topic.text(), topic.text(), topic, found);
-        }
-        // Resolving a topic costs more than finding nothing does.
-        if !self.url_patterns.is_empty()
-            && let Some(url) = topic.url()
-        {
-            let reach = url_pattern::reach(url);
-            asked += self.url_patterns.find(&reach, url.path(), topic, found);
-        }
+        let asked = self.anchored.find(topic, &mut budget.anchored, found)
+            + self.loose.find(topic, &mut budget.loose, found)
+            + self.costly.find(topic, &mut budget.costly, found);
         let levels = !self.mqtt.is_empty() || !self.nats.is_empty();
         if levels && !topic.is_reserved() {
             self.find_levels(topic.text(), found);
         }
         asked
+    }
+
+    /// Where a pattern of this kind stands.
+    fn patterns(&mut self, anchored: bool, steps_per_byte: usize) -> &mut Patterns {
+        if steps_per_byte > COSTLY_STEPS_PER_BYTE {
+            &mut self.costly
+        } else if anchored {
+            &mut self.anchored
+        } else {
+            &mut self.loose
+        }
     }
 
     fn find_levels(&self, text: &str, found: &mut Vec<MatcherId>) {
@@ -138,14 +166,69 @@ impl Index {
     }
 }
 
+impl Patterns {
+    /// Appends those that pick `topic`. Returns how many were asked.
+    fn find(&self, topic: &Candidate<'_>, steps: &mut Steps, found: &mut Vec<MatcherId>) -> usize {
+        if steps.are_used_up() {
+            return 0;
+        }
+        let mut asked = 0;
+        if !self.templates.is_empty() {
+            asked += self.templates.find(topic.text(), topic.text(), topic, steps, found);
+        }
+        // Resolving a topic costs more than finding nothing does.
+        if !self.urls.is_empty()
+            && let Some(url) = topic.url()
+        {
+            let reach = url_pattern::reach(url);
+            asked += self.urls.find(&reach, url.path(), topic, steps, found);
+        }
+        asked
+    }
+}
+
+/// What finding may cost: strangers' patterns for any host, and those made to cost much, cannot use
+/// up what is there for the plain ones that name their host.
+#[derive(Debug)]
+pub struct Budget {
+    anchored: Steps,
+    loose: Steps,
+    costly: Steps,
+}
+
+impl Budget {
+    /// For all topics of one update.
+    pub fn for_update() -> Budget {
+        let steps = Steps::for_update();
+        Budget { anchored: steps.clone(), loose: steps.clone(), costly: steps }
+    }
+
+    /// No bound.
+    pub fn unlimited() -> Budget {
+        let steps = Steps::unlimited();
+        Budget { anchored: steps.clone(), loose: steps.clone(), costly: steps }
+    }
+}
+
 /// Takes `id` out of a list without order.
 fn take_out(ids: &mut Vec<MatcherId>, id: MatcherId) {
     if let Some(place) = ids.iter().position(|other| *other == id) {
         ids.swap_remove(place);
     }
-    // A list that was long once would keep its memory for ever.
-    if ids.len() < ids.capacity() / 4 {
-        ids.shrink_to_fit();
+    shrink(ids);
+}
+
+/// A list that was long once would keep its memory for ever.
+fn shrink<T>(list: &mut Vec<T>) {
+    if list.len() < list.capacity() / 4 {
+        list.shrink_to(list.len() * 2);
+    }
+}
+
+/// See [`shrink`].
+fn shrink_map<V>(map: &mut HashMap<MatcherId, V>) {
+    if map.len() < map.capacity() / 8 {
+        map.shrink_to(map.len() * 2);
     }
 }
 

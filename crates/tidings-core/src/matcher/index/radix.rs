@@ -34,6 +34,11 @@ impl<V> Radix<V> {
     }
 
     /// The value of `key`.
+    pub(super) fn get(&self, key: &[u8]) -> Option<&V> {
+        self.node(self.locate(key)?).value.as_ref()
+    }
+
+    /// The value of `key`.
     pub(super) fn get_mut(&mut self, key: &[u8]) -> Option<&mut V> {
         let at = self.locate(key)?;
         self.node_mut(at).value.as_mut()
@@ -74,19 +79,18 @@ impl<V> Radix<V> {
         }
     }
 
-    /// Visits the values of all keys that `text` begins with, the empty key first.
-    pub(super) fn each_prefix(&self, text: &[u8], visit: &mut dyn FnMut(&V)) {
+    /// The values of all keys that `text` begins with, the shortest key first.
+    pub(super) fn prefixes(&self, text: &[u8]) -> Vec<&V> {
+        let mut values = Vec::new();
         if self.is_empty() {
-            return;
+            return values;
         }
         let mut at = ROOT;
         let mut rest = text;
         loop {
-            if let Some(value) = &self.node(at).value {
-                visit(value);
-            }
-            let Some((_, child)) = self.child(at, rest) else { return };
-            let Some(behind) = rest.strip_prefix(&*self.node(child).label) else { return };
+            values.extend(&self.node(at).value);
+            let Some((_, child)) = self.child(at, rest) else { return values };
+            let Some(behind) = rest.strip_prefix(&*self.node(child).label) else { return values };
             rest = behind;
             at = child;
         }
@@ -209,9 +213,7 @@ mod tests {
     use super::*;
 
     fn prefixes(tree: &Radix<u32>, text: &[u8]) -> Vec<u32> {
-        let mut found = Vec::new();
-        tree.each_prefix(text, &mut |value| found.push(*value));
-        found
+        tree.prefixes(text).into_iter().copied().collect()
     }
 
     proptest! {

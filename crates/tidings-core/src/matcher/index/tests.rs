@@ -20,7 +20,8 @@ fn parse(language: Language, pattern: &str) -> Option<Arc<Matcher>> {
 fn found(index: &Index, topic: &str) -> (Vec<usize>, usize) {
     let namespace = namespace();
     let mut ids = Vec::new();
-    let asked = index.search(&Candidate::new(topic, &namespace), &mut ids);
+    let asked =
+        index.search(&Candidate::new(topic, &namespace), &mut Budget::unlimited(), &mut ids);
     let mut ids: Vec<usize> = ids.into_iter().map(MatcherId::index).collect();
     ids.sort_unstable();
     (ids, asked)
@@ -92,12 +93,111 @@ fn levels_without_end_do_not_use_the_stack() {
     assert!(is_bare(&index));
 }
 
+/// Asks about `count` equal topics on one budget: how many patterns were asked, and what was found.
+fn asked_within(index: &Index, budget: &mut Budget, topic: &str, count: usize) -> (usize, usize) {
+    let namespace = namespace();
+    let candidate = Candidate::new(topic, &namespace);
+    let mut found = Vec::new();
+    let asked = (0..count).map(|_| index.search(&candidate, budget, &mut found)).sum();
+    (asked, found.len())
+}
+
+#[test]
+fn m22_one_update_asks_no_more_than_its_steps_allow() {
+    let index = filled(Language::UrlPattern, |n| format!("*://*:*/{}*#*", "{a}+".repeat(n)), 60);
+    let topic = format!("https://e.com/{}", "a".repeat(4_000));
+    let (asked, found) = asked_within(&index, &mut Budget::for_update(), &topic, 1_000);
+    // What is not asked does not match, and the topics that come later ask nobody.
+    assert!(asked < 60 * 20, "{asked} were asked");
+    assert!(found < asked);
+    // A usual update is far from the bound.
+    assert_eq!(asked_within(&index, &mut Budget::for_update(), "https://e.com/aaaa", 100).0, 6_000);
+}
+
+#[test]
+fn m22_patterns_for_any_host_use_up_nothing_of_those_that_name_theirs() {
+    let mut index = filled(Language::UrlPattern, |n| format!("*://*/*{n}*"), 1_000);
+    let named = parse(Language::UrlPattern, "https://e.com/:a").unwrap();
+    index.insert(MatcherId::new(1_000), &named);
+    let template = parse(Language::UriTemplate, "https://e.com/{a}").unwrap();
+    index.insert(MatcherId::new(1_001), &template);
+    let mut budget = Budget { loose: Steps::exactly(10_000), ..Budget::for_update() };
+    let (asked, found) = asked_within(&index, &mut budget, "https://e.com/x", 100);
+    assert!(budget.loose.are_used_up());
+    assert_eq!(found, 200);
+    assert!(asked < 200 + 10_000 / 64, "{asked} were asked");
+}
+
+#[test]
+fn m22_costly_patterns_use_up_nothing_of_plain_ones() {
+    let costly = ["{:a$}*{-:b$}*".repeat(8), "(.*(?:.*a.{$})+)".to_owned()];
+    for costly in costly {
+        let text = |n: usize| {
+            // A name may stand once, and so each copy gets names of its own.
+            let pieces: Vec<&str> = costly.split('$').collect();
+            let joined = pieces.iter().enumerate().map(|(at, piece)| match at {
+                0 => (*piece).to_owned(),
+                _ if costly.starts_with('(') => format!("{}{piece}", 300 + n),
+                _ => format!("{n}x{at}{piece}"),
+            });
+            format!("https://e.com/{}", joined.collect::<String>())
+        };
+        let mut index = filled(Language::UrlPattern, text, 100);
+        let plain = parse(Language::UrlPattern, "https://e.com/:a").unwrap();
+        index.insert(MatcherId::new(100), &plain);
+        let mut budget = Budget::for_update();
+        let topic = format!("https://e.com/{}", "a".repeat(1_000));
+        let (asked, found) = asked_within(&index, &mut budget, &topic, 50);
+        assert!(budget.costly.are_used_up() && !budget.anchored.are_used_up());
+        assert!((50..2_000).contains(&found) && asked < 5_000, "{found} of {asked}");
+    }
+}
+
+#[test]
+fn the_longest_prefix_is_asked_first() {
+    let mut index = filled(Language::UrlPattern, |n| format!("https://e.com/:a{n}/b"), 100);
+    index.insert(
+        MatcherId::new(100),
+        &parse(Language::UrlPattern, "https://e.com/users/:a").unwrap(),
+    );
+    let mut budget = Budget { anchored: Steps::exactly(1_000), ..Budget::for_update() };
+    let mut found = Vec::new();
+    let namespace = namespace();
+    index.find(&Candidate::new("https://e.com/users/b", &namespace), &mut budget, &mut found);
+    assert!(budget.anchored.are_used_up());
+    assert_eq!(found.first(), Some(&MatcherId::new(100)));
+}
+
+#[test]
+fn patterns_with_equal_literals_leave_in_any_order() {
+    let pattern = |n: usize| format!(":s{n}://*:*/*?*#*");
+    for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]] {
+        let matchers: Vec<_> =
+            (0..4).map(|n| parse(Language::UrlPattern, &pattern(n)).unwrap()).collect();
+        let mut index = Index::default();
+        for (number, matcher) in matchers.iter().enumerate() {
+            index.insert(MatcherId::new(number), matcher);
+        }
+        assert_eq!(index.bare_patterns(), 4);
+        let mut left: Vec<usize> = (0..4).collect();
+        for number in order {
+            index.remove(MatcherId::new(number), &matchers[number]);
+            // Once more does nothing.
+            index.remove(MatcherId::new(number), &matchers[number]);
+            left.retain(|other| *other != number);
+            assert_eq!(found(&index, "https://e.com/x").0, left);
+        }
+        assert!(is_bare(&index));
+    }
+}
+
 /// Whether nothing at all is left in memory.
 fn is_bare(index: &Index) -> bool {
     index.any.is_empty()
         && index.exact.is_empty()
-        && index.url_patterns.is_empty()
-        && index.templates.is_empty()
+        && [&index.anchored, &index.loose, &index.costly]
+            .iter()
+            .all(|patterns| patterns.urls.is_empty() && patterns.templates.is_empty())
         && index.mqtt.is_empty()
         && index.nats.is_empty()
 }

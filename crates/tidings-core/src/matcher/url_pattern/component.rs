@@ -1,14 +1,17 @@
 //! The compiled pattern of one component. Fixed text and wildcards are matched on the parts
 //! themselves; a regular expression exists only where the pattern's author wrote one.
 
-use std::fmt::Write;
-
-use regex::bytes::{Regex, RegexBuilder};
-
-use crate::limits::{PATTERN_COMPILED_BYTES_MAX, PATTERN_PARTS_MAX};
-use crate::matcher::places::Places;
+use crate::limits::PATTERN_PARTS_MAX;
+use crate::matcher::Steps;
+use crate::matcher::places::{Follows, Places};
+use crate::matcher::url_pattern::expression::Expression;
 use crate::matcher::url_pattern::parts::{Body, Part, Repeat, Section, parts};
-use crate::matcher::url_pattern::{Fault, ecmascript, too_many_groups};
+use crate::matcher::url_pattern::{Fault, too_many_groups};
+
+/// What one part costs beside the bytes that it looks at.
+const STEPS_PER_PART: usize = 64;
+/// What one byte costs for a part that may stand more than once.
+const STEPS_PER_REPEATED_BYTE: usize = 8;
 
 /// The schemes whose URLs have a host and a path of segments ("special scheme" of the URL
 /// Standard).
@@ -29,7 +32,7 @@ pub(super) enum Component {
 pub(super) enum Middle {
     Parts(Box<[Part]>),
     /// Matches the whole component, prefix and suffix included: an author's `^` means its begin.
-    Regexp(Box<Regex>),
+    Expression(Box<Expression>),
 }
 
 impl Component {
@@ -50,8 +53,8 @@ impl Component {
         {
             return Ok(Component::Any);
         }
-        let regexp = match parts.iter().any(|part| matches!(part.body, Body::Regexp(_))) {
-            true => Some(Box::new(compile_regexp(&parts)?)),
+        let expression = match parts.iter().any(|part| matches!(part.body, Body::Regexp(_))) {
+            true => Some(Box::new(Expression::compile(&parts)?)),
             false => None,
         };
         let suffix = parts.pop_if(|part| is_literal(part)).map(|part| part.prefix);
@@ -61,13 +64,13 @@ impl Component {
         };
         Ok(Component::Between {
             prefix: prefix.unwrap_or_default().into(),
-            middle: regexp.map_or_else(|| Middle::Parts(parts.into()), Middle::Regexp),
+            middle: expression.map_or_else(|| Middle::Parts(parts.into()), Middle::Expression),
             suffix: suffix.unwrap_or_default().into(),
         })
     }
 
-    /// Whether the component's text matches.
-    pub(super) fn matches(&self, text: &str) -> bool {
+    /// Whether the component's text matches, found out within `steps`.
+    pub(super) fn matches(&self, text: &str, steps: &mut Steps) -> bool {
         match self {
             Component::Any => true,
             Component::Literal(literal) => **literal == *text,
@@ -75,8 +78,8 @@ impl Component {
                 let Some(inside) = text.strip_prefix(&**prefix) else { return false };
                 let Some(inside) = inside.strip_suffix(&**suffix) else { return false };
                 match middle {
-                    Middle::Parts(parts) => parts_match(parts, inside.as_bytes()),
-                    Middle::Regexp(regexp) => regexp.is_match(text.as_bytes()),
+                    Middle::Parts(parts) => parts_match(parts, inside.as_bytes(), steps),
+                    Middle::Expression(expression) => expression.matches(text.as_bytes(), steps),
                 }
             }
         }
@@ -84,7 +87,7 @@ impl Component {
 
     /// Whether this is the pattern of a protocol that allows a special scheme.
     pub(super) fn matches_special_scheme(&self) -> bool {
-        SPECIAL_SCHEMES.iter().any(|scheme| self.matches(scheme))
+        SPECIAL_SCHEMES.iter().any(|scheme| self.matches(scheme, &mut Steps::unlimited()))
     }
 
     /// What every matching text begins with; may be empty.
@@ -105,6 +108,19 @@ impl Component {
         }
     }
 
+    /// How many steps a byte may take, about.
+    pub(super) fn steps_per_byte(&self) -> usize {
+        match self {
+            Component::Any | Component::Literal(_) => 0,
+            Component::Between { middle: Middle::Parts(parts), .. } => {
+                parts.iter().map(steps_per_byte).sum()
+            }
+            Component::Between { middle: Middle::Expression(expression), .. } => {
+                expression.steps_per_byte()
+            }
+        }
+    }
+
     /// What the limit on parts counts. A regular expression is one: its compiled size is limited.
     pub(super) fn groups(&self) -> usize {
         match self {
@@ -112,7 +128,7 @@ impl Component {
             Component::Between { middle: Middle::Parts(parts), .. } => {
                 parts.iter().filter(|part| !is_literal(part)).count()
             }
-            Component::Between { middle: Middle::Regexp(_), .. } => 1,
+            Component::Between { middle: Middle::Expression(_), .. } => 1,
         }
     }
 }
@@ -149,35 +165,100 @@ fn flatten(parts: Vec<Part>) -> Vec<Part> {
     flat
 }
 
-fn parts_match(parts: &[Part], text: &[u8]) -> bool {
+fn steps_per_byte(part: &Part) -> usize {
+    match part.repeat {
+        Repeat::Once | Repeat::Optional => 1,
+        Repeat::AnyTimes | Repeat::OnceOrMore => {
+            STEPS_PER_REPEATED_BYTE + (part.prefix.len() + part.suffix.len()) / 16
+        }
+    }
+}
+
+/// Whether the parts match the whole of `text`. The cost follows parts times bytes, most of it in
+/// searches for single bytes and fixed text.
+fn parts_match(parts: &[Part], text: &[u8], steps: &mut Steps) -> bool {
     // One wildcard between fixed texts is what most patterns are.
     if let [Part { prefix, body, repeat: Repeat::Once, .. }] = parts
         && prefix.is_empty()
     {
-        return match body {
-            Body::Everything => true,
-            Body::Segment(stop) => {
-                !text.is_empty() && !text.iter().any(|byte| stop == &Some(*byte))
-            }
-            Body::Nothing | Body::Regexp(_) => text.is_empty(),
-        };
+        return steps.take(text.len() / 8)
+            && match body {
+                Body::Everything => true,
+                Body::Segment(None) => !text.is_empty(),
+                Body::Segment(Some(stop)) => !text.is_empty() && !text.contains(stop),
+                Body::Nothing | Body::Regexp(_) => text.is_empty(),
+            };
     }
     let mut places = Places::beginning(text.len());
-    for part in parts {
-        places = advance(part, text, &places);
-        if places.is_empty() {
+    for (at, part) in parts.iter().enumerate() {
+        places = advance(part, text, &places, follows(parts.get(at + 1)), steps);
+        if places.is_empty() || steps.are_used_up() {
             return false;
         }
     }
     places.holds_end()
 }
 
-/// Where `part` may end when it may begin at the places `from`, in one pass over the text.
-fn advance(part: &Part, text: &[u8], from: &Places) -> Places {
-    if is_literal(part) {
-        return from.after_literal(text, part.prefix.as_bytes());
+/// What a literal has to know about the part behind it.
+fn follows(next: Option<&Part>) -> Follows {
+    match next {
+        Some(Part { prefix, body, repeat: Repeat::Once, .. }) if prefix.is_empty() => match body {
+            Body::Everything => Follows::Everything,
+            Body::Segment(Some(stop)) => Follows::Run(*stop),
+            Body::Segment(None) | Body::Nothing | Body::Regexp(_) => Follows::Anything,
+        },
+        _ => Follows::Anything,
     }
+}
+
+/// Where `part` may end when it may begin at the places `from`.
+fn advance(part: &Part, text: &[u8], from: &Places, next: Follows, steps: &mut Steps) -> Places {
     let (prefix, suffix) = (part.prefix.as_bytes(), part.suffix.as_bytes());
+    let looks = text.len() / 4 + (prefix.len() + suffix.len()) / 4 + STEPS_PER_PART;
+    if !steps.take(looks) {
+        return Places::none(text.len());
+    }
+    if matches!(part.repeat, Repeat::AnyTimes | Repeat::OnceOrMore) {
+        return advance_again(part, text, from, steps);
+    }
+    if is_literal(part) {
+        return from.after_literal(text, prefix, next, steps);
+    }
+    let entered;
+    let entered = match prefix {
+        [] => from,
+        _ => {
+            entered = from.after_literal(text, prefix, Follows::Anything, steps);
+            &entered
+        }
+    };
+    let passed = match part.body {
+        Body::Nothing => entered.clone(),
+        Body::Segment(Some(stop)) => entered.after_run(text, stop, steps),
+        Body::Segment(None) => entered.after_anything(1),
+        // Regular expressions are not matched by parts.
+        Body::Everything | Body::Regexp(_) => entered.after_anything(0),
+    };
+    let mut ends = match suffix {
+        [] => passed,
+        _ => passed.after_literal(text, suffix, Follows::Anything, steps),
+    };
+    if part.repeat == Repeat::Optional {
+        ends.add_all(from);
+    }
+    ends
+}
+
+/// [`advance`] for parts that may stand more than once, in one pass over the text.
+fn advance_again(part: &Part, text: &[u8], from: &Places, steps: &mut Steps) -> Places {
+    const BEGINS: u8 = 1;
+    const ENTERED: u8 = 2;
+    const RUNNING: u8 = 4;
+    const ENDS: u8 = 8;
+    let (prefix, suffix) = (part.prefix.as_bytes(), part.suffix.as_bytes());
+    if !steps.take(text.len().saturating_mul(steps_per_byte(part))) {
+        return Places::none(text.len());
+    }
     let (stop, empty) = match part.body {
         Body::Nothing => (None, true),
         Body::Segment(stop) => (stop, false),
@@ -185,77 +266,53 @@ fn advance(part: &Part, text: &[u8], from: &Places) -> Places {
         Body::Everything | Body::Regexp(_) => (None, true),
     };
     let runs = part.body != Body::Nothing;
-    let again = matches!(part.repeat, Repeat::AnyTimes | Repeat::OnceOrMore);
-    let mut begins = from.clone();
-    // Inside the body: with nothing of it passed yet, and with at least one character.
-    let mut entered = Places::none(text.len());
-    let mut running = Places::none(text.len());
-    let mut ends = Places::none(text.len());
+    // What is true of each place.
+    let mut marks = vec![0_u8; text.len() + 1];
+    from.iter().for_each(|place| mark(&mut marks, place, BEGINS));
     for place in 0..=text.len() {
-        let rest = text.get(place..).unwrap_or_default();
-        let satisfied = running.holds(place) || (empty && entered.holds(place));
-        if suffix.is_empty() && satisfied {
-            ends.add(place);
-            if again {
-                begins.add(place);
-            }
+        let here = marks.get(place).copied().unwrap_or_default();
+        if here == 0 {
+            continue;
         }
-        if begins.holds(place) && rest.starts_with(prefix) {
-            entered.add(place + prefix.len());
+        let rest = text.get(place..).unwrap_or_default();
+        let satisfied = |here: u8| here & RUNNING != 0 || (empty && here & ENTERED != 0);
+        if suffix.is_empty() && satisfied(here) {
+            mark(&mut marks, place, ENDS | BEGINS);
+        }
+        let here = marks.get(place).copied().unwrap_or_default();
+        if here & BEGINS != 0 && begins_with(rest, prefix) {
+            mark(&mut marks, place + prefix.len(), ENTERED);
         }
         // Looked at again: without a prefix the body was entered just now.
-        let satisfied = running.holds(place) || (empty && entered.holds(place));
-        if satisfied && rest.starts_with(suffix) {
-            ends.add(place + suffix.len());
-            if again {
-                begins.add(place + suffix.len());
-            }
+        let here = marks.get(place).copied().unwrap_or_default();
+        if satisfied(here) && begins_with(rest, suffix) {
+            mark(&mut marks, place + suffix.len(), ENDS | BEGINS);
         }
-        let inside = running.holds(place) || entered.holds(place);
+        let inside = here & (RUNNING | ENTERED) != 0;
         if runs && inside && rest.first().is_some_and(|byte| stop != Some(*byte)) {
-            running.add(place + 1);
+            mark(&mut marks, place + 1, RUNNING);
         }
     }
-    if matches!(part.repeat, Repeat::Optional | Repeat::AnyTimes) {
+    let mut ends = Places::none(text.len());
+    for (place, mark) in marks.iter().enumerate() {
+        if mark & ENDS != 0 {
+            ends.add(place);
+        }
+    }
+    if part.repeat == Repeat::AnyTimes {
         ends.add_all(from);
     }
     ends
 }
 
-/// "Generate a regular expression" of the URL Pattern Standard, in this crate's dialect.
-fn compile_regexp(parts: &[Part]) -> Result<Regex, Fault> {
-    let mut source = String::from("^");
-    for part in parts {
-        let prefix = regex::escape(&part.prefix);
-        let suffix = regex::escape(&part.suffix);
-        let body = match &part.body {
-            Body::Nothing => String::new(),
-            Body::Everything => ".*".to_owned(),
-            Body::Segment(None) => "(?s:.)+".to_owned(),
-            // Delimiters have no meaning inside a class.
-            Body::Segment(Some(stop)) => format!("[^{}]+", char::from(*stop)),
-            Body::Regexp(group) => format!("(?:{})", ecmascript::translate(group)?),
-        };
-        let repeat = match part.repeat {
-            Repeat::Once => "",
-            Repeat::Optional => "?",
-            Repeat::AnyTimes => "*",
-            Repeat::OnceOrMore => "+",
-        };
-        // Writing to a string cannot fail.
-        let _ = write!(source, "(?:{prefix}{body}{suffix}){repeat}");
+/// Notes something about a place; there is none behind the text.
+fn mark(marks: &mut [u8], place: usize, what: u8) {
+    if let Some(mark) = marks.get_mut(place) {
+        *mark |= what;
     }
-    source.push('$');
-    RegexBuilder::new(&source)
-        // Components of URLs are ASCII, and the classes were translated for that.
-        .unicode(false)
-        .size_limit(PATTERN_COMPILED_BYTES_MAX)
-        .dfa_size_limit(PATTERN_COMPILED_BYTES_MAX)
-        .build()
-        .map_err(|error| match error {
-            regex::Error::CompiledTooBig(_) => {
-                Fault::TooComplex("a regular expression is too large".to_owned())
-            }
-            _ => Fault::Invalid("a group is no valid regular expression".to_owned()),
-        })
+}
+
+/// Most places differ in the first byte already.
+fn begins_with(rest: &[u8], literal: &[u8]) -> bool {
+    literal.is_empty() || (rest.first() == literal.first() && rest.starts_with(literal))
 }

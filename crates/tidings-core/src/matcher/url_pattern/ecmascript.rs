@@ -7,7 +7,7 @@
 
 use regex::Regex;
 
-use crate::limits::PATTERN_PARTS_MAX;
+use crate::limits::{PATTERN_PARTS_MAX, PROPERTIES_MAX};
 use crate::matcher::url_pattern::Fault;
 
 /// Bit n stands for the character n.
@@ -28,12 +28,19 @@ struct Translator<'p> {
     /// Whether a quantifier may follow.
     quantifiable: bool,
     depth: usize,
+    /// Properties that were looked up already: each costs more than all that surrounds it.
+    properties: Vec<(&'p str, Set)>,
 }
 
 /// The same expression in the engine's dialect.
 pub(super) fn translate(group: &str) -> Result<String, Fault> {
-    let mut translator =
-        Translator { rest: group, out: String::new(), quantifiable: false, depth: 0 };
+    let mut translator = Translator {
+        rest: group,
+        out: String::new(),
+        quantifiable: false,
+        depth: 0,
+        properties: Vec::new(),
+    };
     while let Some(character) = translator.next() {
         translator.term(character)?;
     }
@@ -47,7 +54,7 @@ fn invalid(reason: &str) -> Fault {
     Fault::Invalid(format!("{reason} in a regular expression"))
 }
 
-impl Translator<'_> {
+impl<'p> Translator<'p> {
     fn next(&mut self) -> Option<char> {
         let mut characters = self.rest.chars();
         let character = characters.next();
@@ -296,7 +303,7 @@ impl Translator<'_> {
         Ok(set)
     }
 
-    /// A property of Unicode, as far as it holds for ASCII.
+    /// What follows `\\p`: a property of Unicode, as far as it holds for ASCII.
     fn property(&mut self) -> Result<Set, Fault> {
         let unknown = || invalid("a property is not known");
         let sign = self.next().ok_or_else(unknown)?;
@@ -307,13 +314,19 @@ impl Translator<'_> {
             return Err(unknown());
         }
         self.rest = rest;
-        let regexp = Regex::new(&format!("^\\p{{{name}}}$")).map_err(|_| unknown())?;
-        let mut set = 0;
-        for code in 0..128u8 {
-            if regexp.is_match(char::from(code).encode_utf8(&mut [0; 4])) {
-                set |= 1 << code;
+        let known = self.properties.iter().find(|(known, _)| *known == name);
+        let set = match known {
+            Some((_, set)) => *set,
+            None if self.properties.len() >= PROPERTIES_MAX => {
+                let reason = "too many properties in a regular expression".to_owned();
+                return Err(Fault::TooComplex(reason));
             }
-        }
+            None => {
+                let set = property_set(name).ok_or_else(unknown)?;
+                self.properties.push((name, set));
+                set
+            }
+        };
         Ok(if sign == 'P' { !set } else { set })
     }
 
@@ -357,6 +370,19 @@ impl Translator<'_> {
         }
         u32::from_str_radix(digits, 16).ok()
     }
+}
+
+/// The ASCII characters with a property of Unicode; `None` when there is no such property.
+fn property_set(name: &str) -> Option<Set> {
+    // Only ASCII is compiled: the tables of a whole property are much larger.
+    let regexp = Regex::new(&format!("^[\\p{{{name}}}&&\\x00-\\x7f]$")).ok()?;
+    let mut set = 0;
+    for code in 0..128u8 {
+        if regexp.is_match(char::from(code).encode_utf8(&mut [0; 4])) {
+            set |= 1 << code;
+        }
+    }
+    Some(set)
 }
 
 fn is_hexadecimal(digits: &str) -> bool {

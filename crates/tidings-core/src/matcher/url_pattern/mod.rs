@@ -13,7 +13,7 @@
 use url::{Url, quirks};
 
 use crate::limits::PATTERN_PARTS_MAX;
-use crate::matcher::BadPattern;
+use crate::matcher::{BadPattern, Steps};
 
 use component::Component;
 use parts::Section;
@@ -22,6 +22,7 @@ mod canonical;
 mod component;
 mod constructor;
 mod ecmascript;
+mod expression;
 mod parts;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,9 @@ pub struct UrlPattern {
     search: Component,
     hash: Component,
 }
+
+/// What asking a pattern costs, however little it looks at.
+const STEPS_PER_PATTERN: usize = 64;
 
 /// Why a pattern cannot be used.
 #[derive(Debug)]
@@ -70,7 +74,7 @@ impl UrlPattern {
     /// Reads a pattern, absolute or relative to `base`.
     ///
     /// Errors: not valid in the language, more than [`PATTERN_PARTS_MAX`] groups, or regular
-    /// expressions that are too large or need more than linear time.
+    /// expressions that are too long or large or need more than linear time.
     pub fn parse(pattern: &str, base: &Url) -> Result<UrlPattern, BadPattern> {
         // Each could begin a group that reaches to the end, and be read again behind it.
         if pattern.matches('(').count() > 2 * PATTERN_PARTS_MAX {
@@ -81,14 +85,30 @@ impl UrlPattern {
 
     /// Whether every component of `url` matches.
     pub fn matches(&self, url: &Url) -> bool {
-        self.protocol.matches(url.scheme())
-            && self.hostname.matches(url.host_str().unwrap_or_default())
-            && self.port.matches(quirks::port(url))
-            && self.pathname.matches(url.path())
-            && self.search.matches(url.query().unwrap_or_default())
-            && self.hash.matches(url.fragment().unwrap_or_default())
-            && self.username.matches(url.username())
-            && self.password.matches(url.password().unwrap_or_default())
+        self.matches_within(url, &mut Steps::unlimited())
+    }
+
+    /// Whether every component of `url` matches, found out within `steps`.
+    pub(super) fn matches_within(&self, url: &Url, steps: &mut Steps) -> bool {
+        steps.take(STEPS_PER_PATTERN)
+            && self.protocol.matches(url.scheme(), steps)
+            && self.hostname.matches(url.host_str().unwrap_or_default(), steps)
+            && self.port.matches(quirks::port(url), steps)
+            && self.pathname.matches(url.path(), steps)
+            && self.search.matches(url.query().unwrap_or_default(), steps)
+            && self.hash.matches(url.fragment().unwrap_or_default(), steps)
+            && self.username.matches(url.username(), steps)
+            && self.password.matches(url.password().unwrap_or_default(), steps)
+    }
+
+    /// Whether it names one host, so that other hosts' topics are nothing to it.
+    pub(super) fn is_anchored(&self) -> bool {
+        matches!((&self.protocol, &self.hostname), (Component::Literal(_), Component::Literal(_)))
+    }
+
+    /// How many steps a byte of a URL may take, about.
+    pub(super) fn steps_per_byte(&self) -> usize {
+        self.components().map(Component::steps_per_byte).iter().sum()
     }
 
     /// What the [`reach`] of every matching URL begins with; may be empty.

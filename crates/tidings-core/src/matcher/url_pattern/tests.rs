@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use url::Url;
 
 use super::{UrlPattern, reach};
-use crate::limits::{PATTERN_PARTS_MAX, TOPIC_BYTES_MAX};
-use crate::matcher::BadPattern;
+use crate::limits::{EXPRESSION_BYTES_MAX, PATTERN_PARTS_MAX, PROPERTIES_MAX, TOPIC_BYTES_MAX};
+use crate::matcher::{BadPattern, Steps};
 use Answer::{Match, Pass, Refuse};
 
 #[derive(Debug, PartialEq, Eq)]
@@ -266,6 +266,72 @@ fn m22_hostile_wildcards_cost_no_more_than_parts_times_bytes() {
     assert!(!pattern.matches(&url));
     let url = base().join(&format!("/{}b", "a".repeat(TOPIC_BYTES_MAX - 2))).unwrap();
     assert!(pattern.matches(&url));
+}
+
+/// How many steps it takes to see whether `pattern` matches the path.
+fn steps(pattern: &str, path: &str) -> u64 {
+    let pattern = UrlPattern::parse(pattern, &base()).unwrap();
+    let mut steps = Steps::exactly(1 << 40);
+    pattern.matches_within(&base().join(path).unwrap(), &mut steps);
+    (1 << 40) - steps.left()
+}
+
+#[test]
+fn m22_wildcards_and_names_cost_less_than_a_step_for_a_byte() {
+    for pattern in
+        [":s://*:*/*?*#*", "https://hub.example/:a/*", "/*/n", "/*/n/*", "*://*/*n*", "/:a-:b"]
+    {
+        for filling in ["a/", "a", "n/", "-"] {
+            let path = |bytes: usize| format!("/{}", filling.repeat(bytes / filling.len()));
+            let (short, long) = (steps(pattern, &path(1_000)), steps(pattern, &path(4_000)));
+            assert!(short < 1_500, "{pattern} {filling}: {short}");
+            assert!(long < short + 3_000, "{pattern} {filling}: {short} {long}");
+        }
+    }
+}
+
+#[test]
+fn m22_what_cannot_be_found_out_within_the_steps_does_not_match() {
+    let letters = "a".repeat(1_000);
+    for (pattern, path) in [
+        ("/*a*", format!("/{letters}")),
+        ("/{a}+", format!("/{letters}")),
+        ("/(a+)", format!("/{letters}")),
+        ("/((?:.*a.{40})+)", format!("/{letters}")),
+        ("/:a/*", format!("/{letters}/{letters}")),
+    ] {
+        let needed = steps(pattern, &path);
+        let parsed = UrlPattern::parse(pattern, &base()).unwrap();
+        let url = base().join(&path).unwrap();
+        assert!(parsed.matches_within(&url, &mut Steps::exactly(needed)), "{pattern}");
+        for fewer in [0, 1, needed / 2, needed - 1] {
+            let mut few = Steps::exactly(fewer);
+            assert!(!parsed.matches_within(&url, &mut few), "{pattern} {fewer} of {needed}");
+            assert!(few.are_used_up(), "{pattern} {fewer} of {needed}");
+        }
+    }
+}
+
+#[test]
+fn m22_regular_expressions_are_bounded_in_length_size_and_properties() {
+    let refused = |group: &str| {
+        let parsed = UrlPattern::parse(&format!("/({group})"), &base());
+        matches!(parsed, Err(BadPattern::TooComplex { .. }))
+    };
+    assert!(!refused(&"a".repeat(EXPRESSION_BYTES_MAX)));
+    assert!(refused(&"a".repeat(EXPRESSION_BYTES_MAX + 1)));
+    let words: Vec<String> = (0..100).map(|number| format!("word{number:03}")).collect();
+    assert!(!refused(&words.join("|")));
+    assert!(!refused("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"));
+    // Neither small as a table nor as states.
+    assert!(refused("(?:.*a.{2000})+"));
+    assert!(!refused(&"\\p{L}".repeat(100)));
+    let names = ["L", "Lu", "Ll", "N", "Nd", "P", "S", "Z", "Greek"];
+    let properties = |count: usize| -> String {
+        names.iter().take(count).map(|name| format!("\\p{{{name}}}")).collect()
+    };
+    assert!(!refused(&properties(PROPERTIES_MAX)));
+    assert!(refused(&properties(PROPERTIES_MAX + 1)));
 }
 
 #[test]
