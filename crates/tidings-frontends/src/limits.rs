@@ -153,6 +153,6 @@ pub const fn form_bytes(update_bytes: usize) -> usize {
 
 /// Bytes of a target that a log line carries: long lists of topics say nothing at the end.
 pub(crate) const TARGET_BYTES_MAX: usize = 256;
-/// An event of this size leaves in a piece of its own, shared by all who get it: to copy it for each
-/// would cost a slow reader's share of memory many times over.
+/// An event of this size leaves in a piece of its own, shared by all who get it: to copy it for
+/// each would cost a slow reader's share of memory many times over.
 pub(crate) const PIECE_BYTES: usize = 16 * 1024;

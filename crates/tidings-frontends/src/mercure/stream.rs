@@ -447,6 +447,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn large_events_are_shared_between_streams_and_not_copied() {
+        let (hub, clock) = hub();
+        let mut streams: Vec<_> =
+            (0..2).map(|_| stream(&hub, &clock, FOREVER, Start::Now, never())).collect();
+        let large = "x".repeat(PIECE_BYTES);
+        for data in ["small", &large, "small", &large, "small", "small"] {
+            publish(&hub, data).await;
+        }
+        let mut pieces = Vec::new();
+        for stream in &mut streams {
+            let mut sizes = 0;
+            frame(stream).await;
+            while sizes < 2 * PIECE_BYTES {
+                let piece = stream.frame().await.unwrap().unwrap().into_data().unwrap();
+                sizes += piece.len();
+                pieces.push((piece.len() >= PIECE_BYTES).then(|| piece.as_ptr()));
+            }
+        }
+        let large: Vec<_> = pieces.into_iter().flatten().collect();
+        assert_eq!(large.len(), 4, "two for each, each alone");
+        assert_eq!(large[..2], large[2..], "the same bytes for both");
+    }
+
+    #[tokio::test]
     async fn everything_that_waits_leaves_in_one_frame() {
         let (hub, clock) = hub();
         for start in [Start::Now, Start::Earliest] {
