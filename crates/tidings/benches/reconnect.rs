@@ -273,7 +273,11 @@ async fn connect(address: SocketAddr, number: usize, cursor: &str) -> TcpStream 
         "" => String::new(),
         cursor => format!("Last-Event-ID: {cursor}\r\n"),
     };
-    let request = format!("GET /.well-known/mercure?topic=* HTTP/1.1\r\nHost: x\r\n{cursor}\r\n");
+    // What they missed, and not what the publisher beside them goes on to publish: that would
+    // measure ten thousand live deliveries for each of its updates.
+    let topics = "https%3A%2F%2Fexample.com%2Flast%2F%7Bnumber%7D";
+    let request =
+        format!("GET /.well-known/mercure?topic={topics} HTTP/1.1\r\nHost: x\r\n{cursor}\r\n");
     stream.write_all(request.as_bytes()).await.expect("sent");
     stream
 }
