@@ -74,6 +74,18 @@ fn reading() {
         ("words", format!("/({})", "\\w".repeat(1_900))),
         ("scattered classes", format!("/({})", "[acegikmoqsuwy02468ACEGIKMOQ]+".repeat(130))),
         ("repeats", format!("/({})", "[a-z]{2,30}".repeat(30))),
+        ("no table", "/((?:.*a.{500})+)".to_owned()),
+        ("a late refusal", "/((?:.*a.{2000})+)".to_owned()),
+        ("a table at its limit", "/((?:.*a.{8})+[^b]+c)".to_owned()),
+        (
+            "fifty words",
+            format!(
+                "/({}x)",
+                (0..50)
+                    .map(|n| format!("{:08x}|", n * 0x9e37_79b9_u64 % 0xffff_ffff))
+                    .collect::<String>()
+            ),
+        ),
         (
             "words in a list",
             format!("/({})", (0..500).map(|n| format!("word{n:03}|")).collect::<String>() + "x"),

@@ -72,19 +72,19 @@ pub const MATCH_STEPS_MAX: u64 = 20_000_000;
 /// such as `{scheme}://{+host}/{id}`: each update asks every one of them. The operator's own, in
 /// grants, are not refused. A thousand cost an update with one topic a tenth of a millisecond.
 pub const BARE_PATTERNS_MAX: usize = 1_000;
-/// What the authors of one pattern's regular expressions may write, in bytes: a list of a hundred
+/// What the authors of one pattern's regular expressions may write, in bytes: a list of fifty
 /// words. Reading it costs less than a millisecond.
-pub const EXPRESSION_BYTES_MAX: usize = 1024;
+pub const EXPRESSION_BYTES_MAX: usize = 512;
 /// Different properties of Unicode in one regular expression: each has to be looked up in tables.
 pub const PROPERTIES_MAX: usize = 8;
 /// Table of one regular expression in bytes: room for what people write (a UUID, a list of words).
 /// Making it costs about a millisecond, looking into it the same for every byte.
 pub const EXPRESSION_TABLE_BYTES_MAX: usize = 32 * 1024;
 /// Bytes of working memory for making a table; beyond, there is none.
-pub const EXPRESSION_TABLE_WORK_BYTES_MAX: usize = 256 * 1024;
+pub const EXPRESSION_TABLE_WORK_BYTES_MAX: usize = 64 * 1024;
 /// States of a regular expression that is too large for a table: as many as its author can write
 /// without counts. Each may cost time for every byte of a topic.
-pub const EXPRESSION_STATES_MAX: usize = 1_200;
+pub const EXPRESSION_STATES_MAX: usize = 600;
 /// Steps for one byte of a topic beyond which a pattern is asked after all others, on a budget of
 /// such patterns. Ten times what a pattern with a handful of wildcards takes.
 pub const COSTLY_STEPS_PER_BYTE: usize = 32;

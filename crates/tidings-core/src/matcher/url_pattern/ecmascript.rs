@@ -315,18 +315,14 @@ impl<'p> Translator<'p> {
         }
         self.rest = rest;
         let known = self.properties.iter().find(|(known, _)| *known == name);
-        let set = match known {
-            Some((_, set)) => *set,
-            None if self.properties.len() >= PROPERTIES_MAX => {
-                let reason = "too many properties in a regular expression".to_owned();
-                return Err(Fault::TooComplex(reason));
-            }
-            None => {
-                let set = property_set(name).ok_or_else(unknown)?;
-                self.properties.push((name, set));
-                set
-            }
-        };
+        if known.is_none() && self.properties.len() >= PROPERTIES_MAX {
+            return Err(Fault::TooComplex("too many properties in a group".to_owned()));
+        }
+        let known = known.map(|(_, set)| *set);
+        let set = known.or_else(|| property_set(name)).ok_or_else(unknown)?;
+        if known.is_none() {
+            self.properties.push((name, set));
+        }
         Ok(if sign == 'P' { !set } else { set })
     }
 

@@ -26,7 +26,7 @@ const STEPS_PER_STATE: usize = 10;
 #[derive(Debug)]
 pub(super) enum Expression {
     /// Each byte leads from one state to the next.
-    Table(Table),
+    Table(Box<Table>),
     /// Too large for a table: what each byte costs grows with the number of states.
     Engine { regexp: Regex, states: usize },
 }
@@ -55,7 +55,7 @@ impl Expression {
             .build_from_hir(&parsed)
             .map_err(|_| too_large())?;
         if let Some(table) = Table::build(&states) {
-            return Ok(Expression::Table(table));
+            return Ok(Expression::Table(Box::new(table)));
         }
         let states = states.states().len();
         if states > EXPRESSION_STATES_MAX {

@@ -320,7 +320,7 @@ fn m22_regular_expressions_are_bounded_in_length_size_and_properties() {
     };
     assert!(!refused(&"a".repeat(EXPRESSION_BYTES_MAX)));
     assert!(refused(&"a".repeat(EXPRESSION_BYTES_MAX + 1)));
-    let words: Vec<String> = (0..100).map(|number| format!("word{number:03}")).collect();
+    let words: Vec<String> = (0..50).map(|number| format!("word{number:03}")).collect();
     assert!(!refused(&words.join("|")));
     assert!(!refused("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"));
     // Neither small as a table nor as states.
