@@ -196,15 +196,32 @@ impl DiskHistory {
             return Err(missed(before_first));
         }
         let from = segments.partition_point(|segment| segment.contents().last <= after);
-        let Some(segment) = segments.get(from) else { return Ok(Found::Nothing) };
-        let contents = segment.contents();
-        let header = &segment.header;
-        // The one before is not the one that was before: a segment is gone.
-        let before = from.checked_sub(1).and_then(|before| segments.get(before));
-        let follows = before.is_none_or(|before| header.previous == before.header.base);
-        if !follows && after < header.base {
-            return Err(missed(header.base));
+        let mut before = from.checked_sub(1).and_then(|before| segments.get(before));
+        let mut found = None;
+        for segment in segments.get(from..).unwrap_or_default() {
+            let header = &segment.header;
+            // The one before is not the one that was before: a segment is gone.
+            let follows = before.is_none_or(|before| header.previous == before.header.base);
+            if !follows && after < header.base {
+                return Err(missed(header.base));
+            }
+            let (count, last) = {
+                let contents = segment.contents();
+                (contents.count, contents.last)
+            };
+            if count > 0 {
+                found = Some(segment);
+                break;
+            }
+            // It had entries, and none of them can be read.
+            if last > header.base {
+                return Err(missed(last));
+            }
+            // One that got no entry before its process ended hides nothing behind it.
+            before = Some(segment);
         }
+        let Some(segment) = found else { return Ok(Found::Nothing) };
+        let (header, contents) = (&segment.header, segment.contents());
         let at = contents.blocks.partition_point(|block| block.after <= after).max(1) - 1;
         let Some(start) = contents.blocks.get(at) else { return Ok(Found::Nothing) };
         let next = contents.blocks.get(at + 1);

@@ -543,25 +543,43 @@ fn undo(file: &Path, old: &[u8], holes: &[(usize, usize)]) {
     std::fs::write(file, bytes).unwrap();
 }
 
+/// Runs what happens and compares what is read after each step with what was acknowledged.
+fn check_model(happenings: &[Happening]) -> Result<(), TestCaseError> {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(FakeClock::default());
+    let mut model = Model { clock, folder, store: None, next: 0, acknowledged: Vec::new() };
+    for happening in happenings {
+        model.happen(happening);
+        let read = model.read();
+        prop_assert!(read.is_sorted_by(|first, second| first < second));
+        let acknowledged: Vec<_> = read
+            .iter()
+            .copied()
+            .filter(|offset| model.acknowledged.binary_search(offset).is_ok())
+            .collect();
+        prop_assert_eq!(&acknowledged, &model.acknowledged);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_segment_that_got_no_entry_hides_nothing_behind_it() {
+    let happenings = [
+        Happening::Append(1, 0),
+        Happening::Crash(0, Vec::new()),
+        Happening::Wait(10_800_001),
+        Happening::Close,
+        Happening::Append(19, 55_144),
+    ];
+    check_model(&happenings).unwrap();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
     #[test]
     fn no_acknowledged_entry_is_lost_or_moved_whatever_happens(
         happenings in proptest::collection::vec(happening(), 1..12)
     ) {
-        let folder = tempfile::tempdir().unwrap();
-        let clock = Arc::new(FakeClock::default());
-        let mut model = Model { clock, folder, store: None, next: 0, acknowledged: Vec::new() };
-        for happening in &happenings {
-            model.happen(happening);
-            let read = model.read();
-            prop_assert!(read.is_sorted_by(|first, second| first < second));
-            let acknowledged: Vec<_> = read
-                .iter()
-                .copied()
-                .filter(|offset| model.acknowledged.binary_search(offset).is_ok())
-                .collect();
-            prop_assert_eq!(&acknowledged, &model.acknowledged);
-        }
+        check_model(&happenings)?;
     }
 }
