@@ -239,7 +239,10 @@ fn settings_that_contradict_each_other_are_refused() {
     refused(&format!("{MINIMAL}[history]\nsegment_size = \"1 KiB\""), &["1 MiB to 64 MiB"]);
     refused(&format!("{MINIMAL}[mercure]\nheartbeat = \"10ms\""), &["too short"]);
     refused(&format!("{MINIMAL}[admin]\nlisten = \"0.0.0.0:3000\""), &["listened on twice"]);
-    refused(&format!("{MINIMAL}[log]\nlevel = \"a=b=c\""), &["`level` is wrong"]);
+    refused(
+        &format!("{MINIMAL}[log]\nlevel = \"inof\""),
+        &["`level` names", "did you mean \"info\"?"],
+    );
     refused(&format!("hub_path = \"/a/../b\"\n{MINIMAL}"), &["it takes a plain path"]);
     refused(&format!("{MINIMAL}[mercure]\ncors_origins = [\"https://a/\"]"), &["not an origin"]);
 }
