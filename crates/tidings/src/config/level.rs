@@ -69,7 +69,7 @@ mod tests {
             "off",
             "info,tidings_core=debug",
             "tidings::app=trace,error",
-            "info,[span{a=1,b=2}]=debug",
+            "info,[span{a=1}]=debug",
             "tidings[span]=warn",
         ] {
             assert_eq!(check(text), Ok(()), "{text}");
