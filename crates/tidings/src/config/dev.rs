@@ -233,9 +233,11 @@ pub fn banner(config: &Config, bound: SocketAddr) -> String {
     let data = config.history.path.as_deref().unwrap_or(Path::new("memory"));
     let own = |address: &SocketAddr| address.ip().to_canonical().is_loopback();
     let reach = if config.listen.iter().all(own) {
-        "everybody on this machine may publish and subscribe"
+        "everybody on this machine may publish and subscribe,\n  and so may any web page that a \
+         browser on this machine opens"
     } else {
-        "EVERYBODY WHO REACHES THIS MACHINE may publish and subscribe"
+        "EVERYBODY WHO REACHES THIS MACHINE may publish and subscribe,\n  and so may any web page \
+         that a browser on this machine opens"
     };
     format!(
         "\n  Tidings for development. Insecure: {reach}.\n\
@@ -357,7 +359,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config = start("127.0.0.1:0", folder.path());
         let banner = banner(&config, "127.0.0.1:4567".parse().unwrap());
-        assert!(banner.contains("Insecure"));
+        assert!(banner.contains("Insecure") && banner.contains("any web page"), "{banner}");
         assert!(banner.contains("http://localhost:4567/\n"));
         let token = &config.dev.as_ref().unwrap().token;
         assert!(banner.contains(&format!("\nexport TIDINGS_TOKEN={token}\n")));
