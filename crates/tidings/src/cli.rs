@@ -2,8 +2,8 @@
 //! and where output goes; every command's work is elsewhere.
 
 use std::fmt::Display;
-use std::io::{IsTerminal, Write, stderr, stdout};
-use std::net::SocketAddr;
+use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use tidings_core::Clock;
 
-use crate::app::{self, Launch};
+use crate::app::{self, AppProblem, Launch};
 use crate::client::{ClientProblem, PublishArguments, SubscribeArguments, healthcheck};
 use crate::clock::SystemClock;
 use crate::config::{self, Config, Mistakes};
@@ -63,9 +63,9 @@ enum Command {
 
 #[derive(clap::Args)]
 struct DevArguments {
-    /// Where to listen; anything but a loopback address lets others in [default: TIDINGS_LISTEN,
-    /// else 127.0.0.1:3000]
-    #[arg(long, value_name = "ADDRESS")]
+    /// Where to listen, as in 127.0.0.1:4000, or only the port; anything but a loopback address
+    /// lets others in [default: TIDINGS_LISTEN, else 127.0.0.1:3000]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     listen: Option<SocketAddr>,
     /// The folder of the history and of the hub's own key [default: .tidings]
     #[arg(long, value_name = "DIR")]
@@ -96,6 +96,16 @@ enum TokenCommand {
         #[command(flatten)]
         token: ExplainArguments,
     },
+}
+
+/// An address, or a port of this machine's own.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    match text.strip_prefix(':').unwrap_or(text).parse::<u16>() {
+        Ok(port) => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        Err(_) => text
+            .parse()
+            .map_err(|_| "write IP and port as in 127.0.0.1:4000, or only the port".to_owned()),
+    }
 }
 
 /// Reads the command line, does what it says, and tells how it went.
@@ -130,7 +140,7 @@ fn dev(arguments: DevArguments) -> ExitCode {
         Err(mistakes) => return mistaken(&mistakes),
     };
     let shown = config.clone();
-    launch(Launch {
+    let ended = app::run(Launch {
         config,
         reload: Box::new(move || load().map_err(|mistakes| mistakes.report(false))),
         listening: Box::new(move |bound| {
@@ -138,7 +148,21 @@ fn dev(arguments: DevArguments) -> ExitCode {
                 say(&config::banner(&shown, *bound));
             }
         }),
-    })
+    });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&format!("{error}{}", hint(&error))),
+    }
+}
+
+/// What to do about a problem of `tidings dev`, if that is known.
+fn hint(error: &AppProblem) -> &'static str {
+    match error {
+        AppProblem::Listen { source, .. } if source.kind() == ErrorKind::AddrInUse => {
+            "\nanother program listens there: choose another port, as in `tidings dev --listen 4000`"
+        }
+        _ => "",
+    }
 }
 
 fn serve(arguments: ConfigArguments) -> ExitCode {
@@ -242,7 +266,7 @@ fn failed(error: &dyn Display) -> ExitCode {
 fn print(text: &str) -> ExitCode {
     let mut output = stdout().lock();
     match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => failed(&error),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => failed(&error),
         _ => ExitCode::SUCCESS,
     }
 }
@@ -262,10 +286,32 @@ mod tests {
     }
 
     #[test]
+    fn port_alone_is_on_this_machine_only() {
+        for text in ["4111", ":4111", "127.0.0.1:4111"] {
+            assert_eq!(address(text).unwrap().to_string(), "127.0.0.1:4111");
+        }
+        assert_eq!(address("0.0.0.0:1").unwrap().to_string(), "0.0.0.0:1");
+        for text in ["", "localhost", "65536", "127.0.0.1"] {
+            assert!(address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn busy_port_hints_at_another() {
+        let problem = |kind: ErrorKind| AppProblem::Listen {
+            address: address("3000").unwrap(),
+            source: kind.into(),
+        };
+        assert!(hint(&problem(ErrorKind::AddrInUse)).contains("--listen"));
+        assert_eq!(hint(&problem(ErrorKind::PermissionDenied)), "");
+    }
+
+    #[test]
     fn commands_are_parsed() {
         for line in [
             "tidings dev",
             "tidings dev --listen [::1]:0 --data /tmp/x",
+            "tidings dev --listen 4111",
             "tidings serve --config a.toml",
             "tidings check -c a.toml",
             "tidings config",
