@@ -80,6 +80,20 @@ struct ConfigArguments {
     config: Option<PathBuf>,
 }
 
+/// The development hub that judges a token.
+#[derive(clap::Args)]
+struct AgainstDev {
+    /// Judge it as the `tidings dev` of this folder does
+    #[arg(long, conflicts_with = "config")]
+    dev: bool,
+    /// Where that hub listens, if it was told
+    #[arg(long, value_name = "ADDRESS", value_parser = address, requires = "dev")]
+    listen: Option<SocketAddr>,
+    /// The folder of its data, if it was told
+    #[arg(long, value_name = "DIR", requires = "dev")]
+    data: Option<PathBuf>,
+}
+
 #[derive(Subcommand)]
 enum TokenCommand {
     /// Sign a token with the secret of the configuration or a key file, and print it
@@ -93,6 +107,8 @@ enum TokenCommand {
     Explain {
         #[command(flatten)]
         config: ConfigArguments,
+        #[command(flatten)]
+        dev: AgainstDev,
         #[command(flatten)]
         token: ExplainArguments,
     },
@@ -116,8 +132,8 @@ pub fn run() -> ExitCode {
         Command::Check(arguments) => with(&arguments, check),
         Command::Config => print(&config::reference()),
         Command::Token { command: TokenCommand::Mint { config, token } } => mint(&config, *token),
-        Command::Token { command: TokenCommand::Explain { config, token } } => {
-            with(&config, |config| explain(config, &token))
+        Command::Token { command: TokenCommand::Explain { config, dev, token } } => {
+            explain_under(&config, &dev, &token)
         }
         Command::Publish(arguments) => ask(arguments.run()),
         Command::Subscribe(arguments) => ask(arguments.run()),
@@ -210,6 +226,38 @@ fn mint(arguments: &ConfigArguments, mut token: MintArguments) -> ExitCode {
         Ok(token) => print(&format!("{token}\n")),
         Err(error) => wrong(&error),
     }
+}
+
+/// Without a configuration, a token is decoded and nobody judges it.
+fn explain_under(
+    arguments: &ConfigArguments,
+    dev: &AgainstDev,
+    token: &ExplainArguments,
+) -> ExitCode {
+    let loaded = if dev.dev {
+        config::dev_again(dev.listen, dev.data.as_deref())
+    } else {
+        config::load(arguments.config.as_deref())
+    };
+    let named = arguments.config.is_some() || std::env::var_os("TIDINGS_CONFIG").is_some();
+    match loaded {
+        Ok(config) => explain(&config, token),
+        Err(mistakes) if dev.dev || named || mistakes.in_a_file() => mistaken(&mistakes),
+        Err(_) => decode(token),
+    }
+}
+
+/// Fails whatever it finds: what nobody has judged must not pass for accepted.
+fn decode(arguments: &ExplainArguments) -> ExitCode {
+    let token = match arguments.read_token() {
+        Ok(token) => token,
+        Err(error) => return wrong(&format!("the token cannot be read: {error}")),
+    };
+    print(&token::decode(&token, SystemClock::new().wall()));
+    say("tidings: no issuer is configured, so nobody judged the signature and the claims.\n\
+         Name a configuration (--config FILE), or judge it as the `tidings dev` of this folder \
+         does (--dev)\n");
+    ExitCode::from(FAILED)
 }
 
 fn explain(config: &Config, arguments: &ExplainArguments) -> ExitCode {
@@ -317,13 +365,19 @@ mod tests {
             "tidings config",
             "tidings token mint --publish * --config a.toml",
             "tidings token explain --config a.toml -",
+            "tidings token explain --dev --data x --listen 4000 -",
             "tidings healthcheck",
             "tidings completions bash",
         ] {
             let parsed = Arguments::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {}", parsed.err().unwrap());
         }
-        for line in ["tidings", "tidings dev --listen localhost", "tidings serv"] {
+        for line in [
+            "tidings",
+            "tidings dev --listen localhost",
+            "tidings token explain --data x",
+            "tidings serv",
+        ] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

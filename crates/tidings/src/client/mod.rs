@@ -153,11 +153,8 @@ fn set(value: Option<OsString>) -> Option<OsString> {
 
 /// The URL of a hub as people write it.
 fn hub_url(text: &str) -> Result<Url, url::ParseError> {
-    let mut url: Url = if text.contains("://") {
-        text.parse()?
-    } else {
-        format!("http://{text}").parse()?
-    };
+    let mut url: Url =
+        if text.contains("://") { text.parse()? } else { format!("http://{text}").parse()? };
     if url.path() == "/" {
         url.set_path(PATH_DEFAULT);
     }

@@ -193,6 +193,11 @@ impl Mistakes {
         Mistakes::new(None, vec![Problem::new(Place::Whole, message).hint(hint)])
     }
 
+    /// Whether they are in a file that was read.
+    pub fn in_a_file(&self) -> bool {
+        self.shown.is_some()
+    }
+
     /// How many mistakes there are.
     pub fn count(&self) -> usize {
         self.problems.len()

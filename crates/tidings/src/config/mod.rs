@@ -30,7 +30,7 @@ pub mod size;
 mod value;
 mod variables;
 
-pub use dev::{Dev, banner, dev};
+pub use dev::{Dev, banner, dev, dev_again};
 pub use load::{from_text, from_variables, load};
 pub use mistakes::Mistakes;
 pub use options::{
