@@ -175,7 +175,7 @@ fn dev(arguments: DevArguments) -> ExitCode {
 fn hint(error: &AppProblem) -> &'static str {
     match error {
         AppProblem::Listen { source, .. } if source.kind() == ErrorKind::AddrInUse => {
-            "\nanother program listens there: choose another port, as in `tidings dev --listen 4000`"
+            "\nanother program listens there: take another port, as in `tidings dev --listen 4000`"
         }
         _ => "",
     }

@@ -26,7 +26,7 @@ pub(super) fn shown(seconds: i64, now: i64) -> Option<String> {
 fn distance(seconds: u64) -> String {
     let unit = match seconds {
         ..3_600 => 1,
-        ..86_400 => 60,
+        3_600..86_400 => 60,
         _ => 3_600,
     };
     duration::render(Duration::from_secs(seconds / unit * unit))
