@@ -83,6 +83,8 @@ pub const TOKENS_CACHED: usize = 8 * 1024;
 pub const TOKEN_BYTES_CACHED: usize = 8 * 1024 * 1024;
 /// Largest key file in bytes: several times the PEM text of the largest RSA key.
 pub const KEY_FILE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes from which on the path of a key is not shown: paths are shorter, pasted keys often not.
+pub const PATH_SHOWN_BYTES_MAX: usize = 256;
 /// Smallest RSA key in bits (RFC 7518 section 3.3).
 pub const RSA_BITS_MIN: usize = 2_048;
 

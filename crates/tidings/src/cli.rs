@@ -2,8 +2,8 @@
 //! and where output goes; every command's work is elsewhere.
 
 use std::fmt::Display;
-use std::io::{IsTerminal, Write, stderr, stdout};
-use std::net::SocketAddr;
+use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use tidings_core::Clock;
 
-use crate::app::{self, Launch};
+use crate::app::{self, AppProblem, Launch};
 use crate::client::{ClientProblem, PublishArguments, SubscribeArguments, healthcheck};
 use crate::clock::SystemClock;
 use crate::config::{self, Config, Mistakes};
@@ -63,9 +63,9 @@ enum Command {
 
 #[derive(clap::Args)]
 struct DevArguments {
-    /// Where to listen; anything but a loopback address lets others in [default: TIDINGS_LISTEN,
-    /// else 127.0.0.1:3000]
-    #[arg(long, value_name = "ADDRESS")]
+    /// Where to listen, as in 127.0.0.1:4000, or only the port; anything but a loopback address
+    /// lets others in [default: TIDINGS_LISTEN, else 127.0.0.1:3000]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     listen: Option<SocketAddr>,
     /// The folder of the history and of the hub's own key [default: .tidings]
     #[arg(long, value_name = "DIR")]
@@ -78,6 +78,20 @@ struct ConfigArguments {
     /// among them those of the Mercure hub's image]
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+/// The development hub that judges a token.
+#[derive(clap::Args)]
+struct AgainstDev {
+    /// Judge it as the `tidings dev` of this folder does
+    #[arg(long, conflicts_with = "config")]
+    dev: bool,
+    /// Where that hub listens, if it was told
+    #[arg(long, value_name = "ADDRESS", value_parser = address, requires = "dev")]
+    listen: Option<SocketAddr>,
+    /// The folder of its data, if it was told
+    #[arg(long, value_name = "DIR", requires = "dev")]
+    data: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -94,8 +108,20 @@ enum TokenCommand {
         #[command(flatten)]
         config: ConfigArguments,
         #[command(flatten)]
+        dev: AgainstDev,
+        #[command(flatten)]
         token: ExplainArguments,
     },
+}
+
+/// An address, or a port of this machine's own.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    match text.strip_prefix(':').unwrap_or(text).parse::<u16>() {
+        Ok(port) => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        Err(_) => text
+            .parse()
+            .map_err(|_| "write IP and port as in 127.0.0.1:4000, or only the port".to_owned()),
+    }
 }
 
 /// Reads the command line, does what it says, and tells how it went.
@@ -106,8 +132,8 @@ pub fn run() -> ExitCode {
         Command::Check(arguments) => with(&arguments, check),
         Command::Config => print(&config::reference()),
         Command::Token { command: TokenCommand::Mint { config, token } } => mint(&config, *token),
-        Command::Token { command: TokenCommand::Explain { config, token } } => {
-            with(&config, |config| explain(config, &token))
+        Command::Token { command: TokenCommand::Explain { config, dev, token } } => {
+            explain_under(&config, &dev, &token)
         }
         Command::Publish(arguments) => ask(arguments.run()),
         Command::Subscribe(arguments) => ask(arguments.run()),
@@ -130,7 +156,7 @@ fn dev(arguments: DevArguments) -> ExitCode {
         Err(mistakes) => return mistaken(&mistakes),
     };
     let shown = config.clone();
-    launch(Launch {
+    let ended = app::run(Launch {
         config,
         reload: Box::new(move || load().map_err(|mistakes| mistakes.report(false))),
         listening: Box::new(move |bound| {
@@ -138,7 +164,21 @@ fn dev(arguments: DevArguments) -> ExitCode {
                 say(&config::banner(&shown, *bound));
             }
         }),
-    })
+    });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&format!("{error}{}", hint(&error))),
+    }
+}
+
+/// What to do about a problem of `tidings dev`, if that is known.
+fn hint(error: &AppProblem) -> &'static str {
+    match error {
+        AppProblem::Listen { source, .. } if source.kind() == ErrorKind::AddrInUse => {
+            "\nanother program listens there: take another port, as in `tidings dev --listen 4000`"
+        }
+        _ => "",
+    }
 }
 
 fn serve(arguments: ConfigArguments) -> ExitCode {
@@ -186,6 +226,38 @@ fn mint(arguments: &ConfigArguments, mut token: MintArguments) -> ExitCode {
         Ok(token) => print(&format!("{token}\n")),
         Err(error) => wrong(&error),
     }
+}
+
+/// Without a configuration, a token is decoded and nobody judges it.
+fn explain_under(
+    arguments: &ConfigArguments,
+    dev: &AgainstDev,
+    token: &ExplainArguments,
+) -> ExitCode {
+    let loaded = if dev.dev {
+        config::dev_again(dev.listen, dev.data.as_deref())
+    } else {
+        config::load(arguments.config.as_deref())
+    };
+    let named = arguments.config.is_some() || std::env::var_os("TIDINGS_CONFIG").is_some();
+    match loaded {
+        Ok(config) => explain(&config, token),
+        Err(mistakes) if dev.dev || named || mistakes.in_a_file() => mistaken(&mistakes),
+        Err(_) => decode(token),
+    }
+}
+
+/// Fails whatever it finds: what nobody has judged must not pass for accepted.
+fn decode(arguments: &ExplainArguments) -> ExitCode {
+    let token = match arguments.read_token() {
+        Ok(token) => token,
+        Err(error) => return wrong(&format!("the token cannot be read: {error}")),
+    };
+    print(&token::decode(&token, SystemClock::new().wall()));
+    say("tidings: no issuer is configured, so nobody judged the signature and the claims.\n\
+         Name a configuration (--config FILE), or judge it as the `tidings dev` of this folder \
+         does (--dev)\n");
+    ExitCode::from(FAILED)
 }
 
 fn explain(config: &Config, arguments: &ExplainArguments) -> ExitCode {
@@ -242,7 +314,7 @@ fn failed(error: &dyn Display) -> ExitCode {
 fn print(text: &str) -> ExitCode {
     let mut output = stdout().lock();
     match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => failed(&error),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => failed(&error),
         _ => ExitCode::SUCCESS,
     }
 }
@@ -262,22 +334,50 @@ mod tests {
     }
 
     #[test]
+    fn port_alone_is_on_this_machine_only() {
+        for text in ["4111", ":4111", "127.0.0.1:4111"] {
+            assert_eq!(address(text).unwrap().to_string(), "127.0.0.1:4111");
+        }
+        assert_eq!(address("0.0.0.0:1").unwrap().to_string(), "0.0.0.0:1");
+        for text in ["", "localhost", "65536", "127.0.0.1"] {
+            assert!(address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn busy_port_hints_at_another() {
+        let problem = |kind: ErrorKind| AppProblem::Listen {
+            address: address("3000").unwrap(),
+            source: kind.into(),
+        };
+        assert!(hint(&problem(ErrorKind::AddrInUse)).contains("--listen"));
+        assert_eq!(hint(&problem(ErrorKind::PermissionDenied)), "");
+    }
+
+    #[test]
     fn commands_are_parsed() {
         for line in [
             "tidings dev",
             "tidings dev --listen [::1]:0 --data /tmp/x",
+            "tidings dev --listen 4111",
             "tidings serve --config a.toml",
             "tidings check -c a.toml",
             "tidings config",
             "tidings token mint --publish * --config a.toml",
             "tidings token explain --config a.toml -",
+            "tidings token explain --dev --data x --listen 4000 -",
             "tidings healthcheck",
             "tidings completions bash",
         ] {
             let parsed = Arguments::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {}", parsed.err().unwrap());
         }
-        for line in ["tidings", "tidings dev --listen localhost", "tidings serv"] {
+        for line in [
+            "tidings",
+            "tidings dev --listen localhost",
+            "tidings token explain --data x",
+            "tidings serv",
+        ] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

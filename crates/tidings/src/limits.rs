@@ -8,6 +8,8 @@ pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 pub const DOTENV_BYTES_MAX: u64 = 256 * 1024;
 /// Mistakes that one report names. Who has more repairs these first.
 pub const MISTAKES_MAX: usize = 50;
+/// Characters of a value that a report repeats. What is longer may be a secret in the wrong place.
+pub const VALUE_SHOWN_CHARS_MAX: usize = 40;
 /// Issuers of one configuration. A token of an older generation is tried against every issuer's
 /// key, so their number is work that a stranger can ask for.
 pub const ISSUERS_MAX: usize = 100;

@@ -1,9 +1,12 @@
 //! `tidings token mint` and `tidings token explain`. Knows no hub that runs and no network: minting
 //! signs, explaining runs the hub's own checks on a token.
 
+mod dates;
+mod decode;
 mod explain;
 mod mint;
 
+pub(crate) use decode::decode;
 #[cfg(test)]
 use explain::Explanation;
 pub(crate) use explain::{ExplainArguments, explain};

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tidings_core::{Matcher, Namespace};
-use tidings_frontends::auth::Auth;
+use tidings_frontends::auth::{Auth, Role, check_key};
 
 use crate::config::Config;
 
@@ -28,6 +28,7 @@ pub fn verify(config: &Config) -> Result<String, String> {
     if let Err(error) = Auth::with_matchers(&config.auth, &namespace, matchers) {
         problems.push(error.to_string());
     }
+    found.extend(weak_keys(config));
     match config.history.path.as_deref() {
         None => found.push("the history is in memory and ends with the process".to_owned()),
         Some(folder) => history(folder, &mut found, &mut problems),
@@ -37,6 +38,20 @@ pub fn verify(config: &Config) -> Result<String, String> {
         return Ok(lines(&found));
     }
     Err(lines(&problems))
+}
+
+/// What a hub that starts would warn about.
+fn weak_keys(config: &Config) -> Vec<String> {
+    let mut notes = Vec::new();
+    for issuer in &config.auth.issuer {
+        for role in [Role::Publish, Role::Subscribe] {
+            // What cannot be used at all has been reported.
+            if let Ok(Some(note)) = check_key(issuer, role, config.auth.allow_weak_keys) {
+                notes.push(format!("note: issuer {:?}, {role} key: {note}", issuer.id));
+            }
+        }
+    }
+    notes
 }
 
 fn history(folder: &Path, found: &mut Vec<String>, problems: &mut Vec<String>) {
@@ -80,6 +95,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let report = verify(&config(&folder.path().join("none"))).unwrap();
         assert!(report.contains("not there yet"), "{report}");
+    }
+
+    #[test]
+    fn short_key_from_the_environment_is_noted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_str().unwrap();
+        let under = |key: &str| {
+            let variables = [("MERCURE_PUBLISHER_JWT_KEY", key), ("TIDINGS_HISTORY_PATH", path)];
+            verify(&crate::config::from_variables(&variables.into()).unwrap()).unwrap()
+        };
+        let report = under("hunter2");
+        assert!(report.contains("publish key: the secret is shorter"), "{report}");
+        assert!(!report.contains("hunter2"), "{report}");
+        assert!(!under(&"k".repeat(32)).contains("shorter"));
     }
 
     #[test]

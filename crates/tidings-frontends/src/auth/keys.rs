@@ -1,6 +1,7 @@
 //! Keys that verify tokens: read from the configuration, checked for what makes keys weak, bound to
 //! one algorithm each. Knows nothing of claims.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::Role;
 use super::algorithm::{Algorithm, Verification};
 use super::options::KeyOptions;
-use crate::limits::{DRAFT_ISSUERS_MAX, KEY_FILE_BYTES_MAX, RSA_BITS_MIN};
+use crate::limits::{DRAFT_ISSUERS_MAX, KEY_FILE_BYTES_MAX, PATH_SHOWN_BYTES_MAX, RSA_BITS_MIN};
 
 /// The secret in the examples of the Mercure ecosystem: everybody can sign with it.
 pub const WELL_KNOWN_SECRET: &str = "!ChangeThisMercureHubJWTSecretKey!";
@@ -73,7 +74,7 @@ pub enum KeyFlaw {
     #[error("set `key` or `key_file`, not both")]
     Twice,
     /// The file cannot be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {}: {source}", shown_path(.path))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -81,7 +82,7 @@ pub enum KeyFlaw {
         source: std::io::Error,
     },
     /// The file is too large for a key.
-    #[error("{path} is larger than {KEY_FILE_BYTES_MAX} bytes")]
+    #[error("{} is larger than {KEY_FILE_BYTES_MAX} bytes", shown_path(.path))]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -230,6 +231,29 @@ impl Key {
             Material::Secret(key) => hmac::verify(key, signed, signature).is_ok(),
             Material::Public(key) => key.verify_sig(signed, signature).is_ok(),
         }
+    }
+}
+
+/// How files that hold keys usually end.
+const KEY_FILE_ENDINGS: [&str; 11] =
+    [".key", ".pem", ".pub", ".txt", ".secret", ".jwt", ".token", ".env", ".conf", ".toml", ".der"];
+
+/// Whether a text looks like a path and not like a secret that somebody wrote where a path belongs:
+/// short, without spaces, and with a known ending or a slash. Base64 has slashes, too, but rarely
+/// without a plus or an equals sign.
+pub fn is_pathlike(text: &str) -> bool {
+    let ends = KEY_FILE_ENDINGS.iter().any(|ending| text.ends_with(ending));
+    let named = ends || (text.contains('/') && !text.contains(['+', '=']));
+    named && text.len() < PATH_SHOWN_BYTES_MAX && !text.contains(char::is_whitespace)
+}
+
+/// A path to a secret as it is shown: masked where it may be the secret itself.
+pub fn shown_path(path: &Path) -> Cow<'_, str> {
+    match path.to_str() {
+        Some(text) if !is_pathlike(text) => {
+            Cow::Borrowed("the file (its name does not look like a path, so it is not shown)")
+        }
+        _ => path.to_string_lossy(),
     }
 }
 

@@ -25,7 +25,7 @@ use tidings_core::{BadPattern, Grant, Hub, Language, Matcher, Namespace};
 pub use algorithm::Algorithm;
 pub use claims::{DETAIL_TYPE, language};
 pub use explain::Finding;
-pub use keys::{BadKeys, KeyFlaw, WELL_KNOWN_SECRET, read_key_file};
+pub use keys::{BadKeys, KeyFlaw, WELL_KNOWN_SECRET, is_pathlike, read_key_file, shown_path};
 pub use options::{IssuerOptions, KeyOptions, Options};
 pub use problem::{TokenCause, TokenProblem};
 
@@ -238,13 +238,22 @@ impl Auth {
     }
 }
 
+/// What is said about a secret that can be guessed where that is no error.
+const SHORT_SECRET: &str = "the secret is shorter than its hash and can be guessed";
+
 /// What is wrong with the key of one role, as [`Auth::new`] judges it; nothing where there is none.
+/// What [`Auth::new`] would only warn about is returned.
 ///
 /// # Errors
 /// Why the key cannot be used.
-pub fn check_key(options: &IssuerOptions, role: Role, allow_weak: bool) -> Result<(), KeyFlaw> {
-    let Some(key) = options.key(role) else { return Ok(()) };
-    Key::load(key, weakness(options, allow_weak)).map(drop)
+pub fn check_key(
+    options: &IssuerOptions,
+    role: Role,
+    allow_weak: bool,
+) -> Result<Option<&'static str>, KeyFlaw> {
+    let Some(key) = options.key(role) else { return Ok(None) };
+    let key = Key::load(key, weakness(options, allow_weak))?;
+    Ok(key.is_short.then_some(SHORT_SECRET))
 }
 
 fn weakness(options: &IssuerOptions, allow_weak: bool) -> Weakness {
@@ -275,7 +284,7 @@ fn issuer(options: &IssuerOptions, allow_weak: bool, hub_url: &str) -> Result<Is
         })?;
         if key.is_short {
             let (issuer, key) = (&options.id, role.action());
-            tracing::warn!(issuer, key, "the secret is shorter than its hash and can be guessed");
+            tracing::warn!(issuer, key, "{SHORT_SECRET}");
         }
         Ok(Some(key))
     };

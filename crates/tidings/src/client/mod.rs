@@ -3,6 +3,7 @@
 //! Knows the Mercure protocol as any client does and nothing of the hub in this program: what
 //! works here works from another machine.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,7 +25,9 @@ pub use subscribe::SubscribeArguments;
 use crate::limits::{CLIENT_CONNECT_TIMEOUT, REFUSAL_TEXT_BYTES_MAX};
 
 /// Where `tidings dev` listens.
-const HUB_DEFAULT: &str = "http://localhost:3000/.well-known/mercure";
+const HUB_DEFAULT: &str = "http://localhost:3000";
+/// Where a hub is on its server when the URL does not say.
+const PATH_DEFAULT: &str = "/.well-known/mercure";
 /// The variable that holds another hub's URL.
 const URL_VARIABLE: &str = "TIDINGS_URL";
 /// The variable that holds a token, so that it need not stand in a command line.
@@ -35,8 +38,9 @@ const TOKEN_FILE_VARIABLE: &str = "TIDINGS_TOKEN_FILE";
 /// The hub and the right to use it.
 #[derive(clap::Args)]
 pub struct HubArguments {
-    /// The hub's URL [default: TIDINGS_URL, or where `tidings dev` listens]
-    #[arg(value_name = "URL")]
+    /// The hub's URL; without a scheme it is http://, without a path /.well-known/mercure
+    /// [default: TIDINGS_URL, or where `tidings dev` listens]
+    #[arg(value_name = "URL", value_parser = hub_url)]
     url: Option<Url>,
     /// The token. Other users of this machine can see it: better use the file, or the variables
     /// TIDINGS_TOKEN and TIDINGS_TOKEN_FILE
@@ -116,9 +120,9 @@ impl HubArguments {
         if let Some(url) = &self.url {
             return Ok(url.clone());
         }
-        let named = std::env::var(URL_VARIABLE);
-        let text = named.as_deref().unwrap_or(HUB_DEFAULT);
-        text.parse().map_err(ClientProblem::BadUrl)
+        let named = set(std::env::var_os(URL_VARIABLE));
+        let named = named.map(|text| text.to_string_lossy().into_owned());
+        hub_url(named.as_deref().unwrap_or(HUB_DEFAULT)).map_err(ClientProblem::BadUrl)
     }
 
     /// The value of `Authorization`, if there is a token: from the arguments, else from the
@@ -127,9 +131,11 @@ impl HubArguments {
         let token = match (&self.token, &self.token_file) {
             (Some(token), _) => Some(token.clone()),
             (None, Some(path)) => Some(read_token(path)?),
-            (None, None) => match std::env::var_os(TOKEN_FILE_VARIABLE) {
+            (None, None) => match set(std::env::var_os(TOKEN_FILE_VARIABLE)) {
                 Some(path) => Some(read_token(&PathBuf::from(path))?),
-                None => std::env::var(TOKEN_VARIABLE).ok(),
+                None => set(std::env::var_os(TOKEN_VARIABLE))
+                    .map(|token| token.into_string().map_err(|_| ClientProblem::BadToken))
+                    .transpose()?,
             },
         };
         let Some(token) = token else { return Ok(None) };
@@ -138,6 +144,21 @@ impl HubArguments {
         value.set_sensitive(true);
         Ok(Some(value))
     }
+}
+
+/// A variable's value; an empty one counts as not set, as in the configuration.
+fn set(value: Option<OsString>) -> Option<OsString> {
+    value.filter(|value| !value.is_empty())
+}
+
+/// The URL of a hub as people write it.
+fn hub_url(text: &str) -> Result<Url, url::ParseError> {
+    let mut url: Url =
+        if text.contains("://") { text.parse()? } else { format!("http://{text}").parse()? };
+    if url.path() == "/" {
+        url.set_path(PATH_DEFAULT);
+    }
+    Ok(url)
 }
 
 fn read_token(path: &Path) -> Result<String, ClientProblem> {
@@ -193,7 +214,7 @@ async fn refused(mut response: Response) -> ClientProblem {
 }
 
 /// Text from outside for a terminal: control characters could give it orders.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|character| match character {
             '\n' | '\t' => vec![character],
@@ -216,6 +237,27 @@ mod tests {
     #[test]
     fn orders_for_a_terminal_are_shown_not_given() {
         assert_eq!(printable("a\u{1b}[2J\tb\nc\r\u{9b}"), "a\\u{1b}[2J\tb\nc\\r\\u{9b}");
+    }
+
+    #[test]
+    fn what_a_url_leaves_out_is_filled_in() {
+        for (text, url) in [
+            ("127.0.0.1:4100", "http://127.0.0.1:4100/.well-known/mercure"),
+            ("localhost:3000", "http://localhost:3000/.well-known/mercure"),
+            ("hub.example/a?b=1", "http://hub.example/a?b=1"),
+            ("https://hub.example", "https://hub.example/.well-known/mercure"),
+            ("https://hub.example/", "https://hub.example/.well-known/mercure"),
+            ("https://hub.example/hub", "https://hub.example/hub"),
+        ] {
+            assert_eq!(hub_url(text).unwrap().as_str(), url);
+        }
+        assert!(hub_url("").is_err() && hub_url("http://").is_err());
+    }
+
+    #[test]
+    fn an_empty_variable_is_not_set() {
+        assert_eq!(set(Some(OsString::new())), None);
+        assert_eq!(set(Some("a".into())), Some("a".into()));
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub struct PublishArguments {
     #[arg(long = "topic", short, value_name = "TOPIC", required = true)]
     topics: Vec<String>,
     /// The data; `-` reads it from standard input
-    #[arg(long, short, value_name = "TEXT")]
+    #[arg(long, short, value_name = "TEXT", allow_hyphen_values = true)]
     data: Option<String>,
     /// Only for subscribers whose token covers one of the topics
     #[arg(long)]
@@ -128,6 +128,15 @@ mod tests {
         ]);
         let form = line.publish.form(Some("x&y"));
         assert_eq!(form, "topic=a+b&topic=%C3%A9&data=x%26y&id=urn%3A1&type=z&retry=5&private=on");
+    }
+
+    #[test]
+    fn data_may_begin_with_a_hyphen() {
+        for data in ["-5", "--x", "-"] {
+            let line = Line::parse_from(["publish", "-t", "a", "-d", data, "--private"]);
+            assert_eq!(line.publish.data.as_deref(), Some(data));
+            assert!(line.publish.private);
+        }
     }
 
     #[test]

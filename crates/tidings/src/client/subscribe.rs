@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use clap::value_parser;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use reqwest::{Response, StatusCode};
 use url::Url;
@@ -12,12 +13,13 @@ use super::events::{Event, Events};
 use super::{ClientProblem, HubArguments, authorized, client, printable, refused};
 use crate::limits::{RECONNECT_DEFAULT, RECONNECT_MAX};
 
-/// Subscribe to updates and print them; reconnects where it stopped.
+/// Subscribe to updates and print them; reconnects where it stopped. Without `--match`,
+/// `--match-urlpattern` and `--topic` it takes all topics.
 #[derive(clap::Args)]
 pub struct SubscribeArguments {
     #[command(flatten)]
     hub: HubArguments,
-    /// Updates of exactly this topic, or `*` for all
+    /// Updates of exactly this topic, or `*` for all; may be repeated [default: all topics]
     #[arg(long = "match", short, value_name = "TOPIC")]
     matches: Vec<String>,
     /// Updates whose topic matches this URL Pattern
@@ -30,12 +32,15 @@ pub struct SubscribeArguments {
     /// Begin after this id; `earliest` begins with everything that the hub still has
     #[arg(long, value_name = "ID")]
     last_event_id: Option<String>,
-    /// End after this many updates
-    #[arg(long, short = 'n', value_name = "NUMBER")]
+    /// End after this many updates, 1 at least
+    #[arg(long, short = 'n', value_name = "NUMBER", value_parser = value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// One JSON object with id, type and data in each line, instead of the data alone
     #[arg(long)]
     json: bool,
+    /// The data as it is, also on a terminal, where control characters are escaped otherwise
+    #[arg(long, conflicts_with = "json")]
+    raw: bool,
 }
 
 /// Where a subscription stands between connections.
@@ -140,20 +145,26 @@ impl SubscribeArguments {
 
     fn print(&self, event: &Event) -> Result<ControlFlow<()>, ClientProblem> {
         let mut output = io::stdout().lock();
-        let line = if self.json {
-            serde_json::json!({ "id": event.id, "type": event.kind, "data": event.data })
-                .to_string()
-        } else if output.is_terminal() {
-            printable(&event.data)
-        } else {
-            event.data.clone()
-        };
+        let line = self.line(event, output.is_terminal());
         match writeln!(output, "{line}").and_then(|()| output.flush()) {
             Ok(()) => Ok(ControlFlow::Continue(())),
             // Who reads has enough, as in `tidings subscribe | head`.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
             Err(source) => Err(ClientProblem::Io { what: "standard output".into(), source }),
         }
+    }
+}
+
+impl SubscribeArguments {
+    /// An event as it is printed. Whatever a terminal gets has no orders for it in it.
+    fn line(&self, event: &Event, terminal: bool) -> String {
+        let line = if self.json {
+            serde_json::json!({ "id": event.id, "type": event.kind, "data": event.data })
+                .to_string()
+        } else {
+            event.data.clone()
+        };
+        if terminal && !self.raw { printable(&line) } else { line }
     }
 }
 
@@ -194,6 +205,25 @@ mod tests {
         assert_eq!(url(&["-m", "a/b", "-m", "c"]), "x=1&match=a%2Fb&match=c");
         assert_eq!(url(&["--match-urlpattern", "/:id"]), "x=1&match_urlpattern=%2F%3Aid");
         assert_eq!(url(&["--topic", "a"]), "x=1&topic=a");
+    }
+
+    #[test]
+    fn a_count_of_nothing_is_refused() {
+        assert!(Line::try_parse_from(["subscribe", "-n", "0"]).is_err());
+        assert!(Line::try_parse_from(["subscribe", "-n", "1"]).is_ok());
+    }
+
+    #[test]
+    fn a_terminal_gets_orders_only_when_asked_to() {
+        let event = Event { id: "1".into(), kind: "message".into(), data: "a\u{1b}[2J".into() };
+        let line = |arguments: &[&str], terminal| {
+            let line = Line::parse_from(["subscribe"].iter().chain(arguments));
+            line.subscribe.line(&event, terminal)
+        };
+        assert_eq!(line(&[], true), "a\\u{1b}[2J");
+        assert_eq!(line(&["--raw"], true), "a\u{1b}[2J");
+        assert_eq!(line(&[], false), "a\u{1b}[2J");
+        assert!(!line(&["--json"], true).contains('\u{1b}'));
     }
 
     #[test]

@@ -26,6 +26,8 @@ use crate::limits::{DEV_KEY_BYTES, DEV_TOKEN_AGE};
 const LISTEN: &str = "127.0.0.1:3000";
 /// Where its data is unless told otherwise.
 const DATA: &str = ".tidings";
+/// The file with the hub's own key, in that folder.
+const KEY: &str = "dev.key";
 /// The issuer of the tokens that `tidings dev` makes.
 const OWN_ISSUER: &str = "urn:tidings:dev";
 /// The issuer in the examples of the Mercure documentation.
@@ -66,6 +68,18 @@ pub fn dev(listen: Option<SocketAddr>, data: Option<&Path>) -> Result<Config, Mi
         return Err(Mistakes::new(None, problems));
     }
     dev_under(listen, data, &variables)
+}
+
+/// As [`dev`], for a hub that has been started in this folder before: makes nothing.
+pub fn dev_again(listen: Option<SocketAddr>, data: Option<&Path>) -> Result<Config, Mistakes> {
+    let folder = data.unwrap_or(Path::new(DATA));
+    if !folder.join(KEY).exists() {
+        return Err(Mistakes::one(
+            format!("{}: no development hub has been here", folder.display()),
+            "go to the folder where `tidings dev` was started, or name its data: --data DIR",
+        ));
+    }
+    dev(listen, data)
 }
 
 fn dev_under(
@@ -175,7 +189,7 @@ fn tree(port: u16, data: &Path, key: &str) -> Node {
 /// The hub's own key: read from the data folder, or made there for its owner only.
 fn own_key(data: &Path) -> std::io::Result<String> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(data)?;
-    let path: PathBuf = data.join("dev.key");
+    let path: PathBuf = data.join(KEY);
     let mut random = [0; DEV_KEY_BYTES];
     getrandom::fill(&mut random).map_err(std::io::Error::other)?;
     let key = URL_SAFE_NO_PAD.encode(random);
@@ -233,9 +247,11 @@ pub fn banner(config: &Config, bound: SocketAddr) -> String {
     let data = config.history.path.as_deref().unwrap_or(Path::new("memory"));
     let own = |address: &SocketAddr| address.ip().to_canonical().is_loopback();
     let reach = if config.listen.iter().all(own) {
-        "everybody on this machine may publish and subscribe"
+        "everybody on this machine may publish and subscribe,\n  and so may any web page that a \
+         browser on this machine opens"
     } else {
-        "EVERYBODY WHO REACHES THIS MACHINE may publish and subscribe"
+        "EVERYBODY WHO REACHES THIS MACHINE may publish and subscribe,\n  and so may any web page \
+         that a browser on this machine opens"
     };
     format!(
         "\n  Tidings for development. Insecure: {reach}.\n\
@@ -284,6 +300,17 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
         assert_ne!(own_key(&folder.path().join("other")).unwrap(), first);
+    }
+
+    #[test]
+    fn folder_without_a_hub_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        assert!(dev_again(None, Some(&data)).unwrap_err().report(false).contains("--data"));
+        assert!(!data.exists());
+        let key = own_key(&data).unwrap();
+        let config = dev_again(None, Some(&data)).unwrap();
+        assert_eq!(config.auth.issuer[0].publish.as_ref().unwrap().key, Some(key));
     }
 
     #[test]
@@ -357,7 +384,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config = start("127.0.0.1:0", folder.path());
         let banner = banner(&config, "127.0.0.1:4567".parse().unwrap());
-        assert!(banner.contains("Insecure"));
+        assert!(banner.contains("Insecure") && banner.contains("any web page"), "{banner}");
         assert!(banner.contains("http://localhost:4567/\n"));
         let token = &config.dev.as_ref().unwrap().token;
         assert!(banner.contains(&format!("\nexport TIDINGS_TOKEN={token}\n")));

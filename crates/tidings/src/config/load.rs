@@ -14,7 +14,7 @@ use super::mistakes::{Mistakes, Problem, Shown};
 use super::options::{Durability, HistoryOptions, HistorySettings, Settings};
 use super::value::{Node, Place, steps};
 use super::variables::Variables;
-use super::{Config, check, document, environment, image, size};
+use super::{Config, check, document, environment, image, level, size};
 use crate::limits::{CONFIG_BYTES_MAX, HEARTBEAT_MIN, ISSUERS_MAX};
 
 /// The configuration of `tidings serve`: the file at `path` (else the file that `TIDINGS_CONFIG`
@@ -111,8 +111,8 @@ impl Meaning<'_> {
         self.listeners(&settings);
         self.streams(&settings);
         self.issuers(&settings);
-        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&settings.log.level) {
-            self.wrong("log.level", format!("`level` is wrong: {error}"), "as in \"info\"");
+        if let Err((message, hint)) = level::check(&settings.log.level) {
+            self.wrong("log.level", message, hint);
         }
         let public_url = self.public_url(&settings);
         Config {

@@ -9,9 +9,11 @@ use miette::{
     MietteSpanContents, SourceCode, SourceSpan, SpanContents,
 };
 
-use super::schema::{self, Kind};
+use tidings_frontends::auth::is_pathlike;
+
+use super::schema::{self, Key, Kind};
 use super::value::{Node, Place, Value};
-use crate::limits::MISTAKES_MAX;
+use crate::limits::{MISTAKES_MAX, VALUE_SHOWN_CHARS_MAX};
 
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,14 +138,24 @@ fn hidden(path: &str, node: &Node, spans: &mut Vec<Range<usize>>) {
             list.iter().for_each(|element| hidden(&below, element, spans));
         }
         value => {
-            // A password may stand in a URL.
-            let risky = matches!(value, Value::Text(text) if text.contains('@'));
+            let risky = matches!(value, Value::Text(text) if is_risky(path, key, text));
             let open = key.is_some_and(|key| key.kind != Kind::Secret) && !risky;
             if let (Place::File(span), false) = (&node.place, open) {
                 spans.push(span.clone());
             }
         }
     }
+}
+
+/// Whether a secret may stand where none belongs: a password in a URL, a key in place of its file,
+/// or something longer than what the setting takes.
+fn is_risky(path: &str, key: Option<&Key>, text: &str) -> bool {
+    let long = match key.map(|key| key.kind) {
+        Some(Kind::File) if path.ends_with("key_file") => !is_pathlike(text),
+        Some(Kind::File | Kind::Text | Kind::Texts) => false,
+        _ => text.chars().count() > VALUE_SHOWN_CHARS_MAX,
+    };
+    long || text.contains('@')
 }
 
 /// Whether a line that is not TOML can be shown: it begins with the name of a setting or a table
@@ -179,6 +191,11 @@ impl Mistakes {
     /// A mistake outside of every file and variable.
     pub fn one(message: impl Into<String>, hint: impl Into<String>) -> Mistakes {
         Mistakes::new(None, vec![Problem::new(Place::Whole, message).hint(hint)])
+    }
+
+    /// Whether they are in a file that was read.
+    pub fn in_a_file(&self) -> bool {
+        self.shown.is_some()
     }
 
     /// How many mistakes there are.

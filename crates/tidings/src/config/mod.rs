@@ -17,6 +17,7 @@ pub mod duration;
 mod environment;
 mod image;
 mod kind;
+mod level;
 mod load;
 mod mistakes;
 mod nearest;
@@ -29,7 +30,7 @@ pub mod size;
 mod value;
 mod variables;
 
-pub use dev::{Dev, banner, dev};
+pub use dev::{Dev, banner, dev, dev_again};
 pub use load::{from_text, from_variables, load};
 pub use mistakes::Mistakes;
 pub use options::{

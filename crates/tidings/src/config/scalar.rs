@@ -11,6 +11,7 @@ use super::nearest::nearest;
 use super::schema::Kind;
 use super::value::{Node, Place, Value};
 use super::{document, duration, size};
+use crate::limits::VALUE_SHOWN_CHARS_MAX;
 
 /// The value in the one form that deserializes, or everything that is wrong with it. Messages
 /// go on after the setting's name.
@@ -100,11 +101,20 @@ fn one(kind: Kind, node: &Node) -> Result<toml::Value, Problem> {
             sized(bytes, min, max).map_err(wrong)
         }
         (_, Value::Text(text)) => written(kind, text).map_err(|(message, hint)| {
-            let problem = wrong(message);
+            let problem = wrong(without_secrets(&message, text));
             Problem { hint, ..problem }
         }),
         (kind, _) => Err(takes(wanted(kind))),
     }
+}
+
+/// The message without the value it repeats, if that is so long that it may be a secret.
+fn without_secrets(message: &str, text: &str) -> String {
+    let length = text.chars().count();
+    if length <= VALUE_SHOWN_CHARS_MAX {
+        return message.to_owned();
+    }
+    message.replace(&format!("{text:?}"), &format!("a text of {length} characters"))
 }
 
 fn wanted(kind: Kind) -> &'static str {

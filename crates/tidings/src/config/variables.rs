@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use tidings_frontends::auth::read_key_file;
+use tidings_frontends::auth::{read_key_file, shown_path};
 
 use super::mistakes::Problem;
 use super::value::Place;
@@ -97,9 +97,9 @@ fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
 pub(super) fn read_secret(path: &Path) -> Result<String, String> {
     let bytes = read_key_file(path).map_err(|error| error.to_string())?;
     match String::from_utf8(bytes) {
-        Ok(text) if text.is_empty() => Err(format!("{} is empty", path.display())),
+        Ok(text) if text.is_empty() => Err(format!("{} is empty", shown_path(path))),
         Ok(text) => Ok(text),
-        Err(_) => Err(format!("{} is not UTF-8", path.display())),
+        Err(_) => Err(format!("{} is not UTF-8", shown_path(path))),
     }
 }
 

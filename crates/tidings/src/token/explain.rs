@@ -9,6 +9,8 @@ use tidings_core::{Language, Matcher, Namespace};
 use tidings_frontends::auth::{Auth, BadKeys, Finding, Options, Role};
 use tidings_frontends::limits::TOKEN_BYTES_MAX;
 
+use super::dates;
+
 /// What `tidings token explain` is told.
 #[derive(Clone, clap::Args)]
 pub(crate) struct ExplainArguments {
@@ -99,7 +101,8 @@ pub(crate) fn explain(
         Ok(matcher)
     })?;
     let in_role = |role| {
-        let findings = auth.explain(token, role, now);
+        let mut findings = auth.explain(token, role, now);
+        findings.iter_mut().for_each(|finding| date(finding, now));
         let grants = auth.verify(token, role, now).ok().map(|verified| {
             let matchers = match role {
                 Role::Publish => &verified.grant.publish,
@@ -112,6 +115,15 @@ pub(crate) fn explain(
         InRole { role, findings, grants }
     };
     Ok(Explanation { roles: vec![in_role(Role::Publish), in_role(Role::Subscribe)] })
+}
+
+/// Adds the date to a claim that is a time.
+fn date(finding: &mut Finding, now: u64) {
+    let now = i64::try_from(now / 1_000).unwrap_or(i64::MAX);
+    let seconds = finding.found.parse().ok().filter(|_| matches!(finding.check, "exp" | "nbf"));
+    if let Some(date) = seconds.and_then(|seconds| dates::shown(seconds, now)) {
+        finding.found.push_str(&format!(" ({date})"));
+    }
 }
 
 fn name(language: Language) -> &'static str {

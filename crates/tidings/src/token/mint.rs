@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{Algorithm, AlgorithmFamily, EncodingKey, Header};
 use serde_json::{Map, Value, json};
+use tidings_core::{BadPattern, Language, Matcher, Namespace};
 use tidings_frontends::auth::{
     DETAIL_TYPE, Generation, IssuerOptions, KeyFlaw, KeyOptions, Options, Role, language,
     read_key_file,
@@ -134,6 +135,16 @@ pub(crate) enum MintError {
     /// 0.x knows templates only.
     #[error("tokens of 0.x have no match types: leave --match-type out")]
     MatchTypeInDraft,
+    /// A pattern that the hub would refuse with the whole token.
+    #[error("--{role} {pattern:?}: {flaw}")]
+    Pattern {
+        /// Where it was given.
+        role: Role,
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        flaw: BadPattern,
+    },
     /// The payload is not what its generation allows.
     #[error("the payload has to be JSON, and an object in 1.0")]
     Payload,
@@ -282,6 +293,32 @@ impl MintArguments {
         Ok(Value::Array(details))
     }
 
+    /// Whether the hub that the token is for would take every pattern; otherwise it would refuse
+    /// the token.
+    fn check_patterns(&self, generation: Generation) -> Result<(), MintError> {
+        let written = match (generation, self.match_type.as_deref()) {
+            (Generation::Draft, _) => Language::UriTemplate,
+            (Generation::Final, name) => {
+                let name = name.unwrap_or("exact");
+                language(name).ok_or_else(|| MintError::MatchType(name.to_owned()))?
+            }
+        };
+        // Relative patterns need a base, whichever.
+        let hub = self.audience.first().and_then(|audience| audience.parse().ok());
+        let hub = hub.filter(|url: &Url| !url.cannot_be_a_base());
+        let anywhere = || Url::parse("http://localhost/.well-known/mercure").expect("a constant");
+        let namespace = Namespace::new(hub.unwrap_or_else(anywhere));
+        for (role, list) in [(Role::Publish, &self.publish), (Role::Subscribe, &self.subscribe)] {
+            for pattern in list {
+                // The wildcard is no pattern of any language.
+                let language = if pattern == "*" { Language::Exact } else { written };
+                Matcher::parse(language, pattern, &namespace)
+                    .map_err(|flaw| MintError::Pattern { role, pattern: pattern.clone(), flaw })?;
+            }
+        }
+        Ok(())
+    }
+
     fn topic(&self, topic: &str) -> Value {
         match &self.match_type {
             Some(name) => json!({ "match": topic, "match_type": name }),
@@ -330,6 +367,7 @@ pub(super) fn mint_at(arguments: &MintArguments, now: u64) -> Result<String, Min
     let unknown = || MintError::Algorithm(name.to_owned());
     let algorithm = Algorithm::from_str(name).map_err(|_| unknown())?;
     let claims = arguments.claims(generation, now)?;
+    arguments.check_patterns(generation)?;
     let key = arguments.signing_key(algorithm)?;
     let mut header = Header::new(algorithm);
     if generation == Generation::Final {

@@ -6,7 +6,7 @@ use tidings_core::Namespace;
 use tidings_frontends::auth::Options;
 
 use super::mint::{Lifetime, mint_at};
-use super::{ExplainArguments, Explanation, MintArguments, MintError, explain};
+use super::{ExplainArguments, Explanation, MintArguments, MintError, decode, explain};
 
 const HUB: &str = "https://hub.example/.well-known/mercure";
 const NOW: u64 = 1_800_000_000;
@@ -104,6 +104,48 @@ fn what_cannot_be_minted_says_why() {
     assert!(matches!(mint_at(&arguments("--publish a"), NOW), Err(MintError::Needed("issuer"))));
     let draft = "--generation 0.x --publish a --match-type exact";
     assert!(refused(draft).contains("--match-type"));
+}
+
+#[test]
+fn patterns_that_no_hub_takes_are_not_minted() {
+    let both = options(&["1.0", "0.x"]);
+    for line in [
+        "--publish /books/:id( --match-type urlpattern",
+        "--subscribe a/#/b --match-type mqtt",
+        "--subscribe a.>.b --match-type nats",
+    ] {
+        let error = minted(line, &both).unwrap_err();
+        assert!(matches!(error, MintError::Pattern { .. }), "{line}: {error}");
+        let role = line.split(' ').next().unwrap();
+        assert!(error.to_string().starts_with(role), "{error}");
+    }
+    for line in ["--publish * --match-type mqtt", "--subscribe /books/:id --match-type urlpattern"]
+    {
+        let token = minted(line, &both).unwrap();
+        assert!(explained(&token, &both, NOW).is_useful(), "{line}");
+    }
+}
+
+#[test]
+fn times_of_a_token_are_dates() {
+    let options = options(&["1.0"]);
+    let token = minted("--publish a --lifetime 2m", &options).unwrap();
+    let text = explained(&token, &options, NOW + 60).to_string();
+    assert!(text.contains("exp: 1800000120 (2027-01-15T08:02:00Z, in 1m)"), "{text}");
+    let text = explained(&token, &options, NOW + 180).to_string();
+    assert!(text.contains("exp: 1800000120 (2027-01-15T08:02:00Z, 1m ago)"), "{text}");
+}
+
+#[test]
+fn a_token_is_decoded_without_any_issuer() {
+    let token = minted("--publish https://e.com/1 --subject b\u{9b}", &options(&["1.0"])).unwrap();
+    let text = decode(&token, NOW * 1_000);
+    assert!(text.contains("ok    form") && text.contains("https://e.com/1"), "{text}");
+    assert!(text.contains("exp: 2027-01-15T09:00:00Z, in 1h"), "{text}");
+    let signature = token.rsplit('.').next().unwrap();
+    assert!(!text.contains(signature) && !text.contains('\u{9b}'), "{text}");
+    let text = decode("garbage", NOW * 1_000);
+    assert!(text.contains("FAIL  form: 7 bytes"), "{text}");
 }
 
 #[test]
