@@ -40,6 +40,12 @@ pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
 pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time for a whole request body: 1 MiB takes this long at 280 kbit/s.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of all publications' bodies that are being read or wait for a place in the hub's queue:
+/// many times what a busy hub has under way, and little beside a machine's memory.
+pub const BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of all bodies of QUERY requests that are being read. Their own, because strangers may
+/// send those and must not keep publishers waiting.
+pub const QUERIES_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Hops of `X-Forwarded-For` that are read from the right; no chain of proxies is longer.
 pub const FORWARDED_HOPS_MAX: usize = 32;
 /// Pause of the accept loop when descriptors or buffers have run out: long enough for a

@@ -28,10 +28,10 @@ use tidings_core::{Clock, Hub};
 pub use cors::BadOrigin;
 
 use crate::auth::{Auth, Generation};
-use crate::http::{Answer, Body, Frontend, Request, empty};
+use crate::http::{Answer, Bodies, Body, Frontend, Request, empty};
 use crate::limits::{
-    CATCH_UP_READERS, CURSOR_READERS, FORM_BYTES_DEFAULT, FORM_FIELDS_MAX, HEARTBEAT_DEFAULT,
-    STREAM_LIFETIME_DEFAULT, STREAMS_AT_ONCE,
+    BODIES_BYTES_MAX, CATCH_UP_READERS, CURSOR_READERS, FORM_BYTES_DEFAULT, FORM_FIELDS_MAX,
+    HEARTBEAT_DEFAULT, QUERIES_BYTES_MAX, STREAM_LIFETIME_DEFAULT, STREAMS_AT_ONCE,
 };
 use access::Worded;
 use cors::Cors;
@@ -117,6 +117,10 @@ pub struct Mercure {
     /// Who looks up where streams begin.
     cursor_readers: Readers,
     streams: Arc<Streams>,
+    /// Memory for the bodies of publications.
+    bodies: Bodies,
+    /// Memory for the bodies of queries.
+    query_bodies: Bodies,
 }
 
 impl Mercure {
@@ -149,6 +153,8 @@ impl Mercure {
             metadata,
             cursor_readers: Readers::start("cursors", CURSOR_READERS),
             streams: Arc::new(streams),
+            bodies: Bodies::new(BODIES_BYTES_MAX),
+            query_bodies: Bodies::new(QUERIES_BYTES_MAX),
         })
     }
 

@@ -11,7 +11,7 @@ use super::form::{self, Field, Text};
 use super::refusal::{Excess, Fault, Refusal};
 use super::{Mercure, PLAIN_TEXT, is_form};
 use crate::auth::{Generation, Role, Verified};
-use crate::http::{Body, Request, full, read_body};
+use crate::http::{Body, Request, Share, full};
 use crate::limits::{
     BODY_TIMEOUT, FORM_FIELDS_MAX, IDEMPOTENCY_KEY_BYTES_MAX, PUBLISH_ROOM_WAIT_MAX,
     PUBLISH_TOPICS_MAX,
@@ -37,13 +37,14 @@ pub(super) async fn publish(
     let generation = verified.generation;
     let answer = async {
         may_publish(&verified)?;
-        let body = read_body(body, settings.body_bytes_max, BODY_TIMEOUT).await?;
+        let (body, share) =
+            mercure.bodies.read(body, settings.body_bytes_max, BODY_TIMEOUT).await?;
         let update = read_update(generation, &head.headers, &body)?;
         drop(body);
         if generation == Generation::Draft {
             refuse_as_draft_does(mercure, &verified.grant, &update)?;
         }
-        send(mercure, &verified.grant, update).await
+        send(mercure, &verified.grant, update, share).await
     };
     answer.await.map_err(|refusal| (generation, refusal))
 }
@@ -58,11 +59,18 @@ fn may_publish(verified: &Verified) -> Result<(), Refusal> {
     if may { Ok(()) } else { Err(Refusal::NotGranted) }
 }
 
-async fn send(mercure: &Mercure, grant: &Grant, update: Update) -> Result<Response<Body>, Refusal> {
+async fn send(
+    mercure: &Mercure,
+    grant: &Grant,
+    update: Update,
+    share: Share,
+) -> Result<Response<Body>, Refusal> {
     let room = mercure.hub.room(update.weight());
     // Only the wait for a place ends early: what has one is stored or refused, never unknown.
     let room =
         tokio::time::timeout(PUBLISH_ROOM_WAIT_MAX, room).await.map_err(|_| Refusal::Busy)??;
+    // From here on the update counts in the hub's queue.
+    drop(share);
     Ok(receipt(mercure.hub.publish_in(room, grant, update).await?))
 }
 

@@ -56,6 +56,9 @@ pub(super) enum Refusal {
     /// The operator's: publishers have to wait longer than they should.
     #[error("no place became free in the queue in time")]
     Busy,
+    /// The operator's: the bodies of other requests hold all the memory for them.
+    #[error("no memory for the body became free in time")]
+    Crowded,
     /// The operator's: no space is left.
     #[error("no space is left for the history")]
     NoSpace,
@@ -157,6 +160,7 @@ impl From<BodyProblem> for Refusal {
             BodyProblem::TooLarge => Refusal::TooLarge(Excess::Body),
             BodyProblem::TooSlow => Refusal::TooSlow,
             BodyProblem::Broken => Refusal::BadParameter(Fault::BrokenBody),
+            BodyProblem::NoMemory => Refusal::Crowded,
         }
     }
 }
@@ -191,7 +195,10 @@ enum Challenge {
 impl Refusal {
     /// Whether it is the operator's matter and not the client's.
     pub(super) fn is_ours(&self) -> bool {
-        matches!(self, Refusal::Busy | Refusal::NoSpace | Refusal::StorageFailed(_))
+        matches!(
+            self,
+            Refusal::Busy | Refusal::Crowded | Refusal::NoSpace | Refusal::StorageFailed(_)
+        )
     }
 
     /// The answer in the words of `generation`. `metadata_url` is where challenges point to.
@@ -202,7 +209,11 @@ impl Refusal {
         };
         let headers = answer.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if matches!(self, Refusal::Busy | Refusal::NoSpace | Refusal::ShuttingDown) {
+        let later = matches!(
+            self,
+            Refusal::Busy | Refusal::Crowded | Refusal::NoSpace | Refusal::ShuttingDown
+        );
+        if later {
             headers.insert(header::RETRY_AFTER, crate::limits::PUBLISH_RETRY_SECONDS.into());
         }
         if matches!(self, Refusal::BadMethod) {
@@ -233,9 +244,10 @@ impl Refusal {
             Refusal::BadMethod => (StatusCode::METHOD_NOT_ALLOWED, Challenge::None),
             Refusal::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, Challenge::None),
             Refusal::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, Challenge::None),
-            Refusal::Busy | Refusal::StorageFailed(_) | Refusal::ShuttingDown => {
-                (StatusCode::SERVICE_UNAVAILABLE, Challenge::None)
-            }
+            Refusal::Busy
+            | Refusal::Crowded
+            | Refusal::StorageFailed(_)
+            | Refusal::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, Challenge::None),
         }
     }
 
@@ -271,6 +283,7 @@ impl Refusal {
             Refusal::TooLarge(excess) => format!("{excess}."),
             Refusal::UnsupportedBody => Fault::NotAForm.to_string(),
             Refusal::Busy => "Too many publishers are waiting: try again.".to_owned(),
+            Refusal::Crowded => "Too many bodies are on their way: try again.".to_owned(),
             Refusal::NoSpace => "No space is left: try again later.".to_owned(),
             Refusal::StorageFailed(_) => "Updates cannot be stored.".to_owned(),
             Refusal::TooSlow | Refusal::BadMethod | Refusal::KeyReused | Refusal::ShuttingDown => {
@@ -304,6 +317,7 @@ impl Refusal {
             | Refusal::BadMethod
             | Refusal::KeyReused
             | Refusal::Busy
+            | Refusal::Crowded
             | Refusal::NoSpace
             | Refusal::StorageFailed(_)
             | Refusal::ShuttingDown => {
@@ -406,7 +420,10 @@ mod tests {
         check(&Refusal::NoSpace, 507, None, 507, "Insufficient Storage");
         let failed = Refusal::StorageFailed("device gone".to_owned());
         check(&failed, 503, None, 503, "Service Unavailable");
-        let busy = Refusal::Busy.answer(Generation::Draft, METADATA);
-        assert!(busy.headers().contains_key(header::RETRY_AFTER));
+        check(&Refusal::from(BodyProblem::NoMemory), 503, None, 503, "Service Unavailable");
+        for later in [Refusal::Busy, Refusal::Crowded] {
+            let answer = later.answer(Generation::Draft, METADATA);
+            assert!(answer.headers().contains_key(header::RETRY_AFTER), "{later}");
+        }
     }
 }
