@@ -157,5 +157,13 @@ pub const fn form_bytes(update_bytes: usize) -> usize {
     update_bytes.saturating_mul(FORM_BYTES_EACH).saturating_add(FORM_BYTES_BESIDE)
 }
 
+/// Bytes of a path's segment that a log line carries: longer ones are more likely tokens.
+pub(crate) const SEGMENT_BYTES_SHOWN_MAX: usize = 64;
+/// Bytes of a segment in three parts that a log line carries: names of files like `page.min.js`
+/// are shorter, and the head alone of a token is not.
+pub(crate) const DOTTED_BYTES_SHOWN_MAX: usize = 24;
+/// Bytes of a method that a log line carries: the longest registered ones, `UPDATEREDIRECTREF`
+/// aside. A method can be any text, so a token as well.
+pub(crate) const METHOD_BYTES_SHOWN_MAX: usize = 16;
 /// Bytes of a target that a log line carries: long lists of topics say nothing at the end.
 pub(crate) const TARGET_BYTES_MAX: usize = 256;
