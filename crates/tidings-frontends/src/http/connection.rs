@@ -24,7 +24,7 @@ use super::impatient::Impatient;
 use super::places::Place;
 use super::redacted::{redacted, shortened};
 use super::streams::{Streams, watched};
-use super::{Body, BoxError, Request, RequestId, Server, boxed, refusal};
+use super::{Body, BoxError, Request, RequestId, Server, boxed, head, refusal};
 use crate::limits::{
     HEAD_BYTES_MAX, HEADERS_MAX, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_PING_INTERVAL,
     HTTP2_PING_TIMEOUT, HTTP2_SEND_BUFFER_BYTES, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX,
@@ -139,10 +139,8 @@ async fn answer(
 }
 
 async fn frontend(server: &Server, request: Request) -> Response<Body> {
-    let host_missing =
-        request.head.version == Version::HTTP_11 && !request.head.headers.contains_key("host");
-    if host_missing {
-        return refusal::host_missing();
+    if let Some(refusal) = head::refusal(&request.head) {
+        return refusal;
     }
     let path = request.head.uri.path();
     let Some(frontend) = server.frontends.iter().find(|frontend| frontend.claims(path)) else {

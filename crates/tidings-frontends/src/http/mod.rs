@@ -17,6 +17,7 @@ mod closing;
 mod connection;
 mod counters;
 mod forwarded;
+mod head;
 mod impatient;
 mod places;
 mod redacted;
