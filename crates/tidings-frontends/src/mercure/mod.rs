@@ -239,6 +239,15 @@ fn options() -> Response<Body> {
     answer
 }
 
+/// Refuses bodies that are compressed or otherwise coded: nothing here undoes that.
+fn refuse_coded(headers: &HeaderMap) -> Result<(), Refusal> {
+    let plain = headers.get_all(header::CONTENT_ENCODING).iter().all(|field| {
+        let mut codings = field.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        codings.all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity"))
+    });
+    if plain { Ok(()) } else { Err(Refusal::Coded) }
+}
+
 /// Whether a body is a form by its headers. Parameters of the type are allowed and mean nothing.
 fn is_form(headers: &HeaderMap) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());

@@ -47,6 +47,9 @@ pub(super) enum Refusal {
     /// The client's: a query body in a format that is not read.
     #[error("the query's body is no form")]
     UnsupportedBody,
+    /// The client's: a body in a content coding.
+    #[error("the body is in a content coding")]
+    Coded,
     /// The client's: a method that the hub's URL does not have.
     #[error("the method is not allowed")]
     BadMethod,
@@ -125,10 +128,16 @@ pub(super) enum Fault {
     Wildcard,
     #[error("an \"id\" must not start with \"#\" or be \"earliest\"")]
     ReservedId,
+    #[error(
+        "an \"id\" must not start or end with a space: the Last-Event-ID header could not carry it"
+    )]
+    PaddedId,
     #[error("the event type \"mercure\" is reserved for the hub")]
     ReservedType,
     #[error("\"retry\" must be a number of milliseconds in ASCII digits")]
     BadRetry,
+    #[error("\"retry\" is too large: it must fit into 64 bits")]
+    RetryTooLarge,
     #[error("the Idempotency-Key header must be one line of at most 256 visible characters")]
     BadIdempotencyKey,
     #[error("the body must be application/x-www-form-urlencoded")]
@@ -222,6 +231,9 @@ impl Refusal {
         if matches!(self, Refusal::UnsupportedBody) {
             headers.insert("accept-query", HeaderValue::from_static(super::FORM_TYPE));
         }
+        if matches!(self, Refusal::Coded) {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
         answer
     }
 
@@ -240,7 +252,9 @@ impl Refusal {
             }
             Refusal::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, Challenge::None),
             Refusal::TooSlow => (StatusCode::REQUEST_TIMEOUT, Challenge::None),
-            Refusal::UnsupportedBody => (StatusCode::UNSUPPORTED_MEDIA_TYPE, Challenge::None),
+            Refusal::UnsupportedBody | Refusal::Coded => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, Challenge::None)
+            }
             Refusal::BadMethod => (StatusCode::METHOD_NOT_ALLOWED, Challenge::None),
             Refusal::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, Challenge::None),
             Refusal::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, Challenge::None),
@@ -282,6 +296,7 @@ impl Refusal {
             Refusal::BadPattern(pattern) => format!("A pattern cannot be used: {pattern}."),
             Refusal::TooLarge(excess) => format!("{excess}."),
             Refusal::UnsupportedBody => Fault::NotAForm.to_string(),
+            Refusal::Coded => "The body must not have a Content-Encoding.".to_owned(),
             Refusal::Busy => "Too many publishers are waiting: try again.".to_owned(),
             Refusal::Crowded => "Too many bodies are on their way: try again.".to_owned(),
             Refusal::NoSpace => "No space is left: try again later.".to_owned(),
@@ -314,6 +329,7 @@ impl Refusal {
             Refusal::TooLarge(_)
             | Refusal::TooSlow
             | Refusal::UnsupportedBody
+            | Refusal::Coded
             | Refusal::BadMethod
             | Refusal::KeyReused
             | Refusal::Busy
@@ -341,7 +357,7 @@ impl Fault {
             Fault::NoTopicToPublish | Fault::NotAForm => "Missing \"topic\" parameter",
             Fault::NoTopicToSubscribe | Fault::NoMatch => "Missing \"topic\" parameter.",
             Fault::TooManyTopics | Fault::TooManyMatchers => "Too many \"topic\" parameters.",
-            Fault::BadRetry => "Invalid \"retry\" parameter",
+            Fault::BadRetry | Fault::RetryTooLarge => "Invalid \"retry\" parameter",
             Fault::Mixed => "\"topic\" and \"match\" parameters cannot be mixed",
             Fault::ForbiddenCharacter => "a field contains a forbidden control character",
             Fault::TopicInFinal
@@ -350,6 +366,7 @@ impl Fault {
             | Fault::NotUtf8
             | Fault::Wildcard
             | Fault::ReservedId
+            | Fault::PaddedId
             | Fault::ReservedType
             | Fault::BadIdempotencyKey
             | Fault::BrokenBody
@@ -410,6 +427,9 @@ mod tests {
         check(&Refusal::TooLarge(Excess::Topics), 413, None, 400, many);
         check(&Refusal::TooLarge(Excess::Body), 413, None, 413, "Payload Too Large");
         check(&Refusal::TooLarge(Excess::Update), 413, None, 413, "Payload Too Large");
+        let retry = "Invalid \"retry\" parameter";
+        check(&fault(Fault::RetryTooLarge), 400, None, 400, retry);
+        check(&Refusal::Coded, 415, None, 415, "Unsupported Media Type");
         check(&Refusal::TooLarge(Excess::Field), 413, None, 400, "Bad Request");
     }
 

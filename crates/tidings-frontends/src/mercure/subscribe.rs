@@ -16,7 +16,7 @@ use super::form::{self, Field, Text};
 use super::publish::plain_text;
 use super::refusal::{Fault, Refusal};
 use super::stream::{EventStream, Limits};
-use super::{Mercure, Settings, is_form};
+use super::{Mercure, Settings, is_form, refuse_coded};
 use crate::auth::{Generation, Role};
 use crate::http::{Bodies, Body, Request, boxed, empty};
 use crate::limits::{
@@ -140,6 +140,7 @@ async fn read_query_body(
     settings: &Settings,
 ) -> Result<Vec<Field>, Refusal> {
     let bytes_max = settings.body_bytes_max.min(QUERY_BYTES_MAX);
+    refuse_coded(&head.headers)?;
     let (bytes, _share) = bodies.read(body, bytes_max, BODY_TIMEOUT).await?;
     if bytes.is_empty() {
         return Ok(Vec::new());
