@@ -64,7 +64,7 @@ pub fn redacted(target: &Uri) -> String {
     shown
 }
 
-/// Whether a segment of a path looks like a JWT (RFC 7515 section 3.1) or is as long as secrets are.
+/// Whether a segment of a path looks like a JWT (RFC 7515 section 3.1) or is as long as one.
 fn may_be_token(segment: &str) -> bool {
     let decoded: Vec<u8> = percent_decode_str(segment).collect();
     let of_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_=.".contains(byte);
