@@ -40,6 +40,12 @@ pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
 pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time for a whole request body: 1 MiB takes this long at 280 kbit/s.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of all publications' bodies that are being read or wait for a place in the hub's queue:
+/// many times what a busy hub has under way, and little beside a machine's memory.
+pub const BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of all bodies of QUERY requests that are being read. Their own, because strangers may
+/// send those and must not keep publishers waiting.
+pub const QUERIES_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Hops of `X-Forwarded-For` that are read from the right; no chain of proxies is longer.
 pub const FORWARDED_HOPS_MAX: usize = 32;
 /// Pause of the accept loop when descriptors or buffers have run out: long enough for a
@@ -153,6 +159,14 @@ pub const fn form_bytes(update_bytes: usize) -> usize {
     update_bytes.saturating_mul(FORM_BYTES_EACH).saturating_add(FORM_BYTES_BESIDE)
 }
 
+/// Bytes of a path's segment that a log line carries: longer ones are more likely tokens.
+pub(crate) const SEGMENT_BYTES_SHOWN_MAX: usize = 64;
+/// Bytes of a segment in three parts that a log line carries: names of files like `page.min.js`
+/// are shorter, and the head alone of a token is not.
+pub(crate) const DOTTED_BYTES_SHOWN_MAX: usize = 24;
+/// Bytes of a method that a log line carries: the longest registered ones, `UPDATEREDIRECTREF`
+/// aside. A method can be any text, so a token as well.
+pub(crate) const METHOD_BYTES_SHOWN_MAX: usize = 16;
 /// Bytes of a target that a log line carries: long lists of topics say nothing at the end.
 pub(crate) const TARGET_BYTES_MAX: usize = 256;
 /// An event of this size leaves in a piece of its own, shared by all who get it: to copy it for

@@ -1,13 +1,16 @@
 //! Whole bodies, read and written. Knows no content type.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Empty, Full};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 
 use super::{Body, BoxError};
 
-/// Why a request's body was not read. All of it is the client's fault.
+/// Why a request's body was not read. All but `NoMemory` is the client's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BodyProblem {
     /// More bytes than allowed (413).
@@ -19,6 +22,9 @@ pub enum BodyProblem {
     /// The connection or the framing broke (400, if anybody is there to read it).
     #[error("the body broke off")]
     Broken,
+    /// The bodies of other requests held all the memory that there is for them (503).
+    #[error("no memory for the body became free in time")]
+    NoMemory,
 }
 
 /// A whole body.
@@ -31,48 +37,100 @@ pub fn empty() -> Body {
     Empty::new().map_err(|never| -> BoxError { match never {} }).boxed_unsync()
 }
 
-/// Reads a whole body of at most `bytes_max` bytes within `time`. A declared length over the limit
-/// is refused before anything is read.
-pub async fn read_body<B>(body: B, bytes_max: usize, time: Duration) -> Result<Bytes, BodyProblem>
-where
-    B: http_body::Body<Data = Bytes> + Unpin,
-{
-    if body.size_hint().lower() > bytes_max as u64 {
-        return Err(BodyProblem::TooLarge);
-    }
-    tokio::time::timeout(time, collect(body, bytes_max)).await.unwrap_or(Err(BodyProblem::TooSlow))
+/// The memory that the bodies of all requests share while they are read and used: who sends a part
+/// and then nothing holds no more of it than it sent, and all of them together no more than this.
+#[derive(Debug)]
+pub struct Bodies {
+    bytes: Arc<Semaphore>,
+    /// One body at a time goes on when no memory is left. Without it, bodies that all wait for
+    /// their last piece would wait for each other.
+    beyond: Arc<Semaphore>,
 }
 
-async fn collect<B>(mut body: B, bytes_max: usize) -> Result<Bytes, BodyProblem>
-where
-    B: http_body::Body<Data = Bytes> + Unpin,
-{
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(piece) = frame.map_err(|_| BodyProblem::Broken)?.into_data() else { continue };
-        if first.len() + rest.len() + piece.len() > bytes_max {
+/// A share of that memory, given back when dropped.
+#[derive(Debug, Default)]
+pub struct Share {
+    bytes: Option<OwnedSemaphorePermit>,
+    beyond: Option<OwnedSemaphorePermit>,
+}
+
+impl Bodies {
+    /// Memory of `bytes_max` bytes, and of the one body beside that may go beyond.
+    pub fn new(bytes_max: usize) -> Bodies {
+        let bytes = Arc::new(Semaphore::new(bytes_max.min(Semaphore::MAX_PERMITS)));
+        Bodies { bytes, beyond: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// Reads a whole body of at most `bytes_max` bytes within `time`. A declared length over the
+    /// limit is refused before anything is read. The share is for as long as the bytes are kept.
+    ///
+    /// # Errors
+    ///
+    /// When the body is too large, too slow or broken, or found no memory in time.
+    pub async fn read<B>(
+        &self,
+        mut body: B,
+        bytes_max: usize,
+        time: Duration,
+    ) -> Result<(Bytes, Share), BodyProblem>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
+        if body.size_hint().lower() > bytes_max as u64 {
             return Err(BodyProblem::TooLarge);
         }
-        // Most bodies are one frame: those are handed on without a copy.
-        if first.is_empty() {
-            first = piece;
-        } else {
-            rest.extend_from_slice(&piece);
+        let end = Instant::now() + time;
+        let mut share = Share::default();
+        let mut first = Bytes::new();
+        let mut whole = BytesMut::new();
+        loop {
+            let frame = timeout_at(end, body.frame()).await.map_err(|_| BodyProblem::TooSlow)?;
+            let Some(frame) = frame else { break };
+            let Ok(piece) = frame.map_err(|_| BodyProblem::Broken)?.into_data() else { continue };
+            if first.len().max(whole.len()) + piece.len() > bytes_max {
+                return Err(BodyProblem::TooLarge);
+            }
+            let more = timeout_at(end, self.more(&mut share, piece.len()));
+            more.await.map_err(|_| BodyProblem::NoMemory)?;
+            // Most bodies are one frame: those are handed on without a copy.
+            if first.is_empty() {
+                first = piece;
+            } else {
+                if whole.is_empty() {
+                    whole.extend_from_slice(&first);
+                }
+                whole.extend_from_slice(&piece);
+            }
+        }
+        Ok((if whole.is_empty() { first } else { whole.freeze() }, share))
+    }
+
+    /// Waits until `share` covers `bytes` more.
+    async fn more(&self, share: &mut Share, bytes: usize) {
+        if share.beyond.is_some() || bytes == 0 {
+            return;
+        }
+        // A piece is as large as a read buffer; what no number holds can only go beyond.
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        tokio::select! {
+            biased;
+            Ok(more) = Arc::clone(&self.bytes).acquire_many_owned(bytes) => {
+                match &mut share.bytes {
+                    Some(held) => held.merge(more),
+                    None => share.bytes = Some(more),
+                }
+            }
+            Ok(alone) = Arc::clone(&self.beyond).acquire_owned() => share.beyond = Some(alone),
+            // Neither is ever closed.
+            else => {}
         }
     }
-    if rest.is_empty() {
-        return Ok(first);
-    }
-    let mut whole = BytesMut::with_capacity(first.len() + rest.len());
-    whole.extend_from_slice(&first);
-    whole.extend_from_slice(&rest);
-    Ok(whole.freeze())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::boxed;
     use futures_util::stream;
     use http_body::Frame;
     use http_body_util::StreamBody;
@@ -85,22 +143,78 @@ mod tests {
         ))
     }
 
-    #[tokio::test]
-    async fn a_body_in_pieces_is_read_whole() {
-        let time = Duration::from_secs(5);
-        assert_eq!(read_body(pieces(&["a", "b", "", "cd"]), 4, time).await.unwrap(), "abcd");
-        assert_eq!(read_body(pieces(&[]), 4, time).await.unwrap(), "");
-        assert_eq!(
-            read_body(pieces(&["abc", "de"]), 4, time).await.unwrap_err(),
-            BodyProblem::TooLarge
-        );
-        assert_eq!(read_body(full("12345"), 4, time).await.unwrap_err(), BodyProblem::TooLarge);
+    async fn read(
+        bodies: &Bodies,
+        body: impl http_body::Body<Data = Bytes> + Unpin,
+        bytes_max: usize,
+    ) -> Result<(Bytes, Share), BodyProblem> {
+        bodies.read(body, bytes_max, Duration::from_secs(5)).await
+    }
+
+    /// A body of one piece that never ends.
+    fn unfinished(
+        text: &'static str,
+    ) -> impl http_body::Body<Data = Bytes, Error = BoxError> + Unpin {
+        let piece = stream::iter([Ok(Frame::data(Bytes::from_static(text.as_bytes())))]);
+        StreamBody::new(futures_util::StreamExt::chain(piece, stream::pending()))
     }
 
     #[tokio::test]
+    async fn a_body_in_pieces_is_read_whole() {
+        let bodies = Bodies::new(100);
+        let whole = read(&bodies, pieces(&["a", "b", "", "cd"]), 4).await.unwrap().0;
+        assert_eq!(whole, "abcd");
+        assert_eq!(read(&bodies, pieces(&["", "ab"]), 4).await.unwrap().0, "ab");
+        assert_eq!(read(&bodies, pieces(&[]), 4).await.unwrap().0, "");
+        for body in
+            [boxed(pieces(&["abc", "de"])), boxed(pieces(&["a", "b", "cde"])), full("12345")]
+        {
+            assert_eq!(read(&bodies, body, 4).await.unwrap_err(), BodyProblem::TooLarge);
+        }
+        assert_eq!(bodies.bytes.available_permits(), 100, "all is given back");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_body_that_never_ends_is_too_slow() {
-        let body = StreamBody::new(stream::pending::<Result<Frame<Bytes>, BoxError>>());
-        let read = read_body(body, 4, Duration::from_millis(20)).await;
-        assert_eq!(read.unwrap_err(), BodyProblem::TooSlow);
+        let bodies = Bodies::new(100);
+        assert_eq!(read(&bodies, unfinished("a"), 4).await.unwrap_err(), BodyProblem::TooSlow);
+        assert_eq!(bodies.bytes.available_permits(), 100);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_hold_no_more_memory_than_there_is_for_all() {
+        let bodies = Bodies::new(10);
+        let (_, kept) = read(&bodies, pieces(&["1234", "5678"]), 10).await.unwrap();
+        let (_, beyond) = read(&bodies, pieces(&["1234", "5678", "90"]), 10).await.unwrap();
+        // Nothing is left and the one that may go beyond is there.
+        assert_eq!(read(&bodies, full("123"), 10).await.unwrap_err(), BodyProblem::NoMemory);
+        assert_eq!(read(&bodies, full("12"), 10).await.unwrap().0, "12");
+        let (waiting, ()) = tokio::join!(read(&bodies, full("123"), 10), async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            drop(kept);
+        });
+        assert_eq!(waiting.unwrap().0, "123");
+        drop(beyond);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_that_need_more_than_there_is_do_not_wait_for_each_other() {
+        let bodies = Bodies::new(10);
+        let slow = |text| {
+            use futures_util::StreamExt;
+            let pause = || tokio::time::sleep(Duration::from_millis(100));
+            let piece = move |_| async move {
+                pause().await;
+                Ok::<_, BoxError>(Frame::data(Bytes::from_static(text)))
+            };
+            StreamBody::new(Box::pin(stream::iter(0..3).then(piece)))
+        };
+        // Each wants nine: after the first pieces one byte is left.
+        let reads = [b"aaa", b"bbb", b"ccc", b"ddd"]
+            .map(async |text| read(&bodies, slow(text), 10).await.map(|(whole, _)| whole));
+        let read = futures_util::future::join_all(reads).await;
+        let whole: Vec<_> = read.into_iter().map(|whole| whole.unwrap()).collect();
+        assert_eq!(whole, ["aaaaaaaaa", "bbbbbbbbb", "ccccccccc", "ddddddddd"]);
+        assert_eq!(bodies.bytes.available_permits(), 10);
     }
 }

@@ -22,8 +22,9 @@ use tokio::net::TcpStream;
 use super::forwarded::{client, is_trusted};
 use super::impatient::Impatient;
 use super::places::Place;
+use super::redacted::{redacted, shortened};
 use super::streams::{Streams, watched};
-use super::{Body, BoxError, Request, RequestId, Server, boxed, redacted, refusal};
+use super::{Body, BoxError, Request, RequestId, Server, boxed, head, refusal};
 use crate::limits::{
     HEAD_BYTES_MAX, HEADERS_MAX, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_PING_INTERVAL,
     HTTP2_PING_TIMEOUT, HTTP2_SEND_BUFFER_BYTES, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX,
@@ -138,10 +139,8 @@ async fn answer(
 }
 
 async fn frontend(server: &Server, request: Request) -> Response<Body> {
-    let host_missing =
-        request.head.version == Version::HTTP_11 && !request.head.headers.contains_key("host");
-    if host_missing {
-        return refusal::host_missing();
+    if let Some(refusal) = head::refusal(&request.head) {
+        return refusal;
     }
     let path = request.head.uri.path();
     let Some(frontend) = server.frontends.iter().find(|frontend| frontend.claims(path)) else {
@@ -159,7 +158,7 @@ async fn frontend(server: &Server, request: Request) -> Response<Body> {
 
 /// A request's line in the log, taken before the request is given away.
 struct Line {
-    method: http::Method,
+    method: String,
     target: Option<String>,
     client: IpAddr,
     id: RequestId,
@@ -169,7 +168,8 @@ impl Line {
     fn new(head: &http::request::Parts, client: IpAddr, id: RequestId) -> Line {
         let wanted = tracing::enabled!(target: "tidings::request", tracing::Level::INFO);
         let target = wanted.then(|| redacted(&head.uri));
-        Line { method: head.method.clone(), target, client, id }
+        let method = if wanted { shortened(&head.method) } else { String::new() };
+        Line { method, target, client, id }
     }
 
     /// Refusals are worth a line in production, the rest only when somebody looks closely.

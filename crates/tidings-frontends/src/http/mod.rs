@@ -17,6 +17,7 @@ mod closing;
 mod connection;
 mod counters;
 mod forwarded;
+mod head;
 mod impatient;
 mod places;
 mod redacted;
@@ -25,7 +26,7 @@ mod request_id;
 mod streams;
 
 pub use accept::{HttpOptions, Server, bind};
-pub use body::{BodyProblem, empty, full, read_body};
+pub use body::{Bodies, BodyProblem, Share, empty, full};
 pub use closing::{Closing, Shutdown};
 pub use counters::HttpCounters;
 #[doc(hidden)]
@@ -45,7 +46,7 @@ pub type Answer = Pin<Box<dyn Future<Output = http::Response<Body>> + Send>>;
 pub struct Request {
     /// Method, target, version and headers.
     pub head: http::request::Parts,
-    /// The body; [`read_body`] reads it within bounds.
+    /// The body; [`Bodies`] read it within bounds.
     pub body: hyper::body::Incoming,
     /// Who asks: the peer, or what the trusted proxies in front say.
     pub client: IpAddr,

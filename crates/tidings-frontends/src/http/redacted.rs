@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use http::Uri;
+use http::{Method, Uri};
 use percent_encoding::percent_decode_str;
 
-use crate::limits::TARGET_BYTES_MAX;
+use crate::limits::{
+    DOTTED_BYTES_SHOWN_MAX, METHOD_BYTES_SHOWN_MAX, SEGMENT_BYTES_SHOWN_MAX, TARGET_BYTES_MAX,
+};
 
 /// Parameters whose values are shown, because they say what a client asked for and are not
 /// secrets. Every other value, and every name that is not one of these, is left out: a token can
@@ -16,10 +18,31 @@ const SHOWN: [&str; 6] =
 /// How parameters begin that name a matcher of another type than `match`.
 const MATCHER_PREFIX: &str = "match_";
 
+/// A method, shortened. It is ASCII by its syntax (RFC 9110 section 5.6.2).
+pub(super) fn shortened(method: &Method) -> String {
+    match method.as_str().get(..METHOD_BYTES_SHOWN_MAX) {
+        Some(start) if start != method.as_str() => format!("{start}…"),
+        _ => method.to_string(),
+    }
+}
+
 /// The path and what is not secret of the query, shortened, in printable ASCII.
 pub fn redacted(target: &Uri) -> String {
     let mut shown = String::new();
-    push_shortened(&mut shown, target.path());
+    for (at, segment) in target.path().split('/').enumerate() {
+        if shown.len() >= TARGET_BYTES_MAX {
+            shown.push('…');
+            break;
+        }
+        if at > 0 {
+            shown.push('/');
+        }
+        if may_be_token(segment) {
+            shown.push('…');
+        } else {
+            push_shortened(&mut shown, segment);
+        }
+    }
     let mut separator = '?';
     for pair in target.query().into_iter().flat_map(|query| query.split('&')) {
         if shown.len() >= TARGET_BYTES_MAX {
@@ -39,6 +62,15 @@ pub fn redacted(target: &Uri) -> String {
         }
     }
     shown
+}
+
+/// Whether a segment of a path looks like a JWT (RFC 7515 section 3.1) or is as long as one.
+fn may_be_token(segment: &str) -> bool {
+    let decoded: Vec<u8> = percent_decode_str(segment).collect();
+    let of_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_=.".contains(byte);
+    let dots = decoded.iter().filter(|byte| **byte == b'.').count();
+    let is_dotted = dots == 2 && decoded.iter().all(of_token);
+    segment.len() > SEGMENT_BYTES_SHOWN_MAX || (is_dotted && decoded.len() > DOTTED_BYTES_SHOWN_MAX)
 }
 
 fn is_shown(name: &str) -> bool {
@@ -72,6 +104,34 @@ mod tests {
         assert_eq!(shown("/hub?match_urlpattern=a&match_=b"), "/hub?match_urlpattern=a&match_=b");
         assert_eq!(shown("/hub?secret"), "/hub?…");
         assert_eq!(shown("/hub"), "/hub");
+    }
+
+    #[test]
+    fn a_token_in_the_path_is_not_shown() {
+        let token = "eyJhbGciOiJIUzI1NiJ9.e30.c2VjcmV0";
+        for path in [
+            format!("/{token}"),
+            format!("/{}", token.replace('.', "%2E")),
+            format!("/%65{}", &token[1..]),
+            format!("/{}", "s".repeat(65)),
+            format!("/{}.js", "s".repeat(65)),
+        ] {
+            assert_eq!(shown(&path), "/…", "{path}");
+            assert_eq!(shown(&format!("/a{path}/b?topic=c")), "/a/…/b?topic=c", "{path}");
+        }
+        for path in ["/.well-known/mercure", "/page.min.js", "//", "/a/", "/v1.2.3/x"] {
+            assert_eq!(shown(path), path);
+        }
+        assert!(shown(&"/a".repeat(1_000)).len() < 300);
+    }
+
+    #[test]
+    fn a_long_method_is_cut() {
+        let long = Method::from_bytes(b"eyJhbGciOiJIUzI1NiJ9.e30.c2VjcmV0").unwrap();
+        assert_eq!(shortened(&long), "eyJhbGciOiJIUzI1…");
+        assert_eq!(shortened(&Method::GET), "GET");
+        let fits = Method::from_bytes(b"BASELINE-CONTROL").unwrap();
+        assert_eq!(shortened(&fits), "BASELINE-CONTROL");
     }
 
     #[test]

@@ -71,12 +71,3 @@ pub(super) fn panicked() -> http::Response<Body> {
 pub(super) fn not_found() -> http::Response<Body> {
     problem::problem(StatusCode::NOT_FOUND, "Not found", "Nothing is served at this path.")
 }
-
-/// What a request without a host answers (RFC 9112 section 3.2).
-pub(super) fn host_missing() -> http::Response<Body> {
-    problem::problem(
-        StatusCode::BAD_REQUEST,
-        "Missing Host header",
-        "A request of HTTP/1.1 needs a Host header.",
-    )
-}

@@ -116,6 +116,29 @@ async fn a_request_without_a_host_is_refused() {
 }
 
 #[tokio::test]
+async fn a_request_whose_host_or_coding_is_not_clear_is_refused() {
+    let running = start(HttpOptions::default());
+    let chunked = "0\r\n\r\n";
+    for (status, head, body) in [
+        (400, "host: a\r\nhost: b\r\n", ""),
+        (400, "host: a\r\nhost: a\r\n", ""),
+        (400, "host: a b\r\n", ""),
+        (400, "host: user@a\r\n", ""),
+        (400, "host: a:b\r\n", ""),
+        (400, "host: \u{e9}\r\n", ""),
+        (200, "host: [::1]:80\r\n", ""),
+        (200, "host:\r\n", ""),
+        (501, "host: a\r\ntransfer-encoding: gzip, chunked\r\n", chunked),
+        (501, "host: a\r\ntransfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n", chunked),
+        (200, "host: a\r\ntransfer-encoding: Chunked\r\n", chunked),
+    ] {
+        let asked = format!("POST / HTTP/1.1\r\n{head}{CLOSE}\r\n{body}");
+        let answer = rest(connect(&running, &asked).await).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{head}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn connections_over_the_limit_of_an_address_are_told() {
     let options = HttpOptions { connections_per_address_max: 1, ..HttpOptions::default() };
     let running = start(options);

@@ -28,10 +28,10 @@ use tidings_core::{Clock, Hub};
 pub use cors::BadOrigin;
 
 use crate::auth::{Auth, Generation};
-use crate::http::{Answer, Body, Frontend, Request, empty};
+use crate::http::{Answer, Bodies, Body, Frontend, Request, empty};
 use crate::limits::{
-    CATCH_UP_READERS, CURSOR_READERS, FORM_BYTES_DEFAULT, FORM_FIELDS_MAX, HEARTBEAT_DEFAULT,
-    STREAM_LIFETIME_DEFAULT, STREAMS_AT_ONCE,
+    BODIES_BYTES_MAX, CATCH_UP_READERS, CURSOR_READERS, FORM_BYTES_DEFAULT, FORM_FIELDS_MAX,
+    HEARTBEAT_DEFAULT, QUERIES_BYTES_MAX, STREAM_LIFETIME_DEFAULT, STREAMS_AT_ONCE,
 };
 use access::Worded;
 use cors::Cors;
@@ -117,6 +117,10 @@ pub struct Mercure {
     /// Who looks up where streams begin.
     cursor_readers: Readers,
     streams: Arc<Streams>,
+    /// Memory for the bodies of publications.
+    bodies: Bodies,
+    /// Memory for the bodies of queries.
+    query_bodies: Bodies,
 }
 
 impl Mercure {
@@ -149,6 +153,8 @@ impl Mercure {
             metadata,
             cursor_readers: Readers::start("cursors", CURSOR_READERS),
             streams: Arc::new(streams),
+            bodies: Bodies::new(BODIES_BYTES_MAX),
+            query_bodies: Bodies::new(QUERIES_BYTES_MAX),
         })
     }
 
@@ -231,6 +237,15 @@ fn options() -> Response<Body> {
     *answer.status_mut() = StatusCode::NO_CONTENT;
     answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(cors::METHODS));
     answer
+}
+
+/// Refuses bodies that are compressed or otherwise coded: nothing here undoes that.
+fn refuse_coded(headers: &HeaderMap) -> Result<(), Refusal> {
+    let plain = headers.get_all(header::CONTENT_ENCODING).iter().all(|field| {
+        let mut codings = field.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        codings.all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity"))
+    });
+    if plain { Ok(()) } else { Err(Refusal::Coded) }
 }
 
 /// Whether a body is a form by its headers. Parameters of the type are allowed and mean nothing.

@@ -9,9 +9,9 @@ use unicode_general_category::{GeneralCategory, get_general_category};
 use super::access::{self, Access, Worded};
 use super::form::{self, Field, Text};
 use super::refusal::{Excess, Fault, Refusal};
-use super::{Mercure, PLAIN_TEXT, is_form};
+use super::{Mercure, PLAIN_TEXT, is_form, refuse_coded};
 use crate::auth::{Generation, Role, Verified};
-use crate::http::{Body, Request, full, read_body};
+use crate::http::{Body, Request, Share, full};
 use crate::limits::{
     BODY_TIMEOUT, FORM_FIELDS_MAX, IDEMPOTENCY_KEY_BYTES_MAX, PUBLISH_ROOM_WAIT_MAX,
     PUBLISH_TOPICS_MAX,
@@ -37,13 +37,15 @@ pub(super) async fn publish(
     let generation = verified.generation;
     let answer = async {
         may_publish(&verified)?;
-        let body = read_body(body, settings.body_bytes_max, BODY_TIMEOUT).await?;
+        refuse_coded(&head.headers)?;
+        let (body, share) =
+            mercure.bodies.read(body, settings.body_bytes_max, BODY_TIMEOUT).await?;
         let update = read_update(generation, &head.headers, &body)?;
         drop(body);
         if generation == Generation::Draft {
             refuse_as_draft_does(mercure, &verified.grant, &update)?;
         }
-        send(mercure, &verified.grant, update).await
+        send(mercure, &verified.grant, update, share).await
     };
     answer.await.map_err(|refusal| (generation, refusal))
 }
@@ -58,11 +60,18 @@ fn may_publish(verified: &Verified) -> Result<(), Refusal> {
     if may { Ok(()) } else { Err(Refusal::NotGranted) }
 }
 
-async fn send(mercure: &Mercure, grant: &Grant, update: Update) -> Result<Response<Body>, Refusal> {
+async fn send(
+    mercure: &Mercure,
+    grant: &Grant,
+    update: Update,
+    share: Share,
+) -> Result<Response<Body>, Refusal> {
     let room = mercure.hub.room(update.weight());
     // Only the wait for a place ends early: what has one is stored or refused, never unknown.
     let room =
         tokio::time::timeout(PUBLISH_ROOM_WAIT_MAX, room).await.map_err(|_| Refusal::Busy)??;
+    // From here on the update counts in the hub's queue.
+    drop(share);
     Ok(receipt(mercure.hub.publish_in(room, grant, update).await?))
 }
 
@@ -110,9 +119,12 @@ fn read_update(
     if topics.is_empty() {
         return Err(Refusal::BadParameter(Fault::NoTopicToPublish));
     }
-    // An empty field is as good as none: clients with fixed forms send those.
+    // An empty field is as good as none: clients with fixed forms send those. In 1.0 an empty
+    // `retry` is none of the numbers that it has to be.
     let given = |name| form::first(&fields, name).map(Text::readable).filter(|t| !t.is_empty());
-    let retry = given("retry").map(read_retry).transpose()?;
+    let retry = form::first(&fields, "retry").map(Text::readable);
+    let retry = retry.filter(|text| generation == Generation::Final || !text.is_empty());
+    let retry = retry.map(read_retry).transpose()?;
     let id = given("id").map(|id| read_id(generation, id)).transpose()?;
     let event_type = given("type").map(|text| read_type(generation, text)).transpose()?;
     let private = form::first(&fields, "private").is_some();
@@ -148,6 +160,10 @@ fn read_id(generation: Generation, text: &str) -> Result<Line, Refusal> {
         if text.starts_with('#') || text == "earliest" {
             return Err(Refusal::BadParameter(Fault::ReservedId));
         }
+        // Spaces around a header's value are not part of it (RFC 9110 section 5.5).
+        if text.starts_with(' ') || text.ends_with(' ') {
+            return Err(Refusal::BadParameter(Fault::PaddedId));
+        }
         plain_text(text)?;
     }
     Line::parse(text).map_err(|bad| refuse_text(&bad))
@@ -165,9 +181,11 @@ fn read_type(generation: Generation, text: &str) -> Result<Line, Refusal> {
 
 fn read_retry(text: &str) -> Result<u64, Refusal> {
     // `parse` alone would take a sign.
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    let number = if digits { text.parse().ok() } else { None };
-    number.ok_or(Refusal::BadParameter(Fault::BadRetry))
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits {
+        return Err(Refusal::BadParameter(Fault::BadRetry));
+    }
+    text.parse().map_err(|_| Refusal::BadParameter(Fault::RetryTooLarge))
 }
 
 fn refuse_text(bad: &tidings_core::BadText) -> Refusal {

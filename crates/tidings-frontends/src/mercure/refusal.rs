@@ -47,6 +47,9 @@ pub(super) enum Refusal {
     /// The client's: a query body in a format that is not read.
     #[error("the query's body is no form")]
     UnsupportedBody,
+    /// The client's: a body in a content coding.
+    #[error("the body is in a content coding")]
+    Coded,
     /// The client's: a method that the hub's URL does not have.
     #[error("the method is not allowed")]
     BadMethod,
@@ -56,6 +59,9 @@ pub(super) enum Refusal {
     /// The operator's: publishers have to wait longer than they should.
     #[error("no place became free in the queue in time")]
     Busy,
+    /// The operator's: the bodies of other requests hold all the memory for them.
+    #[error("no memory for the body became free in time")]
+    Crowded,
     /// The operator's: no space is left.
     #[error("no space is left for the history")]
     NoSpace,
@@ -122,10 +128,16 @@ pub(super) enum Fault {
     Wildcard,
     #[error("an \"id\" must not start with \"#\" or be \"earliest\"")]
     ReservedId,
+    #[error(
+        "an \"id\" must not start or end with a space: the Last-Event-ID header could not carry it"
+    )]
+    PaddedId,
     #[error("the event type \"mercure\" is reserved for the hub")]
     ReservedType,
     #[error("\"retry\" must be a number of milliseconds in ASCII digits")]
     BadRetry,
+    #[error("\"retry\" is too large: it must fit into 64 bits")]
+    RetryTooLarge,
     #[error("the Idempotency-Key header must be one line of at most 256 visible characters")]
     BadIdempotencyKey,
     #[error("the body must be application/x-www-form-urlencoded")]
@@ -157,6 +169,7 @@ impl From<BodyProblem> for Refusal {
             BodyProblem::TooLarge => Refusal::TooLarge(Excess::Body),
             BodyProblem::TooSlow => Refusal::TooSlow,
             BodyProblem::Broken => Refusal::BadParameter(Fault::BrokenBody),
+            BodyProblem::NoMemory => Refusal::Crowded,
         }
     }
 }
@@ -191,7 +204,10 @@ enum Challenge {
 impl Refusal {
     /// Whether it is the operator's matter and not the client's.
     pub(super) fn is_ours(&self) -> bool {
-        matches!(self, Refusal::Busy | Refusal::NoSpace | Refusal::StorageFailed(_))
+        matches!(
+            self,
+            Refusal::Busy | Refusal::Crowded | Refusal::NoSpace | Refusal::StorageFailed(_)
+        )
     }
 
     /// The answer in the words of `generation`. `metadata_url` is where challenges point to.
@@ -202,7 +218,11 @@ impl Refusal {
         };
         let headers = answer.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if matches!(self, Refusal::Busy | Refusal::NoSpace | Refusal::ShuttingDown) {
+        let later = matches!(
+            self,
+            Refusal::Busy | Refusal::Crowded | Refusal::NoSpace | Refusal::ShuttingDown
+        );
+        if later {
             headers.insert(header::RETRY_AFTER, crate::limits::PUBLISH_RETRY_SECONDS.into());
         }
         if matches!(self, Refusal::BadMethod) {
@@ -210,6 +230,9 @@ impl Refusal {
         }
         if matches!(self, Refusal::UnsupportedBody) {
             headers.insert("accept-query", HeaderValue::from_static(super::FORM_TYPE));
+        }
+        if matches!(self, Refusal::Coded) {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         answer
     }
@@ -229,13 +252,16 @@ impl Refusal {
             }
             Refusal::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, Challenge::None),
             Refusal::TooSlow => (StatusCode::REQUEST_TIMEOUT, Challenge::None),
-            Refusal::UnsupportedBody => (StatusCode::UNSUPPORTED_MEDIA_TYPE, Challenge::None),
+            Refusal::UnsupportedBody | Refusal::Coded => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, Challenge::None)
+            }
             Refusal::BadMethod => (StatusCode::METHOD_NOT_ALLOWED, Challenge::None),
             Refusal::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, Challenge::None),
             Refusal::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, Challenge::None),
-            Refusal::Busy | Refusal::StorageFailed(_) | Refusal::ShuttingDown => {
-                (StatusCode::SERVICE_UNAVAILABLE, Challenge::None)
-            }
+            Refusal::Busy
+            | Refusal::Crowded
+            | Refusal::StorageFailed(_)
+            | Refusal::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, Challenge::None),
         }
     }
 
@@ -270,7 +296,9 @@ impl Refusal {
             Refusal::BadPattern(pattern) => format!("A pattern cannot be used: {pattern}."),
             Refusal::TooLarge(excess) => format!("{excess}."),
             Refusal::UnsupportedBody => Fault::NotAForm.to_string(),
+            Refusal::Coded => "The body must not have a Content-Encoding.".to_owned(),
             Refusal::Busy => "Too many publishers are waiting: try again.".to_owned(),
+            Refusal::Crowded => "Too many bodies are on their way: try again.".to_owned(),
             Refusal::NoSpace => "No space is left: try again later.".to_owned(),
             Refusal::StorageFailed(_) => "Updates cannot be stored.".to_owned(),
             Refusal::TooSlow | Refusal::BadMethod | Refusal::KeyReused | Refusal::ShuttingDown => {
@@ -301,9 +329,11 @@ impl Refusal {
             Refusal::TooLarge(_)
             | Refusal::TooSlow
             | Refusal::UnsupportedBody
+            | Refusal::Coded
             | Refusal::BadMethod
             | Refusal::KeyReused
             | Refusal::Busy
+            | Refusal::Crowded
             | Refusal::NoSpace
             | Refusal::StorageFailed(_)
             | Refusal::ShuttingDown => {
@@ -327,7 +357,7 @@ impl Fault {
             Fault::NoTopicToPublish | Fault::NotAForm => "Missing \"topic\" parameter",
             Fault::NoTopicToSubscribe | Fault::NoMatch => "Missing \"topic\" parameter.",
             Fault::TooManyTopics | Fault::TooManyMatchers => "Too many \"topic\" parameters.",
-            Fault::BadRetry => "Invalid \"retry\" parameter",
+            Fault::BadRetry | Fault::RetryTooLarge => "Invalid \"retry\" parameter",
             Fault::Mixed => "\"topic\" and \"match\" parameters cannot be mixed",
             Fault::ForbiddenCharacter => "a field contains a forbidden control character",
             Fault::TopicInFinal
@@ -336,6 +366,7 @@ impl Fault {
             | Fault::NotUtf8
             | Fault::Wildcard
             | Fault::ReservedId
+            | Fault::PaddedId
             | Fault::ReservedType
             | Fault::BadIdempotencyKey
             | Fault::BrokenBody
@@ -396,6 +427,9 @@ mod tests {
         check(&Refusal::TooLarge(Excess::Topics), 413, None, 400, many);
         check(&Refusal::TooLarge(Excess::Body), 413, None, 413, "Payload Too Large");
         check(&Refusal::TooLarge(Excess::Update), 413, None, 413, "Payload Too Large");
+        let retry = "Invalid \"retry\" parameter";
+        check(&fault(Fault::RetryTooLarge), 400, None, 400, retry);
+        check(&Refusal::Coded, 415, None, 415, "Unsupported Media Type");
         check(&Refusal::TooLarge(Excess::Field), 413, None, 400, "Bad Request");
     }
 
@@ -406,7 +440,10 @@ mod tests {
         check(&Refusal::NoSpace, 507, None, 507, "Insufficient Storage");
         let failed = Refusal::StorageFailed("device gone".to_owned());
         check(&failed, 503, None, 503, "Service Unavailable");
-        let busy = Refusal::Busy.answer(Generation::Draft, METADATA);
-        assert!(busy.headers().contains_key(header::RETRY_AFTER));
+        check(&Refusal::from(BodyProblem::NoMemory), 503, None, 503, "Service Unavailable");
+        for later in [Refusal::Busy, Refusal::Crowded] {
+            let answer = later.answer(Generation::Draft, METADATA);
+            assert!(answer.headers().contains_key(header::RETRY_AFTER), "{later}");
+        }
     }
 }

@@ -16,9 +16,9 @@ use super::form::{self, Field, Text};
 use super::publish::plain_text;
 use super::refusal::{Fault, Refusal};
 use super::stream::{EventStream, Limits};
-use super::{Mercure, Settings, is_form};
+use super::{Mercure, Settings, is_form, refuse_coded};
 use crate::auth::{Generation, Role};
-use crate::http::{Body, Request, boxed, empty, read_body};
+use crate::http::{Bodies, Body, Request, boxed, empty};
 use crate::limits::{
     BODY_TIMEOUT, DRAFT_TOPICS_MAX, FORM_FIELDS_MAX, MATCHERS_MAX, QUERY_BYTES_MAX,
 };
@@ -56,7 +56,8 @@ pub(super) async fn subscribe(
     }
     let generation = access.generation().unwrap_or(without_token);
     let body = if head.method == Method::QUERY {
-        read_query_body(&head, body, &settings).await.map_err(|refusal| (generation, refusal))?
+        let fields = read_query_body(&mercure.query_bodies, &head, body, &settings).await;
+        fields.map_err(|refusal| (generation, refusal))?
     } else {
         Vec::new()
     };
@@ -133,12 +134,14 @@ fn is_matcher(name: &str) -> bool {
 }
 
 async fn read_query_body(
+    bodies: &Bodies,
     head: &Parts,
     body: hyper::body::Incoming,
     settings: &Settings,
 ) -> Result<Vec<Field>, Refusal> {
     let bytes_max = settings.body_bytes_max.min(QUERY_BYTES_MAX);
-    let bytes = read_body(body, bytes_max, BODY_TIMEOUT).await?;
+    refuse_coded(&head.headers)?;
+    let (bytes, _share) = bodies.read(body, bytes_max, BODY_TIMEOUT).await?;
     if bytes.is_empty() {
         return Ok(Vec::new());
     }

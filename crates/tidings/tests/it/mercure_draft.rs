@@ -521,6 +521,13 @@ fn a_id_and_type_checks_are_only_for_null_and_line_ends() {
 }
 
 #[test]
+fn an_id_with_spaces_around_it_and_an_empty_retry_are_still_taken() {
+    let hub = TestHub::start(MEMORY);
+    let reply = try_publish(&hub, &[("topic", TOPIC), ("id", " a "), ("retry", "")]);
+    assert_eq!(reply.expect(200).text(), " a ");
+}
+
+#[test]
 fn a_parameters_of_a_publication_are_refused_in_one_line() {
     let hub = TestHub::start(MEMORY);
     let mut witness = Witness::new(&hub);

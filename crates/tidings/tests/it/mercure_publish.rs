@@ -196,9 +196,7 @@ fn m29_a_given_id_is_kept_as_it_is() {
         "https://e.com/é?x=1#y",
         "a#b",
         "Earliest",
-        "earliest ",
         "earliest2",
-        " ",
         "a b: c",
         "日本",
         // Twice the same: nothing is dropped for it.

@@ -254,6 +254,39 @@ fn m29_reserved_ids_are_refused() {
 }
 
 #[test]
+fn m29_ids_that_a_header_could_not_carry_are_refused() {
+    let hub = TestHub::start(MEMORY);
+    let ids = [" ", " a", "a ", "  a  ", "earliest ", " #"];
+    let forms: Vec<_> =
+        ids.iter().map(|id| vec![("topic", TOPIC), ("id", *id), ("data", "x")]).collect();
+    all_refused(&hub, 400, &forms);
+    let reply = try_publish(&hub, &[("topic", TOPIC), ("id", "a ")]);
+    let detail = reply.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("space") && detail.contains("Last-Event-ID"), "{detail}");
+}
+
+#[test]
+fn a_publication_in_a_content_coding_is_refused() {
+    let hub = TestHub::start(MEMORY);
+    let authorization = bearer(&token_final(Role::Publish, &["*"]));
+    let publish = |coding: &str| {
+        let headers = [
+            with_token(&authorization),
+            ("Content-Type", "application/x-www-form-urlencoded"),
+            ("Content-Encoding", coding),
+        ];
+        hub.request("POST", HUB, &headers, b"topic=a&data=x")
+    };
+    for coding in ["gzip", "br", "identity, gzip", "deflate, identity"] {
+        let reply = publish(coding);
+        expect_problem(&reply, 415, coding);
+        assert_eq!(reply.header("accept-encoding").as_deref(), Some("identity"), "{coding}");
+    }
+    assert_eq!(hub.history(), []);
+    publish("Identity").expect(200);
+}
+
+#[test]
 fn m30_the_event_type_mercure_is_refused() {
     let hub = TestHub::start(MEMORY);
     all_refused(&hub, 400, &[vec![("topic", TOPIC), ("type", "mercure"), ("data", "x")]]);
@@ -263,14 +296,31 @@ fn m30_the_event_type_mercure_is_refused() {
 fn m31_a_retry_that_is_not_digits_is_refused() {
     let hub = TestHub::start(MEMORY);
     let retries = [
-        "-1", "+1", "1.5", "1e3", "abc", " 1", "1 ", "0x10", "1_000", "١٢", "１", "1\n2", "1,0",
+        "-1",
+        "+1",
+        "1.5",
+        "1e3",
+        "abc",
+        " 1",
+        "1 ",
+        "0x10",
+        "1_000",
+        "١٢",
+        "１",
+        "1\n2",
+        "1,0",
         "ms",
+        "",
+        "18446744073709551616",
     ];
     let forms: Vec<_> = retries
         .iter()
         .map(|retry| vec![("topic", TOPIC), ("retry", *retry), ("data", "x")])
         .collect();
     all_refused(&hub, 400, &forms);
+    let reply = try_publish(&hub, &[("topic", TOPIC), ("retry", "18446744073709551616")]);
+    let detail = reply.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("too large"), "{detail}");
 }
 
 #[test]
