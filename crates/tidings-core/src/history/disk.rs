@@ -8,16 +8,13 @@ use super::blocks::{Block, Blocks, Unread, Wanted};
 use super::note::{CleanEnd, Note};
 use super::open::Opened;
 use super::segment::{Active, Header, Segment, hash_id, is_no_space, sidecar_path};
-use super::{AppendError, Bounds, History, Stored, Visit, record};
+use super::{AppendError, Bounds, History, Stored, Visit, record, retention};
 use crate::clock::Clock;
 use crate::error::Missed;
 use crate::ids::Ids;
-use crate::limits::{RECENT_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::limits::RECENT_BYTES_MAX;
 use crate::options::{Durability, Keep};
 use crate::update::{Entry, Epoch, Offset};
-
-/// Of a limit on age, size or number, one segment takes up so small a part.
-const PARTS: u64 = 8;
 
 /// What a disk history needs to know.
 #[derive(Clone)]
@@ -103,16 +100,12 @@ impl DiskHistory {
         writing.observed_before + u64::try_from(here.as_millis()).unwrap_or(u64::MAX / 2)
     }
 
-    fn segment_bytes(&self) -> u64 {
-        let kept = self.options.keep.bytes.map_or(u64::MAX, |bytes| bytes / PARTS);
-        self.options.segment_bytes.min(kept).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
-    }
-
     /// Closes the segment that is written and begins one that holds `bytes` at least.
     fn roll(&self, writing: &mut Writing, bytes: usize) -> std::io::Result<()> {
         let observed = self.observed(writing);
         let needed = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_add(64);
-        let size = self.segment_bytes().max(needed);
+        let size =
+            retention::segment_bytes(&self.options.keep, self.options.segment_bytes).max(needed);
         let base = writing.last;
         // A segment without entries gives its place and its name to the new one.
         let replaced = writing.active.as_ref().map(|active| active.segment.header);
@@ -152,38 +145,6 @@ impl DiskHistory {
                 tracing::warn!(%error, %path, "an expired segment could not be deleted");
             }
         }
-    }
-
-    /// Whether the oldest segment need not be kept.
-    fn is_expired(&self, observed: u64) -> bool {
-        let segments = self.segments();
-        let (Some(oldest), true) = (segments.first(), segments.len() > 1) else { return false };
-        let keep = &self.options.keep;
-        let (closed, count) = {
-            let contents = oldest.contents();
-            (contents.closed, contents.count)
-        };
-        let old = keep.age.zip(closed).is_some_and(|(age, closed)| {
-            u128::from(observed.saturating_sub(closed)) > age.as_millis()
-        });
-        let total: u64 = segments.iter().map(|segment| segment.bytes()).sum();
-        let large = keep.bytes.is_some_and(|bytes| total > bytes);
-        let all: u64 = segments.iter().map(|segment| segment.contents().count).sum();
-        let many = keep.entries.is_some_and(|entries| all - count >= entries);
-        old || large || many
-    }
-
-    /// Whether the segment that is written should end, so that what it holds can expire.
-    fn is_due(&self, active: &Active, observed: u64) -> bool {
-        let keep = &self.options.keep;
-        let (count, began) = {
-            let contents = active.segment.contents();
-            (contents.count, active.segment.header.observed)
-        };
-        let age = u128::from(observed.saturating_sub(began));
-        let old = keep.age.is_some_and(|most| age * u128::from(PARTS) > most.as_millis());
-        let many = keep.entries.is_some_and(|most| count > (most / PARTS).max(1));
-        count > 0 && (old || many)
     }
 
     /// The segment and block that hold what follows `after`.
@@ -381,14 +342,16 @@ impl History for DiskHistory {
         }
         let observed = self.observed(&writing);
         close(&mut writing.unclosed, observed);
-        if writing.active.as_ref().is_some_and(|active| self.is_due(active, observed))
+        let keep = &self.options.keep;
+        let is_due = |active: &Active| retention::is_due(keep, &active.segment, observed);
+        if writing.active.as_ref().is_some_and(is_due)
             && let Err(error) = self.roll(&mut writing, 0)
             && !is_no_space(&error)
         {
             tracing::warn!(%error, "a segment could not be ended");
         }
         drop(writing);
-        while self.is_expired(observed) {
+        while retention::is_expired(keep, &self.segments(), observed) {
             self.remove_first();
         }
         Ok(())

@@ -10,6 +10,7 @@ pub(crate) mod note;
 pub(crate) mod open;
 pub(crate) mod record;
 pub(crate) mod recovery;
+pub(crate) mod retention;
 pub(crate) mod segment;
 pub(crate) mod sidecar;
 
