@@ -147,10 +147,10 @@ pub const READERS_NICENESS: i32 = 10;
 pub const CATCH_UP_TURN: Duration = Duration::from_millis(2);
 /// Bytes that one turn hands to a socket: what waits for a slow reader is bounded by this, and so
 /// is the time that one write keeps a thread from others.
-pub const CATCH_UP_FRAME_BYTES: usize = 64 * 1024;
+pub const CATCH_UP_FRAME_BYTES: usize = 32 * 1024;
 /// Streams that the runtime is told to poll at the same time: enough for every processor, few
 /// enough that a publisher behind them waits less than a millisecond.
-pub const STREAMS_AT_ONCE: usize = 32;
+pub const STREAMS_AT_ONCE: usize = 16;
 /// Time without any movement after which turns are taken for lost: much longer than one takes.
 pub const TURN_LATE: Duration = Duration::from_millis(50);
 

@@ -23,7 +23,7 @@ mod parts;
 use crate::admin::{Admin, Ready};
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::limits::{ADMIN_CONNECTIONS_MAX, BLOCKING_END_TIMEOUT};
+use crate::limits::{ADMIN_CONNECTIONS_MAX, BLOCKING_END_TIMEOUT, POLLS_BEFORE_SOCKETS};
 use crate::telemetry::{self, BadLog};
 use parts::Parts;
 
@@ -83,6 +83,8 @@ pub fn run(launch: Launch) -> Result<(), AppProblem> {
     telemetry::start(&launch.config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .event_interval(POLLS_BEFORE_SOCKETS)
+        .global_queue_interval(POLLS_BEFORE_SOCKETS)
         .build()
         .map_err(AppProblem::Start)?;
     let ended = runtime.block_on(serve(launch));
