@@ -50,6 +50,6 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 pub const BLOCKING_END_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Polls after which a busy thread of the runtime looks at its sockets again. A stream that catches
-/// up writes for up to a tenth of a millisecond at a poll, and a publisher's request waits meanwhile;
-/// the runtime's own 61 suit tasks that are much shorter.
+/// up writes for up to a tenth of a millisecond at a poll, and a publisher's request waits
+/// meanwhile; the runtime's own 61 suit tasks that are much shorter.
 pub(crate) const POLLS_BEFORE_SOCKETS: u32 = 7;
