@@ -1,7 +1,7 @@
 //! The options of each part as they are written in the file. Structs here move beside their part
 //! as soon as the part has one; nothing here knows files, variables or where a value came from.
 //!
-//! No field has a default of its own: [`super::schema`] holds every default, once.
+//! No field has a default of its own: `schema` holds every default, once.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
