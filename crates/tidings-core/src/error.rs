@@ -20,6 +20,9 @@ pub enum Refused {
     /// The publisher's fault: the grant has ended.
     #[error("the grant has expired")]
     Expired,
+    /// The publisher's fault: the grant ended before its time, as when its token was revoked.
+    #[error("the grant no longer stands")]
+    Fallen,
     /// The publisher's fault: the idempotency key was used for another update before.
     #[error("the idempotency key was used for another update")]
     KeyReused,

@@ -29,6 +29,9 @@ pub struct TokenIdentity {
     pub token_id: Option<Box<str>>,
     /// The key that verified it: its `kid`, or `publish`/`subscribe` of the issuer.
     pub key: Option<Box<str>>,
+    /// Which of the operator's keys that was, whatever its name: a mark that means something to
+    /// whoever made the grant, in this process only.
+    pub key_mark: Option<u64>,
 }
 
 impl TokenIdentity {

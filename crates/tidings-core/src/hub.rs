@@ -18,9 +18,11 @@ use crate::metrics::{Counters, count};
 use crate::namespace::Namespace;
 use crate::options::{Durability, HubOptions};
 use crate::ready::ReadyList;
+use crate::selection::Selection;
+use crate::state::State;
 use crate::store::Store;
 use crate::subscribers::Subscribers;
-use crate::subscription::{Selection, Start, Subscription};
+use crate::subscription::{Start, Subscription};
 use crate::topic::Topic;
 use crate::update::{Entry, Epoch, Offset, Update};
 use crate::writer::{Commit, Writer};
@@ -40,19 +42,6 @@ pub struct Receipt {
     pub repeated: bool,
 }
 
-/// What a cursor means to this hub.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Located {
-    /// The place of a kept entry, or of one that ephemeral updates followed.
-    Entry(Offset),
-    /// One of this hub's places, no longer kept.
-    Trimmed,
-    /// One of this hub's places before acknowledged entries may have been lost.
-    OtherEpoch,
-    /// Nothing that this hub knows.
-    Unknown,
-}
-
 /// A place in the queue of the writer, for one update of up to the reserved weight.
 #[derive(Debug)]
 pub struct Room {
@@ -64,6 +53,7 @@ pub struct Room {
 pub(crate) struct Shared {
     pub(crate) namespace: Namespace,
     pub(crate) history: Box<dyn History>,
+    pub(crate) state: Arc<State>,
     pub(crate) subscribers: Subscribers,
     pub(crate) counters: Counters,
     pub(crate) ids: Arc<Ids>,
@@ -124,11 +114,12 @@ impl Hub {
     /// When the data folder cannot be used: in use by another process, of another format version,
     /// foreign, or not accessible.
     pub fn open(options: HubOptions, clock: Arc<dyn Clock>) -> Result<Hub, OpenError> {
-        let Store { history, ids, epoch, start, durability, remembered, lock } =
+        let Store { history, state, ids, epoch, start, durability, remembered, lock } =
             Store::open(&options.history, Arc::clone(&clock))?;
         let shared = Arc::new(Shared {
             namespace: options.namespace,
             history,
+            state,
             subscribers: Subscribers::default(),
             counters: Counters::default(),
             ids,
@@ -154,6 +145,10 @@ impl Hub {
             _lock: lock,
         };
         Ok(Hub { inner: Arc::new(inner) })
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.inner.shared
     }
 
     /// The hub's own URL and what belongs to it.
@@ -248,6 +243,9 @@ impl Hub {
         if grant.expires.is_some_and(|expires| expires <= self.inner.clock.0.wall()) {
             return Err(Refused::Expired);
         }
+        if !self.inner.shared.subscribers.standing.holds(grant) {
+            return Err(Refused::Fallen);
+        }
         if !grant.covers_publishing(&topics) {
             return Err(Refused::NotGranted);
         }
@@ -269,34 +267,6 @@ impl Hub {
             true => Err(Refused::StorageFailed("the writer has ended".into())),
             false => Err(Refused::ShuttingDown),
         })
-    }
-
-    /// What a cursor means: a publisher's id (its earliest entry) or one of the hub's own.
-    pub fn locate(&self, cursor: &str) -> Located {
-        let shared = &self.inner.shared;
-        // The hub's own first: whoever publishes one again does so later than it was given out.
-        let Some(place) = shared.ids.open(cursor) else { return self.locate_client_id(cursor) };
-        let bounds = shared.history.bounds();
-        if !place.is_of(shared.epoch)
-            || place.offset.durable > bounds.last.durable.max(shared.fanned_out().durable)
-        {
-            return Located::OtherEpoch;
-        }
-        if place.offset < bounds.before_first {
-            return Located::Trimmed;
-        }
-        Located::Entry(place.offset)
-    }
-
-    fn locate_client_id(&self, id: &str) -> Located {
-        let shared = &self.inner.shared;
-        match shared.history.find_id(id) {
-            Some((epoch, _)) if epoch != shared.epoch => Located::OtherEpoch,
-            // Appended, but nobody was told yet.
-            Some((_, offset)) if offset > shared.subscribers.committed() => Located::Unknown,
-            Some((_, offset)) => Located::Entry(offset),
-            None => Located::Unknown,
-        }
     }
 
     /// Begins a subscription that belongs to one task, which waits by `Subscription::poll_ready`.

@@ -4,7 +4,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use redb::{Database, ReadableDatabase, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::error::{OpenError, io_error};
 
@@ -16,12 +16,15 @@ const CACHE_BYTES: usize = 4 * 1024 * 1024;
 pub enum Table {
     /// The hub's own: key of ids, epoch, how the last run ended.
     Hub,
+    /// Tokens that no longer count, in the form of whoever judges tokens.
+    Revocations,
 }
 
 impl Table {
     fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
         TableDefinition::new(match self {
             Table::Hub => "hub",
+            Table::Revocations => "revocations",
         })
     }
 }
@@ -30,6 +33,9 @@ impl Table {
 #[derive(Debug, thiserror::Error)]
 #[error("state: {0}")]
 pub struct StateError(String);
+
+/// A key with its value.
+pub type Row = (Vec<u8>, Vec<u8>);
 
 /// One change of a commit.
 #[derive(Debug)]
@@ -94,6 +100,25 @@ impl State {
         }
     }
 
+    /// Keys and values of a table in the order of the keys, `rows_max` of them at most.
+    ///
+    /// # Errors
+    ///
+    /// When the storage cannot be read.
+    pub fn rows(&self, table: Table, rows_max: usize) -> Result<Vec<Row>, StateError> {
+        let transaction = self.database.begin_read().map_err(failed)?;
+        let opened = match transaction.open_table(table.definition()) {
+            Ok(opened) => opened,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        let rows = opened.iter().map_err(failed)?.take(rows_max).map(|row| {
+            let (key, value) = row.map_err(failed)?;
+            Ok((key.value().to_vec(), value.value().to_vec()))
+        });
+        rows.collect()
+    }
+
     /// Makes all changes or none.
     pub fn commit(&self, writes: &[Write<'_>]) -> Result<(), StateError> {
         let transaction = self.database.begin_write().map_err(failed)?;
@@ -125,5 +150,17 @@ mod tests {
         let state = State::open(Some(&file)).unwrap();
         assert_eq!(state.get(Table::Hub, b"a").unwrap().as_deref(), Some(&b"1"[..]));
         assert_eq!(state.get(Table::Hub, b"b").unwrap(), None);
+    }
+
+    #[test]
+    fn rows_of_a_table_are_listed_within_a_bound() {
+        let state = State::open(None).unwrap();
+        assert_eq!(state.rows(Table::Revocations, 9).unwrap(), []);
+        let write = |key, value| Write { table: Table::Revocations, key, value };
+        state.commit(&[write(b"b", Some(b"2")), write(b"a", Some(b"1"))]).unwrap();
+        let row = |key: &[u8], value: &[u8]| (key.to_vec(), value.to_vec());
+        assert_eq!(state.rows(Table::Revocations, 9).unwrap(), [row(b"a", b"1"), row(b"b", b"2")]);
+        assert_eq!(state.rows(Table::Revocations, 1).unwrap(), [row(b"a", b"1")]);
+        assert_eq!(state.rows(Table::Hub, 9).unwrap(), []);
     }
 }

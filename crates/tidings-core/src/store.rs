@@ -36,6 +36,7 @@ const CLOSED: &[u8] = b"closed segment";
 /// Everything that was opened.
 pub(crate) struct Store {
     pub(crate) history: Box<dyn History>,
+    pub(crate) state: Arc<State>,
     pub(crate) ids: Arc<Ids>,
     pub(crate) epoch: Epoch,
     /// Behind everything that ever had a place.
@@ -72,6 +73,7 @@ impl Store {
         let epoch = Epoch(u64::from_le_bytes(random()?));
         Ok(Store {
             history: Box::new(MemoryHistory::new(options.keep, clock, epoch, start)),
+            state: Arc::new(State::open(None)?),
             ids: Arc::new(Ids::new(random()?)),
             epoch,
             start,
@@ -104,6 +106,7 @@ impl Store {
         }
         let start = notes.begin(folder, &opened, epoch, options.durability)?;
         let ids = Arc::new(Ids::new(notes.key_of_ids()?));
+        let state = Arc::clone(&notes.state);
         let options = DiskOptions {
             folder: folder.to_owned(),
             durability: options.durability,
@@ -118,7 +121,8 @@ impl Store {
         let history = Box::new(DiskHistory::new(options, opened, start));
         let remembered = remember(&*history, durability, now);
         let start = Offset::durable(start);
-        Ok(Store { history, ids, epoch, start, durability, remembered, lock: Some(lock) })
+        let lock = Some(lock);
+        Ok(Store { history, state, ids, epoch, start, durability, remembered, lock })
     }
 }
 

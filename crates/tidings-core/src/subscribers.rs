@@ -6,12 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use crate::deal::Deal;
+use crate::grant::Grant;
 use crate::limits::BARE_PATTERNS_MAX;
 use crate::matcher::index::{Budget, Index, MatcherId};
 use crate::matcher::{Candidate, Matcher};
 use crate::metrics::{Counters, add};
 use crate::namespace::Namespace;
-use crate::subscription::{Pushed, Selection, Slot};
+use crate::selection::Selection;
+use crate::standing::Standing;
+use crate::subscription::{Pushed, Slot};
 use crate::update::{Entry, Offset};
 
 /// All receivers, and up to where the writer has committed.
@@ -21,6 +24,8 @@ pub(crate) struct Subscribers {
     /// Up to where the writer has committed. A lock of its own, taken inside the registry's or
     /// alone: publishers never wait for the fan-out.
     committed: Mutex<Offset>,
+    /// Which grants still count.
+    pub(crate) standing: Standing,
 }
 
 /// Who is there, under one lock.
@@ -72,6 +77,9 @@ pub(crate) struct Registered {
     pub(crate) places: Vec<(MatcherId, usize)>,
     pub(crate) grant: Arc<[MatcherId]>,
     pub(crate) grant_id: usize,
+    /// Whom to tell when the grant ends before its time.
+    slot: Arc<Slot>,
+    held: Arc<Grant>,
 }
 
 impl Subscribers {
@@ -86,7 +94,26 @@ impl Subscribers {
         // Read behind the registration: what is committed later is pushed later, so it is seen.
         let committed = self.committed();
         slot.join(committed, false);
+        drop(registry);
+        // Judged behind the registration: whose grant falls later is found by `end`.
+        if !self.standing.holds(&selection.grant) {
+            slot.end();
+        }
         (id, committed)
+    }
+
+    /// Ends everybody whose grant has fallen. Answers how many, and the owners to wake.
+    pub(crate) fn end(&self, has_fallen: &dyn Fn(&Grant) -> bool) -> (usize, Vec<Waker>) {
+        let registry = self.lock();
+        let mut wake = Vec::new();
+        let mut ended = 0;
+        for registered in registry.slots.iter().flatten() {
+            if !registered.slot.is_ended() && has_fallen(&registered.held) {
+                ended += 1;
+                wake.extend(registered.slot.end());
+            }
+        }
+        (ended, wake)
     }
 
     /// Makes a receiver live again that overflowed: entries behind the returned place will be
@@ -177,7 +204,8 @@ impl Registry {
         let grant: Arc<[MatcherId]> = grant.into();
         let grant_id = self.reference_grant(&grant);
         if let Some(place) = self.slots.get_mut(slot_id) {
-            *place = Some(Registered { places, grant, grant_id });
+            let (slot, held) = (Arc::clone(slot), Arc::clone(&selection.grant));
+            *place = Some(Registered { places, grant, grant_id, slot, held });
         }
         slot_id
     }

@@ -2,68 +2,21 @@
 //! repeat. No queue of its own but a short list; who overflows it reads the history again.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::batch::{Batch, Run};
 use crate::error::Missed;
-use crate::grant::Grant;
 use crate::history::Stored;
 use crate::hub::Shared;
 use crate::limits::{
     PENDING_BYTES_MAX, PENDING_ENTRIES_MAX, RUN_BYTES, TAKE_BYTES_MAX, TAKE_ENTRIES_MAX,
 };
-use crate::matcher::{Candidate, Matcher, Steps};
 use crate::metrics::count;
-use crate::namespace::Namespace;
 use crate::ready::ReadyList;
+use crate::selection::Selection;
 use crate::update::{Entry, Offset};
-
-/// What a receiver asks for, and what it may see of that.
-#[derive(Debug, Clone)]
-pub struct Selection {
-    /// An update is wanted when one of its topics matches one of these.
-    pub matchers: Vec<Arc<Matcher>>,
-    /// A private update is delivered when the grant covers one of its topics, perhaps another one.
-    pub grant: Arc<Grant>,
-}
-
-impl Selection {
-    /// Whether an update of these topics is delivered: the one rule on every protocol. What costs
-    /// more than the bound on one update does not match.
-    pub fn selects(&self, topics: &[Candidate<'_>], private: bool) -> bool {
-        let any = |matchers: &[Arc<Matcher>]| {
-            let mut steps = Steps::for_update();
-            topics
-                .iter()
-                .any(|topic| matchers.iter().any(|one| one.matches_within(topic, &mut steps)))
-        };
-        any(&self.matchers) && (!private || any(&self.grant.subscribe))
-    }
-
-    fn selects_stored(&self, stored: &Stored<'_>, namespace: &Namespace) -> bool {
-        if let [matcher] = self.matchers.as_slice()
-            && !stored.is_private()
-        {
-            let mut steps = Steps::for_update();
-            // The common case needs no list of candidates.
-            return stored.any_topic(&mut |topic| match &**matcher {
-                Matcher::Any => true,
-                Matcher::Exact(text) => **text == *topic,
-                matcher => matcher.matches_within(&Candidate::new(topic, namespace), &mut steps),
-            });
-        }
-        let mut topics = Vec::new();
-        stored.any_topic(&mut |topic| {
-            topics.push(topic.to_owned());
-            false
-        });
-        let candidates: Vec<_> =
-            topics.iter().map(|topic| Candidate::new(topic, namespace)).collect();
-        self.selects(&candidates, stored.is_private())
-    }
-}
 
 /// Where a subscription begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +46,8 @@ pub(crate) struct Slot {
     owner: Arc<ReadyList>,
     /// The owner's name for it.
     key: u64,
+    /// Its grant ended before its time.
+    ended: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -116,7 +71,17 @@ struct Waiting {
 
 impl Slot {
     pub(crate) fn new(owner: Arc<ReadyList>, key: u64) -> Slot {
-        Slot { list: Mutex::default(), owner, key }
+        Slot { list: Mutex::default(), owner, key, ended: AtomicBool::new(false) }
+    }
+
+    /// Ends it, and hands out the waker of whoever owns it.
+    pub(crate) fn end(&self) -> Option<Waker> {
+        self.ended.store(true, Ordering::Release);
+        self.owner.add(self.key)
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -230,6 +195,12 @@ impl Subscription {
         &self.selection
     }
 
+    /// Whether its grant ended before its time, as when its token was revoked: nothing more may be
+    /// handed out. Readiness tells of it.
+    pub fn is_ended(&self) -> bool {
+        self.slot.is_ended()
+    }
+
     /// Whether it is up with the hub. While not, [`Subscription::take`] reads the history, which
     /// may block on a disk.
     pub fn is_live(&self) -> bool {
@@ -237,13 +208,17 @@ impl Subscription {
     }
 
     /// Moves what is next to `batch`, bounded in number and bytes, and says up to where the
-    /// receiver has everything now. An empty batch of a live subscription means that nothing waits.
+    /// receiver has everything now. An empty batch of a live subscription means that nothing waits,
+    /// or that it has ended ([`Subscription::is_ended`]).
     ///
     /// # Errors
     ///
     /// `Missed` when the history no longer has what comes next. The place moves behind the gap, so
     /// that the next call goes on there.
     pub fn take(&mut self, batch: &mut Batch) -> Result<Taken, Missed> {
+        if self.is_ended() {
+            return Ok(Taken { offset: self.position, ephemerals_lost: false });
+        }
         if self.replay_until.is_none() && self.slot.lock().is_exhausted() {
             let joined = self.shared.subscribers.rejoin(&self.slot);
             self.replay_until = Some(joined);
@@ -317,7 +292,7 @@ impl Subscription {
     /// Ready when [`Subscription::take`] has something to do. For a task that owns one subscription
     /// made by `Hub::subscribe`.
     pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.replay_until.is_some() || self.slot.lock().has_work() {
+        if self.replay_until.is_some() || self.is_ended() || self.slot.lock().has_work() {
             return Poll::Ready(());
         }
         self.ready_keys.clear();
