@@ -93,6 +93,23 @@ pub const KEY_FILE_BYTES_MAX: usize = 64 * 1024;
 pub const PATH_SHOWN_BYTES_MAX: usize = 256;
 /// Smallest RSA key in bits (RFC 7518 section 3.3).
 pub const RSA_BITS_MIN: usize = 2_048;
+/// Largest RSA key in bits: larger ones take a stranger's token milliseconds to check.
+pub const RSA_BITS_MAX: usize = 8_192;
+/// Largest key set in bytes: room for certificate chains beside a thousand keys.
+pub const KEY_SET_BYTES_MAX: usize = 1024 * 1024;
+/// Keys of a set that are used. Issuers publish two or three; a token that names none of them may
+/// be tried against each.
+pub const KEY_SET_KEYS_MAX: usize = 64;
+/// Longest name of a key in bytes, as of an id.
+pub const KID_BYTES_MAX: usize = 1_024;
+/// How long a request waits for a key set that is being read, because its token's key may be in
+/// it: shorter than clients wait for an answer.
+pub const KEY_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Revocations at one time. Each costs a little memory and a row; who needs more has lost a key,
+/// and revokes that.
+pub const REVOCATIONS_MAX: usize = 10_000;
+/// Longest token id, subject, key name or issuer that can be revoked, in bytes.
+pub const REVOKED_BYTES_MAX: usize = 1_024;
 
 // ---- Mercure ----
 

@@ -12,7 +12,10 @@ use clap_complete::Shell;
 use tidings_core::Clock;
 
 use crate::app::{self, AppProblem, Launch};
-use crate::client::{ClientProblem, PublishArguments, SubscribeArguments, healthcheck};
+use crate::client::{
+    self, AdminArguments, ClientProblem, EndArguments, PublishArguments, RevokedArguments,
+    SubscribeArguments, healthcheck,
+};
 use crate::clock::SystemClock;
 use crate::config::{self, Config, Mistakes};
 use crate::token::{self, ExplainArguments, MintArguments};
@@ -112,6 +115,34 @@ enum TokenCommand {
         #[command(flatten)]
         token: ExplainArguments,
     },
+    /// Take tokens back before their end, in a running hub: they are refused and their
+    /// subscriptions end
+    Revoke {
+        #[command(flatten)]
+        config: ConfigArguments,
+        #[command(flatten)]
+        admin: AdminArguments,
+        #[command(flatten)]
+        revoked: RevokedArguments,
+        #[command(flatten)]
+        end: EndArguments,
+    },
+    /// Withdraw a revocation from a running hub
+    Unrevoke {
+        #[command(flatten)]
+        config: ConfigArguments,
+        #[command(flatten)]
+        admin: AdminArguments,
+        #[command(flatten)]
+        revoked: RevokedArguments,
+    },
+    /// List what is revoked in a running hub
+    Revocations {
+        #[command(flatten)]
+        config: ConfigArguments,
+        #[command(flatten)]
+        admin: AdminArguments,
+    },
 }
 
 /// An address, or a port of this machine's own.
@@ -131,10 +162,7 @@ pub fn run() -> ExitCode {
         Command::Serve(arguments) => serve(arguments),
         Command::Check(arguments) => with(&arguments, check),
         Command::Config => print(&config::reference()),
-        Command::Token { command: TokenCommand::Mint { config, token } } => mint(&config, *token),
-        Command::Token { command: TokenCommand::Explain { config, dev, token } } => {
-            explain_under(&config, &dev, &token)
-        }
+        Command::Token { command } => token(command),
         Command::Publish(arguments) => ask(arguments.run()),
         Command::Subscribe(arguments) => ask(arguments.run()),
         Command::Healthcheck(arguments) => {
@@ -144,6 +172,22 @@ pub fn run() -> ExitCode {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "tidings", &mut text);
             print(&String::from_utf8_lossy(&text))
+        }
+    }
+}
+
+fn token(command: TokenCommand) -> ExitCode {
+    match command {
+        TokenCommand::Mint { config, token } => mint(&config, *token),
+        TokenCommand::Explain { config, dev, token } => explain_under(&config, &dev, &token),
+        TokenCommand::Revoke { config, admin, revoked, end } => with(&config, |config| {
+            ask_and_print(client::revoke(&config.admin, &admin, &revoked, &end))
+        }),
+        TokenCommand::Unrevoke { config, admin, revoked } => {
+            with(&config, |config| ask_and_print(client::unrevoke(&config.admin, &admin, &revoked)))
+        }
+        TokenCommand::Revocations { config, admin } => {
+            with(&config, |config| ask_and_print(client::revocations(&config.admin, &admin)))
         }
     }
 }
@@ -277,10 +321,16 @@ fn explain(config: &Config, arguments: &ExplainArguments) -> ExitCode {
 
 /// Runs one command that speaks to a hub.
 fn ask(answer: impl Future<Output = Result<(), ClientProblem>>) -> ExitCode {
+    ask_and_print(async { answer.await.map(|()| String::new()) })
+}
+
+/// The same for a command whose answer is a text.
+fn ask_and_print(answer: impl Future<Output = Result<String, ClientProblem>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime {
         Ok(runtime) => match runtime.block_on(answer) {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(text) if text.is_empty() => ExitCode::SUCCESS,
+            Ok(text) => print(&text),
             Err(error) => failed(&error),
         },
         Err(error) => failed(&error),
@@ -366,6 +416,10 @@ mod tests {
             "tidings token mint --publish * --config a.toml",
             "tidings token explain --config a.toml -",
             "tidings token explain --dev --data x --listen 4000 -",
+            "tidings token revoke --id 1 --for 1h --config a.toml",
+            "tidings token revoke --subject a --issuer b --until 2027-01-15",
+            "tidings token unrevoke --key k --admin 127.0.0.1:3001",
+            "tidings token revocations",
             "tidings healthcheck",
             "tidings completions bash",
         ] {
@@ -376,6 +430,10 @@ mod tests {
             "tidings",
             "tidings dev --listen localhost",
             "tidings token explain --data x",
+            "tidings token revoke",
+            "tidings token revoke --id 1 --key 2",
+            "tidings token revoke --id 1 --for 1h --until 2027-01-15",
+            "tidings token revoke --id 1 --until tomorrow",
             "tidings serv",
         ] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");

@@ -46,6 +46,37 @@ pub const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(3);
 pub const DESCRIPTORS_RESERVED: usize = 256;
 /// Connections of the admin listener: a scraper, a supervisor and some people.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Shortest admin token in bytes: what can be guessed must not revoke.
+pub const ADMIN_TOKEN_BYTES_MIN: usize = 16;
+/// Bytes of a request's body on the admin listener: a revocation with the longest names.
+pub const ADMIN_BODY_BYTES_MAX: usize = 32 * 1024;
+/// Bytes of all bodies on the admin listener at one time.
+pub const ADMIN_BODIES_BYTES_MAX: usize = 1024 * 1024;
+/// Time for such a body: it comes from a command on the same machine or network.
+pub const ADMIN_BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for an answer to a command that asks the admin listener.
+pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of a list of revocations: as many as there may be, each with names of usual length.
+pub const REVOCATION_LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Time for reading a key set or an issuer's metadata together, from the connection to the end of
+/// the body.
+pub const KEY_SET_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of an issuer's metadata: the longest that are published have some ten thousand.
+pub const METADATA_BYTES_MAX: usize = 256 * 1024;
+/// Shortest time between two reads of a key set that tokens ask for. Whoever sends tokens with
+/// names of keys that do not exist costs the issuer one request in this time.
+pub const KEY_SET_REST: Duration = Duration::from_secs(5);
+/// How long a key set is used before it is read again, where its issuer does not say.
+pub const KEY_SET_AGE_DEFAULT: Duration = Duration::from_secs(5 * 60);
+/// The least of that, whatever the issuer says.
+pub const KEY_SET_AGE_MIN: Duration = Duration::from_secs(60);
+/// The most of that: a key that was withdrawn is refused within an hour.
+pub const KEY_SET_AGE_MAX: Duration = Duration::from_secs(60 * 60);
+/// Pause after a key set could not be read; doubled each time.
+pub const KEY_SET_RETRY_MIN: Duration = Duration::from_secs(1);
+/// The longest such pause.
+pub const KEY_SET_RETRY_MAX: Duration = Duration::from_secs(60);
 /// Time for reads of the history that are still going on when the program has ended otherwise.
 pub const BLOCKING_END_TIMEOUT: Duration = Duration::from_millis(500);
 

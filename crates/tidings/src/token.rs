@@ -1,7 +1,7 @@
 //! `tidings token mint` and `tidings token explain`. Knows no hub that runs and no network: minting
 //! signs, explaining runs the hub's own checks on a token.
 
-mod dates;
+pub(crate) mod dates;
 mod decode;
 mod explain;
 mod mint;

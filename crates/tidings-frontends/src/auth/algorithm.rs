@@ -81,6 +81,11 @@ impl Algorithm {
         }
     }
 
+    /// Whether its keys are public ones.
+    pub(super) fn is_public(self) -> bool {
+        !matches!(self, Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512)
+    }
+
     /// Whether its keys are RSA keys.
     pub(super) fn is_rsa(self) -> bool {
         matches!(

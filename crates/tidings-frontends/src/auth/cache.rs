@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest::{self, SHA256, SHA256_OUTPUT_LEN};
 
+use super::key_set::KeySet;
 use super::{Role, Verified};
 use crate::limits::{TOKEN_BYTES_CACHED, TOKENS_CACHED};
 
@@ -17,6 +18,8 @@ type Name = [u8; SHA256_OUTPUT_LEN];
 pub(super) struct Remembered {
     pub(super) verified: Arc<Verified>,
     pub(super) not_before: Option<u64>,
+    /// The set that its key was in, and in which state of it.
+    pub(super) found_in: Option<(Arc<KeySet>, u64)>,
 }
 
 impl Remembered {
@@ -24,6 +27,7 @@ impl Remembered {
     fn holds(&self, now: u64) -> bool {
         self.verified.grant.expires.is_none_or(|expires| now < expires)
             && self.not_before.is_none_or(|start| start <= now)
+            && self.found_in.as_ref().is_none_or(|(set, state)| set.generation() == *state)
     }
 }
 
@@ -109,7 +113,7 @@ mod tests {
             details: Vec::new(),
             may: true,
         });
-        Remembered { verified, not_before }
+        Remembered { verified, not_before, found_in: None }
     }
 
     #[test]

@@ -3,10 +3,11 @@
 
 use serde_json::Value;
 
+use super::issuer::Issuer;
 use super::jwt::{self, Compact, DETAILS, LEGACY, LEGACY_NAMESPACED};
 use super::problem::TokenCause;
 use super::verify::{Check, Route, signer};
-use super::{Auth, Generation, Issuer, Role, claims};
+use super::{Auth, Generation, Role, claims};
 
 /// One check of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +47,7 @@ impl Auth {
                 findings.push(self.issuer_finding(&token, Some(&route), None));
                 findings.push(algorithm_finding(&token, &route, role));
                 findings.push(signature_finding(&token, &route, role));
-                let signer = signer(&route, &token, role).map(|(issuer, _)| issuer);
+                let signer = signer(&route, &token, role).map(|signer| signer.issuer);
                 // Without a signer, the first candidate's rules tell what would be looked at.
                 if let Some(issuer) = signer.ok().or(route.issuers.first().copied()) {
                     findings.extend(
@@ -116,13 +117,14 @@ impl Auth {
 }
 
 fn algorithm_finding(token: &Compact<'_>, route: &Route<'_>, role: Role) -> Finding {
-    let keys: Vec<_> = route.issuers.iter().filter_map(|issuer| issuer.key(role)).collect();
-    let mut wanted: Vec<_> = keys.iter().map(|key| key.algorithm.name()).collect();
+    let keys: Vec<_> = route.issuers.iter().filter_map(|issuer| issuer.keys(role)).collect();
+    let algorithms: Vec<_> = keys.iter().flat_map(|keys| keys.algorithms()).collect();
+    let mut wanted: Vec<_> = algorithms.iter().map(|algorithm| algorithm.name()).collect();
     wanted.sort_unstable();
     wanted.dedup();
     let problem = if keys.is_empty() {
         Some(TokenCause::NoKey)
-    } else if keys.iter().any(|key| Some(key.algorithm) == token.algorithm) {
+    } else if token.algorithm.is_some_and(|algorithm| algorithms.contains(&algorithm)) {
         None
     } else {
         Some(TokenCause::AlgorithmNotAllowed)
@@ -134,7 +136,7 @@ fn algorithm_finding(token: &Compact<'_>, route: &Route<'_>, role: Role) -> Find
 fn signature_finding(token: &Compact<'_>, route: &Route<'_>, role: Role) -> Finding {
     let signer = signer(route, token, role);
     let found = match &signer {
-        Ok((issuer, _)) => format!("made by the {role} key of {:?}", issuer.id),
+        Ok(signer) => format!("made by the {role} key of {:?}", signer.issuer.id),
         Err(_) => "not made by any key that may".to_owned(),
     };
     let ids: Vec<_> = route.issuers.iter().map(|issuer| format!("{:?}", issuer.id)).collect();

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::rsa::PublicKey as RsaPublicKey;
@@ -12,150 +12,14 @@ use aws_lc_rs::signature::{ParsedPublicKey, RsaPublicKeyComponents};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::Role;
 use super::algorithm::{Algorithm, Verification};
+use super::flaw::KeyFlaw;
+use super::marks::mark;
 use super::options::KeyOptions;
-use crate::limits::{DRAFT_ISSUERS_MAX, KEY_FILE_BYTES_MAX, PATH_SHOWN_BYTES_MAX, RSA_BITS_MIN};
+use crate::limits::{KEY_FILE_BYTES_MAX, PATH_SHOWN_BYTES_MAX, RSA_BITS_MIN};
 
 /// The secret in the examples of the Mercure ecosystem: everybody can sign with it.
 pub const WELL_KNOWN_SECRET: &str = "!ChangeThisMercureHubJWTSecretKey!";
-
-/// The operator's fault: the `[auth]` section cannot be used. Says which issuer, which key, and
-/// what to do; never shows a secret.
-#[derive(Debug, thiserror::Error)]
-pub enum BadKeys {
-    /// One key cannot be used.
-    #[error("issuer {issuer:?}, {role} key: {flaw}")]
-    Key {
-        /// The issuer's id.
-        issuer: String,
-        /// What the key is for.
-        role: Role,
-        /// What is wrong with it.
-        #[source]
-        flaw: KeyFlaw,
-    },
-    /// An issuer without any key.
-    #[error("issuer {issuer:?} has no key: give it `publish`, `subscribe` or both")]
-    NoKey {
-        /// The issuer's id.
-        issuer: String,
-    },
-    /// An issuer that accepts no generation.
-    #[error("issuer {issuer:?} accepts nothing: set `accept` to [\"1.0\"], [\"0.x\"] or both")]
-    NothingAccepted {
-        /// The issuer's id.
-        issuer: String,
-    },
-    /// An issuer without a name.
-    #[error("an issuer has an empty `id`: it is the exact `iss` claim of its tokens")]
-    EmptyIssuer,
-    /// Two issuers of one name.
-    #[error("issuer {issuer:?} is configured twice: merge the two")]
-    DuplicateIssuer {
-        /// The issuer's id.
-        issuer: String,
-    },
-    /// Too many issuers that accept 0.x.
-    #[error(
-        "more than {DRAFT_ISSUERS_MAX} issuers accept \"0.x\": such a token need not name its \
-         issuer, so all of them are tried; accept only \"1.0\" where that is enough"
-    )]
-    TooManyDraftIssuers,
-}
-
-/// What is wrong with one key.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyFlaw {
-    /// Neither `key` nor `key_file`.
-    #[error("set `key` or `key_file`")]
-    Missing,
-    /// Both `key` and `key_file`.
-    #[error("set `key` or `key_file`, not both")]
-    Twice,
-    /// The file cannot be read.
-    #[error("cannot read {}: {source}", shown_path(.path))]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
-    /// The file is too large for a key.
-    #[error("{} is larger than {KEY_FILE_BYTES_MAX} bytes", shown_path(.path))]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-    },
-    /// No algorithm of this name.
-    #[error(
-        "unknown algorithm {name:?}: use HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, \
-         PS512, ES256, ES384, ES512 or EdDSA"
-    )]
-    UnknownAlgorithm {
-        /// The name in the configuration.
-        name: String,
-    },
-    /// Nothing in it.
-    #[error("the key is empty")]
-    Empty,
-    /// A public key would become a secret that everybody knows.
-    #[error(
-        "the key is PEM text, but {algorithm} needs a secret: set `algorithm` to the key's own, \
-         for example RS256, ES256 or EdDSA"
-    )]
-    PemForSecret {
-        /// The algorithm in the configuration.
-        algorithm: &'static str,
-    },
-    /// Not PEM where PEM is needed.
-    #[error("{algorithm} needs a public key as PEM text (`-----BEGIN PUBLIC KEY-----`)")]
-    NotPem {
-        /// The algorithm in the configuration.
-        algorithm: &'static str,
-    },
-    /// A private key: the hub needs none, and what it does not have it cannot lose.
-    #[error(
-        "this is a private key; the hub only verifies: give it the public one \
-         (openssl pkey -in private.pem -pubout)"
-    )]
-    Private,
-    /// A certificate.
-    #[error(
-        "this is a certificate; give its public key \
-         (openssl x509 -in certificate.pem -noout -pubkey)"
-    )]
-    Certificate,
-    /// Another kind of key than the algorithm's.
-    #[error("the key does not fit {algorithm}")]
-    DoesNotFit {
-        /// The algorithm in the configuration.
-        algorithm: &'static str,
-    },
-    /// An RSA key that can be factored.
-    #[error("the RSA key has {bits} bits; at least {RSA_BITS_MIN} are needed")]
-    RsaTooSmall {
-        /// Its size.
-        bits: usize,
-    },
-    /// A secret that can be guessed.
-    #[error(
-        "the secret is shorter than the {bytes} bytes that {algorithm} needs: make one with \
-         `openssl rand -hex 32`, or set `allow_weak_keys` for development"
-    )]
-    TooShort {
-        /// The algorithm in the configuration.
-        algorithm: &'static str,
-        /// How long it has to be.
-        bytes: usize,
-    },
-    /// The secret of the ecosystem's examples.
-    #[error(
-        "this is the well-known development key, with which everybody can sign: make one with \
-         `openssl rand -hex 32`, or set `allow_weak_keys` for development"
-    )]
-    WellKnown,
-}
 
 /// What is done about a secret that can be guessed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,6 +39,8 @@ pub(super) struct Key {
     pub(super) kid: Option<Box<str>>,
     /// Whether it is a secret that can be guessed, in a setup where that is only warned about.
     pub(super) is_short: bool,
+    /// Which key this is, whatever its name.
+    pub(super) mark: u64,
     material: Material,
 }
 
@@ -222,7 +88,17 @@ impl Key {
                 Material::Public(key)
             }
         };
-        Ok(Key { algorithm, kid: options.kid.as_deref().map(Box::from), is_short, material })
+        let kid = options.kid.as_deref().map(Box::from);
+        Ok(Key { algorithm, kid, is_short, mark: mark(&(name, &bytes)), material })
+    }
+
+    /// A public key of a set, in one of the forms that its algorithm's keys have in DER, or as the
+    /// bare point or string of a curve. `None` when it does not fit the algorithm.
+    pub(super) fn public(algorithm: Algorithm, kid: Option<Box<str>>, key: &[u8]) -> Option<Key> {
+        let Verification::Public(verification) = algorithm.verification() else { return None };
+        let parsed = ParsedPublicKey::new(verification, key).ok()?;
+        let material = Material::Public(parsed);
+        Some(Key { algorithm, kid, is_short: false, mark: mark(&key), material })
     }
 
     /// Whether `signature` is this key's for `signed`. Compares secrets in constant time.
@@ -262,21 +138,30 @@ pub fn shown_path(path: &Path) -> Cow<'_, str> {
 /// # Errors
 /// When it cannot be read or is larger than [`KEY_FILE_BYTES_MAX`]; says which file.
 pub fn read_key_file(path: &Path) -> Result<Vec<u8>, KeyFlaw> {
-    let unreadable = |source| KeyFlaw::Unreadable { path: path.to_owned(), source };
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    // One byte more than allowed tells a file that is too large from one that just fits.
-    let limit = u64::try_from(KEY_FILE_BYTES_MAX + 1).unwrap_or(u64::MAX);
-    file.take(limit).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() > KEY_FILE_BYTES_MAX {
-        return Err(KeyFlaw::TooLarge { path: path.to_owned() });
-    }
+    let mut bytes = read_bounded(path, KEY_FILE_BYTES_MAX)?;
     // Editors and `echo` end a file with a newline that nobody means to be part of the secret.
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
         if bytes.last() == Some(&b'\r') {
             bytes.pop();
         }
+    }
+    Ok(bytes)
+}
+
+/// The bytes of a file of at most `bytes_max`.
+///
+/// # Errors
+/// When it cannot be read or is larger; says which file.
+pub fn read_bounded(path: &Path, bytes_max: usize) -> Result<Vec<u8>, KeyFlaw> {
+    let unreadable = |source| KeyFlaw::Unreadable { path: path.to_owned(), source };
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    // One byte more than allowed tells a file that is too large from one that just fits.
+    let limit = u64::try_from(bytes_max + 1).unwrap_or(u64::MAX);
+    file.take(limit).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > bytes_max {
+        return Err(KeyFlaw::TooLarge { path: path.to_owned(), bytes_max });
     }
     Ok(bytes)
 }
@@ -346,12 +231,14 @@ pub(super) fn fuzz(bytes: &[u8]) {
     for algorithm in ["HS256", "RS256", "PS512", "ES256", "ES384", "EdDSA"] {
         let options = KeyOptions {
             key: Some(text.clone().into_owned()),
-            key_file: None,
             algorithm: algorithm.to_owned(),
-            kid: None,
+            ..KeyOptions::default()
         };
         if let Ok(key) = Key::load(&options, Weakness::Refused) {
             let _ = key.verifies(b"signed", bytes);
         }
+    }
+    if let Ok(set) = super::jwk::read_set(bytes) {
+        set.keys.iter().for_each(|key| assert!(!key.verifies(b"signed", bytes)));
     }
 }

@@ -1,38 +1,53 @@
 //! Tokens: who signed one, whether it holds, what it grants. The only place besides the operator's
 //! configuration that makes a `Grant`. Knows neither HTTP nor where a token was found; makes no
-//! network connection and reads no clock.
+//! network connection and reads no clock. Key sets that are elsewhere, somebody else reads and
+//! hands in.
 
 mod algorithm;
 mod cache;
 mod claims;
 mod explain;
+mod flaw;
+mod issuer;
 mod json;
+mod jwk;
 mod jwt;
+mod key_set;
 mod keys;
+mod marks;
 mod options;
 mod problem;
+mod revocation;
+mod secret;
 #[cfg(test)]
 mod tests;
 mod verify;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
-use tidings_core::{BadPattern, Grant, Hub, Language, Matcher, Namespace};
+use tidings_core::{BadPattern, Clock, Grant, Hub, Judgement, Language, Matcher, Namespace};
 
 pub use algorithm::Algorithm;
 pub use claims::{DETAIL_TYPE, language};
 pub use explain::Finding;
-pub use keys::{BadKeys, KeyFlaw, WELL_KNOWN_SECRET, is_pathlike, read_key_file, shown_path};
+pub use flaw::{BadKeys, KeyFlaw};
+pub use issuer::{check_key, is_trustworthy};
+pub use jwk::BadKeySet;
+pub use key_set::{KeySet, KeySetPlace, Replaced};
+pub use keys::{WELL_KNOWN_SECRET, is_pathlike, read_bounded, read_key_file, shown_path};
 pub use options::{IssuerOptions, KeyOptions, Options};
 pub use problem::{TokenCause, TokenProblem};
+pub use revocation::{BadRevocation, Revocation, Revocations, Revoked};
+pub use secret::Secret;
 
-use crate::limits::DRAFT_ISSUERS_MAX;
-use cache::{Cache, Remembered};
+use crate::limits::{DRAFT_ISSUERS_MAX, KEY_WAIT_MAX};
+use cache::Cache;
 use claims::Matchers;
-use keys::{Key, Weakness};
+use issuer::Issuer;
 
 /// A generation of the Mercure protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
@@ -93,23 +108,11 @@ pub struct Verified {
     pub may: bool,
 }
 
-/// One issuer with its keys.
-struct Issuer {
-    id: Box<str>,
-    accepts_draft: bool,
-    accepts_final: bool,
-    audience: Vec<String>,
-    publish: Option<Key>,
-    subscribe: Option<Key>,
-}
-
-impl Issuer {
-    fn key(&self, role: Role) -> Option<&Key> {
-        match role {
-            Role::Publish => self.publish.as_ref(),
-            Role::Subscribe => self.subscribe.as_ref(),
-        }
-    }
+/// What outlives a reload.
+#[derive(Default)]
+struct Known {
+    sets: Vec<Arc<KeySet>>,
+    revocations: Arc<Revocations>,
 }
 
 /// Verifies tokens.
@@ -117,6 +120,8 @@ pub struct Auth {
     anonymous: bool,
     query_token: bool,
     issuers: Vec<Issuer>,
+    sets: Vec<Arc<KeySet>>,
+    revocations: Arc<Revocations>,
     matchers: Box<Matchers>,
     cache: Cache,
 }
@@ -139,6 +144,18 @@ impl Auth {
         Auth::with_matchers(options, hub.namespace(), move |language, pattern| {
             shared.matcher(language, pattern)
         })
+    }
+
+    /// With other options, after a reload. Key sets that are still named keep their keys, and the
+    /// same revocations hold.
+    ///
+    /// # Errors
+    /// As [`Auth::with_matchers`].
+    pub fn renewed(&self, options: &Options, hub: &Hub) -> Result<Auth, BadKeys> {
+        let (shared, revocations) = (hub.clone(), Arc::clone(&self.revocations));
+        let known = Known { sets: self.sets.clone(), revocations };
+        let matchers = move |language, pattern: &str| shared.matcher(language, pattern);
+        Auth::build(options, hub.namespace(), Box::new(matchers), known)
     }
 
     /// For the hub of this namespace, with matchers of its own: for programs that only look at
@@ -166,9 +183,20 @@ impl Auth {
     where
         M: Fn(Language, &str) -> Result<Arc<Matcher>, BadPattern> + Send + Sync + 'static,
     {
+        Auth::build(options, namespace, Box::new(matchers), Known::default())
+    }
+
+    fn build(
+        options: &Options,
+        namespace: &Namespace,
+        matchers: Box<Matchers>,
+        known: Known,
+    ) -> Result<Auth, BadKeys> {
+        let hub_url = namespace.hub_url().as_str();
+        let Known { mut sets, revocations } = known;
         let mut issuers: Vec<Issuer> = Vec::with_capacity(options.issuer.len());
         for one in &options.issuer {
-            let issuer = issuer(one, options.allow_weak_keys, namespace.hub_url().as_str())?;
+            let issuer = Issuer::new(one, options.allow_weak_keys, hub_url, &mut sets)?;
             if issuers.iter().any(|other| other.id == issuer.id) {
                 return Err(BadKeys::DuplicateIssuer { issuer: one.id.clone() });
             }
@@ -177,13 +205,67 @@ impl Auth {
         if issuers.iter().filter(|issuer| issuer.accepts_draft).count() > DRAFT_ISSUERS_MAX {
             return Err(BadKeys::TooManyDraftIssuers);
         }
+        let roles = || {
+            issuers
+                .iter()
+                .flat_map(|one| [Role::Publish, Role::Subscribe].map(|role| one.keys(role)))
+        };
+        sets.retain(|set| {
+            roles().flatten().filter_map(issuer::Keys::set).any(|used| Arc::ptr_eq(used, set))
+        });
         Ok(Auth {
             anonymous: options.anonymous,
             query_token: options.query_token && issuers.iter().any(|issuer| issuer.accepts_draft),
             issuers,
-            matchers: Box::new(matchers),
+            sets,
+            revocations,
+            matchers,
             cache: Cache::default(),
         })
+    }
+
+    /// The key sets that somebody has to read, for as long as this is in use.
+    pub fn key_sets(&self) -> &[Arc<KeySet>] {
+        &self.sets
+    }
+
+    /// The tokens that no longer count.
+    pub fn revocations(&self) -> &Arc<Revocations> {
+        &self.revocations
+    }
+
+    /// The issuers whose metadata tells where tokens come from (RFC 9728 section 2,
+    /// `authorization_servers`).
+    pub fn authorization_servers(&self) -> Vec<&str> {
+        let discovering = self.issuers.iter().filter(|issuer| issuer.discovers);
+        discovering.map(|issuer| &*issuer.id).collect()
+    }
+
+    /// Whether a grant that was made before still counts: its token is not revoked, its issuer
+    /// accepts such tokens, and its key, or the set that this was in, is configured. A key that left
+    /// its set ends nothing here: who has a token of it is refused the next time.
+    pub fn judgement(&self, clock: Arc<dyn Clock>) -> Judgement {
+        let marks: HashSet<u64> = self.issuers.iter().flat_map(Issuer::marks).collect();
+        let revocations = Arc::clone(&self.revocations);
+        Arc::new(move |grant| {
+            let token = &grant.token;
+            let stands = token.key_mark.is_none_or(|mark| marks.contains(&mark));
+            stands && !revocations.concern(token, clock.wall())
+        })
+    }
+
+    /// Waits, after a refusal for this reason, until the key sets in which the token's key may be
+    /// were read once more. Answers whether that is worth another look. Waits for nothing when they
+    /// have just been read.
+    pub async fn key_may_come(&self, cause: &TokenCause) -> bool {
+        let (TokenCause::KeyUnknown { issuers } | TokenCause::KeysUnread { issuers }) = cause
+        else {
+            return false;
+        };
+        let lacking = |set: &&Arc<KeySet>| issuers.iter().any(|id| **id == *set.issuer());
+        let reads = self.sets.iter().filter(lacking).map(|set| set.read_again());
+        let all = tokio::time::timeout(KEY_WAIT_MAX, futures_util::future::join_all(reads)).await;
+        all.is_ok_and(|reads| reads.contains(&true))
     }
 
     /// Whether subscribers without a token are let in.
@@ -216,13 +298,20 @@ impl Auth {
         if token.len() > crate::limits::TOKEN_BYTES_MAX {
             return Err(self.problem(None, TokenCause::TooLong));
         }
-        if let Some(verified) = self.cache.get(token, role, now) {
-            return Ok(verified);
+        let verified = match self.cache.get(token, role, now) {
+            Some(verified) => verified,
+            None => {
+                let remembered = self.verify_afresh(token, role, now)?;
+                let verified = Arc::clone(&remembered.verified);
+                self.cache.insert(token, role, remembered);
+                verified
+            }
+        };
+        // Each time: a revocation is not to wait for the cache to forget.
+        if self.revocations.concern(&verified.grant.token, now) {
+            let generation = verified.generation;
+            return Err(TokenProblem { generation, recognized: true, cause: TokenCause::Revoked });
         }
-        let (verified, not_before) = self.verify_afresh(token, role, now)?;
-        let verified = Arc::new(verified);
-        let remembered = Remembered { verified: Arc::clone(&verified), not_before };
-        self.cache.insert(token, role, remembered);
         Ok(verified)
     }
 
@@ -236,68 +325,6 @@ impl Auth {
         };
         TokenProblem { generation, recognized: recognized.is_some(), cause }
     }
-}
-
-/// What is said about a secret that can be guessed where that is no error.
-const SHORT_SECRET: &str = "the secret is shorter than its hash and can be guessed";
-
-/// What is wrong with the key of one role, as [`Auth::new`] judges it; nothing where there is none.
-/// What [`Auth::new`] would only warn about is returned.
-///
-/// # Errors
-/// Why the key cannot be used.
-pub fn check_key(
-    options: &IssuerOptions,
-    role: Role,
-    allow_weak: bool,
-) -> Result<Option<&'static str>, KeyFlaw> {
-    let Some(key) = options.key(role) else { return Ok(None) };
-    let key = Key::load(key, weakness(options, allow_weak))?;
-    Ok(key.is_short.then_some(SHORT_SECRET))
-}
-
-fn weakness(options: &IssuerOptions, allow_weak: bool) -> Weakness {
-    match (allow_weak, options.accept.contains(&Generation::Draft)) {
-        (true, _) => Weakness::Allowed,
-        (false, true) => Weakness::Warned,
-        (false, false) => Weakness::Refused,
-    }
-}
-
-fn issuer(options: &IssuerOptions, allow_weak: bool, hub_url: &str) -> Result<Issuer, BadKeys> {
-    if options.id.is_empty() {
-        return Err(BadKeys::EmptyIssuer);
-    }
-    if options.accept.is_empty() {
-        return Err(BadKeys::NothingAccepted { issuer: options.id.clone() });
-    }
-    if options.publish.is_none() && options.subscribe.is_none() {
-        return Err(BadKeys::NoKey { issuer: options.id.clone() });
-    }
-    let weakness = weakness(options, allow_weak);
-    let load = |role: Role| {
-        let Some(key) = options.key(role) else { return Ok(None) };
-        let key = Key::load(key, weakness).map_err(|flaw| BadKeys::Key {
-            issuer: options.id.clone(),
-            role,
-            flaw,
-        })?;
-        if key.is_short {
-            let (issuer, key) = (&options.id, role.action());
-            tracing::warn!(issuer, key, "{SHORT_SECRET}");
-        }
-        Ok(Some(key))
-    };
-    let mut audience = vec![hub_url.to_owned()];
-    audience.extend(options.audience.iter().cloned());
-    Ok(Issuer {
-        id: options.id.as_str().into(),
-        accepts_draft: options.accept.contains(&Generation::Draft),
-        accepts_final: options.accept.contains(&Generation::Final),
-        audience,
-        publish: load(Role::Publish)?,
-        subscribe: load(Role::Subscribe)?,
-    })
 }
 
 /// Feeds outside bytes to everything that reads tokens: as they are, and as header and payload

@@ -40,6 +40,10 @@ pub struct IssuerOptions {
     /// Values of the `aud` claim that are accepted beside the hub's public URL.
     #[serde(default)]
     pub audience: Vec<String>,
+    /// Whether a role without a key of its own takes the key set that the issuer's metadata
+    /// names (RFC 8414, else OpenID Connect Discovery).
+    #[serde(default)]
+    pub discover: bool,
     /// The key for tokens of publishers; without it this issuer lets nobody publish.
     pub publish: Option<KeyOptions>,
     /// The key for tokens of subscribers; without it this issuer's tokens open no subscription.
@@ -56,20 +60,37 @@ impl IssuerOptions {
     }
 }
 
-/// A secret (for HS256, HS384, HS512) or a public key as PEM text (for everything else).
+/// A secret (for HS256, HS384, HS512), a public key as PEM text (for everything else), or where a
+/// set of public keys is.
 #[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct KeyOptions {
     /// The key itself.
     pub key: Option<String>,
     /// The file that holds it. One line ending at the end of the file is not part of the key.
     pub key_file: Option<PathBuf>,
     /// The only signature algorithm for this key, by its JOSE name. A PEM key needs it spelled out.
-    #[serde(default = "default_algorithm")]
     pub algorithm: String,
     /// The key's name, a hint when there are several. A token that names another key is still
     /// tried.
     pub kid: Option<String>,
+    /// The address of a key set (RFC 7517): `https://…`, `file:///…`, or `http://` on this machine.
+    pub jwks: Option<String>,
+    /// The algorithms that keys of a set are used with; empty for all with public keys.
+    pub algorithms: Vec<String>,
+}
+
+impl Default for KeyOptions {
+    fn default() -> KeyOptions {
+        KeyOptions {
+            key: None,
+            key_file: None,
+            algorithm: "HS256".to_owned(),
+            kid: None,
+            jwks: None,
+            algorithms: Vec::new(),
+        }
+    }
 }
 
 // By hand: a secret never reaches a log through `{:?}`.
@@ -81,16 +102,13 @@ impl fmt::Debug for KeyOptions {
             .field("key_file", &self.key_file)
             .field("algorithm", &self.algorithm)
             .field("kid", &self.kid)
+            .field("algorithms", &self.algorithms)
             .finish()
     }
 }
 
 fn only_final() -> Vec<Generation> {
     vec![Generation::Final]
-}
-
-fn default_algorithm() -> String {
-    "HS256".to_owned()
 }
 
 #[cfg(test)]
@@ -113,7 +131,7 @@ mod tests {
     fn unknown_fields_are_refused() {
         for text in [
             r#"{"anonymus":true}"#,
-            r#"{"issuer":[{"id":"a","publish":{"jwks":"https://a/keys"}}]}"#,
+            r#"{"issuer":[{"id":"a","publish":{"jwk":"https://a/keys"}}]}"#,
             r#"{"issuer":[{"id":"a","accept":["2.0"]}]}"#,
         ] {
             assert!(serde_json::from_str::<Options>(text).is_err(), "{text}");

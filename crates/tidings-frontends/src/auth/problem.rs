@@ -56,6 +56,21 @@ pub enum TokenCause {
     /// The signature is wrong.
     #[error("the token's signature does not verify")]
     BadSignature,
+    /// No key of the issuer's set made the signature, and the set lacks the key that is named.
+    #[error("the token's key is not in the key set of {}", .issuers.join(", "))]
+    KeyUnknown {
+        /// The issuers whose sets were looked at, as configured.
+        issuers: Vec<Box<str>>,
+    },
+    /// The issuer's key set has not been read yet.
+    #[error("the key set of {} could not be read yet", .issuers.join(", "))]
+    KeysUnread {
+        /// The issuers, as configured.
+        issuers: Vec<Box<str>>,
+    },
+    /// The operator revoked it: its id, its subject or its key.
+    #[error("the token was revoked")]
+    Revoked,
     /// `typ` is not that of an access token.
     #[error("the token's typ is not at+jwt")]
     WrongType,

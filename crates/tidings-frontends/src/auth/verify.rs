@@ -9,11 +9,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 use tidings_core::{Grant, Namespace, TokenIdentity};
 
+use super::cache::Remembered;
 use super::claims::{self, Granted};
+use super::issuer::{Issuer, Keys};
 use super::jwt::{self, Compact, DETAILS, LEGACY, LEGACY_NAMESPACED};
+use super::key_set::KeySet;
 use super::keys::Key;
 use super::problem::{TokenCause, TokenProblem};
-use super::{Auth, Generation, Issuer, Options, Role, Verified};
+use super::{Auth, Generation, Options, Role, Verified};
 
 /// The issuers whose keys a token is tried against, and by whose rules.
 pub(super) struct Route<'a> {
@@ -71,33 +74,34 @@ impl Check {
 }
 
 impl Auth {
-    /// Verifies a token that is not remembered, and says from when it holds, in milliseconds since
-    /// 1970.
+    /// Verifies a token that is not remembered, and says what is to be remembered of it.
     pub(super) fn verify_afresh(
         &self,
         token: &str,
         role: Role,
         now: u64,
-    ) -> Result<(Verified, Option<u64>), TokenProblem> {
+    ) -> Result<Remembered, TokenProblem> {
         let token = jwt::read(token).map_err(|cause| self.problem(jwt::guess(token), cause))?;
         let route = self.route(&token)?;
         let generation = route.generation;
         let refuse = |cause| TokenProblem { generation, recognized: true, cause };
-        let (issuer, key) = signer(&route, &token, role).map_err(refuse)?;
+        let signer = signer(&route, &token, role).map_err(refuse)?;
+        let issuer = signer.issuer;
         for check in Check::of(generation) {
             check.run(&token, generation, issuer, now).map_err(refuse)?;
         }
         let granted = self.granted(&token, generation, role).map_err(refuse)?;
         let expires = claims::expiry(&token.claims).map_err(refuse)?;
         let not_before = claims::not_before(&token.claims).map_err(refuse)?;
-        let mut grant =
-            Grant { expires, token: identity(&token, issuer, key, role), ..Grant::default() };
+        let identity = identity(&token, &signer, role, generation);
+        let mut grant = Grant { expires, token: identity, ..Grant::default() };
         match role {
             Role::Publish => grant.publish = granted.matchers,
             Role::Subscribe => grant.subscribe = granted.matchers,
         }
         let (grant, details, may) = (Arc::new(grant), granted.details, granted.may);
-        Ok((Verified { generation, grant, details, may }, not_before))
+        let verified = Arc::new(Verified { generation, grant, details, may });
+        Ok(Remembered { verified, not_before, found_in: signer.found_in })
     }
 
     /// Whose token this may be and by whose rules it is judged. Its own words select among what the
@@ -163,40 +167,80 @@ impl Auth {
     }
 }
 
+/// Who signed a token.
+pub(super) struct Signer<'a> {
+    pub(super) issuer: &'a Issuer,
+    /// The name of the key, if it has one.
+    kid: Option<Box<str>>,
+    /// The set that the key was in, and in which state of it.
+    found_in: Option<(Arc<KeySet>, u64)>,
+}
+
 /// The issuer and key that signed the token. The algorithm is the key's, never the token's choice
 /// (RFC 8725 section 3.1); `kid` only says which key to try first.
 pub(super) fn signer<'a>(
     route: &Route<'a>,
     token: &Compact<'_>,
     role: Role,
-) -> Result<(&'a Issuer, &'a Key), TokenCause> {
-    let mut keys: Vec<_> = route
-        .issuers
-        .iter()
-        .filter_map(|issuer| issuer.key(role).map(|key| (*issuer, key)))
-        .collect();
+) -> Result<Signer<'a>, TokenCause> {
+    let issuers = route.issuers.iter().copied();
+    let keys: Vec<_> =
+        issuers.filter_map(|issuer| issuer.keys(role).map(|keys| (issuer, keys))).collect();
     if keys.is_empty() {
         return Err(TokenCause::NoKey);
     }
-    keys.retain(|(_, key)| Some(key.algorithm) == token.algorithm);
-    if keys.is_empty() {
+    let fits = |keys: &Keys| token.algorithm.is_some_and(|one| keys.algorithms().contains(&one));
+    let fitting: Vec<_> = keys.into_iter().filter(|(_, keys)| fits(keys)).collect();
+    if fitting.is_empty() {
         return Err(TokenCause::AlgorithmNotAllowed);
     }
-    keys.sort_by_key(|(_, key)| token.kid.is_none() || key.kid != token.kid);
-    keys.into_iter()
-        .find(|(_, key)| key.verifies(token.signed, &token.signature))
-        .ok_or(TokenCause::BadSignature)
+    // What the sets hold may change meanwhile: all is decided by what they hold now.
+    let read: Vec<_> = fitting
+        .iter()
+        .filter_map(|(issuer, keys)| keys.snapshot().map(|now| (*issuer, *keys, now)))
+        .collect();
+    let is_named = |key: &Key| token.kid.is_some() && key.kid == token.kid;
+    for named in [true, false] {
+        for (issuer, keys, now) in &read {
+            let tried = now.keys.iter().filter(|key| Some(key.algorithm) == token.algorithm);
+            let mut tried = tried.filter(|key| is_named(key) == named);
+            if let Some(key) = tried.find(|key| key.verifies(token.signed, &token.signature)) {
+                let found_in = keys.set().map(|set| (Arc::clone(set), now.generation));
+                return Ok(Signer { issuer, kid: key.kid.clone(), found_in });
+            }
+        }
+    }
+    let ids = |issuers: Vec<&Issuer>| issuers.iter().map(|issuer| issuer.id.clone()).collect();
+    let unread: Vec<_> =
+        fitting.iter().filter(|(_, keys)| keys.snapshot().is_none()).map(|(one, _)| *one).collect();
+    if !unread.is_empty() {
+        return Err(TokenCause::KeysUnread { issuers: ids(unread) });
+    }
+    let lacking =
+        read.iter().filter(|(_, keys, now)| keys.set().is_some() && !now.keys.iter().any(is_named));
+    let lacking: Vec<_> = lacking.map(|(issuer, _, _)| *issuer).collect();
+    if lacking.is_empty() {
+        Err(TokenCause::BadSignature)
+    } else {
+        Err(TokenCause::KeyUnknown { issuers: ids(lacking) })
+    }
 }
 
-fn identity(token: &Compact<'_>, issuer: &Issuer, key: &Key, role: Role) -> TokenIdentity {
+fn identity(
+    token: &Compact<'_>,
+    signer: &Signer<'_>,
+    role: Role,
+    generation: Generation,
+) -> TokenIdentity {
     let text = |claims: &Map<String, Value>, name| {
         claims.get(name).and_then(Value::as_str).map(Box::<str>::from)
     };
     TokenIdentity {
-        issuer: Some(issuer.id.clone()),
+        issuer: Some(signer.issuer.id.clone()),
         subject: text(&token.claims, "sub"),
         token_id: text(&token.claims, "jti"),
-        key: Some(key.kid.clone().unwrap_or_else(|| role.action().into())),
+        key: Some(signer.kid.clone().unwrap_or_else(|| role.action().into())),
+        key_mark: signer.issuer.mark(role, generation),
     }
 }
 

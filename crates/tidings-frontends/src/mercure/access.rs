@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::header;
 use http::request::Parts;
-use tidings_core::Grant;
+use tidings_core::{Clock, Grant};
 
 use super::form::{self, Field};
 use super::refusal::{Presentation, Refusal};
@@ -42,9 +42,28 @@ impl Access {
 /// A refusal with the generation whose words it is said in.
 pub(super) type Worded<T> = Result<T, (Generation, Refusal)>;
 
+/// [`read`], and once more where the key of the token may have come into its issuer's set since the
+/// set was read.
+pub(super) async fn read_with_fresh_keys(
+    head: &Parts,
+    query: &[Field],
+    role: Role,
+    auth: &Auth,
+    clock: &dyn Clock,
+    by_parameters: Generation,
+) -> Worded<Access> {
+    let first = read(head, query, role, auth, clock.wall(), by_parameters);
+    match &first {
+        Err((_, Refusal::BadToken(cause))) if auth.key_may_come(cause).await => {
+            read(head, query, role, auth, clock.wall(), by_parameters)
+        }
+        _ => first,
+    }
+}
+
 /// Reads the token of a request: the `Authorization` header first, then the query parameter that
 /// 0.x clients use. `by_parameters` is the generation where the token does not decide it.
-pub(super) fn read(
+fn read(
     head: &Parts,
     query: &[Field],
     role: Role,

@@ -29,10 +29,12 @@ pub(super) async fn publish(
     query: &[Field],
 ) -> Worded<Response<Body>> {
     let settings = mercure.settings();
-    let now = mercure.clock.wall();
+    let clock = &*mercure.clock;
     let (head, body) = (request.head, request.body);
     let without_token = settings.without_token();
-    let access = access::read(&head, query, Role::Publish, &settings.auth, now, without_token)?;
+    let (auth, role) = (&settings.auth, Role::Publish);
+    let access =
+        access::read_with_fresh_keys(&head, query, role, auth, clock, without_token).await?;
     let Access::Token(verified) = access else { return Err((without_token, Refusal::NoToken)) };
     let generation = verified.generation;
     let answer = async {

@@ -186,6 +186,7 @@ impl From<Refused> for Refusal {
             Refused::Reserved(_) => Refusal::Reserved,
             Refused::NotGranted => Refusal::NotGranted,
             Refused::Expired => Refusal::Expired,
+            Refused::Fallen => Refusal::BadToken(TokenCause::Revoked),
             Refused::KeyReused => Refusal::KeyReused,
             Refused::NoSpace => Refusal::NoSpace,
             Refused::StorageFailed(reason) => Refusal::StorageFailed(reason),

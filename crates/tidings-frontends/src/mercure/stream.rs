@@ -133,6 +133,11 @@ impl EventStream {
     }
 
     fn has_ended(&self, now: Instant) -> Option<&'static str> {
+        if let Source::Live(subscription) = &self.source
+            && subscription.is_ended()
+        {
+            return Some("its token no longer counts");
+        }
         if self.limits.expires.is_some_and(|expires| self.streams.clock.wall() >= expires) {
             return Some("its token expired");
         }
@@ -178,6 +183,10 @@ impl EventStream {
             match std::mem::replace(&mut self.source, Source::Ended) {
                 Source::Ended => return Poll::Ready(Err(None)),
                 Source::Missed(missed) => return Poll::Ready(Err(Some(missed))),
+                Source::Live(subscription) if subscription.is_ended() => {
+                    self.source = Source::Live(subscription);
+                    return Poll::Ready(Ok(VecDeque::new()));
+                }
                 Source::Live(subscription) if !subscription.is_live() => {
                     let streams = Arc::clone(&self.streams);
                     self.source = Source::History(Box::pin(catch_up(subscription, streams)));

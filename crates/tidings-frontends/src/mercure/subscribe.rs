@@ -47,10 +47,12 @@ pub(super) async fn subscribe(
     if request.closing.has_begun() {
         return Err((without_token, Refusal::ShuttingDown));
     }
-    let now = mercure.clock.wall();
+    let clock = &*mercure.clock;
     let Request { head, body, id, closing, .. } = request;
     let auth = &settings.auth;
-    let access = access::read(&head, query, Role::Subscribe, auth, now, without_token)?;
+    let role = Role::Subscribe;
+    let access =
+        access::read_with_fresh_keys(&head, query, role, auth, clock, without_token).await?;
     if matches!(access, Access::Anonymous) && !auth.anonymous_allowed() {
         return Err((without_token, Refusal::NoToken));
     }

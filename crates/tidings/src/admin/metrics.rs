@@ -4,6 +4,7 @@
 //! never from clients.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::collector::Collector;
@@ -13,6 +14,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tidings_core::Hub;
+use tidings_frontends::auth::KeySet;
 use tidings_frontends::http::Server;
 
 /// What [`render`] writes.
@@ -35,9 +37,20 @@ enum Values {
     Labelled(&'static str, Vec<(&'static str, u64)>),
 }
 
+/// What is known of keys and revocations now.
+pub(super) struct Trust<'a> {
+    /// The key sets in use.
+    pub(super) sets: &'a [Arc<KeySet>],
+    /// Revocations in force.
+    pub(super) revocations: u64,
+    /// The wall clock in milliseconds since 1970.
+    pub(super) now: u64,
+}
+
 /// All metrics, as text.
-pub(super) fn render(hub: &Hub, server: &Server) -> Result<String, fmt::Error> {
+pub(super) fn render(hub: &Hub, server: &Server, trust: &Trust<'_>) -> Result<String, fmt::Error> {
     let mut samples = of_hub(hub);
+    samples.extend(of_trust(trust));
     samples.extend(of_http(server));
     samples.extend(of_process());
     let mut registry = Registry::default();
@@ -92,6 +105,26 @@ fn of_hub(hub: &Hub) -> Vec<Sample> {
             "Whether updates are accepted: 0 after the storage has failed.",
             u64::from(hub.is_writable()),
         ),
+    ]
+}
+
+fn of_trust(trust: &Trust<'_>) -> Vec<Sample> {
+    let reads = trust.sets.iter().map(|set| set.reads());
+    let (read, failed) = reads.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    let ages = trust.sets.iter().filter_map(|set| set.read_at());
+    let oldest = ages.map(|at| trust.now.saturating_sub(at) / 1_000).max().unwrap_or(0);
+    let missing = trust.sets.iter().filter(|set| set.read_at().is_none()).count();
+    vec![
+        Sample {
+            name: "tidings_key_sets_read",
+            help: "Reads of issuers' key sets, by what came of them. Starts anew for a set that a \
+                   reload brings.",
+            kind: MetricType::Counter,
+            values: Values::Labelled("outcome", vec![("ok", read), ("failed", failed)]),
+        },
+        gauge("tidings_key_sets_missing", "Key sets that were never read.", missing as u64),
+        gauge("tidings_key_set_age_seconds", "Since the oldest key set was read.", oldest),
+        gauge("tidings_revocations", "Revocations of tokens in force.", trust.revocations),
     ]
 }
 
@@ -203,10 +236,13 @@ mod tests {
         let server = Server::new(Vec::new(), HttpOptions::default(), shutdown);
         let mut samples = of_http(&server);
         samples.extend(of_process());
+        samples.extend(of_trust(&Trust { sets: &[], revocations: 3, now: 0 }));
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Samples(samples)));
         let mut written = String::new();
         text::encode(&mut written, &registry).unwrap();
+        assert!(written.contains("tidings_key_sets_read_total{outcome=\"failed\"} 0\n"));
+        assert!(written.contains("tidings_revocations 3\n"), "{written}");
         assert!(written.ends_with("# EOF\n"));
         assert!(
             written.contains("tidings_requests_answered_total{class=\"2xx\"} 0\n"),

@@ -1,19 +1,35 @@
 //! The operator's listener: whether the program lives, is ready, and what it counts.
 //!
-//! Loopback by default, apart from what clients reach. Knows no protocol of theirs.
+//! Loopback by default, apart from what clients reach; what changes anything needs a token. Knows
+//! no protocol of clients.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use http::{HeaderValue, Method, Response, StatusCode, header};
-use tidings_core::Hub;
-use tidings_frontends::http::{Answer, Body, Frontend, Request, Server, full};
+use tidings_core::{Clock, Hub};
+use tidings_frontends::auth::{Auth, Secret};
+use tidings_frontends::http::{Answer, Bodies, Body, Frontend, Request, Server, full};
 use tidings_frontends::problem::problem;
 
 mod metrics;
+mod revocations;
+
+pub use revocations::{ListDocument, REVOCATIONS_PATH, RevocationDocument, RevokedDocument};
+
+use crate::ledger::Ledger;
+use crate::limits::ADMIN_BODIES_BYTES_MAX;
 
 /// Whether the program wants to be sent clients: set when everything runs, cleared when it ends.
 pub type Ready = Arc<AtomicBool>;
+
+/// What a reload replaces.
+pub struct Current {
+    /// Who verifies tokens now.
+    pub auth: Arc<Auth>,
+    /// The token of operators, if there is one.
+    pub token: Option<Secret>,
+}
 
 /// What the listener shows.
 pub struct Admin {
@@ -23,6 +39,12 @@ pub struct Admin {
     pub hub: Hub,
     /// The side that clients reach.
     pub public: Arc<Server>,
+    /// What a reload replaces.
+    pub current: Arc<RwLock<Current>>,
+    /// What is revoked.
+    ledger: Arc<Ledger>,
+    clock: Arc<dyn Clock>,
+    bodies: Bodies,
 }
 
 /// One path and what it answers.
@@ -34,16 +56,40 @@ const ROUTES: [Route; 3] =
 
 impl Frontend for Admin {
     fn claims(&self, path: &str) -> bool {
-        ROUTES.iter().any(|(route, _)| *route == path)
+        path == REVOCATIONS_PATH || ROUTES.iter().any(|(route, _)| *route == path)
     }
 
     fn call(self: Arc<Self>, request: Request) -> Answer {
-        let response = self.answer(&request.head.method, request.head.uri.path());
-        Box::pin(std::future::ready(response))
+        if request.head.uri.path() != REVOCATIONS_PATH {
+            let response = self.answer(&request.head.method, request.head.uri.path());
+            return Box::pin(std::future::ready(response));
+        }
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let admitted = revocations::admit(current.token.as_ref(), &request);
+        drop(current);
+        Box::pin(async move {
+            match admitted {
+                Ok(()) => revocations::answer(&self.ledger, &self.bodies, request).await,
+                Err(refused) => refused,
+            }
+        })
     }
 }
 
 impl Admin {
+    /// The listener's answers for these parts.
+    pub(crate) fn new(
+        ready: Ready,
+        hub: Hub,
+        public: Arc<Server>,
+        current: Arc<RwLock<Current>>,
+        ledger: Arc<Ledger>,
+        clock: Arc<dyn Clock>,
+    ) -> Admin {
+        let bodies = Bodies::new(ADMIN_BODIES_BYTES_MAX);
+        Admin { ready, hub, public, current, ledger, clock, bodies }
+    }
+
     fn answer(&self, method: &Method, path: &str) -> Response<Body> {
         if !matches!(*method, Method::GET | Method::HEAD) {
             let detail = "This is read by GET.";
@@ -74,7 +120,16 @@ impl Admin {
     }
 
     fn metrics(&self) -> Response<Body> {
-        match metrics::render(&self.hub, &self.public) {
+        let auth = {
+            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(&current.auth)
+        };
+        let trust = metrics::Trust {
+            sets: auth.key_sets(),
+            revocations: self.ledger.list().len() as u64,
+            now: self.clock.wall(),
+        };
+        match metrics::render(&self.hub, &self.public, &trust) {
             Ok(body) => {
                 let mut response = text(&body);
                 let kind = HeaderValue::from_static(metrics::CONTENT_TYPE);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tidings_core::{Clock, Hub, OpenError};
+use tidings_core::{Clock, Hub, OpenError, StateError};
 use tidings_frontends::auth::BadKeys;
 use tidings_frontends::http::{HttpOptions, Server, Shutdown, bind};
 use tidings_frontends::limits::SHUTDOWN_GRACE;
@@ -18,9 +18,12 @@ use tokio::task::JoinSet;
 
 mod descriptors;
 mod healthz;
+mod key_sets;
 mod parts;
 
-use crate::admin::{Admin, Ready};
+pub(crate) use key_sets::read_once;
+
+use crate::admin::Ready;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, BLOCKING_END_TIMEOUT, POLLS_BEFORE_SOCKETS};
@@ -55,6 +58,12 @@ pub enum AppProblem {
     /// The keys of an issuer.
     #[error(transparent)]
     Keys(#[from] BadKeys),
+    /// What the hub keeps beside its history.
+    #[error("the list of revocations cannot be read: {0}")]
+    State(#[from] StateError),
+    /// The connections to issuers.
+    #[error("key sets cannot be read: {0}")]
+    KeySets(#[from] reqwest::Error),
     /// The list of origins.
     #[error(transparent)]
     Origin(#[from] BadOrigin),
@@ -162,6 +171,7 @@ impl App {
             clients: JoinSet::new(),
             operators: JoinSet::new(),
         };
+        app.parts.read_key_sets();
         app.open_admin()?;
         app.clients.spawn(Arc::clone(&app.public).serve(listeners));
         app.ready.store(true, Ordering::Release);
@@ -174,11 +184,7 @@ impl App {
     fn open_admin(&mut self) -> Result<(), AppProblem> {
         let Some(address) = self.config.admin.listen else { return Ok(()) };
         let (listeners, addresses) = listen(&[address])?;
-        let admin = Admin {
-            ready: Arc::clone(&self.ready),
-            hub: self.hub().clone(),
-            public: Arc::clone(&self.public),
-        };
+        let admin = self.parts.admin(Arc::clone(&self.ready), Arc::clone(&self.public));
         let options = HttpOptions {
             connections_max: ADMIN_CONNECTIONS_MAX,
             connections_per_address_max: ADMIN_CONNECTIONS_MAX,

@@ -1,23 +1,32 @@
 //! From settings to parts: the only place that knows both the configuration and what is built from
 //! it. Runs nothing.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use tidings_core::{Clock, Durability, HistoryOptions, Hub, HubOptions, Keep, Namespace};
-use tidings_frontends::auth::Auth;
-use tidings_frontends::http::{Frontend, HttpOptions};
+use tidings_frontends::auth::{Auth, Secret};
+use tidings_frontends::http::{Frontend, HttpOptions, Server};
 use tidings_frontends::limits::form_bytes;
 use tidings_frontends::mercure::{self, Mercure};
 use tidings_frontends::page::{Page, PageSetup};
 
 use super::AppProblem;
 use super::healthz::Healthz;
+use super::key_sets::KeySetReaders;
+use crate::admin::{Admin, Current, Ready};
 use crate::config::{self, Config};
+use crate::ledger::Ledger;
 
 /// The hub and the protocols in front of it.
 pub(super) struct Parts {
     hub: Hub,
+    clock: Arc<dyn Clock>,
     mercure: Arc<Mercure>,
+    auth: Arc<Auth>,
+    key_sets: KeySetReaders,
+    ledger: Arc<Ledger>,
+    /// What the operator's listener knows of what a reload replaces.
+    current: Arc<RwLock<Current>>,
     /// Bytes of an update's data. The hub has this for good, so nothing else may move from it.
     update_bytes_max: usize,
 }
@@ -28,9 +37,33 @@ impl Parts {
         let update_bytes_max = options.update_bytes_max;
         let hub = Hub::open(options, Arc::clone(&clock))?;
         let auth = Arc::new(Auth::new(&config.auth, &hub)?);
+        let is_durable = config.history.path.is_some();
+        let revocations = Arc::clone(auth.revocations());
+        let ledger = Ledger::open(hub.clone(), revocations, Arc::clone(&clock), is_durable)?;
+        hub.judge_by(auth.judgement(Arc::clone(&clock)));
         let options = mercure_options(config, update_bytes_max);
-        let mercure = Mercure::new(hub.clone(), auth, clock, &options)?;
-        Ok(Parts { hub, mercure: Arc::new(mercure), update_bytes_max })
+        let mercure = Mercure::new(hub.clone(), Arc::clone(&auth), Arc::clone(&clock), &options)?;
+        Ok(Parts {
+            hub,
+            mercure: Arc::new(mercure),
+            key_sets: KeySetReaders::new(Arc::clone(&clock))?,
+            ledger: Arc::new(ledger),
+            current: Arc::new(RwLock::new(current(config, &auth))),
+            auth,
+            clock,
+            update_bytes_max,
+        })
+    }
+
+    /// Begins to read the key sets of issuers, and keeps them fresh.
+    pub(super) fn read_key_sets(&mut self) {
+        self.key_sets.follow(self.auth.key_sets());
+    }
+
+    /// What the operator's listener answers.
+    pub(super) fn admin(&self, ready: Ready, public: Arc<Server>) -> Admin {
+        let (current, ledger) = (Arc::clone(&self.current), Arc::clone(&self.ledger));
+        Admin::new(ready, self.hub.clone(), public, current, ledger, Arc::clone(&self.clock))
     }
 
     pub(super) fn hub(&self) -> &Hub {
@@ -52,11 +85,26 @@ impl Parts {
         frontends
     }
 
-    /// New keys, origins and limits. What listens and where the history is stays as it is.
-    pub(super) fn reload(&self, config: &Config) -> Result<(), AppProblem> {
-        let auth = Arc::new(Auth::new(&config.auth, &self.hub)?);
-        Ok(self.mercure.reload(auth, &mercure_options(config, self.update_bytes_max))?)
+    /// New keys, origins and limits. What listens and where the history is stays as it is. Ends the
+    /// subscriptions whose issuer or key is not configured any more.
+    pub(super) fn reload(&mut self, config: &Config) -> Result<(), AppProblem> {
+        let auth = Arc::new(self.auth.renewed(&config.auth, &self.hub)?);
+        let options = mercure_options(config, self.update_bytes_max);
+        self.mercure.reload(Arc::clone(&auth), &options)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = current(config, &auth);
+        self.auth = auth;
+        self.read_key_sets();
+        // Last, so that nobody comes in by what is gone already.
+        let ended = self.hub.judge_by(self.auth.judgement(Arc::clone(&self.clock)));
+        if ended > 0 {
+            tracing::info!(ended, "subscriptions ended: their issuer or key is not configured");
+        }
+        Ok(())
     }
+}
+
+fn current(config: &Config, auth: &Arc<Auth>) -> Current {
+    Current { auth: Arc::clone(auth), token: config.admin.token.as_deref().map(Secret::new) }
 }
 
 fn hub_options(config: &Config) -> HubOptions {
@@ -113,7 +161,7 @@ pub(super) fn needs_restart(running: &Config, new: &Config) -> Vec<&'static str>
         ("mercure.update_size_max", running.mercure.update_size_max != new.mercure.update_size_max),
         ("[history]", running.history != new.history),
         ("http.shutdown_budget", running.http.shutdown_budget != new.http.shutdown_budget),
-        ("[admin]", running.admin != new.admin),
+        ("admin.listen", running.admin.listen != new.admin.listen),
         ("[log]", running.log != new.log),
     ]
     .into_iter()

@@ -16,10 +16,14 @@ use url::Url;
 mod events;
 mod healthcheck;
 mod publish;
+mod revocations;
 mod subscribe;
 
 pub use healthcheck::healthcheck;
 pub use publish::PublishArguments;
+pub use revocations::{
+    AdminArguments, EndArguments, RevokedArguments, revocations, revoke, unrevoke,
+};
 pub use subscribe::SubscribeArguments;
 
 use crate::limits::{CLIENT_CONNECT_TIMEOUT, REFUSAL_TEXT_BYTES_MAX};
@@ -94,6 +98,12 @@ pub enum ClientProblem {
     /// Nothing to check: the admin listener is off.
     #[error("the admin listener is off: set admin.listen, as in \"127.0.0.1:3001\"")]
     NoAdminListener,
+    /// Nobody may change anything on the admin listener.
+    #[error(
+        "there is no admin token: set admin.token_file (make one with `openssl rand -hex 32`), \
+         and reload the hub"
+    )]
+    NoAdminToken,
 }
 
 impl From<reqwest::Error> for ClientProblem {
@@ -104,7 +114,7 @@ impl From<reqwest::Error> for ClientProblem {
 }
 
 /// An error with what caused it, which is where the reason stands.
-fn causes(error: &reqwest::Error) -> String {
+pub(crate) fn causes(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

@@ -185,9 +185,7 @@ fn unknown(parent: &str, written: &str, place: &Place) -> Problem {
     match elsewhere {
         Some(key) => problem.hint(format!("did you mean `{}`?", key.path)),
         None if general == "auth.issuer[].publish" || general == "auth.issuer[].subscribe" => {
-            problem.hint(
-                "keys come from `key` or `key_file`; key sets by URL are not read by this version",
-            )
+            problem.hint("keys come from `key`, `key_file` or `jwks`, the address of a key set")
         }
         None => problem.hint(format!("known here: {}", names.join(", "))),
     }

@@ -13,7 +13,7 @@ use super::value::{Node, Place, Value};
 const HUB_PATH: &str = "/.well-known/mercure";
 
 /// Directives without an equivalent, with what to do instead.
-const WITHOUT_EQUIVALENT: [(&str, &str); 15] = [
+const WITHOUT_EQUIVALENT: [(&str, &str); 13] = [
     ("cookie_name", "tokens come in the Authorization header: cookies are not read yet"),
     ("debugger", "`tidings dev` has a page to look at updates"),
     ("demo", "`tidings dev` has a page to look at updates"),
@@ -22,8 +22,6 @@ const WITHOUT_EQUIVALENT: [(&str, &str); 15] = [
     ("playground", "`tidings dev` has a page to look at updates"),
     ("publish_origins", "it concerns tokens in cookies, which are not read yet: take it out"),
     ("public_urls", "TIDINGS_PUBLIC_URL is the one URL of the hub"),
-    ("publisher_jwks_url", "key sets by URL are not read yet: give the key itself"),
-    ("subscriber_jwks_url", "key sets by URL are not read yet: give the key itself"),
     ("subscriber_list_cache_size", "receivers are found by an index of fixed shape"),
     ("subscriptions", "the list of active subscriptions does not exist yet"),
     ("topic_matcher_cache", "patterns are compiled once and shared"),
@@ -35,20 +33,40 @@ const WITHOUT_EQUIVALENT: [(&str, &str); 15] = [
 #[derive(Clone)]
 pub(super) struct Key {
     role: &'static str,
-    text: String,
-    algorithm: Option<String>,
+    source: Source,
     place: Place,
+}
+
+/// What verifies tokens.
+#[derive(Clone)]
+enum Source {
+    /// A key and its algorithm.
+    Key(String, Option<String>),
+    /// The address of a key set and its algorithms.
+    Set(String, Vec<String>),
 }
 
 impl Key {
     /// Writes it into the issuer at `path`.
     pub(super) fn write(&self, tree: &mut Node, path: &str) {
         let role = if self.role == "publisher" { "publish" } else { "subscribe" };
-        let place = || self.place.clone();
-        tree.set(&format!("{path}.{role}.key"), Value::Text(self.text.clone()), place());
-        if let Some(algorithm) = &self.algorithm {
-            let algorithm = Value::Text(algorithm.clone());
-            tree.set(&format!("{path}.{role}.algorithm"), algorithm, place());
+        let mut set = |name: &str, value| {
+            tree.set(&format!("{path}.{role}.{name}"), value, self.place.clone());
+        };
+        match &self.source {
+            Source::Key(text, algorithm) => {
+                set("key", Value::Text(text.clone()));
+                if let Some(algorithm) = algorithm {
+                    set("algorithm", Value::Text(algorithm.clone()));
+                }
+            }
+            Source::Set(address, algorithms) => {
+                set("jwks", Value::Text(address.clone()));
+                if !algorithms.is_empty() {
+                    let node = |name: &String| Node::text(name.as_str(), self.place.clone());
+                    set("algorithms", Value::List(algorithms.iter().map(node).collect()));
+                }
+            }
         }
     }
 }
@@ -57,6 +75,8 @@ impl Key {
 pub(super) struct Issuer {
     pub(super) id: String,
     pub(super) place: Place,
+    /// Whether its metadata says where its keys are.
+    pub(super) discovers: bool,
     pub(super) keys: Vec<Key>,
 }
 
@@ -71,8 +91,13 @@ pub(super) struct Translation {
 impl Translation {
     /// The key of `role` for all trusted issuers; a later one replaces an earlier one.
     pub(super) fn key(&mut self, role: &str, text: &str, algorithm: Option<&str>, place: &Place) {
-        self.keys.retain(|key| key.role != role);
-        self.keys.push(new_key(role, text, algorithm, place));
+        let source = Source::Key(text.to_owned(), algorithm.map(str::to_owned));
+        self.add(new_key(role, source, place));
+    }
+
+    fn add(&mut self, key: Key) {
+        self.keys.retain(|known| known.role != key.role);
+        self.keys.push(key);
     }
 
     /// Translates one directive.
@@ -105,6 +130,12 @@ impl Translation {
             ("subscriber_jwt", [key, rest @ ..]) if rest.len() < 2 => {
                 self.key("subscriber", key, rest.first().map(String::as_str), place);
             }
+            ("publisher_jwks_url", [url]) => {
+                self.add(new_key("publisher", Source::Set(url.clone(), Vec::new()), place));
+            }
+            ("subscriber_jwks_url", [url]) => {
+                self.add(new_key("subscriber", Source::Set(url.clone(), Vec::new()), place));
+            }
             ("issuer", [id]) => match issuer(id, directive, place) {
                 Ok(issuer) => self.issuers.push(issuer),
                 Err(problem) => found.problems.push(problem),
@@ -126,7 +157,7 @@ impl Translation {
 }
 
 fn refused(name: &str, place: &Place) -> Problem {
-    const READ: [&str; 12] = [
+    const READ: [&str; 14] = [
         "anonymous",
         "cors_origins",
         "heartbeat",
@@ -134,6 +165,8 @@ fn refused(name: &str, place: &Place) -> Problem {
         "max_request_body_size",
         "publisher_jwt",
         "subscriber_jwt",
+        "publisher_jwks_url",
+        "subscriber_jwks_url",
         "issuer",
         "resource_identifier",
         "transport",
@@ -157,42 +190,48 @@ fn refused(name: &str, place: &Place) -> Problem {
     }
 }
 
-fn new_key(role: &str, text: &str, algorithm: Option<&str>, place: &Place) -> Key {
-    Key {
-        role: if role == "publisher" { "publisher" } else { "subscriber" },
-        text: text.to_owned(),
-        algorithm: algorithm.map(str::to_owned),
-        place: place.clone(),
-    }
+fn new_key(role: &str, source: Source, place: &Place) -> Key {
+    let role = if role == "publisher" { "publisher" } else { "subscriber" };
+    Key { role, source, place: place.clone() }
 }
 
-/// `issuer ID { publisher { jwt KEY [ALG] } subscriber { jwt KEY [ALG] } }`
+/// `issuer ID { authorization_server publisher { jwt KEY [ALG] } subscriber { jwks_uri URL [ALG…] } }`
 fn issuer(id: &str, directive: &Directive, place: &Place) -> Result<Issuer, Problem> {
     let wrong = |message: &str| Problem::new(place.clone(), message);
-    let mut keys = Vec::new();
+    let mut issuer =
+        Issuer { id: id.to_owned(), place: place.clone(), discovers: false, keys: Vec::new() };
     for role in &directive.block {
-        match role.name() {
-            "publisher" | "subscriber" => {}
-            "authorization_server" => {
-                return Err(wrong("`authorization_server` has no equivalent yet"));
+        match (role.name(), role.arguments()) {
+            ("publisher" | "subscriber", []) => {}
+            ("authorization_server", []) => {
+                issuer.discovers = true;
+                continue;
             }
             _ => return Err(wrong("`issuer` takes `publisher` and `subscriber`")),
         }
         for key in &role.block {
-            match (key.name(), key.arguments()) {
-                ("jwt", [text]) => keys.push(new_key(role.name(), text, None, place)),
-                ("jwt", [text, algorithm]) => {
-                    keys.push(new_key(role.name(), text, Some(algorithm), place));
+            let source = match (key.name(), key.arguments()) {
+                ("jwt", [text]) => Source::Key(text.clone(), None),
+                ("jwt", [text, algorithm]) => Source::Key(text.clone(), Some(algorithm.clone())),
+                ("jwks_uri", [url, algorithms @ ..]) => {
+                    Source::Set(url.clone(), algorithms.to_vec())
                 }
-                ("jwks_uri", _) => {
-                    let hint = "key sets by URL are not read yet: give the key itself";
-                    return Err(wrong("`jwks_uri` has no equivalent").hint(hint));
+                _ => {
+                    let message = "a role takes `jwt KEY ALGORITHM` or `jwks_uri URL ALGORITHMS`";
+                    return Err(wrong(message));
                 }
-                _ => return Err(wrong("a role takes `jwt KEY ALGORITHM`")),
-            }
+            };
+            issuer.keys.push(new_key(role.name(), source, place));
         }
     }
-    Ok(Issuer { id: id.to_owned(), place: place.clone(), keys })
+    // With keys for one role, the other one has none in that hub, and would have its keys here.
+    let roles = ["publisher", "subscriber"];
+    let given = roles.iter().filter(|role| issuer.keys.iter().any(|key| key.role == **role));
+    if issuer.discovers && given.count() == 1 {
+        let hint = "give keys for both roles, or for none and they come from the metadata";
+        return Err(wrong("`authorization_server` beside keys for one role").hint(hint));
+    }
+    Ok(issuer)
 }
 
 fn resource_identifier(tree: &mut Node, text: &str, place: &Place, found: &mut Found) {

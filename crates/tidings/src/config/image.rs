@@ -165,7 +165,10 @@ fn issuers(tree: &mut Node, ids: &str, place: &Place, translation: Translation, 
     found.shared = index;
     for issuer in translation.issuers {
         let path = format!("auth.issuer[{index}]");
-        tree.set(&format!("{path}.id"), Value::Text(issuer.id), issuer.place);
+        tree.set(&format!("{path}.id"), Value::Text(issuer.id), issuer.place.clone());
+        if issuer.discovers {
+            tree.set(&format!("{path}.discover"), Value::Boolean(true), issuer.place);
+        }
         for key in &issuer.keys {
             key.write(tree, &path);
         }

@@ -7,15 +7,17 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use tidings_frontends::auth::{Generation, IssuerOptions, KeyOptions, Role, check_key};
+use tidings_frontends::auth::{
+    Generation, IssuerOptions, KeyOptions, Role, check_key, read_key_file,
+};
 use url::Url;
 
 use super::mistakes::{Mistakes, Problem, Shown};
-use super::options::{Durability, HistoryOptions, HistorySettings, Settings};
+use super::options::{AdminOptions, Durability, HistoryOptions, HistorySettings, Settings};
 use super::value::{Node, Place, steps};
 use super::variables::Variables;
 use super::{Config, check, document, environment, image, level, size};
-use crate::limits::{CONFIG_BYTES_MAX, HEARTBEAT_MIN, ISSUERS_MAX};
+use crate::limits::{ADMIN_TOKEN_BYTES_MIN, CONFIG_BYTES_MAX, HEARTBEAT_MIN, ISSUERS_MAX};
 
 /// The configuration of `tidings serve`: the file at `path` (else the file that `TIDINGS_CONFIG`
 /// names, else the environment of the Mercure hub's image) under the process's environment.
@@ -115,6 +117,7 @@ impl Meaning<'_> {
             self.wrong("log.level", message, hint);
         }
         let public_url = self.public_url(&settings);
+        let admin = self.admin(settings.admin);
         Config {
             history: self.history(settings.history),
             listen: settings.listen,
@@ -123,7 +126,7 @@ impl Meaning<'_> {
             auth: settings.auth,
             mercure: settings.mercure,
             http: settings.http,
-            admin: settings.admin,
+            admin,
             log: settings.log,
             dev: None,
             notes,
@@ -146,6 +149,31 @@ impl Meaning<'_> {
             };
             self.wrong(path, format!("{address} is listened on twice"), "take another port");
         }
+    }
+
+    /// With the token, wherever it comes from.
+    fn admin(&mut self, mut admin: AdminOptions) -> AdminOptions {
+        let mut place = "admin.token";
+        if let Some(path) = admin.token_file.take() {
+            place = "admin.token_file";
+            if admin.token.is_some() {
+                self.wrong(place, "`token` is set, too", "set one of them");
+            }
+            match read_key_file(&path).map(String::from_utf8) {
+                Ok(text) => admin.token = text.ok().or(Some(String::new())),
+                Err(flaw) => self.wrong(place, flaw.to_string(), "a file with the token alone"),
+            }
+        }
+        let Some(token) = &admin.token else { return admin };
+        if token.len() < ADMIN_TOKEN_BYTES_MIN || !token.bytes().all(|byte| byte.is_ascii_graphic())
+        {
+            self.wrong(
+                place,
+                format!("the admin token is no {ADMIN_TOKEN_BYTES_MIN} visible characters or more"),
+                "make one with `openssl rand -hex 32`",
+            );
+        }
+        admin
     }
 
     fn streams(&mut self, settings: &Settings) {
@@ -250,16 +278,33 @@ impl Meaning<'_> {
         }
     }
 
+    /// What is written for a set where there is one key, and the other way round, does nothing.
+    fn set_or_key(&mut self, path: &str, issuer: &IssuerOptions, role: Role) {
+        let Some(key) = issuer.key(role) else { return };
+        let is_set = key.key.is_none() && key.key_file.is_none();
+        let (useless, other): (&[&str], _) = match is_set {
+            true => (&["algorithm", "kid"], "a key set takes a list: algorithms = [\"ES256\"]"),
+            false => (&["algorithms"], "one key takes one: algorithm = \"ES256\""),
+        };
+        for name in useless {
+            let place = format!("{path}.{role}.{name}");
+            if self.is_written(&place) {
+                self.wrong(&place, format!("`{name}` has no effect here"), other);
+            }
+        }
+    }
+
     fn issuer(&mut self, path: &str, issuer: &IssuerOptions, allow_weak: bool) {
         if issuer.accept.is_empty() {
             let hint = "accept = [\"1.0\"]";
             self.wrong(&format!("{path}.accept"), "`accept` is empty", hint);
         }
-        if issuer.publish.is_none() && issuer.subscribe.is_none() {
+        if issuer.publish.is_none() && issuer.subscribe.is_none() && !issuer.discover {
             let hint = "publish = { key_file = \"/run/secrets/publisher.key\" }";
             self.wrong(path, format!("the issuer {:?} has no key", issuer.id), hint);
         }
         for role in [Role::Publish, Role::Subscribe] {
+            self.set_or_key(path, issuer, role);
             if let Err(flaw) = check_key(issuer, role, allow_weak) {
                 let place = key_place(&format!("{path}.{role}"), issuer.key(role));
                 self.problems.push(Problem::new(self.tree.place_of(&place), flaw.to_string()));
@@ -270,9 +315,10 @@ impl Meaning<'_> {
 
 /// Where a key is written, below the table at `path`.
 fn key_place(path: &str, key: Option<&KeyOptions>) -> String {
-    match key.map(|key| (key.key.is_some(), key.key_file.is_some())) {
-        Some((true, false)) => format!("{path}.key"),
-        Some((false, true)) => format!("{path}.key_file"),
+    match key.map(|key| (key.key.is_some(), key.key_file.is_some(), key.jwks.is_some())) {
+        Some((true, false, false)) => format!("{path}.key"),
+        Some((false, true, false)) => format!("{path}.key_file"),
+        Some((false, false, true)) => format!("{path}.jwks"),
         _ => path.to_owned(),
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! No field has a default of its own: `schema` holds every default, once.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -124,12 +125,25 @@ pub struct HttpOptions {
 }
 
 /// `[admin]`: the operator's listener.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdminOptions {
     /// Where it listens. `None` (`"off"`) opens none.
     #[serde(deserialize_with = "size::address_or_off")]
     pub listen: Option<SocketAddr>,
+    /// What operators present to change anything. Once checked, also where it came from a file.
+    #[serde(default)]
+    pub token: Option<String>,
+    /// The file that holds it.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+}
+
+// By hand: the token never reaches a log through `{:?}`.
+impl fmt::Debug for AdminOptions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("AdminOptions").field("listen", &self.listen).finish_non_exhaustive()
+    }
 }
 
 /// `[log]`: the log on standard error.

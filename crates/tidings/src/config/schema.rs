@@ -65,12 +65,16 @@ pub(super) const ALGORITHMS: [&str; 14] = [
     "ES384", "ES512", "EdDSA", "Ed25519",
 ];
 
+/// Algorithms of keys in sets, which are public.
+const SET_ALGORITHMS: [&str; 11] = [
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
+    "Ed25519",
+];
+
 /// Settings that are to come, with what is true until then. Written already, they would promise
 /// what nothing keeps.
-const NOT_YET: [(&str, &str); 2] = [
-    ("mercure.publish_origins", "cookies are not read yet, so no page publishes with one"),
-    ("admin.token", "the admin listener has only /livez, /readyz and /metrics, which need none"),
-];
+const NOT_YET: [(&str, &str); 1] =
+    [("mercure.publish_origins", "cookies are not read yet, so no page publishes with one")];
 
 const MIB: u64 = 1024 * 1024;
 
@@ -186,6 +190,13 @@ today's Symfony, API Platform or Shlink signs.",
         "[]",
         "Accepted `aud` of its tokens beside the hub's own URL.",
     ),
+    value(
+        "auth.issuer[].discover",
+        Kind::Boolean,
+        "false",
+        "Whether a role without a key below takes the key set that the issuer's metadata names
+(RFC 8414, else OpenID Connect). The `id` must be an https:// URL then.",
+    ),
     unset(
         "auth.issuer[].publish.key",
         Kind::Secret,
@@ -211,6 +222,19 @@ today's Symfony, API Platform or Shlink signs.",
         "The key's id in token headers. A hint, never a proof.",
     ),
     unset(
+        "auth.issuer[].publish.jwks",
+        Kind::Text,
+        r#""https://example.com/jwks.json""#,
+        "Instead of a key: the address of the issuer's key set, https:// or file:///. It is read
+again from time to time, and when a token names a key that is not in it.",
+    ),
+    unset(
+        "auth.issuer[].publish.algorithms",
+        Kind::Choices(&SET_ALGORITHMS),
+        r#"["ES256", "RS256"]"#,
+        "The algorithms that keys of a set are used with. Unset: all with public keys.",
+    ),
+    unset(
         "auth.issuer[].subscribe.key",
         Kind::Secret,
         r#""at least 32 random bytes, or PEM""#,
@@ -233,6 +257,18 @@ today's Symfony, API Platform or Shlink signs.",
         Kind::Text,
         r#""2026-01""#,
         "The key's id in token headers.",
+    ),
+    unset(
+        "auth.issuer[].subscribe.jwks",
+        Kind::Text,
+        r#""https://example.com/jwks.json""#,
+        "Instead of a key: the address of the issuer's key set.",
+    ),
+    unset(
+        "auth.issuer[].subscribe.algorithms",
+        Kind::Choices(&SET_ALGORITHMS),
+        r#"["ES256", "RS256"]"#,
+        "The algorithms that keys of that set are used with.",
     ),
     value(
         "mercure.cors_origins",
@@ -316,7 +352,20 @@ kills after 10 seconds; give more where yours waits longer.",
         "admin.listen",
         Kind::AddressOrOff,
         r#""127.0.0.1:3001""#,
-        "Where the operator's listener is: /livez, /readyz, /metrics. \"off\" opens none.",
+        "Where the operator's listener is: /livez, /readyz, /metrics, and with a token what
+`tidings token revoke` asks for. \"off\" opens none.",
+    ),
+    unset(
+        "admin.token",
+        Kind::Secret,
+        r#""at least 16 random characters""#,
+        "What operators present to change anything there. Unset, nobody can.",
+    ),
+    unset(
+        "admin.token_file",
+        Kind::File,
+        r#""/run/secrets/admin.token""#,
+        "The file with that token.",
     ),
     value(
         "log.level",
@@ -391,7 +440,10 @@ mod tests {
     #[test]
     fn members_of_tables_are_listed_once() {
         assert_eq!(members("history"), ["path", "durability", "segment_size", "keep"]);
-        assert_eq!(members("auth.issuer[].publish"), ["key", "key_file", "algorithm", "kid"]);
+        assert_eq!(
+            members("auth.issuer[].publish"),
+            ["key", "key_file", "algorithm", "kid", "jwks", "algorithms"]
+        );
         assert!(members("").contains(&"source"));
         assert!(is_table("history.keep"));
         assert!(!is_table("history.path"));

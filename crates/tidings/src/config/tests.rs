@@ -131,14 +131,50 @@ fn grammar_mistakes_are_reported_with_their_line() {
 #[test]
 fn misplaced_key_is_told_its_table() {
     refused(&format!("durability = \"fsync\"\n{MINIMAL}"), &["did you mean `history.durability`?"]);
-    refused(&format!("{MINIMAL}subscribe = {{ jwks = \"https://e\" }}"), &["not read by this"]);
+    let set = format!("{MINIMAL}subscribe = {{ jwks_uri = \"https://e\" }}");
+    refused(&set, &["did you mean `jwks`?"]);
 }
 
 #[test]
 fn settings_without_an_effect_are_refused() {
     let origins = format!("{MINIMAL}[mercure]\npublish_origins = [\"https://a.example\"]");
     refused(&origins, &["`mercure.publish_origins` has no effect yet", "cookies", "7:1"]);
-    refused(&format!("{MINIMAL}[admin]\ntoken = \"x\""), &["`admin.token` has no effect yet"]);
+}
+
+#[test]
+fn admin_token_is_long_enough_and_comes_from_one_place() {
+    refused(&format!("{MINIMAL}[admin]\ntoken = \"short\""), &["16 visible characters", "openssl"]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "0123456789abcdef\n").unwrap();
+    let config = load(&format!("{MINIMAL}[admin]\ntoken_file = {file:?}")).unwrap();
+    assert_eq!(config.admin.token.as_deref(), Some("0123456789abcdef"));
+    assert!(!format!("{:?}", config.admin).contains("0123"));
+    let both = format!("{MINIMAL}[admin]\ntoken = \"0123456789abcdef\"\ntoken_file = {file:?}");
+    refused(&both, &["set one of them"]);
+    refused(&format!("{MINIMAL}[admin]\ntoken_file = \"/nowhere/token\""), &["cannot read"]);
+}
+
+#[test]
+fn key_sets_are_checked_without_a_network() {
+    let with = |key: &str| format!("{MINIMAL}subscribe = {{ {key} }}");
+    let config =
+        load(&with("jwks = \"https://unreachable.invalid/keys\", algorithms = [\"ES256\"]"));
+    let options = config.unwrap().auth.issuer[0].subscribe.clone().unwrap();
+    assert_eq!(options.algorithms, ["ES256"]);
+    for (key, message) in [
+        ("jwks = \"http://issuer.example/keys\"", "is not https://"),
+        ("jwks = \"https://e/keys\", key = \"k\"", "set one of"),
+        ("jwks = \"https://e/keys\", algorithm = \"ES256\"", "`algorithm` has no effect here"),
+        ("jwks = \"https://e/keys\", algorithms = [\"HS256\"]", "does not take \"HS256\""),
+        ("jwks = \"file:///nowhere/keys.json\"", "cannot read /nowhere/keys.json"),
+        (
+            "key = \"0123456789abcdef0123456789abcdef\", algorithms = [\"ES256\"]",
+            "one key takes one",
+        ),
+    ] {
+        refused(&with(key), &[message]);
+    }
 }
 
 #[test]

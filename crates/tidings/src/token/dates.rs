@@ -10,7 +10,7 @@ const END: i64 = 253_402_300_800;
 
 /// Seconds since 1970 as a date and its distance from `now`: `2027-01-15T08:02:00Z, in 2m`. `None`
 /// before 1970 and after 9999.
-pub(super) fn shown(seconds: i64, now: i64) -> Option<String> {
+pub(crate) fn shown(seconds: i64, now: i64) -> Option<String> {
     if !(0..END).contains(&seconds) {
         return None;
     }
@@ -20,6 +20,38 @@ pub(super) fn shown(seconds: i64, now: i64) -> Option<String> {
     let distance = distance(seconds.abs_diff(now));
     let distance = if seconds > now { format!("in {distance}") } else { format!("{distance} ago") };
     Some(format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z, {distance}"))
+}
+
+/// A date, or a date with its time of day in UTC, as seconds since 1970: `2027-01-15`,
+/// `2027-01-15T08:02:00Z`. `None` for anything else, before 1970 and after 9999.
+pub(crate) fn parsed(text: &str) -> Option<u64> {
+    let (day, time) = match text.split_once(['T', ' ']) {
+        Some((day, time)) => (day, time.strip_suffix('Z')?),
+        None => (text, "00:00:00"),
+    };
+    let numbers = |text: &str, separator: char, lengths: [usize; 3]| {
+        let parts: Vec<&str> = text.split(separator).collect();
+        let parts: [&str; 3] = parts.try_into().ok()?;
+        let mut numbers = [0; 3];
+        for ((number, part), length) in numbers.iter_mut().zip(parts).zip(lengths) {
+            let digits = part.len() == length && part.bytes().all(|byte| byte.is_ascii_digit());
+            *number = part.parse::<i64>().ok().filter(|_| digits)?;
+        }
+        Some(numbers)
+    };
+    let wanted = numbers(day, '-', [4, 2, 2])?;
+    let [hour, minute, second] = numbers(time, ':', [2, 2, 2])?;
+    if hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    // Found by going back: one way to count days is enough.
+    let [year, month, of_month] = wanted;
+    let near = (year - 1970) * 365 + (year - 1969) / 4 + (month - 1) * 30 + of_month - 1;
+    let day = (near - 40..near + 40).find(|day| {
+        let (y, m, d) = date(*day);
+        [y, m, d] == wanted
+    })?;
+    u64::try_from(day * DAY + hour * 3_600 + minute * 60 + second).ok()
 }
 
 /// A span without the units that nobody asks for at its length.
@@ -65,6 +97,17 @@ mod tests {
         }
         assert_eq!(shown(-1, 0), None);
         assert_eq!(shown(i64::MAX, 0), None);
+        for (text, seconds) in [
+            ("1970-01-01", 0),
+            ("2000-02-29", 951_782_400),
+            ("2027-01-15T08:02:00Z", 1_800_000_120),
+            ("9999-12-31T23:59:59Z", 253_402_300_799),
+        ] {
+            assert_eq!(parsed(text), Some(seconds), "{text}");
+        }
+        for text in ["", "2027", "2027-02-30", "2027-1-5", "2027-01-15T08:02", "1969-12-31"] {
+            assert_eq!(parsed(text), None, "{text}");
+        }
         assert!(shown(END - 1, 0).unwrap().starts_with("9999-12-31T23:59:59Z"));
     }
 }

@@ -1,0 +1,346 @@
+//! One issuer as the operator trusts it: for which generations, with which keys in which role, and
+//! how its configuration is checked. Knows no token.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use url::{Host, Url};
+
+use super::algorithm::Algorithm;
+use super::flaw::{BadKeys, KeyFlaw};
+use super::jwk;
+use super::key_set::{KeySet, KeySetPlace, Snapshot};
+use super::keys::{Key, Weakness, read_bounded};
+use super::marks::mark;
+use super::options::{IssuerOptions, KeyOptions};
+use super::{Generation, Role};
+use crate::limits::KEY_SET_BYTES_MAX;
+
+/// One issuer with its keys.
+pub(super) struct Issuer {
+    pub(super) id: Box<str>,
+    pub(super) accepts_draft: bool,
+    pub(super) accepts_final: bool,
+    pub(super) audience: Vec<String>,
+    pub(super) discovers: bool,
+    publish: Option<Keys>,
+    subscribe: Option<Keys>,
+}
+
+/// What verifies the tokens of one role.
+pub(super) enum Keys {
+    /// The one key in the configuration.
+    One(Arc<Snapshot>),
+    /// Those of a set, with these algorithms.
+    Set(Arc<KeySet>, Vec<Algorithm>),
+}
+
+impl Keys {
+    /// The algorithms that keys are used with.
+    pub(super) fn algorithms(&self) -> Vec<Algorithm> {
+        match self {
+            Keys::One(one) => one.keys.iter().map(|key| key.algorithm).collect(),
+            Keys::Set(_, algorithms) => algorithms.clone(),
+        }
+    }
+
+    /// The keys of this moment; `None` for a set that was never read.
+    pub(super) fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        match self {
+            Keys::One(one) => Some(Arc::clone(one)),
+            Keys::Set(set, _) => set.snapshot(),
+        }
+    }
+
+    pub(super) fn set(&self) -> Option<&Arc<KeySet>> {
+        match self {
+            Keys::One(_) => None,
+            Keys::Set(set, _) => Some(set),
+        }
+    }
+
+    /// Which key or set this is. A set stays itself whatever keys it holds.
+    fn mark(&self) -> u64 {
+        match self {
+            Keys::One(one) => mark(&one.keys.iter().map(|key| key.mark).collect::<Vec<_>>()),
+            Keys::Set(set, _) => mark(set.place()),
+        }
+    }
+}
+
+impl Issuer {
+    pub(super) fn keys(&self, role: Role) -> Option<&Keys> {
+        match role {
+            Role::Publish => self.publish.as_ref(),
+            Role::Subscribe => self.subscribe.as_ref(),
+        }
+    }
+
+    /// What a token of this issuer, role and generation stands on.
+    pub(super) fn mark(&self, role: Role, generation: Generation) -> Option<u64> {
+        let keys = self.keys(role)?.mark();
+        Some(mark(&(&self.id, role, generation, keys)))
+    }
+
+    /// All that tokens of this issuer may stand on.
+    pub(super) fn marks(&self) -> Vec<u64> {
+        let mut marks = Vec::new();
+        for role in [Role::Publish, Role::Subscribe] {
+            for generation in [Generation::Draft, Generation::Final] {
+                let accepts = match generation {
+                    Generation::Draft => self.accepts_draft,
+                    Generation::Final => self.accepts_final,
+                };
+                marks.extend(self.mark(role, generation).filter(|_| accepts));
+            }
+        }
+        marks
+    }
+
+    /// Checks what is configured and reads its keys. A set that `known` holds already stays the
+    /// same one, with its keys.
+    pub(super) fn new(
+        options: &IssuerOptions,
+        allow_weak: bool,
+        hub_url: &str,
+        known: &mut Vec<Arc<KeySet>>,
+    ) -> Result<Issuer, BadKeys> {
+        if options.id.is_empty() {
+            return Err(BadKeys::EmptyIssuer);
+        }
+        if options.accept.is_empty() {
+            return Err(BadKeys::NothingAccepted { issuer: options.id.clone() });
+        }
+        if options.publish.is_none() && options.subscribe.is_none() && !options.discover {
+            return Err(BadKeys::NoKey { issuer: options.id.clone() });
+        }
+        let mut load = |role: Role| {
+            let loaded = load(options, role, allow_weak, known);
+            loaded.map_err(|flaw| BadKeys::Key { issuer: options.id.clone(), role, flaw })
+        };
+        let mut audience = vec![hub_url.to_owned()];
+        audience.extend(options.audience.iter().cloned());
+        Ok(Issuer {
+            id: options.id.as_str().into(),
+            accepts_draft: options.accept.contains(&Generation::Draft),
+            accepts_final: options.accept.contains(&Generation::Final),
+            audience,
+            discovers: options.discover,
+            publish: load(Role::Publish)?,
+            subscribe: load(Role::Subscribe)?,
+        })
+    }
+}
+
+/// What is said about a secret that can be guessed where that is no error.
+const SHORT_SECRET: &str = "the secret is shorter than its hash and can be guessed";
+
+/// What is wrong with the key of one role, as a hub that starts judges it; nothing where there is
+/// none. What it would only warn about is returned. Key sets in files are read, others are not.
+///
+/// # Errors
+/// Why the key cannot be used.
+pub fn check_key(
+    options: &IssuerOptions,
+    role: Role,
+    allow_weak: bool,
+) -> Result<Option<&'static str>, KeyFlaw> {
+    match source(options, role, allow_weak)? {
+        None => Ok(None),
+        Some(Source::Set(place, _)) => read_file(&place).map(|_| None),
+        Some(Source::Key(key)) => {
+            let key = Key::load(key, weakness(options, allow_weak))?;
+            Ok(key.is_short.then_some(SHORT_SECRET))
+        }
+    }
+}
+
+fn weakness(options: &IssuerOptions, allow_weak: bool) -> Weakness {
+    match (allow_weak, options.accept.contains(&Generation::Draft)) {
+        (true, _) => Weakness::Allowed,
+        (false, true) => Weakness::Warned,
+        (false, false) => Weakness::Refused,
+    }
+}
+
+/// Where the keys of one role come from.
+enum Source<'o> {
+    Key(&'o KeyOptions),
+    Set(KeySetPlace, Vec<Algorithm>),
+}
+
+fn source(
+    options: &IssuerOptions,
+    role: Role,
+    allow_weak: bool,
+) -> Result<Option<Source<'_>>, KeyFlaw> {
+    let discovered = || -> Result<KeySetPlace, KeyFlaw> {
+        Ok(KeySetPlace::Discovered(web_address(&options.id, allow_weak)?))
+    };
+    let Some(key) = options.key(role) else {
+        if !options.discover {
+            return Ok(None);
+        }
+        return Ok(Some(Source::Set(discovered()?, algorithms(&[])?)));
+    };
+    let given = [key.key.is_some(), key.key_file.is_some(), key.jwks.is_some()];
+    match (given.iter().filter(|given| **given).count(), &key.jwks) {
+        (0, _) if options.discover => {
+            Ok(Some(Source::Set(discovered()?, algorithms(&key.algorithms)?)))
+        }
+        (0, _) => Err(KeyFlaw::Missing),
+        (1, Some(address)) => {
+            let place = place(address, allow_weak)?;
+            Ok(Some(Source::Set(place, algorithms(&key.algorithms)?)))
+        }
+        (1, None) => Ok(Some(Source::Key(key))),
+        _ => Err(KeyFlaw::Twice),
+    }
+}
+
+/// The algorithms for keys of a set. Never one whose key is a secret: an issuer's public keys would
+/// become secrets that everybody knows (RFC 8725 section 2.1).
+fn algorithms(names: &[String]) -> Result<Vec<Algorithm>, KeyFlaw> {
+    if names.is_empty() {
+        return Ok(Algorithm::ALL.into_iter().filter(|one| one.is_public()).collect());
+    }
+    let known = |name: &String| {
+        let unknown = || KeyFlaw::UnknownAlgorithm { name: name.clone() };
+        let algorithm = Algorithm::parse(name).ok_or_else(unknown)?;
+        let secret = || KeyFlaw::SecretFromSet { name: name.clone() };
+        algorithm.is_public().then_some(algorithm).ok_or_else(secret)
+    };
+    names.iter().map(known).collect()
+}
+
+fn bad_address(text: &str, reason: &'static str) -> KeyFlaw {
+    // What stands behind a question mark or before an at sign may be a secret.
+    let shown = match Url::parse(text) {
+        Ok(mut url) if url.username().is_empty() && url.password().is_none() => {
+            url.set_query(None);
+            url.set_fragment(None);
+            url.into()
+        }
+        _ => "(not shown)".to_owned(),
+    };
+    KeyFlaw::BadAddress { shown, reason }
+}
+
+fn place(address: &str, allow_weak: bool) -> Result<KeySetPlace, KeyFlaw> {
+    let url = Url::parse(address).ok().filter(|url| url.scheme() == "file");
+    let Some(url) = url else { return Ok(KeySetPlace::Url(web_address(address, allow_weak)?)) };
+    let path = url.to_file_path().ok().filter(|_| url.query().is_none());
+    let reason = "is no file of this machine: write file:///path/to/jwks.json";
+    path.map(KeySetPlace::File).ok_or_else(|| bad_address(address, reason))
+}
+
+fn web_address(address: &str, allow_weak: bool) -> Result<Url, KeyFlaw> {
+    let wrong = |reason| bad_address(address, reason);
+    let url = Url::parse(address).map_err(|_| wrong("is not a URL"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(wrong("must not contain a user name or password"));
+    }
+    if url.fragment().is_some() {
+        return Err(wrong("must not have a fragment"));
+    }
+    if is_trustworthy(&url) || (allow_weak && url.scheme() == "http" && url.has_host()) {
+        return Ok(url);
+    }
+    Err(wrong("is not https://: who is on the way could put other keys in its place"))
+}
+
+/// Whether what comes from an address is what stands there: by TLS, or from this machine.
+pub fn is_trustworthy(url: &Url) -> bool {
+    let is_local = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
+        None => return false,
+    };
+    url.scheme() == "https" || (url.scheme() == "http" && is_local)
+}
+
+/// The bytes of a set in a file, which have been read once; `None` for a set elsewhere.
+fn read_file(place: &KeySetPlace) -> Result<Option<Vec<u8>>, KeyFlaw> {
+    let KeySetPlace::File(path) = place else { return Ok(None) };
+    let bytes = read_bounded(path, KEY_SET_BYTES_MAX)?;
+    let read = jwk::read_set(&bytes);
+    read.map_err(|flaw| KeyFlaw::BadSet { path: path.clone(), flaw })?;
+    Ok(Some(bytes))
+}
+
+fn load(
+    options: &IssuerOptions,
+    role: Role,
+    allow_weak: bool,
+    known: &mut Vec<Arc<KeySet>>,
+) -> Result<Option<Keys>, KeyFlaw> {
+    match source(options, role, allow_weak)? {
+        None => Ok(None),
+        Some(Source::Key(key)) => {
+            let key = Key::load(key, weakness(options, allow_weak))?;
+            if key.is_short {
+                let (issuer, key) = (&options.id, role.action());
+                tracing::warn!(issuer, key, "{SHORT_SECRET}");
+            }
+            Ok(Some(Keys::One(Arc::new(Snapshot::of(key)))))
+        }
+        Some(Source::Set(place, algorithms)) => {
+            // A file is read here, so that its mistakes are those of the configuration.
+            let bytes = read_file(&place)?;
+            let same = |set: &&Arc<KeySet>| set.issuer() == options.id && *set.place() == place;
+            if let Some(set) = known.iter().find(same) {
+                return Ok(Some(Keys::Set(Arc::clone(set), algorithms)));
+            }
+            let set = Arc::new(KeySet::new(&options.id, place.clone()));
+            if let (Some(bytes), KeySetPlace::File(path)) = (bytes, place) {
+                // When it was read, the reader that follows it says.
+                let read = set.replace(&bytes, 0);
+                read.map_err(|flaw| KeyFlaw::BadSet { path, flaw })?;
+            }
+            known.push(Arc::clone(&set));
+            Ok(Some(Keys::Set(set, algorithms)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_sets_come_by_tls_or_from_this_machine() {
+        for good in [
+            "https://issuer.example/keys?tenant=1",
+            "http://localhost:1/keys",
+            "http://127.0.0.9/keys",
+            "http://[::1]/keys",
+            "file:///etc/keys.json",
+        ] {
+            assert!(place(good, false).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://issuer.example/keys",
+            "http://10.0.0.1/keys",
+            "http://localhost.example/keys",
+            "https://a:b@issuer.example/keys",
+            "https://issuer.example/keys#1",
+            "ftp://issuer.example/keys",
+            "file://elsewhere/keys.json",
+            "issuer.example/keys",
+            "",
+        ] {
+            assert!(place(bad, false).is_err(), "{bad}");
+        }
+        assert!(place("http://issuer.example/keys", true).is_ok());
+        let shown = place("http://issuer.example/keys?secret=1", false).unwrap_err().to_string();
+        assert!(shown.contains("issuer.example") && !shown.contains("secret"), "{shown}");
+    }
+
+    #[test]
+    fn no_key_of_a_set_is_a_secret() {
+        let flaw = algorithms(&["ES256".to_owned(), "HS256".to_owned()]).unwrap_err();
+        assert!(flaw.to_string().contains("HS256 needs a secret"), "{flaw}");
+        assert!(algorithms(&[]).unwrap().iter().all(|one| one.is_public()));
+    }
+}

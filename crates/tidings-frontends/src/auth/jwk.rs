@@ -1,0 +1,159 @@
+//! Key sets (RFC 7517) as issuers publish them: which of their keys verify signatures here. What is
+//! of no use is left out, never an error: sets carry keys for other purposes and of kinds to come.
+//! Knows no address and no network.
+
+use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::signature::RsaPublicKeyComponents;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
+
+use super::algorithm::Algorithm;
+use super::keys::Key;
+use crate::limits::{KEY_SET_KEYS_MAX, KID_BYTES_MAX, RSA_BITS_MAX, RSA_BITS_MIN};
+
+/// The issuer's fault: what stands at the address is no key set that can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadKeySet {
+    /// Not JSON: an error page, or a part of a set.
+    #[error("this is not JSON")]
+    NotJson,
+    /// JSON, but not an object with a list `keys`.
+    #[error("this is no key set: it has no list `keys`")]
+    NoList,
+    /// No key in it can verify a token.
+    #[error("no key in it verifies signatures here")]
+    NoKey,
+    /// More keys than are used.
+    #[error("it has more than {KEY_SET_KEYS_MAX} keys")]
+    TooMany,
+}
+
+/// The keys of a set that are of use.
+pub(super) struct ReadSet {
+    /// One for each algorithm that a key may be used with.
+    pub(super) keys: Vec<Key>,
+    /// Why others were left out, once for each of them.
+    pub(super) left_out: Vec<&'static str>,
+}
+
+/// Reads a key set.
+pub(super) fn read_set(bytes: &[u8]) -> Result<ReadSet, BadKeySet> {
+    let set: Value = serde_json::from_slice(bytes).map_err(|_| BadKeySet::NotJson)?;
+    let list = set.get("keys").and_then(Value::as_array).ok_or(BadKeySet::NoList)?;
+    let mut read = ReadSet { keys: Vec::new(), left_out: Vec::new() };
+    let mut usable = 0;
+    for key in list {
+        match read_key(key) {
+            Ok(keys) => {
+                usable += 1;
+                if usable > KEY_SET_KEYS_MAX {
+                    return Err(BadKeySet::TooMany);
+                }
+                read.keys.extend(keys);
+            }
+            Err(_) if read.left_out.len() == KEY_SET_KEYS_MAX => {}
+            Err(reason) => read.left_out.push(reason),
+        }
+    }
+    if read.keys.is_empty() { Err(BadKeySet::NoKey) } else { Ok(read) }
+}
+
+fn read_key(key: &Value) -> Result<Vec<Key>, &'static str> {
+    let key = key.as_object().ok_or("no object")?;
+    if text(key, "use").is_some_and(|usage| usage != "sig") {
+        return Err("not for signatures (`use`)");
+    }
+    let operations = key.get("key_ops").and_then(Value::as_array);
+    if operations.is_some_and(|list| !list.iter().any(|one| one.as_str() == Some("verify"))) {
+        return Err("not for verifying (`key_ops`)");
+    }
+    if key.contains_key("d") {
+        return Err("a private key, which everybody can read now: replace it at the issuer");
+    }
+    let (algorithms, material) = match text(key, "kty").ok_or("no `kty`")? {
+        "RSA" => rsa(key)?,
+        "EC" => curve(key)?,
+        "OKP" => edwards(key)?,
+        "oct" => return Err("a secret, which no set of public keys holds"),
+        _ => return Err("of an unknown kind (`kty`)"),
+    };
+    let kid = text(key, "kid").filter(|kid| kid.len() <= KID_BYTES_MAX).map(Box::<str>::from);
+    let bound = match key.get("alg") {
+        None | Some(Value::Null) => None,
+        Some(name) => Some(name.as_str().and_then(Algorithm::parse).ok_or("of another `alg`")?),
+    };
+    let fitting = algorithms.iter().filter(|one| bound.is_none_or(|bound| bound == **one));
+    let keys: Vec<Key> =
+        fitting.filter_map(|one| Key::public(*one, kid.clone(), &material)).collect();
+    if keys.is_empty() { Err("not a key that fits its `alg`") } else { Ok(keys) }
+}
+
+type Material = (&'static [Algorithm], Vec<u8>);
+
+/// RFC 7518 section 6.3.
+fn rsa(key: &Map<String, Value>) -> Result<Material, &'static str> {
+    const ALGORITHMS: [Algorithm; 6] = [
+        Algorithm::Rs256,
+        Algorithm::Rs384,
+        Algorithm::Rs512,
+        Algorithm::Ps256,
+        Algorithm::Ps384,
+        Algorithm::Ps512,
+    ];
+    let modulus = number(key, "n")?;
+    let exponent = number(key, "e")?;
+    let first = modulus.first().ok_or("an RSA key without a modulus")?;
+    let bits = modulus.len() * 8 - first.leading_zeros() as usize;
+    if !(RSA_BITS_MIN..=RSA_BITS_MAX).contains(&bits) {
+        return Err("an RSA key of a size that is not taken");
+    }
+    let components = RsaPublicKeyComponents { n: modulus, e: exponent };
+    let der = components.as_der().map_err(|_| "no valid RSA key")?;
+    Ok((&ALGORITHMS, der.as_ref().to_vec()))
+}
+
+/// RFC 7518 section 6.2: a point, uncompressed.
+fn curve(key: &Map<String, Value>) -> Result<Material, &'static str> {
+    let (algorithm, length): (&'static [Algorithm], usize) =
+        match text(key, "crv").ok_or("no `crv`")? {
+            "P-256" => (&[Algorithm::Es256], 32),
+            "P-384" => (&[Algorithm::Es384], 48),
+            "P-521" => (&[Algorithm::Es512], 66),
+            _ => return Err("on an unknown curve (`crv`)"),
+        };
+    let mut point = vec![4];
+    for name in ["x", "y"] {
+        let coordinate = octets(key, name)?;
+        if coordinate.len() != length {
+            return Err("a point of a wrong length");
+        }
+        point.extend(coordinate);
+    }
+    Ok((algorithm, point))
+}
+
+/// RFC 8037 section 2. Ed448 is not known here.
+fn edwards(key: &Map<String, Value>) -> Result<Material, &'static str> {
+    if text(key, "crv") != Some("Ed25519") {
+        return Err("on an unknown curve (`crv`)");
+    }
+    let bytes = octets(key, "x")?;
+    if bytes.len() == 32 { Ok((&[Algorithm::EdDsa], bytes)) } else { Err("of a wrong length") }
+}
+
+fn text<'k>(key: &'k Map<String, Value>, name: &str) -> Option<&'k str> {
+    key.get(name).and_then(Value::as_str)
+}
+
+fn octets(key: &Map<String, Value>, name: &str) -> Result<Vec<u8>, &'static str> {
+    let text = text(key, name).ok_or("incomplete")?;
+    URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|_| "not base64url")
+}
+
+/// Without leading zeros, which some issuers write.
+fn number(key: &Map<String, Value>, name: &str) -> Result<Vec<u8>, &'static str> {
+    let octets = octets(key, name)?;
+    let zeros = octets.iter().take_while(|octet| **octet == 0).count();
+    Ok(octets.into_iter().skip(zeros).collect())
+}

@@ -1,0 +1,226 @@
+//! `/tidings/admin/revocations`: lists, adds and withdraws revocations, for operators who present
+//! the admin token. Knows no storage.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use tidings_frontends::auth::{Revocation, Revoked, Secret};
+use tidings_frontends::http::{Bodies, Body, Request, empty, full};
+use tidings_frontends::problem::problem;
+
+use crate::ledger::{Ledger, LedgerProblem};
+use crate::limits::{ADMIN_BODY_BYTES_MAX, ADMIN_BODY_TIMEOUT};
+
+/// Where they are.
+pub const REVOCATIONS_PATH: &str = "/tidings/admin/revocations";
+
+/// A revocation in requests and answers: one of the first three names.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RevocationDocument {
+    /// A token's `jti`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_id: Option<String>,
+    /// The `sub` of tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// The `kid` of the key that verified tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Whose tokens; absent for those of every issuer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// When it ends, in seconds since 1970; absent for never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+}
+
+impl RevocationDocument {
+    /// What it revokes; `None` unless it names exactly one thing.
+    pub fn revocation(self) -> Option<Revocation> {
+        let revoked = match (self.token_id, self.subject, self.key) {
+            (Some(name), None, None) => Revoked::TokenId(name),
+            (None, Some(name), None) => Revoked::Subject(name),
+            (None, None, Some(name)) => Revoked::Key(name),
+            _ => return None,
+        };
+        Some(Revocation { revoked, issuer: self.issuer, until: self.until })
+    }
+}
+
+impl From<Revocation> for RevocationDocument {
+    fn from(one: Revocation) -> RevocationDocument {
+        let mut document =
+            RevocationDocument { issuer: one.issuer, until: one.until, ..Self::default() };
+        match one.revoked {
+            Revoked::TokenId(name) => document.token_id = Some(name),
+            Revoked::Subject(name) => document.subject = Some(name),
+            Revoked::Key(name) => document.key = Some(name),
+        }
+        document
+    }
+}
+
+/// The answer to a revocation.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RevokedDocument {
+    /// What is revoked now.
+    pub revocation: RevocationDocument,
+    /// Subscriptions that ended by it.
+    pub ended: usize,
+    /// `"disk"`, or `"memory"` when it ends with the process.
+    pub kept: String,
+}
+
+/// The answer to a list.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ListDocument {
+    /// Everything that is revoked now.
+    pub revocations: Vec<RevocationDocument>,
+    /// `"disk"`, or `"memory"` when they end with the process.
+    pub kept: String,
+}
+
+/// Refuses who does not present the admin token. `token` is `None` where none is configured.
+pub(super) fn admit(token: Option<&Secret>, request: &Request) -> Result<(), Response<Body>> {
+    let Some(token) = token else {
+        let detail = "Set admin.token or admin.token_file to use this.";
+        return Err(problem(StatusCode::FORBIDDEN, "No admin token is configured", detail));
+    };
+    let mut fields = request.head.headers.get_all(header::AUTHORIZATION).iter();
+    let presented = fields.next().and_then(|value| value.to_str().ok());
+    let presented = presented.and_then(|value| value.split_once(' '));
+    let presented = presented.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    if fields.next().is_none() && presented.is_some_and(|(_, given)| token.is(given.trim())) {
+        return Ok(());
+    }
+    let detail = "Send the admin token as `Authorization: Bearer <token>`.";
+    let mut answer = problem(StatusCode::UNAUTHORIZED, "Not the admin token", detail);
+    answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    Err(answer)
+}
+
+/// Answers a request that was let in.
+pub(super) async fn answer(
+    ledger: &Arc<Ledger>,
+    bodies: &Bodies,
+    request: Request,
+) -> Response<Body> {
+    match request.head.method {
+        Method::GET | Method::HEAD => json(StatusCode::OK, &list(ledger)),
+        Method::POST => revoke(ledger, bodies, request).await,
+        Method::DELETE => {
+            let query = request.head.uri.query().unwrap_or_default();
+            withdraw(ledger, query).await
+        }
+        _ => {
+            let detail = "This takes GET, POST and DELETE.";
+            let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "Wrong method", detail);
+            let allowed = HeaderValue::from_static("GET, HEAD, POST, DELETE");
+            answer.headers_mut().insert(header::ALLOW, allowed);
+            answer
+        }
+    }
+}
+
+fn kept(ledger: &Ledger) -> String {
+    if ledger.is_durable() { "disk" } else { "memory" }.to_owned()
+}
+
+fn list(ledger: &Ledger) -> ListDocument {
+    let revocations = ledger.list().into_iter().map(RevocationDocument::from).collect();
+    ListDocument { revocations, kept: kept(ledger) }
+}
+
+async fn revoke(ledger: &Arc<Ledger>, bodies: &Bodies, request: Request) -> Response<Body> {
+    let read = bodies.read(request.body, ADMIN_BODY_BYTES_MAX, ADMIN_BODY_TIMEOUT).await;
+    let (bytes, _share) = match read {
+        Ok(read) => read,
+        Err(error) => return bad(&format!("{error}.")),
+    };
+    let document = serde_json::from_slice::<RevocationDocument>(&bytes).ok();
+    let Some(revocation) = document.and_then(RevocationDocument::revocation) else {
+        return bad(
+            "Send JSON with one of `token_id`, `subject` and `key`, and with `issuer` and `until` \
+             (seconds since 1970) if you like.",
+        );
+    };
+    let (own, one) = (Arc::clone(ledger), revocation.clone());
+    match tokio::task::spawn_blocking(move || own.revoke(one)).await {
+        Ok(Ok(ended)) => {
+            tracing::warn!(?revocation, ended, "revoked: such tokens no longer count");
+            let revocation = revocation.into();
+            let answer = RevokedDocument { revocation, ended, kept: kept(ledger) };
+            json(StatusCode::CREATED, &answer)
+        }
+        Ok(Err(error)) => refused(&error),
+        Err(_) => failed(),
+    }
+}
+
+async fn withdraw(ledger: &Arc<Ledger>, query: &str) -> Response<Body> {
+    let mut document = RevocationDocument::default();
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        let place = match &*name {
+            "token_id" => &mut document.token_id,
+            "subject" => &mut document.subject,
+            "key" => &mut document.key,
+            "issuer" => &mut document.issuer,
+            _ => return bad("Name one of `token_id`, `subject` and `key` in the query."),
+        };
+        if place.replace(value.into_owned()).is_some() {
+            return bad("A parameter stands there twice.");
+        }
+    }
+    let Some(one) = document.revocation() else {
+        return bad("Name one of `token_id`, `subject` and `key` in the query.");
+    };
+    let (own, known) = (Arc::clone(ledger), one.clone());
+    let done = move || own.withdraw(&known.revoked, known.issuer.as_deref());
+    match tokio::task::spawn_blocking(done).await {
+        Ok(Ok(true)) => {
+            tracing::warn!(revocation = ?one, "a revocation was withdrawn");
+            let mut answer = Response::new(empty());
+            *answer.status_mut() = StatusCode::NO_CONTENT;
+            answer
+        }
+        Ok(Ok(false)) => {
+            let detail = "There is no such revocation: GET lists them.";
+            problem(StatusCode::NOT_FOUND, "Not revoked", detail)
+        }
+        Ok(Err(error)) => refused(&error),
+        Err(_) => failed(),
+    }
+}
+
+fn json(status: StatusCode, document: &impl Serialize) -> Response<Body> {
+    let bytes = serde_json::to_vec(document).unwrap_or_default();
+    let mut answer = Response::new(full(bytes));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+fn bad(detail: &str) -> Response<Body> {
+    problem(StatusCode::BAD_REQUEST, "Not a revocation", detail)
+}
+
+fn refused(error: &LedgerProblem) -> Response<Body> {
+    let (status, title) = match error {
+        LedgerProblem::Bad(_) => (StatusCode::BAD_REQUEST, "Not a revocation"),
+        LedgerProblem::Full => (StatusCode::CONFLICT, "Too many revocations"),
+        LedgerProblem::Storage(_) => {
+            tracing::error!(%error, "not revoked");
+            (StatusCode::SERVICE_UNAVAILABLE, "Not stored")
+        }
+    };
+    problem(status, title, &format!("{error}."))
+}
+
+fn failed() -> Response<Body> {
+    let detail = "The list of revocations could not be changed. See the log.";
+    problem(StatusCode::INTERNAL_SERVER_ERROR, "Internal error", detail)
+}
