@@ -92,16 +92,20 @@ impl KeySetReaders {
 }
 
 /// Reads each of these sets once, for commands that look at a token and end. Says what could not
-/// be read.
-pub(crate) async fn read_once(sets: &[Arc<KeySet>], now: u64) -> Vec<String> {
-    let client = match client() {
-        Ok(client) => client,
-        Err(error) => return vec![error.to_string()],
+/// be read. Blocks.
+pub(crate) fn read_key_sets(sets: &[Arc<KeySet>], now: u64) -> Vec<String> {
+    if sets.is_empty() {
+        return Vec::new();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let (runtime, client) = match (runtime, client()) {
+        (Ok(runtime), Ok(client)) => (runtime, client),
+        (Err(error), _) => return vec![error.to_string()],
+        (_, Err(error)) => return vec![error.to_string()],
     };
     let mut problems = Vec::new();
     for set in sets {
-        let read = read_into(set, &client, || now).await;
-        if let Err(error) = read {
+        if let Err(error) = runtime.block_on(read_into(set, &client, || now)) {
             problems.push(format!("the key set {} was not read: {error}", set.place()));
         }
     }

@@ -21,7 +21,7 @@ mod healthz;
 mod key_sets;
 mod parts;
 
-pub(crate) use key_sets::read_once;
+pub(crate) use key_sets::read_key_sets;
 
 use crate::admin::Ready;
 use crate::clock::SystemClock;

@@ -415,7 +415,11 @@ fn directives_without_an_equivalent_are_named() {
         ("transport_url bolt://x?cleanup_frequency=0.3", "`cleanup_frequency`"),
         ("anonymus", "did you mean `anonymous`?"),
         ("anonymous yes", "wrong number of arguments"),
-        ("issuer x {\n publisher {\n jwks_uri https://x\n}\n}", "`jwks_uri`"),
+        ("issuer x {\n publisher {\n jwks x\n}\n}", "`jwks_uri URL ALGORITHMS`"),
+        (
+            "issuer https://x {\n authorization_server\n publisher {\n jwt k\n}\n}",
+            "keys for one role",
+        ),
         ("transport bolt {", "a block is not closed"),
     ] {
         let text = format!("cors_origins *\n{directive}");
@@ -433,6 +437,19 @@ fn directives_without_an_equivalent_are_named() {
         assert!(!report.contains("hunter2"), "{report}");
     }
     assert!(image([KEY, ("MERCURE_URL", "http://hub"), ("MERCURE_PORT", "tcp://1")]).is_ok());
+}
+
+#[test]
+fn key_sets_and_metadata_of_the_image_are_read() {
+    let text = "issuer https://set.example {\n publisher {\n jwks_uri https://set.example/k ES256\n}\n}\n\
+                issuer https://found.example {\n authorization_server\n}";
+    let url = ("TIDINGS_PUBLIC_URL", "https://hub.example");
+    let config = image([KEY, ("MERCURE_EXTRA_DIRECTIVES", text), url]).unwrap();
+    let [_, set, found] = &config.auth.issuer[..] else { panic!("{:?}", config.auth) };
+    let publish = set.publish.as_ref().unwrap();
+    assert_eq!(publish.jwks.as_deref(), Some("https://set.example/k"));
+    assert_eq!(publish.algorithms, ["ES256"]);
+    assert!(found.discover && found.publish.is_none() && !set.discover);
 }
 
 #[test]

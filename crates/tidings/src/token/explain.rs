@@ -53,6 +53,8 @@ impl ExplainArguments {
 pub(crate) struct Explanation {
     /// For publishing and for subscribing.
     pub(crate) roles: Vec<InRole>,
+    /// Key sets that could not be read, and why: keys of theirs are not known here.
+    pub(crate) unread: Vec<String>,
 }
 
 /// A token looked at in one role.
@@ -100,6 +102,7 @@ pub(crate) fn explain(
         notes.push((Arc::clone(&matcher), words));
         Ok(matcher)
     })?;
+    let unread = crate::app::read_key_sets(auth.key_sets(), now);
     let in_role = |role| {
         let mut findings = auth.explain(token, role, now);
         findings.iter_mut().for_each(|finding| date(finding, now));
@@ -114,7 +117,8 @@ pub(crate) fn explain(
         });
         InRole { role, findings, grants }
     };
-    Ok(Explanation { roles: vec![in_role(Role::Publish), in_role(Role::Subscribe)] })
+    let roles = vec![in_role(Role::Publish), in_role(Role::Subscribe)];
+    Ok(Explanation { roles, unread })
 }
 
 /// Adds the date to a claim that is a time.
@@ -144,7 +148,7 @@ impl fmt::Display for Explanation {
             }
             write!(formatter, "{role}")?;
         }
-        Ok(())
+        self.unread.iter().try_for_each(|problem| writeln!(formatter, "\n{problem}"))
     }
 }
 

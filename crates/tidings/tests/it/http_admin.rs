@@ -2,7 +2,9 @@
 
 use crate::http::{self, Reply};
 use crate::hub::{HUB, Launch, TestHub, configuration};
-use crate::tokens::{ISSUER, PUBLISH_KEY, Role, claims_final, detail, mint, token_final};
+use crate::tokens::{
+    ISSUER, PUBLISH_KEY, Role, SUBSCRIBE_KEY, claims_final, detail, mint, token_final,
+};
 use serde_json::json;
 
 const TOPIC: &str = "https://admin.example/";
@@ -98,7 +100,7 @@ fn a_reload_changes_keys_and_limits_and_a_bad_file_changes_nothing() {
     assert_eq!((publish(&old), publish(&new)), (200, 401));
 
     let launch = Launch::toml(&format!(
-        "hub_path = \"/other\"\n[[auth.issuer]]\nid = \"{ISSUER}\"\npublish = {{ key = \"{other_key}\", algorithm = \"HS256\" }}"
+        "hub_path = \"/other\"\n[[auth.issuer]]\nid = \"{ISSUER}\"\npublish = {{ key = \"{other_key}\", algorithm = \"HS256\" }}\nsubscribe = {{ key = \"{SUBSCRIBE_KEY}\" }}"
     ));
     let folder = hub.config().parent().unwrap().to_owned();
     std::fs::write(hub.config(), configuration(&folder, &launch)).unwrap();

@@ -22,6 +22,8 @@ mod mercure;
 mod tokens;
 
 // Journeys.
+mod auth_jwks;
+mod auth_revocation;
 mod crash;
 mod fuzz_loops;
 mod http_admin;
