@@ -30,7 +30,8 @@ fn main() {
     };
     auth.revocations().replace(&(0..10_000).map(revoked).collect::<Vec<_>>());
     report("remembered, beside 10,000 revocations", median(|_| verify(&auth, &token)));
-    let strange: Vec<_> = (0..SLICES * 2_000).map(|number| self::token(&number.to_string())).collect();
+    let strange: Vec<_> =
+        (0..SLICES * 2_000).map(|number| self::token(&number.to_string())).collect();
     let mut fresh = strange.iter();
     let mut slices: Vec<f64> = (0..SLICES)
         .map(|_| {

@@ -1,5 +1,5 @@
-//! The operator's list of revoked tokens: kept in the hub's state, put to use in `auth`, and told to
-//! the hub so that open subscriptions end. Knows no HTTP.
+//! The operator's list of revoked tokens: kept in the hub's state, put to use in `auth`, and told
+//! to the hub so that open subscriptions end. Knows no HTTP.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -242,8 +242,8 @@ impl Auth {
     }
 
     /// Whether a grant that was made before still counts: its token is not revoked, its issuer
-    /// accepts such tokens, and its key, or the set that this was in, is configured. A key that left
-    /// its set ends nothing here: who has a token of it is refused the next time.
+    /// accepts such tokens, and its key, or the set that this was in, is configured. A key that
+    /// left its set ends nothing here: who has a token of it is refused the next time.
     pub fn judgement(&self, clock: Arc<dyn Clock>) -> Judgement {
         let marks: HashSet<u64> = self.issuers.iter().flat_map(Issuer::marks).collect();
         let revocations = Arc::clone(&self.revocations);

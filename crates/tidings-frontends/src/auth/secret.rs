@@ -1,5 +1,5 @@
-//! A secret that people present, such as the operator's token: kept as its hash, compared in constant
-//! time, never shown. Knows no request.
+//! A secret that people present, such as the operator's token: kept as its hash, compared in
+//! constant time, never shown. Knows no request.
 
 use std::fmt;
 

@@ -84,6 +84,8 @@ impl KeySetReaders {
             if self.running.iter().any(|(known, _)| Arc::ptr_eq(set, known)) {
                 continue;
             }
+            // At once, and not when the task gets its turn: requests that come first wait for it.
+            set.begin_reading();
             let (own, clock) = (Arc::clone(set), Arc::clone(&self.clock));
             let task = self.tasks.spawn(keep_fresh(own, self.client.clone(), clock));
             self.running.push((Arc::clone(set), task));
@@ -181,7 +183,7 @@ async fn read_into(
     client: &Client,
     now: impl Fn() -> u64,
 ) -> Result<Duration, Unread> {
-    let read = timeout(KEY_SET_TIMEOUT, read(set.place(), client)).await;
+    let read = timeout(KEY_SET_TIMEOUT, read(set, client)).await;
     let read = read.unwrap_or(Err(Unread::TooSlow));
     let replaced = read.and_then(|(bytes, age)| Ok((set.replace(&bytes, now())?, age)));
     match replaced {
@@ -203,11 +205,11 @@ async fn read_into(
 }
 
 /// The bytes of a set and how long they are fresh.
-async fn read(place: &KeySetPlace, client: &Client) -> Result<(Vec<u8>, Duration), Unread> {
-    match place {
+async fn read(set: &KeySet, client: &Client) -> Result<(Vec<u8>, Duration), Unread> {
+    match set.place() {
         KeySetPlace::Url(url) => get(client, url, KEY_SET_BYTES_MAX).await,
         KeySetPlace::Discovered(issuer) => {
-            let url = discover(client, issuer).await?;
+            let url = discover(client, issuer, set.issuer()).await?;
             get(client, &url, KEY_SET_BYTES_MAX).await
         }
         KeySetPlace::File(path) => {
@@ -253,7 +255,7 @@ fn freshness(headers: &HeaderMap) -> Duration {
 
 /// Where the key set of an issuer is, by its metadata (RFC 8414 section 3, else OpenID Connect
 /// Discovery 1.0 section 4).
-async fn discover(client: &Client, issuer: &Url) -> Result<Url, Unread> {
+async fn discover(client: &Client, issuer: &Url, id: &str) -> Result<Url, Unread> {
     let [own, openid] = metadata_urls(issuer);
     let bytes = match get(client, &own, METADATA_BYTES_MAX).await {
         // Only who answers that there is none is asked in the other way.
@@ -263,10 +265,8 @@ async fn discover(client: &Client, issuer: &Url) -> Result<Url, Unread> {
     let metadata: Value =
         serde_json::from_slice(&bytes).map_err(|_| Unread::Metadata("is not JSON"))?;
     let text = |name| metadata.get(name).and_then(Value::as_str);
-    // Exactly, or one issuer could speak for another (RFC 8414 section 3.3). A URL without a path
-    // is written with and without its slash; the identifier has it in one way only.
-    let named = text("issuer").ok_or(Unread::Metadata("does not name the issuer"))?;
-    if named != issuer.as_str() && Some(named) != issuer.as_str().strip_suffix('/') {
+    // Exactly, or one issuer could speak for another (RFC 8414 section 3.3).
+    if text("issuer") != Some(id) {
         return Err(Unread::Metadata("is another issuer's"));
     }
     let url = text("jwks_uri").ok_or(Unread::Metadata("names no key set (`jwks_uri`)"))?;

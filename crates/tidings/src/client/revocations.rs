@@ -16,13 +16,17 @@ use crate::token::dates;
 
 /// Whose tokens are meant.
 #[derive(clap::Args)]
-#[group(id = "revoked", required = true, multiple = false, args = ["id", "subject", "key"])]
 pub struct RevokedArguments {
     /// The token with this id (its `jti`)
-    #[arg(long, value_name = "JTI")]
+    #[arg(
+        long,
+        value_name = "JTI",
+        required_unless_present_any = ["subject", "key"],
+        conflicts_with_all = ["subject", "key"]
+    )]
     id: Option<String>,
     /// All tokens of this subject (their `sub`)
-    #[arg(long, value_name = "SUB")]
+    #[arg(long, value_name = "SUB", conflicts_with = "key")]
     subject: Option<String>,
     /// All tokens that this key verified (its `kid`; without one, `publish` or `subscribe`)
     #[arg(long, value_name = "KID")]
@@ -39,7 +43,12 @@ pub struct EndArguments {
     #[arg(long, value_name = "DATE", value_parser = date)]
     until: Option<u64>,
     /// For this long, as 1h or 7d
-    #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse, conflicts_with = "until")]
+    #[arg(
+        long = "for",
+        value_name = "DURATION",
+        value_parser = duration::parse,
+        conflicts_with = "until"
+    )]
     lasting: Option<Duration>,
 }
 

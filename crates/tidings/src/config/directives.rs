@@ -195,7 +195,8 @@ fn new_key(role: &str, source: Source, place: &Place) -> Key {
     Key { role, source, place: place.clone() }
 }
 
-/// `issuer ID { authorization_server publisher { jwt KEY [ALG] } subscriber { jwks_uri URL [ALG…] } }`
+/// `issuer ID { authorization_server publisher { jwt KEY [ALG] } subscriber { … } }`, where a role
+/// may have `jwks_uri URL [ALG…]` instead.
 fn issuer(id: &str, directive: &Directive, place: &Place) -> Result<Issuer, Problem> {
     let wrong = |message: &str| Problem::new(place.clone(), message);
     let mut issuer =

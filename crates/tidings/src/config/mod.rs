@@ -22,6 +22,7 @@ mod load;
 mod mistakes;
 mod nearest;
 pub mod options;
+mod paths;
 mod reference;
 mod scalar;
 mod schema;

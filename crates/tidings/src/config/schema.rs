@@ -10,6 +10,7 @@ use tidings_frontends::limits::{
 };
 
 pub(super) use super::kind::Kind;
+pub(super) use super::paths::{find, general, is_table, members, not_yet};
 use super::{duration, size};
 use crate::limits::CONNECTIONS_SETTING_MAX;
 
@@ -73,7 +74,7 @@ const SET_ALGORITHMS: [&str; 11] = [
 
 /// Settings that are to come, with what is true until then. Written already, they would promise
 /// what nothing keeps.
-const NOT_YET: [(&str, &str); 1] =
+pub(super) const NOT_YET: [(&str, &str); 1] =
     [("mercure.publish_origins", "cookies are not read yet, so no page publishes with one")];
 
 const MIB: u64 = 1024 * 1024;
@@ -380,49 +381,6 @@ kills after 10 seconds; give more where yours waits longer.",
         "Lines for people (\"text\") or one JSON object a line (\"json\").",
     ),
 ];
-
-/// The setting at a concrete path such as `auth.issuer[3].id`.
-pub(super) fn find(path: &str) -> Option<&'static Key> {
-    let general = general(path);
-    KEYS.iter().find(|key| key.path == general)
-}
-
-/// Why a setting has no effect yet, if its path is one of those that are to come.
-pub(super) fn not_yet(is_meant: impl Fn(&str) -> bool) -> Option<&'static str> {
-    NOT_YET.iter().find(|(path, _)| is_meant(path)).map(|(_, reason)| *reason)
-}
-
-/// The path with every index left out: `auth.issuer[].id`.
-pub(super) fn general(path: &str) -> String {
-    let mut general = String::with_capacity(path.len());
-    let mut index = false;
-    for c in path.chars() {
-        index = if c == '[' { true } else { index && c != ']' };
-        if !index || c == '[' {
-            general.push(c);
-        }
-    }
-    general
-}
-
-/// Names that may stand directly in the table at `path` (general form; empty for the top).
-pub(super) fn members(path: &str) -> Vec<&'static str> {
-    let prefix = if path.is_empty() { String::new() } else { format!("{path}.") };
-    let connectors = if path.is_empty() { CONNECTORS.as_slice() } else { &[] };
-    let mut names: Vec<&'static str> = KEYS
-        .iter()
-        .filter_map(|key| key.path.strip_prefix(prefix.as_str()))
-        .filter_map(|rest| rest.split(['.', '[']).next())
-        .chain(connectors.iter().copied())
-        .collect();
-    names.dedup();
-    names
-}
-
-/// Whether a table is at `path` (general form).
-pub(super) fn is_table(path: &str) -> bool {
-    !members(path).is_empty()
-}
 
 #[cfg(test)]
 mod tests {

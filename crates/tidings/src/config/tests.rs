@@ -132,7 +132,7 @@ fn grammar_mistakes_are_reported_with_their_line() {
 fn misplaced_key_is_told_its_table() {
     refused(&format!("durability = \"fsync\"\n{MINIMAL}"), &["did you mean `history.durability`?"]);
     let set = format!("{MINIMAL}subscribe = {{ jwks_uri = \"https://e\" }}");
-    refused(&set, &["did you mean `jwks`?"]);
+    refused(&set, &["`jwks`, the address of a key set"]);
 }
 
 #[test]
@@ -293,7 +293,10 @@ fn settings_that_contradict_each_other_are_refused() {
     refused(&format!("{MINIMAL}accept = []"), &["`accept` is empty"]);
     refused(&format!("{MINIMAL}accept = [\"2.0\"]"), &["takes 1.0, 0.x"]);
     refused(&format!("{MINIMAL}subscribe = {{ kid = \"1\" }}"), &["set `key` or `key_file`"]);
-    refused(&format!("{MINIMAL}subscribe = {{ key = \"k\", key_file = \"f\" }}"), &["not both"]);
+    refused(
+        &format!("{MINIMAL}subscribe = {{ key = \"k\", key_file = \"f\" }}"),
+        &["set one of `key`"],
+    );
     refused(
         &format!("{MINIMAL}[history]\ndurability = \"memory\"\npath = \"/x\""),
         &["has no file", "tidings.toml:8:8"],
@@ -415,7 +418,7 @@ fn directives_without_an_equivalent_are_named() {
         ("transport_url bolt://x?cleanup_frequency=0.3", "`cleanup_frequency`"),
         ("anonymus", "did you mean `anonymous`?"),
         ("anonymous yes", "wrong number of arguments"),
-        ("issuer x {\n publisher {\n jwks x\n}\n}", "`jwks_uri URL ALGORITHMS`"),
+        ("issuer x {\n publisher {\n jwks x\n}\n}", "`jwt KEY ALGORITHM`"),
         (
             "issuer https://x {\n authorization_server\n publisher {\n jwt k\n}\n}",
             "keys for one role",

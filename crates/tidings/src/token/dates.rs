@@ -47,7 +47,7 @@ pub(crate) fn parsed(text: &str) -> Option<u64> {
     // Found by going back: one way to count days is enough.
     let [year, month, of_month] = wanted;
     let near = (year - 1970) * 365 + (year - 1969) / 4 + (month - 1) * 30 + of_month - 1;
-    let day = (near - 40..near + 40).find(|day| {
+    let day = (near - 100..near + 100).find(|day| {
         let (y, m, d) = date(*day);
         [y, m, d] == wanted
     })?;

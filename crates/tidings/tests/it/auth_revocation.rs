@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::http::{self, Reply};
 use crate::hub::{HUB, Launch, TestHub, configuration, run_in};
+use crate::readme::{blocks, document, placed};
 use crate::tokens::{ISSUER, Role, bearer, claims_final, detail, mint};
 
 const TOPIC: &str = "https://revoked.example/";
@@ -208,4 +209,24 @@ fn the_admin_token_is_replaced_by_a_reload() {
     hub.wait_for_log("configuration reloaded");
     ask(&hub, "GET", PATH, "admin-token-of-the-tests", &Value::Null).expect(401);
     ask(&hub, "GET", PATH, "another-admin-token-12", &Value::Null).expect(200);
+}
+
+#[test]
+fn the_examples_of_the_page_about_tokens_work() {
+    let page = document("docs/auth.md");
+    let folder = tempfile::tempdir().unwrap();
+    let file = placed(&blocks(&page, "toml").concat(), folder.path());
+    std::fs::write(folder.path().join("secrets/admin.token"), "admin-token-of-the-page\n").unwrap();
+    let checked = run_in(folder.path(), &["check", "--config", file.to_str().unwrap()], None);
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    let hub = TestHub::start(ADMIN);
+    let lines = blocks(&page, "sh").concat();
+    let lines: Vec<_> =
+        lines.lines().filter_map(|line| line.strip_prefix("tidings token ")).collect();
+    assert_eq!(lines.len(), 5);
+    for line in lines {
+        let words: Vec<_> = line.trim_end_matches(" --config tidings.toml").split(' ').collect();
+        let (code, said) = command(&hub, &words);
+        assert_eq!(code, Some(0), "{line}: {said}");
+    }
 }

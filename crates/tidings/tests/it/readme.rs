@@ -16,7 +16,7 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-fn document(name: &str) -> String {
+pub(crate) fn document(name: &str) -> String {
     std::fs::read_to_string(repository().join(name)).unwrap()
 }
 
@@ -28,7 +28,7 @@ fn program(arguments: &[&str]) -> Command {
 }
 
 /// The fenced blocks of a language, without their fences.
-fn blocks(document: &str, language: &str) -> Vec<String> {
+pub(crate) fn blocks(document: &str, language: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut block: Option<String> = None;
     let mut wanted = false;
@@ -146,7 +146,7 @@ fn the_script_for_browsers_shows_updates() {
 }
 
 /// A complete configuration from a document, with its files in a folder of its own.
-fn placed(toml: &str, folder: &Path) -> PathBuf {
+pub(crate) fn placed(toml: &str, folder: &Path) -> PathBuf {
     std::fs::create_dir_all(folder.join("secrets")).unwrap();
     for (name, key) in
         [("publisher.key", tokens::PUBLISH_KEY), ("subscriber.key", tokens::SUBSCRIBE_KEY)]
