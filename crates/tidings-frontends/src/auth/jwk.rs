@@ -157,3 +157,68 @@ fn number(key: &Map<String, Value>, name: &str) -> Result<Vec<u8>, &'static str>
     let zeros = octets.iter().take_while(|octet| **octet == 0).count();
     Ok(octets.into_iter().skip(zeros).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_lc_rs::rsa::PublicKey;
+    use base64::engine::general_purpose::STANDARD;
+    use serde_json::json;
+
+    fn rsa(pem: &str) -> Value {
+        let body: String = pem.lines().filter(|line| !line.starts_with("--")).collect();
+        let key = PublicKey::from_der(&STANDARD.decode(body).unwrap()).unwrap();
+        let parts = RsaPublicKeyComponents::<Vec<u8>>::from(&key);
+        // Some issuers write the zero that DER has in front.
+        let modulus = [&[0], parts.n.as_slice()].concat();
+        let (n, e) = (URL_SAFE_NO_PAD.encode(modulus), URL_SAFE_NO_PAD.encode(parts.e));
+        json!({ "kty": "RSA", "kid": "r", "n": n, "e": e })
+    }
+
+    fn with(mut key: Value, name: &str, value: Value) -> Value {
+        key[name] = value;
+        key
+    }
+
+    fn algorithms(key: &Value) -> Result<Vec<&'static str>, BadKeySet> {
+        let set = json!({ "keys": [key] }).to_string();
+        let read = read_set(set.as_bytes())?;
+        Ok(read.keys.iter().map(|key| key.algorithm.name()).collect())
+    }
+
+    #[test]
+    fn the_alg_of_a_key_binds_it_and_without_one_it_fits_all_of_its_kind() {
+        let key = rsa(include_str!("../../tests-data/rsa2048.public.pem"));
+        assert_eq!(algorithms(&key).unwrap().len(), 6);
+        assert_eq!(algorithms(&with(key.clone(), "alg", json!("PS256"))).unwrap(), ["PS256"]);
+        assert_eq!(algorithms(&with(key.clone(), "key_ops", json!(["verify"]))).unwrap().len(), 6);
+        for (name, value) in [
+            ("alg", json!("ES256")),
+            ("alg", json!("RSA-OAEP")),
+            ("alg", json!("HS256")),
+            ("use", json!("enc")),
+            ("key_ops", json!(["sign"])),
+            ("kty", json!("EC")),
+            ("d", json!("AQAB")),
+            ("n", json!("AQAB")),
+            ("n", json!("")),
+            ("n", json!("not base64!")),
+        ] {
+            let refused = algorithms(&with(key.clone(), name, value.clone()));
+            assert_eq!(refused, Err(BadKeySet::NoKey), "{name}: {value}");
+        }
+        let small = rsa(include_str!("../../tests-data/rsa1024.public.pem"));
+        assert_eq!(algorithms(&small), Err(BadKeySet::NoKey));
+    }
+
+    #[test]
+    fn keys_of_one_name_are_all_kept_and_their_number_is_bounded() {
+        let key =
+            with(rsa(include_str!("../../tests-data/rsa2048.public.pem")), "alg", json!("RS256"));
+        let set = |count| json!({ "keys": vec![key.clone(); count] }).to_string();
+        assert_eq!(read_set(set(2).as_bytes()).unwrap().keys.len(), 2);
+        assert!(read_set(set(KEY_SET_KEYS_MAX).as_bytes()).is_ok());
+        let many = read_set(set(KEY_SET_KEYS_MAX + 1).as_bytes());
+        assert_eq!(many.err(), Some(BadKeySet::TooMany));
+    }
+}
