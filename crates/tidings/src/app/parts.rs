@@ -101,6 +101,10 @@ pub(super) fn http_options(config: &Config, connections_possible: usize) -> Http
         connections_max: options.connections_max.min(connections_possible),
         connections_per_address_max: options.connections_per_address_max,
         trusted_proxies: options.trusted_proxies.clone(),
+        proxy_protocol: options.proxy_protocol.clone(),
+        public_url: Some(config.public_url.clone()),
+        redirect: config.tls.redirect,
+        hsts: config.tls.hsts,
     }
 }
 
@@ -108,6 +112,8 @@ pub(super) fn http_options(config: &Config, connections_possible: usize) -> Http
 pub(super) fn needs_restart(running: &Config, new: &Config) -> Vec<&'static str> {
     [
         ("listen", running.listen != new.listen),
+        ("tls.listen", running.tls.listen != new.tls.listen),
+        ("[tls.acme]", running.tls.acme != new.tls.acme),
         ("public_url", running.public_url != new.public_url),
         ("hub_path", running.hub_path != new.hub_path),
         ("mercure.update_size_max", running.mercure.update_size_max != new.mercure.update_size_max),

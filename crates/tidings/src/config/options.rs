@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use tidings_frontends::auth;
 
+use super::tls::TlsSettings;
 use super::{duration, size};
 
 /// The whole file, deserialized. [`super::Config`] is what has been checked.
@@ -24,6 +25,7 @@ pub(super) struct Settings {
     pub(super) auth: auth::Options,
     pub(super) mercure: MercureOptions,
     pub(super) http: HttpOptions,
+    pub(super) tls: TlsSettings,
     pub(super) admin: AdminOptions,
     pub(super) log: LogOptions,
 }
@@ -118,6 +120,8 @@ pub struct HttpOptions {
     pub connections_per_address_max: usize,
     /// Networks of proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Networks of balancers whose connections begin with a PROXY header.
+    pub proxy_protocol: Vec<IpNet>,
     /// Time between the signal to stop and the end of the process.
     #[serde(deserialize_with = "duration::deserialize")]
     pub shutdown_budget: Duration,

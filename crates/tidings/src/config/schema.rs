@@ -1,6 +1,7 @@
 //! Every setting: its path, what it takes, its default, and what it does in a sentence. Checks,
 //! variables and the printed reference read this one table, so that they cannot drift apart.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use tidings_core::limits::UPDATE_BYTES_DEFAULT;
@@ -10,7 +11,7 @@ use tidings_frontends::limits::{
 };
 
 pub(super) use super::kind::Kind;
-use super::{duration, size};
+use super::{duration, size, tls};
 use crate::limits::CONNECTIONS_SETTING_MAX;
 
 /// One setting.
@@ -74,7 +75,12 @@ const NOT_YET: [(&str, &str); 2] = [
 
 const MIB: u64 = 1024 * 1024;
 
-const fn value(path: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
+pub(super) const fn value(
+    path: &'static str,
+    kind: Kind,
+    default: &'static str,
+    about: &'static str,
+) -> Key {
     Key { path, kind, default: Default::Value(default), about }
 }
 
@@ -82,12 +88,20 @@ const fn bound(path: &'static str, kind: Kind, default: Default, about: &'static
     Key { path, kind, default, about }
 }
 
-const fn unset(path: &'static str, kind: Kind, example: &'static str, about: &'static str) -> Key {
+pub(super) const fn unset(
+    path: &'static str,
+    kind: Kind,
+    example: &'static str,
+    about: &'static str,
+) -> Key {
     Key { path, kind, default: Default::Unset(example), about }
 }
 
 /// All settings in the order of the reference.
-pub(super) const KEYS: &[Key] = &[
+pub(super) static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| [GENERAL, &tls::KEYS].concat());
+
+/// Settings of parts without a file of their own here.
+const GENERAL: &[Key] = &[
     value(
         "listen",
         Kind::Addresses,
@@ -305,6 +319,13 @@ HTTP/2; more are refused with 429. An office may be behind one address; name you
         "[]",
         "Networks of your proxies, as in [\"10.0.0.0/8\"]. Only their X-Forwarded-For is believed.",
     ),
+    value(
+        "http.proxy_protocol",
+        Kind::Networks,
+        "[]",
+        "Networks of balancers whose connections begin with a PROXY header (version 1 or 2), as in
+[\"10.0.0.0/8\"]. Theirs must, and nobody else's header is read.",
+    ),
     bound(
         "http.shutdown_budget",
         Kind::Duration,
@@ -399,7 +420,7 @@ mod tests {
 
     #[test]
     fn every_setting_is_described_in_short_lines() {
-        for key in KEYS {
+        for key in KEYS.iter() {
             assert!(key.about.ends_with('.'), "{}", key.path);
             for line in key.about.lines() {
                 assert!(line.len() <= 98, "{}: {line}", key.path);

@@ -15,13 +15,16 @@
     dead_code
 )]
 
+mod acme_server;
 mod browser;
+mod encrypted;
 mod http;
 mod hub;
 mod mercure;
 mod tokens;
 
 // Journeys.
+mod acme;
 mod crash;
 mod fuzz_loops;
 mod http_admin;
@@ -35,7 +38,9 @@ mod mercure_replay;
 mod mercure_subscribe;
 mod mercure_tokens;
 mod page;
+mod proxy_protocol;
 mod readme;
 mod shutdown;
 mod storage_faults;
 mod strace;
+mod tls;
