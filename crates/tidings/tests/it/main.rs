@@ -27,6 +27,7 @@ mod tokens;
 mod acme;
 mod crash;
 mod fuzz_loops;
+mod http2_abuse;
 mod http_admin;
 mod http_commands;
 mod http_connections;
