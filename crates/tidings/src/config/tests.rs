@@ -1,5 +1,6 @@
 //! Whole configurations, from text and variables to what runs or what is reported.
 
+use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -349,6 +350,28 @@ fn clients_of_the_image_are_bounded_by_address_once_its_proxies_are_known() {
     assert_eq!(limit("TIDINGS_HTTP_TRUSTED_PROXIES", "10.0.0.0/8"), 1_024);
     assert_eq!(limit("TIDINGS_HTTP_CONNECTIONS_PER_ADDRESS_MAX", "7"), 7);
     assert_eq!(load(MINIMAL).unwrap().http.connections_per_address_max, 1_024);
+}
+
+#[test]
+fn a_public_name_of_the_image_means_tls_with_an_ordered_certificate() {
+    let config = image([KEY, ("SERVER_NAME", "hub.example.com")]).unwrap();
+    assert_eq!(config.public_url.as_str(), "https://hub.example.com/");
+    assert_eq!(config.listen, ["0.0.0.0:80".parse().unwrap()]);
+    assert_eq!(config.tls.listen, ["0.0.0.0:443".parse().unwrap()]);
+    assert!(config.tls.redirect && config.tls.hsts.is_none());
+    let acme = config.tls.acme.unwrap();
+    assert_eq!(acme.domains, ["hub.example.com"]);
+    assert_eq!(acme.folder, Path::new("/var/lib/tidings/acme"));
+    assert!(config.notes[0].contains("terms of service"), "{:?}", config.notes);
+    let memory = ("MERCURE_TRANSPORT_URL", "local://");
+    let report = image([KEY, ("SERVER_NAME", "hub.example.com"), memory]).unwrap_err();
+    assert!(report.contains("need a folder"), "{report}");
+}
+
+#[test]
+fn tls_is_off_unless_something_listens() {
+    let config = load(MINIMAL).unwrap();
+    assert!(config.tls.listen.is_empty() && config.tls.acme.is_none() && !config.tls.redirect);
 }
 
 #[test]
