@@ -182,6 +182,19 @@ fn forwarded_addresses_of_any_bytes() {
 }
 
 #[test]
+fn balancers_headers_of_any_bytes() {
+    run(
+        "proxy_protocol",
+        tidings_frontends::http::fuzz_proxy_protocol,
+        &[
+            b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x07\x7f\0\0\x01\x12\x34\x0b\xb8GET /",
+            b"PROXY TCP4 203.0.113.7 10.0.0.1 4711 80\r\nGET /",
+            b"PROXY UNKNOWN\r\n",
+        ],
+    );
+}
+
+#[test]
 fn origins_of_any_bytes() {
     run(
         "origins",
