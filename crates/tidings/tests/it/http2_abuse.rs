@@ -318,7 +318,6 @@ fn streams_that_are_reset_at_once_cost_their_connection_only() {
     setup.survives(|wire| {
         wire.send(&begin(&[]));
         let mut stream = 1;
-        let mut taken = 0;
         for _ in 0..200 {
             let mut many = Vec::new();
             for _ in 0..100 {
@@ -326,13 +325,11 @@ fn streams_that_are_reset_at_once_cost_their_connection_only() {
                 many.extend(frame(RESET, 0, stream, &[0, 0, 0, 8]));
                 stream += 2;
             }
+            // Either all are taken and forgotten, or the connection is ended on the way.
             if !wire.send(&many) {
                 break;
             }
-            taken += 1;
         }
-        // Either all were taken and forgotten, or the connection was ended on the way.
-        assert!(taken <= 200);
         let _ = wire.socket().shutdown(Shutdown::Both);
     });
     assert_eq!(setup.metric("tidings_subscribers"), 1, "the witness alone");
