@@ -225,7 +225,7 @@ impl AcmeServer {
         let nonce = header["nonce"].as_str().unwrap();
         let known = state.nonces.remove(nonce);
         // The first of two is refused, so that each request needs a second try.
-        let picky = state.fault == Some(Fault::BadNonce) && state.refused % 2 == 0;
+        let picky = state.fault == Some(Fault::BadNonce) && state.refused.is_multiple_of(2);
         if !known || picky {
             state.refused += 1;
             return Err("badNonce");

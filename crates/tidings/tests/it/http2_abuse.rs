@@ -299,8 +299,7 @@ fn a_head_that_is_too_large_is_refused_and_its_connection_goes_on() {
         wire.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &block));
         wire.send(&get(3, "/healthz"));
         let mut refused = false;
-        loop {
-            let Some((kind, _, stream, payload)) = wire.frame() else { break };
+        while let Some((kind, _, stream, payload)) = wire.frame() {
             refused |= stream == 1 && (kind == RESET || kind == HEADERS && payload[0] != 0x88);
             if kind == GOAWAY || (stream == 3 && kind == HEADERS) {
                 assert!(kind == GOAWAY || payload[0] == 0x88, "200 for the other stream");

@@ -60,13 +60,14 @@ impl HttpClient for Client {
             head.headers.remove(header::USER_AGENT);
             let Ok(body) = body.collect().await;
             let request = Request::from_parts(head, body.to_bytes());
-            let request = reqwest::Request::try_from(request).map_err(unreachable)?;
-            let mut answer = http.execute(request).await.map_err(unreachable)?;
+            let request =
+                reqwest::Request::try_from(request).map_err(|error| unreachable(&error))?;
+            let mut answer = http.execute(request).await.map_err(|error| unreachable(&error))?;
             let refused = !answer.status().is_success();
             *told.lock().unwrap_or_else(PoisonError::into_inner) =
                 refused.then(|| retry_after(answer.headers())).flatten();
             let mut body = BytesMut::new();
-            while let Some(piece) = answer.chunk().await.map_err(unreachable)? {
+            while let Some(piece) = answer.chunk().await.map_err(|error| unreachable(&error))? {
                 if body.len() + piece.len() > ACME_ANSWER_BYTES_MAX {
                     return Err(Failed::Str("an answer of a reasonable size"));
                 }
@@ -81,8 +82,8 @@ impl HttpClient for Client {
     }
 }
 
-fn unreachable(error: reqwest::Error) -> Failed {
-    Failed::Other(causes(&error).into())
+fn unreachable(error: &reqwest::Error) -> Failed {
+    Failed::Other(causes(error).into())
 }
 
 /// An error with what caused it, which is where the reason stands.
