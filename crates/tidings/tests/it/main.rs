@@ -37,5 +37,6 @@ mod mercure_tokens;
 mod page;
 mod readme;
 mod shutdown;
+mod silent_readers;
 mod storage_faults;
 mod strace;
