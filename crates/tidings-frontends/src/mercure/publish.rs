@@ -32,7 +32,7 @@ pub(super) async fn publish(
     let now = mercure.clock.wall();
     let (head, body) = (request.head, request.body);
     let without_token = settings.without_token();
-    let access = access::read(&head, query, Role::Publish, &settings.auth, now, without_token)?;
+    let access = access::read(&head, query, Role::Publish, &settings, now, without_token)?;
     let Access::Token(verified) = access else { return Err((without_token, Refusal::NoToken)) };
     let generation = verified.generation;
     let answer = async {

@@ -23,6 +23,18 @@ pub(super) enum Refusal {
     /// The client's: the token was not presented as the protocol says.
     #[error("the token was not presented as it must be: {0}")]
     BadPresentation(Presentation),
+    /// The client's: a cookie publishes, and nothing says from which page.
+    #[error(
+        "a publication with a token in a cookie has neither Origin nor Referer: a browser sends \
+         one, and anybody else should send the token in the Authorization header"
+    )]
+    NoOrigin,
+    /// The client's, or the operator's list is not complete: a page that may not publish by cookie.
+    #[error(
+        "a publication with a token in a cookie comes from a page of {0}: list its origin in \
+         mercure.publish_origins, or make public_url what browsers see"
+    )]
+    ForeignPage(String),
     /// The client's: the token is valid and does not allow this.
     #[error("the token does not allow this")]
     NotGranted,
@@ -245,7 +257,9 @@ impl Refusal {
             Refusal::BadToken(_) | Refusal::Expired => {
                 (StatusCode::UNAUTHORIZED, bearer("invalid_token"))
             }
-            Refusal::BadPresentation(_) => (StatusCode::BAD_REQUEST, bearer("invalid_request")),
+            Refusal::BadPresentation(_) | Refusal::NoOrigin | Refusal::ForeignPage(_) => {
+                (StatusCode::BAD_REQUEST, bearer("invalid_request"))
+            }
             Refusal::NotGranted => (StatusCode::FORBIDDEN, bearer("insufficient_scope")),
             Refusal::Reserved | Refusal::BadParameter(_) | Refusal::BadPattern(_) => {
                 (StatusCode::BAD_REQUEST, Challenge::None)
@@ -290,6 +304,11 @@ impl Refusal {
                 "Expected a token once, as \
                 `Authorization: Bearer <token>`: {presentation}."
             ),
+            Refusal::NoOrigin | Refusal::ForeignPage(_) => {
+                "A token in a cookie publishes only from pages of the hub's own origin and of \
+                those that the hub is told."
+                    .to_owned()
+            }
             Refusal::NotGranted => "The access token does not allow this.".to_owned(),
             Refusal::Reserved => "A topic lies in the namespace of the hub itself.".to_owned(),
             Refusal::BadParameter(fault) => format!("{fault}."),
@@ -313,6 +332,8 @@ impl Refusal {
             Refusal::NoToken
             | Refusal::BadToken(_)
             | Refusal::BadPresentation(_)
+            | Refusal::NoOrigin
+            | Refusal::ForeignPage(_)
             | Refusal::NotGranted
             | Refusal::Expired => (StatusCode::UNAUTHORIZED, "Unauthorized"),
             Refusal::Reserved => {
@@ -410,6 +431,9 @@ mod tests {
         check(&Refusal::Expired, 401, Some(&code("invalid_token")), 401, "Unauthorized");
         let presentation = Refusal::BadPresentation(Presentation::NotBearer);
         check(&presentation, 400, Some(&invalid_request), 401, "Unauthorized");
+        for origin in [Refusal::NoOrigin, Refusal::ForeignPage("https://a".to_owned())] {
+            check(&origin, 400, Some(&invalid_request), 401, "Unauthorized");
+        }
         check(&Refusal::NotGranted, 403, Some(&scope), 401, "Unauthorized");
     }
 

@@ -50,7 +50,7 @@ pub(super) async fn subscribe(
     let now = mercure.clock.wall();
     let Request { head, body, id, closing, .. } = request;
     let auth = &settings.auth;
-    let access = access::read(&head, query, Role::Subscribe, auth, now, without_token)?;
+    let access = access::read(&head, query, Role::Subscribe, &settings, now, without_token)?;
     if matches!(access, Access::Anonymous) && !auth.anonymous_allowed() {
         return Err((without_token, Refusal::NoToken));
     }

@@ -85,6 +85,8 @@ fn mercure_options(config: &Config, update_bytes_max: usize) -> mercure::Options
     let options = &config.mercure;
     mercure::Options {
         cors_origins: options.cors_origins.clone(),
+        cookie: options.cookie.clone(),
+        publish_origins: options.publish_origins.clone(),
         heartbeat: options.heartbeat,
         connection_age_max: options.connection_age_max,
         body_bytes_max: form_bytes(update_bytes_max),

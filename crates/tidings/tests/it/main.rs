@@ -27,6 +27,7 @@ mod fuzz_loops;
 mod http_admin;
 mod http_commands;
 mod http_connections;
+mod mercure_cookies;
 mod mercure_cors;
 mod mercure_draft;
 mod mercure_publish;
