@@ -6,6 +6,7 @@
 //! protocols, or of why a token is valid.
 
 mod access;
+mod continuity;
 mod cookie;
 mod cors;
 mod cursor;
@@ -13,6 +14,7 @@ mod event;
 mod form;
 mod metadata;
 mod origins;
+mod pieces;
 mod publish;
 mod readers;
 mod refusal;

@@ -150,6 +150,8 @@ pub(super) enum Fault {
     BadRetry,
     #[error("\"retry\" is too large: it must fit into 64 bits")]
     RetryTooLarge,
+    #[error("\"continuity\" takes the value 1")]
+    BadContinuity,
     #[error("the Idempotency-Key header must be one line of at most 256 visible characters")]
     BadIdempotencyKey,
     #[error("the body must be application/x-www-form-urlencoded")]
@@ -389,6 +391,7 @@ impl Fault {
             | Fault::ReservedId
             | Fault::PaddedId
             | Fault::ReservedType
+            | Fault::BadContinuity
             | Fault::BadIdempotencyKey
             | Fault::BrokenBody
             | Fault::Flawed => "Bad Request",

@@ -22,6 +22,7 @@ mod mercure;
 mod tokens;
 
 // Journeys.
+mod continuity;
 mod crash;
 mod fuzz_loops;
 mod http_admin;
