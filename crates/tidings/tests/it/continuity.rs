@@ -348,8 +348,7 @@ impl Faults {
 }
 
 /// Everybody subscribes from every page.
-const OPEN_TO_PAGES: &str =
-    "[history]\ndurability = \"memory\"\n[auth]\nanonymous = true\n[mercure]\ncors_origins = [\"*\"]\n";
+const OPEN_TO_PAGES: &str = "[history]\ndurability = \"memory\"\n[auth]\nanonymous = true\n[mercure]\ncors_origins = [\"*\"]\n";
 
 /// An `EventSource` in a page that notes what it is told.
 fn listen(browser: &Browser, hub: &TestHub, proxy: &FaultProxy, query: &str) {

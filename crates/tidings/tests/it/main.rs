@@ -24,6 +24,7 @@ mod tokens;
 // Journeys.
 mod continuity;
 mod crash;
+mod explain;
 mod fuzz_loops;
 mod http_admin;
 mod http_commands;
@@ -37,6 +38,7 @@ mod mercure_replay;
 mod mercure_subscribe;
 mod mercure_tokens;
 mod page;
+mod privacy;
 mod readme;
 mod shutdown;
 mod silent_readers;
