@@ -33,6 +33,8 @@ pub struct HttpOptions {
     pub connections_per_address_max: usize,
     /// Proxies whose `X-Forwarded-For` counts.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether log lines show topics, patterns and cursors of requests. Tokens are never shown.
+    pub log_topics: bool,
 }
 
 impl Default for HttpOptions {
@@ -43,6 +45,7 @@ impl Default for HttpOptions {
             connections_max: CONNECTIONS_MAX_DEFAULT,
             connections_per_address_max: CONNECTIONS_PER_ADDRESS_DEFAULT,
             trusted_proxies: Vec::new(),
+            log_topics: false,
         }
     }
 }

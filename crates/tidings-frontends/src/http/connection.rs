@@ -111,7 +111,7 @@ async fn answer(
     let options = server.options();
     let (head, body) = request.into_parts();
     let client = client(peer, &head.headers, &options.trusted_proxies);
-    let line = Line::new(&head, client, id);
+    let line = Line::new(&head, client, id, options.log_topics);
     // Where one connection carries many requests, its own place says little: a proxy's belongs to
     // all its clients, and one of HTTP/2 can hold hundreds of streams.
     let many = head.version == Version::HTTP_2 || is_trusted(peer, &options.trusted_proxies);
@@ -165,9 +165,9 @@ struct Line {
 }
 
 impl Line {
-    fn new(head: &http::request::Parts, client: IpAddr, id: RequestId) -> Line {
+    fn new(head: &http::request::Parts, client: IpAddr, id: RequestId, topics: bool) -> Line {
         let wanted = tracing::enabled!(target: "tidings::request", tracing::Level::INFO);
-        let target = wanted.then(|| redacted(&head.uri));
+        let target = wanted.then(|| redacted(&head.uri, topics));
         let method = if wanted { shortened(&head.method) } else { String::new() };
         Line { method, target, client, id }
     }

@@ -47,7 +47,8 @@ pub(super) struct Beginning {
 
 impl Beginning {
     /// With what comes, without a word.
-    pub(super) const NOW: Beginning = Beginning { start: Start::Now, behind: None, continuity: Continuity::Live };
+    pub(super) const NOW: Beginning =
+        Beginning { start: Start::Now, behind: None, continuity: Continuity::Live };
 
     /// Writes both spellings: each generation's clients read their own.
     pub(super) fn mark(&self, answer: &mut HeaderMap) {

@@ -65,6 +65,8 @@ pub struct Options {
     /// Origins of pages that may publish with a token in a cookie, beside the hub's own; entries as
     /// in `cors_origins`, where `*` does not stand for `null`.
     pub publish_origins: Vec<String>,
+    /// Whether log lines show what is wrong with a pattern, which may quote it.
+    pub log_topics: bool,
     /// Silence on a stream after which a comment is sent; `None` sends none.
     pub heartbeat: Option<Duration>,
     /// How long a stream lives at most; it ends after 80 to 100 % of this. `None` for ever.
@@ -82,6 +84,7 @@ impl Default for Options {
             cors_origins: Vec::new(),
             cookie: Some(COOKIE_DEFAULT.to_owned()),
             publish_origins: Vec::new(),
+            log_topics: false,
             heartbeat: Some(HEARTBEAT_DEFAULT),
             connection_age_max: Some(STREAM_LIFETIME_DEFAULT),
             body_bytes_max: FORM_BYTES_DEFAULT,
@@ -96,6 +99,7 @@ struct Settings {
     cors: Cors,
     cookies: Cookies,
     publish_origins: Origins,
+    log_topics: bool,
     metadata: Metadata,
     heartbeat: Option<Duration>,
     lifetime: Option<Duration>,
@@ -112,6 +116,7 @@ impl Settings {
             cookies: Cookies::new(cookie, auth.accepts(Generation::Draft)),
             publish_origins: Origins::new(&options.publish_origins)?.and_of(namespace.hub_url()),
             auth,
+            log_topics: options.log_topics,
             // A timer without a length would never let anything else happen.
             heartbeat: options.heartbeat.filter(|heartbeat| !heartbeat.is_zero()),
             lifetime: options.connection_age_max.filter(|age| !age.is_zero()),
@@ -205,10 +210,11 @@ impl Mercure {
         let mut answer = match self.dispatch(request, &settings).await {
             Ok(answer) => answer,
             Err((generation, refusal)) => {
+                let reason = refusal.reason(settings.log_topics);
                 if refusal.is_ours() {
-                    tracing::error!(request = %id, %client, reason = %refusal, "refused");
+                    tracing::error!(request = %id, %client, reason, "refused");
                 } else {
-                    tracing::info!(request = %id, %client, reason = %refusal, "refused");
+                    tracing::info!(request = %id, %client, reason, "refused");
                 }
                 refusal.answer(generation, &settings.metadata.url)
             }
@@ -276,6 +282,11 @@ fn is_form(headers: &HeaderMap) -> bool {
     content_type
         .and_then(|value| value.split(';').next())
         .is_some_and(|essence| essence.trim().eq_ignore_ascii_case(FORM_TYPE))
+}
+
+/// Whether hubs of protocol 0.x take a topic for theirs, beside what every hub does.
+pub fn is_reserved_in_draft(topic: &str) -> bool {
+    topic.contains(publish::DRAFT_RESERVED)
 }
 
 /// Feeds outside bytes to the reader of forms and queries.

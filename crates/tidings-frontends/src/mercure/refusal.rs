@@ -216,6 +216,15 @@ enum Challenge {
 }
 
 impl Refusal {
+    /// The exact reason, for the operator's log. What is said of a pattern may quote it, and a
+    /// pattern is a topic as good as any.
+    pub(super) fn reason(&self, topics: bool) -> String {
+        match self {
+            Refusal::BadPattern(_) if !topics => "a pattern is wrong".to_owned(),
+            refusal => refusal.to_string(),
+        }
+    }
+
     /// Whether it is the operator's matter and not the client's.
     pub(super) fn is_ours(&self) -> bool {
         matches!(

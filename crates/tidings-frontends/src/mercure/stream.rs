@@ -223,9 +223,9 @@ impl EventStream {
                         return Poll::Pending;
                     }
                     Poll::Ready(None) => return Poll::Ready(Err(None)),
-                    Poll::Ready(Some(Turn { subscription, pieces, missed: Some(missed), .. }))
-                        if self.tells =>
-                    {
+                    Poll::Ready(Some(Turn {
+                        subscription, pieces, missed: Some(missed), ..
+                    })) if self.tells => {
                         return Poll::Ready(Ok(self.pass(missed, pieces, subscription)));
                     }
                     Poll::Ready(Some(Turn { subscription, pieces, last, missed })) => {
@@ -617,9 +617,8 @@ mod tests {
         assert_eq!(frame(&mut stream).await.unwrap(), ":\n");
         let (begin, epoch) = (hub.cursor(hub.before_first()), hub.epoch());
         let told = frame(&mut stream).await.unwrap();
-        let data = format!(
-            "{{\"continuity\":\"resumed\",\"after\":\"earliest\",\"epoch\":\"{epoch}\"}}"
-        );
+        let data =
+            format!("{{\"continuity\":\"resumed\",\"after\":\"earliest\",\"epoch\":\"{epoch}\"}}");
         assert_eq!(told, format!("event: tidings\nid: {begin}\ndata: {data}\n\n"));
         publish(&hub, "passed").await;
         let end = hub.cursor(hub.last());

@@ -149,6 +149,8 @@ pub struct LogOptions {
     pub level: String,
     /// Lines for people or for machines.
     pub format: LogFormat,
+    /// Whether lines show topics, patterns and cursors. Tokens are never shown.
+    pub topics: bool,
 }
 
 /// What a line of the log looks like.

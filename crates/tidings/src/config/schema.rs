@@ -342,6 +342,12 @@ kills after 10 seconds; give more where yours waits longer.",
         r#""text""#,
         "Lines for people (\"text\") or one JSON object a line (\"json\").",
     ),
+    value(
+        "log.topics",
+        Kind::Boolean,
+        "false",
+        "Whether lines show the topics, patterns and cursors of requests. Tokens are never shown.",
+    ),
 ];
 
 /// The setting at a concrete path such as `auth.issuer[3].id`.
