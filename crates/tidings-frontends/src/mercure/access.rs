@@ -8,7 +8,7 @@ use http::request::Parts;
 use tidings_core::Grant;
 
 use super::form::{self, Field};
-use super::refusal::{Presentation, Refusal};
+use super::refusal::Refusal;
 use super::{Settings, cookie};
 use crate::auth::{Auth, Generation, Role, TokenProblem, Verified};
 use crate::limits::{DRAFT_HEADER_BYTES_MIN, DRAFT_TOKEN_BYTES_MIN};
@@ -38,6 +38,26 @@ impl Access {
             Access::Token(verified) => Arc::clone(&verified.grant),
         }
     }
+}
+
+/// How a token was presented wrongly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Presentation {
+    /// Several `Authorization` fields: which one counts would be a guess.
+    #[error("more than one Authorization header")]
+    Repeated,
+    /// Not `Bearer` and a token.
+    #[error("the Authorization header is not `Bearer` and a token")]
+    NotBearer,
+    /// A token of protocol 1.0 in the URL, where it ends up in histories and logs (RFC 9700).
+    #[error("a token of protocol 1.0 in the URL")]
+    InUrl,
+    /// An older client's token in a form that hubs of its time refuse.
+    #[error("a token of protocol 0.x with a scheme in other case, too short or repeated")]
+    Unusual,
+    /// The operator has switched tokens in the URL off.
+    #[error("a token in the URL, which the configuration does not allow")]
+    SwitchedOff,
 }
 
 /// A refusal with the generation whose words it is said in.

@@ -7,6 +7,7 @@ use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 use tidings_core::{Flaw, Refused};
 
+use super::access::Presentation;
 use crate::auth::{Generation, TokenCause};
 use crate::http::{Body, BodyProblem, full};
 use crate::problem::problem;
@@ -83,26 +84,6 @@ pub(super) enum Refusal {
     /// The hub is shutting down.
     #[error("the hub is shutting down")]
     ShuttingDown,
-}
-
-/// How a token was presented wrongly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Presentation {
-    /// Several `Authorization` fields: which one counts would be a guess.
-    #[error("more than one Authorization header")]
-    Repeated,
-    /// Not `Bearer` and a token.
-    #[error("the Authorization header is not `Bearer` and a token")]
-    NotBearer,
-    /// A token of protocol 1.0 in the URL, where it ends up in histories and logs (RFC 9700).
-    #[error("a token of protocol 1.0 in the URL")]
-    InUrl,
-    /// An older client's token in a form that hubs of its time refuse.
-    #[error("a token of protocol 0.x with a scheme in other case, too short or repeated")]
-    Unusual,
-    /// The operator has switched tokens in the URL off.
-    #[error("a token in the URL, which the configuration does not allow")]
-    SwitchedOff,
 }
 
 /// What is wrong with a parameter, worded for the client.

@@ -32,6 +32,7 @@ mod http_connections;
 mod mercure_cookies;
 mod mercure_cors;
 mod mercure_draft;
+mod mercure_generations;
 mod mercure_publish;
 mod mercure_refusals;
 mod mercure_replay;
