@@ -115,17 +115,17 @@ mod tests {
     use super::*;
     use http::HeaderValue;
 
-    fn headers(name: header::HeaderName, fields: &[&str]) -> HeaderMap {
+    fn headers(name: &header::HeaderName, fields: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for field in fields {
-            headers.append(&name, HeaderValue::from_bytes(field.as_bytes()).unwrap());
+            headers.append(name, HeaderValue::from_bytes(field.as_bytes()).unwrap());
         }
         headers
     }
 
     fn check(fields: &[&str], expected: Option<&str>) {
         let cookies = Cookies::new(Some("__Secure-t".to_owned()), true);
-        let headers = headers(header::COOKIE, fields);
+        let headers = headers(&header::COOKIE, fields);
         let found = cookies.token(&headers).map(|token| std::str::from_utf8(token).unwrap());
         assert_eq!(found, expected, "{fields:?}");
     }
@@ -151,7 +151,7 @@ mod tests {
         check(&["mercureAuthorization=a"], Some("a"));
         check(&["mercureAuthorization=a; __Secure-t=b"], Some("b"));
         check(&["mercureAuthorization=a", "__Secure-t=b"], Some("b"));
-        let headers = headers(header::COOKIE, &["mercureAuthorization=a"]);
+        let headers = headers(&header::COOKIE, &["mercureAuthorization=a"]);
         let final_only = Cookies::new(Some("__Secure-t".to_owned()), false);
         assert_eq!(final_only.token(&headers), None, "no issuer accepts 0.x");
         assert_eq!(Cookies::new(None, true).token(&headers), None, "switched off");
@@ -176,9 +176,9 @@ mod tests {
     fn m38_only_pages_of_allowed_origins_publish_with_a_cookie() {
         let list = allowed(&["https://app.example", "https://*.e.com"]);
         for good in ["https://hub.example", "https://app.example", "https://a.e.com"] {
-            let origin = headers(header::ORIGIN, &[good]);
+            let origin = headers(&header::ORIGIN, &[good]);
             assert!(check_origin(&origin, &list).is_ok(), "{good}");
-            let referer = headers(header::REFERER, &[&format!("{good}/page?x#y")]);
+            let referer = headers(&header::REFERER, &[&format!("{good}/page?x#y")]);
             assert!(check_origin(&referer, &list).is_ok(), "{good}");
         }
         for bad in [
@@ -191,27 +191,27 @@ mod tests {
             "*",
             "é",
         ] {
-            let origin = headers(header::ORIGIN, &[bad]);
+            let origin = headers(&header::ORIGIN, &[bad]);
             assert!(check_origin(&origin, &list).is_err(), "{bad}");
             let mut both = origin.clone();
             both.insert(header::REFERER, HeaderValue::from_static("https://app.example/"));
             assert!(check_origin(&both, &list).is_err(), "{bad}: the referer heals nothing");
-            let referer = headers(header::REFERER, &[&format!("{bad}/")]);
+            let referer = headers(&header::REFERER, &[&format!("{bad}/")]);
             assert!(check_origin(&referer, &list).is_err(), "{bad}");
         }
         assert!(matches!(check_origin(&HeaderMap::new(), &list), Err(Refusal::NoOrigin)));
-        let twice = headers(header::ORIGIN, &["https://app.example", "https://app.example"]);
+        let twice = headers(&header::ORIGIN, &["https://app.example", "https://app.example"]);
         assert!(check_origin(&twice, &list).is_err());
-        let data = headers(header::REFERER, &["data:text/html,x"]);
+        let data = headers(&header::REFERER, &["data:text/html,x"]);
         assert!(check_origin(&data, &list).is_err());
     }
 
     #[test]
     fn m38_the_origin_null_publishes_only_where_it_is_listed() {
-        let null = headers(header::ORIGIN, &["null"]);
+        let null = headers(&header::ORIGIN, &["null"]);
         assert!(check_origin(&null, &allowed(&["*"])).is_err());
         assert!(check_origin(&null, &allowed(&["null"])).is_ok());
-        let any = headers(header::ORIGIN, &["https://any.example"]);
+        let any = headers(&header::ORIGIN, &["https://any.example"]);
         assert!(check_origin(&any, &allowed(&["*"])).is_ok());
         assert!(check_origin(&HeaderMap::new(), &allowed(&["*"])).is_err());
     }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use http::Response;
 use http::header::{self, HeaderValue};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tidings_core::Namespace;
 
 use crate::auth::{Auth, DETAIL_TYPE};
@@ -34,20 +34,21 @@ impl Metadata {
         url.set_path(&path);
         url.set_query(None);
         url.set_fragment(None);
-        let mut document = json!({
-            "resource": hub.as_str(),
-            "bearer_methods_supported": ["header"],
-            "authorization_details_types_supported": [DETAIL_TYPE],
-            "mercure_matcher_types_supported": MATCHER_TYPES,
-        });
+        let mut document = Map::new();
+        let mut say = |name: &str, value: Value| document.insert(name.to_owned(), value);
+        say("resource", hub.as_str().into());
+        say("bearer_methods_supported", json!(["header"]));
+        say("authorization_details_types_supported", json!([DETAIL_TYPE]));
+        say("mercure_matcher_types_supported", json!(MATCHER_TYPES));
         // Members without a value are left out (RFC 9728 section 3.2).
         let servers = auth.authorization_servers();
         if !servers.is_empty() {
-            document["authorization_servers"] = servers.into();
+            say("authorization_servers", servers.into());
         }
         if let Some(cookie) = cookie {
-            document["mercure_cookie"] = cookie.into();
+            say("mercure_cookie", cookie.into());
         }
+        let document = Value::Object(document);
         Metadata { path, url: url.into(), document: document.to_string().into() }
     }
 
@@ -87,7 +88,7 @@ mod tests {
     fn m75_the_document_says_where_tokens_come_from_and_in_which_cookie_they_go() {
         let hub = url::Url::parse("https://hub.example/hub").unwrap();
         let namespace = Namespace::new(hub);
-        let read = |cookie| -> serde_json::Value {
+        let read = |cookie| -> Value {
             let metadata = Metadata::new(&namespace, &auth(&namespace), cookie);
             serde_json::from_slice(&metadata.document).unwrap()
         };
@@ -105,7 +106,7 @@ mod tests {
         let metadata = Metadata::new(&namespace, &auth(&namespace), None);
         assert_eq!(metadata.path, "/.well-known/oauth-protected-resource/.well-known/mercure");
         assert_eq!(metadata.url, format!("https://hub.example:8443{}", metadata.path));
-        let document: serde_json::Value = serde_json::from_slice(&metadata.document).unwrap();
+        let document: Value = serde_json::from_slice(&metadata.document).unwrap();
         assert_eq!(document["resource"], "https://hub.example:8443/.well-known/mercure");
     }
 }

@@ -313,9 +313,8 @@ impl Faults {
         };
         let mut answer = Vec::new();
         let mut in_head = true;
-        loop {
-            let Ok(count) = hub.read(&mut buffer) else { break };
-            let mut count = count;
+        while let Ok(read) = hub.read(&mut buffer) {
+            let mut count = read;
             let cutting = self.left.load(Ordering::SeqCst) > 0;
             if in_head && bytes > 0 && count > 0 {
                 answer.extend_from_slice(&buffer[..count]);
