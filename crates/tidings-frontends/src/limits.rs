@@ -169,6 +169,11 @@ pub const PUBLISH_TOPICS_MAX: usize = tidings_core::limits::TOPICS_MAX;
 pub const MATCHERS_MAX: usize = tidings_core::limits::MATCHERS_MAX;
 /// `topic` parameters of one subscription in protocol 0.x, as in its hubs.
 pub const DRAFT_TOPICS_MAX: usize = 1_000;
+/// Name of the cookie with a token unless the operator says otherwise: what the protocol
+/// recommends. Browsers set it over https only.
+pub const COOKIE_DEFAULT: &str = "__Secure-mercure_access_token";
+/// Bytes of an origin that a log line carries: longer than the longest host name.
+pub(crate) const ORIGIN_SHOWN_BYTES_MAX: usize = 300;
 /// Shortest `authorization` parameter that hubs of 0.x take for a token.
 pub const DRAFT_TOKEN_BYTES_MIN: usize = 41;
 /// Shortest `Authorization` header that hubs of 0.x take for one with a token.

@@ -9,6 +9,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod limits;
+mod link;
 pub mod telemetry;
 mod token;
 pub mod verify;

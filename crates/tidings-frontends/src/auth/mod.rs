@@ -205,6 +205,13 @@ impl Auth {
         })
     }
 
+    /// Servers that issue tokens of 1.0 for this hub (RFC 9728 section 2): issuers that are https
+    /// URLs, as such servers are (RFC 8414 section 2).
+    pub fn authorization_servers(&self) -> Vec<&str> {
+        let finals = self.issuers.iter().filter(|issuer| issuer.accepts_final);
+        finals.map(|issuer| &*issuer.id).filter(|id| id.starts_with("https://")).collect()
+    }
+
     /// Verifies a token for one role at the time `now`, in milliseconds since 1970 by the wall
     /// clock. There is no leeway: a token ends at its `exp` and begins at its `nbf`. What was
     /// verified is remembered until then.

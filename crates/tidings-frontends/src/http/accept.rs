@@ -46,6 +46,8 @@ pub struct HttpOptions {
     pub redirect: bool,
     /// How long browsers shall insist on TLS (RFC 6797), told over TLS only.
     pub hsts: Option<Duration>,
+    /// Whether log lines show topics, patterns and cursors of requests. Tokens are never shown.
+    pub log_topics: bool,
 }
 
 impl Default for HttpOptions {
@@ -60,6 +62,7 @@ impl Default for HttpOptions {
             public_url: None,
             redirect: false,
             hsts: None,
+            log_topics: false,
         }
     }
 }

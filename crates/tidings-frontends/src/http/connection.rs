@@ -127,7 +127,7 @@ async fn answer(
     if let Some(public) = &options.public_url {
         server.hints.look(peer, trusted, &head.headers, public);
     }
-    let line = Line::new(&head, client, id);
+    let line = Line::new(&head, client, id, options.log_topics);
     // Where one connection carries many requests, its own place says little: a proxy's belongs to
     // all its clients, and one of HTTP/2 can hold hundreds of streams.
     let many = head.version == Version::HTTP_2 || trusted;
@@ -186,9 +186,9 @@ struct Line {
 }
 
 impl Line {
-    fn new(head: &http::request::Parts, client: IpAddr, id: RequestId) -> Line {
+    fn new(head: &http::request::Parts, client: IpAddr, id: RequestId, topics: bool) -> Line {
         let wanted = tracing::enabled!(target: "tidings::request", tracing::Level::INFO);
-        let target = wanted.then(|| redacted(&head.uri));
+        let target = wanted.then(|| redacted(&head.uri, topics));
         let method = if wanted { shortened(&head.method) } else { String::new() };
         Line { method, target, client, id }
     }

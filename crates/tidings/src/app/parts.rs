@@ -85,6 +85,9 @@ fn mercure_options(config: &Config, update_bytes_max: usize) -> mercure::Options
     let options = &config.mercure;
     mercure::Options {
         cors_origins: options.cors_origins.clone(),
+        cookie: options.cookie.clone(),
+        publish_origins: options.publish_origins.clone(),
+        log_topics: config.log.topics,
         heartbeat: options.heartbeat,
         connection_age_max: options.connection_age_max,
         body_bytes_max: form_bytes(update_bytes_max),
@@ -105,6 +108,7 @@ pub(super) fn http_options(config: &Config, connections_possible: usize) -> Http
         public_url: Some(config.public_url.clone()),
         redirect: config.tls.redirect,
         hsts: config.tls.hsts,
+        log_topics: config.log.topics,
     }
 }
 
@@ -120,7 +124,8 @@ pub(super) fn needs_restart(running: &Config, new: &Config) -> Vec<&'static str>
         ("[history]", running.history != new.history),
         ("http.shutdown_budget", running.http.shutdown_budget != new.http.shutdown_budget),
         ("[admin]", running.admin != new.admin),
-        ("[log]", running.log != new.log),
+        ("log.level", running.log.level != new.log.level),
+        ("log.format", running.log.format != new.log.format),
     ]
     .into_iter()
     .filter_map(|(name, differs)| differs.then_some(name))

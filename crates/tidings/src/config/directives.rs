@@ -13,14 +13,12 @@ use super::value::{Node, Place, Value};
 const HUB_PATH: &str = "/.well-known/mercure";
 
 /// Directives without an equivalent, with what to do instead.
-const WITHOUT_EQUIVALENT: [(&str, &str); 15] = [
-    ("cookie_name", "tokens come in the Authorization header: cookies are not read yet"),
+const WITHOUT_EQUIVALENT: [(&str, &str); 13] = [
     ("debugger", "`tidings dev` has a page to look at updates"),
     ("demo", "`tidings dev` has a page to look at updates"),
     ("dispatch_timeout", "a slow reader goes on from the history; nothing waits for it"),
     ("name", "there is one hub in one program"),
     ("playground", "`tidings dev` has a page to look at updates"),
-    ("publish_origins", "it concerns tokens in cookies, which are not read yet: take it out"),
     ("public_urls", "TIDINGS_PUBLIC_URL is the one URL of the hub"),
     ("publisher_jwks_url", "key sets by URL are not read yet: give the key itself"),
     ("subscriber_jwks_url", "key sets by URL are not read yet: give the key itself"),
@@ -92,6 +90,10 @@ impl Translation {
             ("cors_origins", [_, ..]) => {
                 words(tree, "mercure.cors_origins", &arguments.join(" "), place);
             }
+            ("publish_origins", [_, ..]) => {
+                words(tree, "mercure.publish_origins", &arguments.join(" "), place);
+            }
+            ("cookie_name", [name]) => tree.set("mercure.cookie", text(name), place.clone()),
             ("heartbeat", [value]) => or_off(tree, "mercure.heartbeat", value, place),
             ("write_timeout", [value]) => or_off(tree, "mercure.connection_age_max", value, place),
             ("max_request_body_size", [value]) => {
@@ -126,12 +128,14 @@ impl Translation {
 }
 
 fn refused(name: &str, place: &Place) -> Problem {
-    const READ: [&str; 12] = [
+    const READ: [&str; 14] = [
         "anonymous",
+        "cookie_name",
         "cors_origins",
         "heartbeat",
         "write_timeout",
         "max_request_body_size",
+        "publish_origins",
         "publisher_jwt",
         "subscriber_jwt",
         "issuer",

@@ -304,12 +304,7 @@ mod tests {
 
     #[test]
     fn settings_without_an_effect_are_refused() {
-        for name in [
-            "TIDINGS_ADMIN_TOKEN",
-            "TIDINGS_ADMIN_TOKEN_FILE",
-            "TIDINGS_ADMIN__TOKEN",
-            "TIDINGS_MERCURE_PUBLISH_ORIGINS",
-        ] {
+        for name in ["TIDINGS_ADMIN_TOKEN", "TIDINGS_ADMIN_TOKEN_FILE", "TIDINGS_ADMIN__TOKEN"] {
             let (_, problems) = tree(&[(name, "secret")].into());
             assert_eq!(problems.len(), 1, "{name}");
             assert_eq!(problems[0].message, "has no effect yet", "{name}");

@@ -33,7 +33,7 @@ const PRESENT_WITHOUT_EQUIVALENT: [&str; 4] =
 /// Variables that tell an older hub from other programs that also read `ADDR` or `DEBUG`.
 const LEGACY_KEYS: [&str; 3] = ["JWT_KEY", "PUBLISHER_JWT_KEY", "SUBSCRIBER_JWT_KEY"];
 /// Variables of older hubs that configure what this program does not have.
-const LEGACY_WITHOUT_EQUIVALENT: [&str; 13] = [
+const LEGACY_WITHOUT_EQUIVALENT: [&str; 12] = [
     "ACME_CERT_DIR",
     "ACME_HOSTS",
     "CERT_FILE",
@@ -43,8 +43,6 @@ const LEGACY_WITHOUT_EQUIVALENT: [&str; 13] = [
     "DISPATCH_TIMEOUT",
     "KEY_FILE",
     "METRICS",
-    // About tokens in cookies, which are not read yet.
-    "PUBLISH_ALLOWED_ORIGINS",
     "READ_TIMEOUT",
     "SUBSCRIPTIONS",
     "USE_FORWARDED_HEADERS",
@@ -260,6 +258,7 @@ fn from_legacy(tree: &mut Node, variables: &Variables, found: &mut Found) {
             "ALLOW_ANONYMOUS" => {
                 tree.set("auth.anonymous", Value::Text(value.to_owned()), place);
             }
+            "PUBLISH_ALLOWED_ORIGINS" => words(tree, "mercure.publish_origins", value, &place),
             "CORS_ALLOWED_ORIGINS" => words(tree, "mercure.cors_origins", value, &place),
             "ADDR" => match server_name::parse(value) {
                 Ok(served) if !served.domains.is_empty() => found.problems.push(

@@ -117,7 +117,7 @@ impl Meaning<'_> {
         self.streams(&settings);
         self.issuers(&settings);
         if let Err((message, hint)) = level::check(&settings.log.level) {
-            self.wrong("log.level", message, hint);
+            self.wrong("log.level", format!("`level` {message}"), hint);
         }
         let public_url = self.public_url(&settings);
         let history = self.history(settings.history);

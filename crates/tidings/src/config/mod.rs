@@ -17,7 +17,7 @@ pub mod duration;
 mod environment;
 mod image;
 mod kind;
-mod level;
+pub(crate) mod level;
 mod load;
 mod mistakes;
 mod nearest;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use tidings_frontends::auth;
 
 use super::tls::TlsSettings;
@@ -89,6 +89,11 @@ pub struct MercureOptions {
     /// one wildcard label `https://*.example.com`, any port `http://localhost:*`, `null`, or `*`
     /// for all others, without credentials.
     pub cors_origins: Vec<String>,
+    /// The cookie that may carry a token. `None` (`"off"`) reads none.
+    #[serde(deserialize_with = "text_or_off")]
+    pub cookie: Option<String>,
+    /// Origins whose pages may publish with a token in a cookie, beside the hub's own.
+    pub publish_origins: Vec<String>,
     /// Silence after which a comment is sent. `None` never sends one.
     #[serde(deserialize_with = "duration::or_off")]
     pub heartbeat: Option<Duration>,
@@ -102,6 +107,10 @@ pub struct MercureOptions {
     /// Largest data of an update in bytes. Bodies of requests may be larger, for their encoding.
     #[serde(deserialize_with = "size::deserialize")]
     pub update_size_max: u64,
+}
+
+fn text_or_off<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    Ok(Some(String::deserialize(from)?).filter(|text| text != "off"))
 }
 
 /// `[http]`: connections, for every protocol over HTTP.
@@ -144,6 +153,8 @@ pub struct LogOptions {
     pub level: String,
     /// Lines for people or for machines.
     pub format: LogFormat,
+    /// Whether lines show topics, patterns and cursors. Tokens are never shown.
+    pub topics: bool,
 }
 
 /// What a line of the log looks like.

@@ -68,10 +68,8 @@ pub(super) const ALGORITHMS: [&str; 14] = [
 
 /// Settings that are to come, with what is true until then. Written already, they would promise
 /// what nothing keeps.
-const NOT_YET: [(&str, &str); 2] = [
-    ("mercure.publish_origins", "cookies are not read yet, so no page publishes with one"),
-    ("admin.token", "the admin listener has only /livez, /readyz and /metrics, which need none"),
-];
+const NOT_YET: [(&str, &str); 1] =
+    [("admin.token", "the admin listener has only /livez, /readyz and /metrics, which need none")];
 
 const MIB: u64 = 1024 * 1024;
 
@@ -256,6 +254,20 @@ today's Symfony, API Platform or Shlink signs.",
 wildcard (https://*.example.com), so may the port (http://localhost:*). \"*\" stands for all
 others, without credentials.",
     ),
+    value(
+        "mercure.cookie",
+        Kind::CookieOrOff,
+        r#""__Secure-mercure_access_token""#,
+        "The cookie that may carry a token, where there is no Authorization header. Behind it
+mercureAuthorization is read where an issuer accepts \"0.x\". \"off\" reads no cookie.",
+    ),
+    value(
+        "mercure.publish_origins",
+        Kind::Origins,
+        "[]",
+        "Origins whose pages may publish with a token in a cookie, beside the hub's own; written
+as in `cors_origins`. \"*\" stands for all but \"null\", and lets every page publish.",
+    ),
     bound(
         "mercure.heartbeat",
         Kind::DurationOrOff,
@@ -350,6 +362,12 @@ kills after 10 seconds; give more where yours waits longer.",
         Kind::Choice(&["text", "json"]),
         r#""text""#,
         "Lines for people (\"text\") or one JSON object a line (\"json\").",
+    ),
+    value(
+        "log.topics",
+        Kind::Boolean,
+        "false",
+        "Whether lines show the topics, patterns and cursors of requests. Tokens are never shown.",
     ),
 ];
 

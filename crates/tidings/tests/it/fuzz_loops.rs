@@ -207,6 +207,18 @@ fn origins_of_any_bytes() {
 }
 
 #[test]
+fn cookies_of_any_bytes() {
+    run(
+        "cookies",
+        tidings_frontends::mercure::fuzz_cookies,
+        &[
+            b"a=1; name=\"token\"; mercureAuthorization=x\nname=2;;=;name\nhttps://a.example/x",
+            b"name = a=b ;name=c\nhttp://[::1]:80/",
+        ],
+    );
+}
+
+#[test]
 fn keys_of_any_bytes() {
     run(
         "keys",
