@@ -223,10 +223,7 @@ impl Hub {
             Ok(()) => self.commit(room, grant, update).await,
             Err(refused) => Err(refused),
         };
-        if result.is_err() {
-            count(&self.inner.shared.counters.refused);
-        }
-        result
+        result.inspect_err(|_| count(&self.inner.shared.counters.refused))
     }
 
     fn check(&self, grant: &Grant, update: &Update) -> Result<(), Refused> {
@@ -320,6 +317,11 @@ impl Hub {
     /// The place of the newest durable entry.
     pub fn last(&self) -> Offset {
         self.inner.shared.history.bounds().last
+    }
+
+    /// A name for the history as it is: another one says that acknowledged entries may be gone.
+    pub fn epoch(&self) -> String {
+        format!("{:016x}", self.inner.shared.epoch.0)
     }
 
     /// The hub's opaque id for a place.

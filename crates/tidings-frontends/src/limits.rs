@@ -68,6 +68,67 @@ pub const WRITE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// the slowest mobile networks, and too fast for somebody who only wants to hold a place.
 pub const WRITE_PROGRESS_BYTES_MIN: usize = 16 * 1024;
 
+/// Streams of one HTTP/2 connection that its client has reset before the hub got to them; one more
+/// ends the connection. Who navigates away resets a few, who resets on purpose thousands.
+pub const HTTP2_RESETS_PENDING_MAX: usize = 20;
+/// Streams of one HTTP/2 connection that the hub resets for mistakes of its client; one more ends
+/// the connection. No client that works makes so many.
+pub const HTTP2_ERRORS_MAX: usize = 100;
+
+// ---- TLS and what stands before it ----
+
+/// Time for a TLS handshake: several round trips of a slow mobile network. The connection holds a
+/// place meanwhile.
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pairs of certificate and key from files: each name of a hub that has many.
+pub const CERTIFICATES_MAX: usize = 100;
+/// Certificates in one file: an own one and what leads to its root, with room to spare.
+pub const CHAIN_CERTIFICATES_MAX: usize = 16;
+/// Largest file of a certificate or key in bytes: a chain of large RSA certificates takes 10 KiB.
+pub const CERTIFICATE_FILE_BYTES_MAX: u64 = 256 * 1024;
+/// How often files of certificates are looked at: renewals come days before the end.
+pub const CERTIFICATE_LOOK_INTERVAL: Duration = Duration::from_secs(60);
+/// Time before its end from which on a certificate is in the log every day: who renews
+/// automatically has done so before, and others have two weeks.
+pub const CERTIFICATE_WARNED_BEFORE: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+/// Bytes behind the fixed part of a binary PROXY header: the addresses of Unix sockets take 216,
+/// and what balancers add about TLS and their network a few hundred more.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of a PROXY header that is a line, as its specification says.
+pub const PROXY_LINE_BYTES_MAX: usize = 107;
+/// Time for a PROXY header: the balancer sends it as soon as it is connected.
+pub const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often the log has the same hint about proxies.
+pub const HINT_INTERVAL: Duration = Duration::from_secs(60 * 60);
+/// Longest forwarded host and port that the log repeats: as long as names can be.
+pub const FORWARDED_HOST_BYTES_MAX: usize = 260;
+
+// ---- ACME ----
+
+/// Names in one certificate, as the public servers allow.
+pub const ACME_DOMAINS_MAX: usize = 100;
+/// Orders that are begun within a day. The public servers count failures by the hour and the week,
+/// and a name that does not validate at the tenth time needs a person.
+pub const ACME_ATTEMPTS_PER_DAY_MAX: usize = 10;
+/// Wait after the first failed order; the next ones wait four times as long each.
+pub const ACME_RETRY_FIRST: Duration = Duration::from_secs(60);
+/// Longest wait after failed orders.
+pub const ACME_RETRY_MAX: Duration = Duration::from_secs(6 * 60 * 60);
+/// Longest wait that an ACME server can ask for: the longest span over which public ones count.
+pub const ACME_RETRY_AFTER_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Time for one answer of an ACME server.
+pub const ACME_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time until an ACME server has validated names, or made a certificate.
+pub const ACME_ORDER_TIMEOUT: Duration = Duration::from_secs(120);
+/// Time for an order from its beginning to its end.
+pub const ACME_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// Bytes of an answer of an ACME server: a chain of certificates is the longest.
+pub const ACME_ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// How long the hub sleeps at most before it looks at the clock again, which may jump.
+pub const ACME_LOOK_INTERVAL: Duration = Duration::from_secs(60 * 60);
+/// Characters of an ACME server's explanation that the log repeats.
+pub const ACME_DETAIL_CHARS_MAX: usize = 300;
+
 // ---- Tokens ----
 
 /// Longest token in bytes. A token travels in a header or cookie, and common proxies cut those off
@@ -125,6 +186,11 @@ pub const PUBLISH_TOPICS_MAX: usize = tidings_core::limits::TOPICS_MAX;
 pub const MATCHERS_MAX: usize = tidings_core::limits::MATCHERS_MAX;
 /// `topic` parameters of one subscription in protocol 0.x, as in its hubs.
 pub const DRAFT_TOPICS_MAX: usize = 1_000;
+/// Name of the cookie with a token unless the operator says otherwise: what the protocol
+/// recommends. Browsers set it over https only.
+pub const COOKIE_DEFAULT: &str = "__Secure-mercure_access_token";
+/// Bytes of an origin that a log line carries: longer than the longest host name.
+pub(crate) const ORIGIN_SHOWN_BYTES_MAX: usize = 300;
 /// Shortest `authorization` parameter that hubs of 0.x take for a token.
 pub const DRAFT_TOKEN_BYTES_MIN: usize = 41;
 /// Shortest `Authorization` header that hubs of 0.x take for one with a token.

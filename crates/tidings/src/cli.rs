@@ -18,6 +18,7 @@ use crate::client::{
 };
 use crate::clock::SystemClock;
 use crate::config::{self, Config, Mistakes};
+use crate::link::{LinkArguments, link};
 use crate::token::{self, ExplainArguments, MintArguments};
 use crate::verify;
 
@@ -55,6 +56,13 @@ enum Command {
     Publish(PublishArguments),
     /// Print updates of any Mercure hub as they come
     Subscribe(SubscribeArguments),
+    /// Print the Link header by which an application behind the hub lets clients find it
+    Link {
+        #[command(flatten)]
+        config: ConfigArguments,
+        #[command(flatten)]
+        link: LinkArguments,
+    },
     /// Ask whether the hub of a configuration is ready, for supervisors
     Healthcheck(ConfigArguments),
     /// Print completions for a shell
@@ -165,6 +173,12 @@ pub fn run() -> ExitCode {
         Command::Token { command } => token(command),
         Command::Publish(arguments) => ask(arguments.run()),
         Command::Subscribe(arguments) => ask(arguments.run()),
+        Command::Link { config, link: parts } => {
+            with(&config, |config| match link(&config.hub_url(), &parts) {
+                Ok(value) => print(&format!("{value}\n")),
+                Err(error) => wrong(&error),
+            })
+        }
         Command::Healthcheck(arguments) => {
             with(&arguments, |config| ask(healthcheck(config.admin.listen)))
         }
@@ -310,7 +324,7 @@ fn explain(config: &Config, arguments: &ExplainArguments) -> ExitCode {
         Err(error) => return wrong(&format!("the token cannot be read: {error}")),
     };
     let namespace = tidings_core::Namespace::new(config.hub_url());
-    match token::explain(&config.auth, &namespace, &token, SystemClock::new().wall()) {
+    match token::explain(&config.auth, &namespace, &token, arguments, SystemClock::new().wall()) {
         Ok(explanation) => {
             let printed = print(&explanation.to_string());
             if explanation.is_useful() { printed } else { ExitCode::from(FAILED) }
@@ -415,11 +429,13 @@ mod tests {
             "tidings config",
             "tidings token mint --publish * --config a.toml",
             "tidings token explain --config a.toml -",
+            "tidings token explain --publish a --publish b --subscribe c -",
             "tidings token explain --dev --data x --listen 4000 -",
             "tidings token revoke --id 1 --for 1h --config a.toml",
             "tidings token revoke --subject a --issuer b --until 2027-01-15",
             "tidings token unrevoke --key k --admin 127.0.0.1:3001",
             "tidings token revocations",
+            "tidings link --config a.toml --topic https://a/1 --last-event-id urn:x",
             "tidings healthcheck",
             "tidings completions bash",
         ] {

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 mod ledger;
 pub mod limits;
+mod link;
 pub mod telemetry;
 mod token;
 pub mod verify;

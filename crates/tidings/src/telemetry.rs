@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{LogFormat, LogOptions};
+use crate::config::{LogFormat, LogOptions, level};
 
 /// The variable that overrides the level of the configuration, as in most Rust programs.
 const VARIABLE: &str = "RUST_LOG";
@@ -14,12 +14,14 @@ const VARIABLE: &str = "RUST_LOG";
 #[derive(Debug, thiserror::Error)]
 pub enum BadLog {
     /// The filter directives are not valid.
-    #[error("{origin}: {reason}")]
+    #[error("{origin} {reason}; {hint}")]
     Filter {
         /// Where they stand.
         origin: &'static str,
         /// What is wrong with them.
         reason: String,
+        /// What to write instead.
+        hint: String,
     },
     /// There is one already.
     #[error("the log has been started before")]
@@ -37,8 +39,8 @@ pub fn start(options: &LogOptions) -> Result<(), BadLog> {
         Some(text) => (VARIABLE, text.as_str()),
         None => ("log.level", options.level.as_str()),
     };
-    let filter = EnvFilter::try_new(text)
-        .map_err(|error| BadLog::Filter { origin, reason: error.to_string() })?;
+    level::check(text).map_err(|(reason, hint)| BadLog::Filter { origin, reason, hint })?;
+    let filter = EnvFilter::new(text);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

@@ -29,6 +29,7 @@ pub fn verify(config: &Config) -> Result<String, String> {
         problems.push(error.to_string());
     }
     found.extend(weak_keys(config));
+    found.extend(unusable_cookie(config));
     match config.history.path.as_deref() {
         None => found.push("the history is in memory and ends with the process".to_owned()),
         Some(folder) => history(folder, &mut found, &mut problems),
@@ -52,6 +53,28 @@ fn weak_keys(config: &Config) -> Vec<String> {
         }
     }
     notes
+}
+
+/// Browsers keep cookies whose name begins with one of these prefixes only when they come over
+/// https, or from this machine (RFC 6265bis section 4.1.3).
+fn unusable_cookie(config: &Config) -> Option<String> {
+    let name = config.mercure.cookie.as_deref()?;
+    let lower = name.to_ascii_lowercase();
+    let needs_https = lower.starts_with("__secure-") || lower.starts_with("__host-");
+    let url = &config.public_url;
+    let is_local = match url.host() {
+        Some(url::Host::Domain(host)) => host == "localhost" || host.ends_with(".localhost"),
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    let unusable = needs_https && url.scheme() == "http" && !is_local;
+    unusable.then(|| {
+        format!(
+            "note: browsers keep a cookie called {name:?} over https only, and public_url is \
+             {url}: make it https, or name another in mercure.cookie"
+        )
+    })
 }
 
 fn history(folder: &Path, found: &mut Vec<String>, problems: &mut Vec<String>) {
@@ -95,6 +118,26 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let report = verify(&config(&folder.path().join("none"))).unwrap();
         assert!(report.contains("not there yet"), "{report}");
+    }
+
+    #[test]
+    fn a_cookie_that_browsers_would_not_keep_is_noted() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config(folder.path());
+        assert_eq!(unusable_cookie(&config), None);
+        for (url, name, noted) in [
+            ("http://hub.example", "__Secure-t", true),
+            ("http://hub.example", "__host-t", true),
+            ("http://192.0.2.1", "__Host-t", true),
+            ("http://hub.example", "t", false),
+            ("https://hub.example", "__Host-t", false),
+            ("http://localhost:3000", "__Secure-t", false),
+            ("http://[::1]:3000", "__Secure-t", false),
+        ] {
+            config.public_url = url.parse().unwrap();
+            config.mercure.cookie = Some(name.to_owned());
+            assert_eq!(unusable_cookie(&config).is_some(), noted, "{url} {name}");
+        }
     }
 
     #[test]

@@ -223,7 +223,10 @@ async fn retention_keeps_what_was_promised_and_readers_of_the_rest_are_told() {
     assert_eq!(missed.after, first.offset);
     let mut batch = Batch::new();
     behind.take(&mut batch).unwrap();
-    assert_eq!(batch.iter().next().unwrap().update.data, kept[0].as_bytes());
+    // Another segment may have gone since.
+    let rest: Vec<_> = batch.iter().map(|entry| entry.update.data.as_ref()).collect();
+    let from = kept.iter().position(|text| text.as_bytes() == rest[0]).unwrap();
+    assert!(kept[from..].iter().map(String::as_bytes).eq(rest), "without a gap to the end");
 }
 
 #[tokio::test]

@@ -60,6 +60,16 @@ impl Auth {
             }
             Err(problem) => {
                 findings.push(self.issuer_finding(&token, None, Some(problem.cause)));
+                // Whose key it was cannot be said; the rest is as for any issuer.
+                let generation = problem.generation;
+                if let Some(issuer) = self.issuers.first() {
+                    findings.extend(
+                        Check::of(generation)
+                            .iter()
+                            .map(|check| check_finding(*check, &token, generation, issuer, now)),
+                    );
+                }
+                findings.push(self.grant_finding(&token, generation, role));
             }
         }
         findings

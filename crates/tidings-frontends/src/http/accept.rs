@@ -3,16 +3,20 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{JoinError, JoinSet};
+use url::Url;
 
 use super::counters::HttpCounters;
+use super::entrance::Entrance;
 use super::forwarded::is_trusted;
+use super::hints::Hints;
 use super::places::{Full, Places};
+use super::tls::Tls;
 use super::{Frontend, Shutdown, connection, refusal};
 use crate::limits::{
     ACCEPT_BURST, ACCEPT_PAUSE, CONNECTIONS_MAX_DEFAULT, CONNECTIONS_PER_ADDRESS_DEFAULT,
@@ -33,6 +37,17 @@ pub struct HttpOptions {
     pub connections_per_address_max: usize,
     /// Proxies whose `X-Forwarded-For` counts.
     pub trusted_proxies: Vec<IpNet>,
+    /// Balancers whose connections begin with a PROXY header, which names the client. Nobody
+    /// else's header is read.
+    pub proxy_protocol: Vec<IpNet>,
+    /// How clients reach the hub, as far as it is known.
+    pub public_url: Option<Url>,
+    /// Whether requests without TLS are sent to the public URL.
+    pub redirect: bool,
+    /// How long browsers shall insist on TLS (RFC 6797), told over TLS only.
+    pub hsts: Option<Duration>,
+    /// Whether log lines show topics, patterns and cursors of requests. Tokens are never shown.
+    pub log_topics: bool,
 }
 
 impl Default for HttpOptions {
@@ -43,6 +58,11 @@ impl Default for HttpOptions {
             connections_max: CONNECTIONS_MAX_DEFAULT,
             connections_per_address_max: CONNECTIONS_PER_ADDRESS_DEFAULT,
             trusted_proxies: Vec::new(),
+            proxy_protocol: Vec::new(),
+            public_url: None,
+            redirect: false,
+            hsts: None,
+            log_topics: false,
         }
     }
 }
@@ -53,7 +73,18 @@ pub struct Server {
     pub(super) places: Arc<Places>,
     pub(super) counters: HttpCounters,
     pub(super) shutdown: Shutdown,
+    pub(super) hints: Hints,
+    /// Of its listeners, as soon as they serve.
+    tls: OnceLock<Arc<Tls>>,
     options: RwLock<Arc<HttpOptions>>,
+}
+
+/// A socket that accepts, and what its connections begin with.
+pub struct Listener {
+    /// The socket.
+    pub socket: TcpListener,
+    /// What its connections begin with.
+    pub entrance: Entrance,
 }
 
 /// A listener on `address` whose queue holds a storm of reconnects.
@@ -77,6 +108,8 @@ impl Server {
             places: Arc::new(Places::default()),
             counters: HttpCounters::default(),
             shutdown,
+            hints: Hints::default(),
+            tls: OnceLock::new(),
             options: RwLock::new(Arc::new(options)),
         })
     }
@@ -96,16 +129,24 @@ impl Server {
         self.places.taken()
     }
 
+    /// Seconds until the first certificate expires, when there is one.
+    pub fn certificate_seconds_left(&self) -> Option<u64> {
+        self.tls.get()?.seconds_left()
+    }
+
     pub(super) fn options(&self) -> Arc<HttpOptions> {
         Arc::clone(&self.options.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Serves `listeners` until the shutdown has begun and the last connection has ended. Dropping
     /// the future ends every connection at once.
-    pub async fn serve(self: Arc<Server>, listeners: Vec<TcpListener>) {
+    pub async fn serve(self: Arc<Server>, listeners: Vec<Listener>) {
         let mut loops = JoinSet::new();
-        for listener in listeners {
-            loops.spawn(Listening::new(Arc::clone(&self)).run(listener));
+        for Listener { socket, entrance } in listeners {
+            if let Entrance::Tls(tls) = &entrance {
+                self.tls.get_or_init(|| Arc::clone(tls));
+            }
+            loops.spawn(Listening::new(Arc::clone(&self), entrance).run(socket));
         }
         while let Some(ended) = loops.join_next().await {
             if let Err(error) = ended {
@@ -118,6 +159,7 @@ impl Server {
 /// One listener's loop and the connections that it owns.
 struct Listening {
     server: Arc<Server>,
+    entrance: Entrance,
     connections: JoinSet<()>,
     refusals: JoinSet<()>,
     /// Whether descriptors have run out, so that the log says it once.
@@ -125,9 +167,10 @@ struct Listening {
 }
 
 impl Listening {
-    fn new(server: Arc<Server>) -> Listening {
+    fn new(server: Arc<Server>, entrance: Entrance) -> Listening {
         Listening {
             server,
+            entrance,
             connections: JoinSet::new(),
             refusals: JoinSet::new(),
             exhausted: false,
@@ -169,9 +212,11 @@ impl Listening {
         let server = Arc::clone(&self.server);
         let options = server.options();
         let address = peer.ip().to_canonical();
-        // A proxy's address says nothing about its clients: those are counted for each request.
-        let trusted = is_trusted(address, &options.trusted_proxies);
-        let counted = (!trusted).then_some(address);
+        // A proxy's address says nothing about its clients: those are counted for each request, or
+        // when the balancer has named them.
+        let others = [&options.trusted_proxies, &options.proxy_protocol];
+        let speaks_for_others = others.iter().any(|networks| is_trusted(address, networks));
+        let counted = (!speaks_for_others).then_some(address);
         let place = server.places.connection(
             counted,
             options.connections_max,
@@ -180,7 +225,8 @@ impl Listening {
         match place {
             Ok(place) => {
                 server.counters.connections.fetch_add(1, Ordering::Relaxed);
-                self.connections.spawn(connection::run(server, stream, address, place));
+                let entrance = self.entrance.clone();
+                self.connections.spawn(connection::run(server, stream, address, place, entrance));
             }
             Err(full) => self.refuse(stream, full),
         }
@@ -188,7 +234,8 @@ impl Listening {
 
     fn refuse(&mut self, stream: TcpStream, full: Full) {
         self.server.counters.refused(full).fetch_add(1, Ordering::Relaxed);
-        if self.refusals.len() < REFUSALS_MAX {
+        // A handshake would be most of the work that there is no place for.
+        if self.refusals.len() < REFUSALS_MAX && !self.entrance.is_secure() {
             self.refusals.spawn(refusal::tell(stream, full));
         }
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderValue, Response, Version};
+use http::{HeaderValue, Response, Version, header};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -19,36 +19,45 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 
+use super::entrance::{Entered, Entrance, enter};
 use super::forwarded::{client, is_trusted};
-use super::impatient::Impatient;
 use super::places::Place;
 use super::redacted::{redacted, shortened};
 use super::streams::{Streams, watched};
-use super::{Body, BoxError, Request, RequestId, Server, boxed, head, refusal};
+use super::{Body, BoxError, Request, RequestId, Server, boxed, head, refusal, secure};
 use crate::limits::{
-    HEAD_BYTES_MAX, HEADERS_MAX, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_PING_INTERVAL,
-    HTTP2_PING_TIMEOUT, HTTP2_SEND_BUFFER_BYTES, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX,
+    HEAD_BYTES_MAX, HEADERS_MAX, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_ERRORS_MAX,
+    HTTP2_PING_INTERVAL, HTTP2_PING_TIMEOUT, HTTP2_RESETS_PENDING_MAX, HTTP2_SEND_BUFFER_BYTES,
+    HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX,
 };
 
 /// Serves one connection until it ends, or, after the shutdown has begun, until its last answer.
-pub(super) async fn run(server: Arc<Server>, stream: TcpStream, peer: IpAddr, place: Place) {
+pub(super) async fn run(
+    server: Arc<Server>,
+    stream: TcpStream,
+    peer: IpAddr,
+    place: Place,
+    entrance: Entrance,
+) {
     // An update must not wait for the next one to fill a packet.
     let _ = stream.set_nodelay(true);
     let options = server.options();
+    let entered = enter(&server, &options, stream, peer, place, &entrance).await;
+    let Some(Entered { wire, peer, place }) = entered else { return };
     let head_timeout = options.head_timeout;
-    let stream = Impatient::new(stream, options.write_timeout, Arc::clone(&server));
+    let secure = entrance.is_secure();
     let asked = Arc::new(AtomicBool::new(false));
     let service = {
         let (server, asked) = (Arc::clone(&server), Arc::clone(&asked));
         service_fn(move |request| {
             asked.store(true, Ordering::Relaxed);
-            answer(Arc::clone(&server), peer, request)
+            answer(Arc::clone(&server), peer, secure, request)
         })
     };
     let streams = Streams::new(Arc::clone(&server), options.write_timeout);
     let builder = builder(streams, head_timeout);
     let mut connection =
-        Box::pin(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+        Box::pin(builder.serve_connection_with_upgrades(TokioIo::new(wire), service));
     let mut ending = false;
     let silence = tokio::time::sleep(head_timeout);
     tokio::pin!(silence);
@@ -92,6 +101,8 @@ fn builder(streams: Streams, head_timeout: Duration) -> auto::Builder<Streams> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .max_pending_accept_reset_streams(HTTP2_RESETS_PENDING_MAX)
+        .max_local_error_reset_streams(HTTP2_ERRORS_MAX)
         .max_header_list_size(HEAD_BYTES_MAX as u32)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
         .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
@@ -104,21 +115,28 @@ fn builder(streams: Streams, head_timeout: Duration) -> auto::Builder<Streams> {
 async fn answer(
     server: Arc<Server>,
     peer: IpAddr,
+    secure: bool,
     request: http::Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let begun = Instant::now();
     let id = RequestId::next();
     let options = server.options();
     let (head, body) = request.into_parts();
+    let trusted = is_trusted(peer, &options.trusted_proxies);
     let client = client(peer, &head.headers, &options.trusted_proxies);
-    let line = Line::new(&head, client, id);
+    if let Some(public) = &options.public_url {
+        server.hints.look(peer, trusted, &head.headers, public);
+    }
+    let line = Line::new(&head, client, id, options.log_topics);
     // Where one connection carries many requests, its own place says little: a proxy's belongs to
     // all its clients, and one of HTTP/2 can hold hundreds of streams.
-    let many = head.version == Version::HTTP_2 || is_trusted(peer, &options.trusted_proxies);
+    let many = head.version == Version::HTTP_2 || trusted;
     let place = many
         .then(|| server.places.request(client, options.connections_per_address_max))
         .transpose();
+    let elsewhere = if secure { None } else { secure::redirect(&options, trusted, &head) };
     let mut response = match place {
+        Ok(_) if elsewhere.is_some() => refusal::moved(elsewhere),
         Ok(place) => {
             let request = Request { head, body, client, id, closing: server.shutdown.closing() };
             hold(frontend(&server, request).await, place)
@@ -130,6 +148,9 @@ async fn answer(
     };
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
         response.headers_mut().insert("x-request-id", value);
+    }
+    if let Some(value) = options.hsts.filter(|_| secure) {
+        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, secure::hsts(value));
     }
     if let Some(counter) = server.counters.answer(response.status()) {
         counter.fetch_add(1, Ordering::Relaxed);
@@ -165,9 +186,9 @@ struct Line {
 }
 
 impl Line {
-    fn new(head: &http::request::Parts, client: IpAddr, id: RequestId) -> Line {
+    fn new(head: &http::request::Parts, client: IpAddr, id: RequestId, topics: bool) -> Line {
         let wanted = tracing::enabled!(target: "tidings::request", tracing::Level::INFO);
-        let target = wanted.then(|| redacted(&head.uri));
+        let target = wanted.then(|| redacted(&head.uri, topics));
         let method = if wanted { shortened(&head.method) } else { String::new() };
         Line { method, target, client, id }
     }

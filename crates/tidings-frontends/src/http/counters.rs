@@ -19,6 +19,10 @@ pub struct HttpCounters {
     pub silent: AtomicU64,
     /// Connections cut off because their clients left their sockets full.
     pub stalled: AtomicU64,
+    /// TLS handshakes that failed or took too long.
+    pub handshakes_failed: AtomicU64,
+    /// Connections of balancers closed because their PROXY header was missing or wrong.
+    pub proxy_headers_bad: AtomicU64,
     /// Times that the accept loop waited for descriptors or buffers.
     pub accept_pauses: AtomicU64,
     /// Requests whose frontend panicked.

@@ -12,27 +12,40 @@ use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 
 mod accept;
+pub mod acme;
 mod body;
+mod certificate;
 mod closing;
 mod connection;
 mod counters;
+mod entrance;
 mod forwarded;
 mod head;
+mod hints;
 mod impatient;
 mod places;
+mod proxy_protocol;
 mod redacted;
 mod refusal;
 mod request_id;
+mod secure;
 mod streams;
+mod tls;
+mod wire;
 
-pub use accept::{HttpOptions, Server, bind};
+pub use accept::{HttpOptions, Listener, Server, bind};
 pub use body::{Bodies, BodyProblem, Share, empty, full};
+pub use certificate::{BadCertificate, CertificateFiles, Flaw, check_certificates};
 pub use closing::{Closing, Shutdown};
 pub use counters::HttpCounters;
+pub use entrance::Entrance;
 #[doc(hidden)]
 pub use forwarded::fuzz_forwarded;
+#[doc(hidden)]
+pub use proxy_protocol::fuzz_proxy_protocol;
 pub use redacted::redacted;
 pub use request_id::RequestId;
+pub use tls::{Loaded, Tls};
 
 /// Why a body broke off.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

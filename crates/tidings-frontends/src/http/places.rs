@@ -93,6 +93,16 @@ impl Places {
     }
 }
 
+impl Place {
+    /// Counts a connection for the address that a balancer named.
+    pub(super) fn count_for(&mut self, client: IpAddr, per_address_max: usize) -> Result<(), Full> {
+        if self.address.is_none() {
+            self.address = Some(self.places.count(self.kind, client, per_address_max)?);
+        }
+        Ok(())
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         if self.kind == Kind::Connection {
@@ -149,6 +159,19 @@ mod tests {
         drop(client);
         assert!(places.connection(None, 2, 1).is_ok());
         assert!(places.connections.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_place_is_counted_for_whom_a_balancer_names() {
+        let places = Arc::new(Places::default());
+        let client = address("203.0.113.7").unwrap();
+        let mut first = places.connection(None, 9, 1).unwrap();
+        first.count_for(client, 1).unwrap();
+        let mut second = places.connection(None, 9, 1).unwrap();
+        assert_eq!(second.count_for(client, 1).unwrap_err(), Full::OfAddress);
+        drop((first, second));
+        assert!(places.connection(Some(client), 9, 1).is_ok());
+        assert_eq!(places.taken(), 0);
     }
 
     #[test]

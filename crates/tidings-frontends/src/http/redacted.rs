@@ -15,6 +15,9 @@ use crate::limits::{
 /// stand anywhere in a hand-made URL.
 const SHOWN: [&str; 6] =
     ["topic", "match", "last_event_id", "lastEventID", "lastEventId", "Last-Event-ID"];
+/// Segments of a path that are shown in any case: the hub's own path and what is asked of it. What
+/// comes behind may name topics.
+const SEGMENTS_SHOWN: usize = 3;
 /// How parameters begin that name a matcher of another type than `match`.
 const MATCHER_PREFIX: &str = "match_";
 
@@ -26,8 +29,9 @@ pub(super) fn shortened(method: &Method) -> String {
     }
 }
 
-/// The path and what is not secret of the query, shortened, in printable ASCII.
-pub fn redacted(target: &Uri) -> String {
+/// The path and what is not secret of the query, shortened, in printable ASCII. Without `topics` no
+/// value of a parameter is shown, nor what a path names behind its first three segments.
+pub fn redacted(target: &Uri, topics: bool) -> String {
     let mut shown = String::new();
     for (at, segment) in target.path().split('/').enumerate() {
         if shown.len() >= TARGET_BYTES_MAX {
@@ -37,7 +41,7 @@ pub fn redacted(target: &Uri) -> String {
         if at > 0 {
             shown.push('/');
         }
-        if may_be_token(segment) {
+        if may_be_token(segment) || (!topics && at > SEGMENTS_SHOWN && !segment.is_empty()) {
             shown.push('…');
         } else {
             push_shortened(&mut shown, segment);
@@ -56,7 +60,7 @@ pub fn redacted(target: &Uri) -> String {
         if is_shown(&name) {
             // Writing into a string cannot fail.
             let _ = write!(shown, "{name}=");
-            push_shortened(&mut shown, value);
+            push_shortened(&mut shown, if topics { value } else { "…" });
         } else {
             shown.push('…');
         }
@@ -81,7 +85,8 @@ fn is_shown(name: &str) -> bool {
 
 fn push_shortened(shown: &mut String, text: &str) {
     let room = TARGET_BYTES_MAX.saturating_sub(shown.len());
-    shown.extend(text.chars().filter(char::is_ascii_graphic).take(room));
+    let fits = |c: &char| c.is_ascii_graphic() || *c == '…';
+    shown.extend(text.chars().filter(fits).take(room));
     if text.len() > room {
         shown.push('…');
     }
@@ -92,7 +97,17 @@ mod tests {
     use super::*;
 
     fn shown(target: &str) -> String {
-        redacted(&target.parse().unwrap())
+        redacted(&target.parse().unwrap(), true)
+    }
+
+    #[test]
+    fn topics_are_shown_only_where_the_operator_wants_them() {
+        let hidden = |target: &str| redacted(&target.parse().unwrap(), false);
+        let query = "/hub?topic=secret&match_mqtt=secret&last_event_id=secret&x=y";
+        assert_eq!(hidden(query), "/hub?topic=…&match_mqtt=…&last_event_id=…&…");
+        let path = "/.well-known/mercure/subscriptions/exact/secret/urn%3Auuid%3A1";
+        assert_eq!(hidden(path), "/.well-known/mercure/subscriptions/…/…/…");
+        assert_eq!(shown(path), path);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -56,6 +56,14 @@ async fn answer(mut stream: TcpStream, full_of: Full) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What a request without TLS is told where there is TLS. It is to be sent again as it is.
+pub(super) fn moved(to: Option<HeaderValue>) -> http::Response<Body> {
+    let detail = "This hub is reached by https.";
+    let mut response = problem::problem(StatusCode::PERMANENT_REDIRECT, "Use https", detail);
+    response.headers_mut().extend(to.map(|to| (http::header::LOCATION, to)));
+    response
 }
 
 /// What a frontend that panicked answers.

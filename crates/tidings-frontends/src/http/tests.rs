@@ -62,6 +62,7 @@ fn start(options: HttpOptions) -> Running {
     let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let mut tasks = JoinSet::new();
+    let listener = Listener { socket: listener, entrance: Entrance::Plain };
     tasks.spawn(Arc::clone(&server).serve(vec![listener]));
     Running { server, shutdown, address, tasks }
 }

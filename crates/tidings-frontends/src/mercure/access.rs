@@ -8,7 +8,8 @@ use http::request::Parts;
 use tidings_core::{Clock, Grant};
 
 use super::form::{self, Field};
-use super::refusal::{Presentation, Refusal};
+use super::refusal::Refusal;
+use super::{Settings, cookie};
 use crate::auth::{Auth, Generation, Role, TokenProblem, Verified};
 use crate::limits::{DRAFT_HEADER_BYTES_MIN, DRAFT_TOKEN_BYTES_MIN};
 
@@ -39,6 +40,26 @@ impl Access {
     }
 }
 
+/// How a token was presented wrongly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Presentation {
+    /// Several `Authorization` fields: which one counts would be a guess.
+    #[error("more than one Authorization header")]
+    Repeated,
+    /// Not `Bearer` and a token.
+    #[error("the Authorization header is not `Bearer` and a token")]
+    NotBearer,
+    /// A token of protocol 1.0 in the URL, where it ends up in histories and logs (RFC 9700).
+    #[error("a token of protocol 1.0 in the URL")]
+    InUrl,
+    /// An older client's token in a form that hubs of its time refuse.
+    #[error("a token of protocol 0.x with a scheme in other case, too short or repeated")]
+    Unusual,
+    /// The operator has switched tokens in the URL off.
+    #[error("a token in the URL, which the configuration does not allow")]
+    SwitchedOff,
+}
+
 /// A refusal with the generation whose words it is said in.
 pub(super) type Worded<T> = Result<T, (Generation, Refusal)>;
 
@@ -48,33 +69,32 @@ pub(super) async fn read_with_fresh_keys(
     head: &Parts,
     query: &[Field],
     role: Role,
-    auth: &Auth,
+    settings: &Settings,
     clock: &dyn Clock,
     by_parameters: Generation,
 ) -> Worded<Access> {
-    let first = read(head, query, role, auth, clock.wall(), by_parameters);
+    let first = read(head, query, role, settings, clock.wall(), by_parameters);
     match &first {
-        Err((_, Refusal::BadToken(cause))) if auth.key_may_come(cause).await => {
-            read(head, query, role, auth, clock.wall(), by_parameters)
+        Err((_, Refusal::BadToken(cause))) if settings.auth.key_may_come(cause).await => {
+            read(head, query, role, settings, clock.wall(), by_parameters)
         }
         _ => first,
     }
 }
 
 /// Reads the token of a request: the `Authorization` header first, then the query parameter that
-/// 0.x clients use. `by_parameters` is the generation where the token does not decide it.
+/// 0.x clients use, then a cookie. What stands behind the first of them is not looked at.
+/// `by_parameters` is the generation where the token does not decide it.
 fn read(
     head: &Parts,
     query: &[Field],
     role: Role,
-    auth: &Auth,
+    settings: &Settings,
     now: u64,
     by_parameters: Generation,
 ) -> Worded<Access> {
-    let refused = |problem: TokenProblem| {
-        let generation = if problem.recognized { problem.generation } else { by_parameters };
-        (generation, Refusal::BadToken(problem.cause))
-    };
+    let auth = &settings.auth;
+    let refused = |problem| refused(problem, by_parameters);
     let misused = |presentation| (by_parameters, Refusal::BadPresentation(presentation));
     let mut headers = head.headers.get_all(header::AUTHORIZATION).iter();
     if let Some(value) = headers.next() {
@@ -90,7 +110,7 @@ fn read(
         return Ok(Access::Token(verified));
     }
     match presented_in_query(query, auth, by_parameters)? {
-        None => Ok(Access::Anonymous),
+        None => in_cookie(head, role, settings, now, by_parameters),
         Some(token) => {
             let verified = auth.verify(token, role, now).map_err(refused)?;
             if verified.generation == Generation::Final {
@@ -99,6 +119,33 @@ fn read(
             Ok(Access::Token(verified))
         }
     }
+}
+
+fn refused(problem: TokenProblem, by_parameters: Generation) -> (Generation, Refusal) {
+    let generation = if problem.recognized { problem.generation } else { by_parameters };
+    (generation, Refusal::BadToken(problem.cause))
+}
+
+/// The token in a cookie. A browser sends it whatever page makes the request, so that to publish
+/// with it needs a page that may; that is said before anything about the token.
+fn in_cookie(
+    head: &Parts,
+    role: Role,
+    settings: &Settings,
+    now: u64,
+    by_parameters: Generation,
+) -> Worded<Access> {
+    let Some(token) = settings.cookies.token(&head.headers) else { return Ok(Access::Anonymous) };
+    // What is no text is no token either.
+    let token = std::str::from_utf8(token).unwrap_or_default();
+    let verified = settings.auth.verify(token, role, now);
+    let verified = verified.map_err(|problem| refused(problem, by_parameters));
+    if role == Role::Publish {
+        let generation = verified.as_ref().map_or_else(|(words, _)| *words, |it| it.generation);
+        cookie::check_origin(&head.headers, &settings.publish_origins)
+            .map_err(|refusal| (generation, refusal))?;
+    }
+    verified.map(Access::Token)
 }
 
 /// The token in the URL, if one is there and may be.

@@ -7,6 +7,7 @@ use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 use tidings_core::{Candidate, Entry, Grant, Hub, Located, Offset, Start};
 
+use super::continuity::Continuity;
 use super::form::{self, Field};
 use crate::auth::Generation;
 
@@ -40,11 +41,14 @@ pub(super) struct Beginning {
     pub(super) start: Start,
     /// The id of the event before the first one that is sent, when the protocol wants it said.
     pub(super) behind: Option<HeaderValue>,
+    /// How this goes on from what the client has.
+    pub(super) continuity: Continuity,
 }
 
 impl Beginning {
     /// With what comes, without a word.
-    pub(super) const NOW: Beginning = Beginning { start: Start::Now, behind: None };
+    pub(super) const NOW: Beginning =
+        Beginning { start: Start::Now, behind: None, continuity: Continuity::Live };
 
     /// Writes both spellings: each generation's clients read their own.
     pub(super) fn mark(&self, answer: &mut HeaderMap) {
@@ -73,14 +77,20 @@ pub(super) fn begin(hub: &Hub, reader: &Reader, asked: &str) -> Beginning {
             (Located::Entry(offset), _) => {
                 let named = HeaderValue::from_bytes(cursor.as_bytes()).ok();
                 let behind = named.or_else(|| header(&hub.cursor(offset)));
-                Beginning { start: Start::After(offset), behind }
+                let continuity = Continuity::Resumed(cursor.to_owned());
+                Beginning { start: Start::After(offset), behind, continuity }
             }
-            // Hubs of 0.x go live without a word; its clients do not expect a replay.
-            (Located::Trimmed | Located::OtherEpoch | Located::Unknown, Generation::Draft) => {
-                at_the_end(hub, reader)
-            }
-            (Located::Trimmed | Located::OtherEpoch | Located::Unknown, Generation::Final) => {
-                from_the_earliest(hub, reader)
+            (lost, generation) => {
+                let continuity = match lost {
+                    Located::Trimmed => Continuity::Gap(cursor.to_owned()),
+                    _ => Continuity::Reset,
+                };
+                let beginning = match generation {
+                    // Hubs of 0.x go live without a word; its clients do not expect a replay.
+                    Generation::Draft => at_the_end(hub, reader),
+                    Generation::Final => from_the_earliest(hub, reader),
+                };
+                Beginning { continuity, ..beginning }
             }
         },
     }
@@ -94,10 +104,14 @@ fn at_the_end(hub: &Hub, reader: &Reader) -> Beginning {
     match hub.last_entry() {
         Some(last) => {
             let behind = name(hub, &reader.grant, &last).or_else(|| header(&last.cursor()));
-            Beginning { start: Start::After(last.offset), behind }
+            Beginning { start: Start::After(last.offset), behind, continuity: Continuity::Live }
         }
-        None if before_first < end => behind(hub, end),
-        None => Beginning { start: Start::After(before_first), behind: header(EARLIEST) },
+        None if before_first < end => behind(hub, end, Continuity::Live),
+        None => Beginning {
+            start: Start::After(before_first),
+            behind: header(EARLIEST),
+            continuity: Continuity::Live,
+        },
     }
 }
 
@@ -119,19 +133,23 @@ fn name(hub: &Hub, grant: &Grant, entry: &Entry) -> Option<HeaderValue> {
 }
 
 fn from_the_earliest(hub: &Hub, reader: &Reader) -> Beginning {
-    let everything = || Beginning { start: Start::Earliest, behind: header(EARLIEST) };
+    let everything = || Beginning {
+        start: Start::Earliest,
+        behind: header(EARLIEST),
+        continuity: Continuity::Resumed(EARLIEST.to_owned()),
+    };
     let Some(max) = reader.replay_max else { return everything() };
     // Offsets only grow, so at most `max` entries stand behind this place.
     let place = Offset::durable(hub.last().durable.saturating_sub(max));
     if place <= hub.before_first() {
         return everything();
     }
-    behind(hub, place)
+    behind(hub, place, Continuity::Gap(EARLIEST.to_owned()))
 }
 
 /// Behind a place that is named by the hub's own cursor.
-pub(super) fn behind(hub: &Hub, place: Offset) -> Beginning {
-    Beginning { start: Start::After(place), behind: header(&hub.cursor(place)) }
+pub(super) fn behind(hub: &Hub, place: Offset, continuity: Continuity) -> Beginning {
+    Beginning { start: Start::After(place), behind: header(&hub.cursor(place)), continuity }
 }
 
 fn header(text: &str) -> Option<HeaderValue> {

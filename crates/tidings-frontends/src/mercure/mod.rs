@@ -6,11 +6,15 @@
 //! protocols, or of why a token is valid.
 
 mod access;
+mod continuity;
+mod cookie;
 mod cors;
 mod cursor;
 mod event;
 mod form;
 mod metadata;
+mod origins;
+mod pieces;
 mod publish;
 mod readers;
 mod refusal;
@@ -23,19 +27,22 @@ use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
-use tidings_core::{Clock, Hub};
+use tidings_core::{Clock, Hub, Namespace};
 
-pub use cors::BadOrigin;
+pub use origins::BadOrigin;
 
 use crate::auth::{Auth, Generation};
 use crate::http::{Answer, Bodies, Body, Frontend, Request, empty};
 use crate::limits::{
-    BODIES_BYTES_MAX, CATCH_UP_READERS, CURSOR_READERS, FORM_BYTES_DEFAULT, FORM_FIELDS_MAX,
-    HEARTBEAT_DEFAULT, QUERIES_BYTES_MAX, STREAM_LIFETIME_DEFAULT, STREAMS_AT_ONCE,
+    BODIES_BYTES_MAX, CATCH_UP_READERS, COOKIE_DEFAULT, CURSOR_READERS, FORM_BYTES_DEFAULT,
+    FORM_FIELDS_MAX, HEARTBEAT_DEFAULT, QUERIES_BYTES_MAX, STREAM_LIFETIME_DEFAULT,
+    STREAMS_AT_ONCE,
 };
 use access::Worded;
+use cookie::Cookies;
 use cors::Cors;
 use metadata::Metadata;
+use origins::Origins;
 use readers::Readers;
 use refusal::{Fault, Refusal};
 use stream::Streams;
@@ -52,6 +59,14 @@ pub struct Options {
     /// with one `*` as the first host label or as the port, or `null`. The entry `*` lets all
     /// others in without credentials.
     pub cors_origins: Vec<String>,
+    /// The cookie that tokens are read from beside the header, and `mercureAuthorization` behind it
+    /// where an issuer accepts 0.x; `None` reads no cookie.
+    pub cookie: Option<String>,
+    /// Origins of pages that may publish with a token in a cookie, beside the hub's own; entries as
+    /// in `cors_origins`, where `*` does not stand for `null`.
+    pub publish_origins: Vec<String>,
+    /// Whether log lines show what is wrong with a pattern, which may quote it.
+    pub log_topics: bool,
     /// Silence on a stream after which a comment is sent; `None` sends none.
     pub heartbeat: Option<Duration>,
     /// How long a stream lives at most; it ends after 80 to 100 % of this. `None` for ever.
@@ -67,6 +82,9 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             cors_origins: Vec::new(),
+            cookie: Some(COOKIE_DEFAULT.to_owned()),
+            publish_origins: Vec::new(),
+            log_topics: false,
             heartbeat: Some(HEARTBEAT_DEFAULT),
             connection_age_max: Some(STREAM_LIFETIME_DEFAULT),
             body_bytes_max: FORM_BYTES_DEFAULT,
@@ -79,6 +97,10 @@ impl Default for Options {
 struct Settings {
     auth: Arc<Auth>,
     cors: Cors,
+    cookies: Cookies,
+    publish_origins: Origins,
+    log_topics: bool,
+    metadata: Metadata,
     heartbeat: Option<Duration>,
     lifetime: Option<Duration>,
     body_bytes_max: usize,
@@ -86,10 +108,15 @@ struct Settings {
 }
 
 impl Settings {
-    fn new(auth: Arc<Auth>, options: &Options) -> Result<Settings, BadOrigin> {
+    fn new(auth: Arc<Auth>, namespace: &Namespace, options: &Options) -> Result<Self, BadOrigin> {
+        let cookie = options.cookie.clone();
         Ok(Settings {
-            auth,
             cors: Cors::new(&options.cors_origins)?,
+            metadata: Metadata::new(namespace, &auth, cookie.as_deref()),
+            cookies: Cookies::new(cookie, auth.accepts(Generation::Draft)),
+            publish_origins: Origins::new(&options.publish_origins)?.and_of(namespace.hub_url()),
+            auth,
+            log_topics: options.log_topics,
             // A timer without a length would never let anything else happen.
             heartbeat: options.heartbeat.filter(|heartbeat| !heartbeat.is_zero()),
             lifetime: options.connection_age_max.filter(|age| !age.is_zero()),
@@ -113,7 +140,7 @@ pub struct Mercure {
     clock: Arc<dyn Clock>,
     settings: RwLock<Arc<Settings>>,
     path: String,
-    metadata: Metadata,
+    metadata_path: String,
     /// Who looks up where streams begin.
     cursor_readers: Readers,
     streams: Arc<Streams>,
@@ -128,15 +155,15 @@ impl Mercure {
     ///
     /// # Errors
     ///
-    /// When an entry of the CORS list is no origin.
+    /// When an entry of a list of origins is none.
     pub fn new(
         hub: Hub,
         auth: Arc<Auth>,
         clock: Arc<dyn Clock>,
         options: &Options,
     ) -> Result<Mercure, BadOrigin> {
-        let settings = Settings::new(auth, options)?;
-        let metadata = Metadata::new(hub.namespace());
+        let settings = Settings::new(auth, hub.namespace(), options)?;
+        let metadata_path = settings.metadata.path.clone();
         let path = hub.namespace().hub_url().path().to_owned();
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let streams = Streams {
@@ -150,7 +177,7 @@ impl Mercure {
             clock,
             settings: RwLock::new(Arc::new(settings)),
             path,
-            metadata,
+            metadata_path,
             cursor_readers: Readers::start("cursors", CURSOR_READERS),
             streams: Arc::new(streams),
             bodies: Bodies::new(BODIES_BYTES_MAX),
@@ -162,9 +189,9 @@ impl Mercure {
     ///
     /// # Errors
     ///
-    /// When an entry of the CORS list is no origin; nothing has changed then.
+    /// When an entry of a list of origins is none; nothing has changed then.
     pub fn reload(&self, auth: Arc<Auth>, options: &Options) -> Result<(), BadOrigin> {
-        let settings = Arc::new(Settings::new(auth, options)?);
+        let settings = Arc::new(Settings::new(auth, self.hub.namespace(), options)?);
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
         Ok(())
     }
@@ -183,12 +210,13 @@ impl Mercure {
         let mut answer = match self.dispatch(request, &settings).await {
             Ok(answer) => answer,
             Err((generation, refusal)) => {
+                let reason = refusal.reason(settings.log_topics);
                 if refusal.is_ours() {
-                    tracing::error!(request = %id, %client, reason = %refusal, "refused");
+                    tracing::error!(request = %id, %client, reason, "refused");
                 } else {
-                    tracing::info!(request = %id, %client, reason = %refusal, "refused");
+                    tracing::info!(request = %id, %client, reason, "refused");
                 }
-                refusal.answer(generation, &self.metadata.url)
+                refusal.answer(generation, &settings.metadata.url)
             }
         };
         settings.cors.mark(origin.as_ref(), answer.headers_mut());
@@ -203,9 +231,9 @@ impl Mercure {
         if method == Method::OPTIONS {
             return Ok(options());
         }
-        if request.head.uri.path() == self.metadata.path {
+        if request.head.uri.path() == self.metadata_path {
             return match method {
-                Method::GET | Method::HEAD => Ok(self.metadata.answer()),
+                Method::GET | Method::HEAD => Ok(settings.metadata.answer()),
                 _ => Err((Generation::Final, Refusal::BadMethod)),
             };
         }
@@ -224,7 +252,7 @@ impl Mercure {
 
 impl Frontend for Mercure {
     fn claims(&self, path: &str) -> bool {
-        path == self.path || path == self.metadata.path
+        path == self.path || path == self.metadata_path
     }
 
     fn call(self: Arc<Self>, request: Request) -> Answer {
@@ -256,10 +284,21 @@ fn is_form(headers: &HeaderMap) -> bool {
         .is_some_and(|essence| essence.trim().eq_ignore_ascii_case(FORM_TYPE))
 }
 
+/// Whether hubs of protocol 0.x take a topic for theirs, beside what every hub does.
+pub fn is_reserved_in_draft(topic: &str) -> bool {
+    topic.contains(publish::DRAFT_RESERVED)
+}
+
 /// Feeds outside bytes to the reader of forms and queries.
 #[doc(hidden)]
 pub fn fuzz_form(bytes: &[u8]) {
     form::fuzz(bytes);
+}
+
+/// Feeds outside bytes to the reader of cookies and of the page that sent them.
+#[doc(hidden)]
+pub fn fuzz_cookies(bytes: &[u8]) {
+    cookie::fuzz(bytes);
 }
 
 /// Feeds outside bytes to the reader of lists of origins.

@@ -18,7 +18,7 @@ use crate::limits::{
 };
 
 /// What hubs of 0.x look for in a topic to call it theirs.
-const DRAFT_RESERVED: &str = "/.well-known/mercure";
+pub(super) const DRAFT_RESERVED: &str = "/.well-known/mercure";
 const RECEIPT: HeaderName = HeaderName::from_static("tidings-receipt");
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
@@ -32,9 +32,9 @@ pub(super) async fn publish(
     let clock = &*mercure.clock;
     let (head, body) = (request.head, request.body);
     let without_token = settings.without_token();
-    let (auth, role) = (&settings.auth, Role::Publish);
+    let role = Role::Publish;
     let access =
-        access::read_with_fresh_keys(&head, query, role, auth, clock, without_token).await?;
+        access::read_with_fresh_keys(&head, query, role, &settings, clock, without_token).await?;
     let Access::Token(verified) = access else { return Err((without_token, Refusal::NoToken)) };
     let generation = verified.generation;
     let answer = async {
@@ -224,7 +224,7 @@ fn read_idempotency_key(headers: &HeaderMap) -> Result<Option<Line>, Refusal> {
 
 /// What hubs of 0.x refuse beside what the hub does itself. They look at the grant first.
 fn refuse_as_draft_does(mercure: &Mercure, grant: &Grant, update: &Update) -> Result<(), Refusal> {
-    if !update.topics.iter().any(|topic| topic.as_str().contains(DRAFT_RESERVED)) {
+    if !update.topics.iter().any(|topic| super::is_reserved_in_draft(topic.as_str())) {
         return Ok(());
     }
     let namespace = mercure.hub.namespace();

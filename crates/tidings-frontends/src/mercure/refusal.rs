@@ -7,6 +7,7 @@ use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 use tidings_core::{Flaw, Refused};
 
+use super::access::Presentation;
 use crate::auth::{Generation, TokenCause};
 use crate::http::{Body, BodyProblem, full};
 use crate::problem::problem;
@@ -23,6 +24,18 @@ pub(super) enum Refusal {
     /// The client's: the token was not presented as the protocol says.
     #[error("the token was not presented as it must be: {0}")]
     BadPresentation(Presentation),
+    /// The client's: a cookie publishes, and nothing says from which page.
+    #[error(
+        "a publication with a token in a cookie has neither Origin nor Referer: a browser sends \
+         one, and anybody else should send the token in the Authorization header"
+    )]
+    NoOrigin,
+    /// The client's, or the operator's list is not complete: a page that may not publish by cookie.
+    #[error(
+        "a publication with a token in a cookie comes from a page of {0}: list its origin in \
+         mercure.publish_origins, or make public_url what browsers see"
+    )]
+    ForeignPage(String),
     /// The client's: the token is valid and does not allow this.
     #[error("the token does not allow this")]
     NotGranted,
@@ -73,26 +86,6 @@ pub(super) enum Refusal {
     ShuttingDown,
 }
 
-/// How a token was presented wrongly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Presentation {
-    /// Several `Authorization` fields: which one counts would be a guess.
-    #[error("more than one Authorization header")]
-    Repeated,
-    /// Not `Bearer` and a token.
-    #[error("the Authorization header is not `Bearer` and a token")]
-    NotBearer,
-    /// A token of protocol 1.0 in the URL, where it ends up in histories and logs (RFC 9700).
-    #[error("a token of protocol 1.0 in the URL")]
-    InUrl,
-    /// An older client's token in a form that hubs of its time refuse.
-    #[error("a token of protocol 0.x with a scheme in other case, too short or repeated")]
-    Unusual,
-    /// The operator has switched tokens in the URL off.
-    #[error("a token in the URL, which the configuration does not allow")]
-    SwitchedOff,
-}
-
 /// What is wrong with a parameter, worded for the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Fault {
@@ -138,6 +131,8 @@ pub(super) enum Fault {
     BadRetry,
     #[error("\"retry\" is too large: it must fit into 64 bits")]
     RetryTooLarge,
+    #[error("\"continuity\" takes the value 1")]
+    BadContinuity,
     #[error("the Idempotency-Key header must be one line of at most 256 visible characters")]
     BadIdempotencyKey,
     #[error("the body must be application/x-www-form-urlencoded")]
@@ -203,6 +198,15 @@ enum Challenge {
 }
 
 impl Refusal {
+    /// The exact reason, for the operator's log. What is said of a pattern may quote it, and a
+    /// pattern is a topic as good as any.
+    pub(super) fn reason(&self, topics: bool) -> String {
+        match self {
+            Refusal::BadPattern(_) if !topics => "a pattern is wrong".to_owned(),
+            refusal => refusal.to_string(),
+        }
+    }
+
     /// Whether it is the operator's matter and not the client's.
     pub(super) fn is_ours(&self) -> bool {
         matches!(
@@ -246,7 +250,9 @@ impl Refusal {
             Refusal::BadToken(_) | Refusal::Expired => {
                 (StatusCode::UNAUTHORIZED, bearer("invalid_token"))
             }
-            Refusal::BadPresentation(_) => (StatusCode::BAD_REQUEST, bearer("invalid_request")),
+            Refusal::BadPresentation(_) | Refusal::NoOrigin | Refusal::ForeignPage(_) => {
+                (StatusCode::BAD_REQUEST, bearer("invalid_request"))
+            }
             Refusal::NotGranted => (StatusCode::FORBIDDEN, bearer("insufficient_scope")),
             Refusal::Reserved | Refusal::BadParameter(_) | Refusal::BadPattern(_) => {
                 (StatusCode::BAD_REQUEST, Challenge::None)
@@ -291,6 +297,11 @@ impl Refusal {
                 "Expected a token once, as \
                 `Authorization: Bearer <token>`: {presentation}."
             ),
+            Refusal::NoOrigin | Refusal::ForeignPage(_) => {
+                "A token in a cookie publishes only from pages of the hub's own origin and of \
+                those that the hub is told."
+                    .to_owned()
+            }
             Refusal::NotGranted => "The access token does not allow this.".to_owned(),
             Refusal::Reserved => "A topic lies in the namespace of the hub itself.".to_owned(),
             Refusal::BadParameter(fault) => format!("{fault}."),
@@ -314,6 +325,8 @@ impl Refusal {
             Refusal::NoToken
             | Refusal::BadToken(_)
             | Refusal::BadPresentation(_)
+            | Refusal::NoOrigin
+            | Refusal::ForeignPage(_)
             | Refusal::NotGranted
             | Refusal::Expired => (StatusCode::UNAUTHORIZED, "Unauthorized"),
             Refusal::Reserved => {
@@ -369,6 +382,7 @@ impl Fault {
             | Fault::ReservedId
             | Fault::PaddedId
             | Fault::ReservedType
+            | Fault::BadContinuity
             | Fault::BadIdempotencyKey
             | Fault::BrokenBody
             | Fault::Flawed => "Bad Request",
@@ -411,6 +425,9 @@ mod tests {
         check(&Refusal::Expired, 401, Some(&code("invalid_token")), 401, "Unauthorized");
         let presentation = Refusal::BadPresentation(Presentation::NotBearer);
         check(&presentation, 400, Some(&invalid_request), 401, "Unauthorized");
+        for origin in [Refusal::NoOrigin, Refusal::ForeignPage("https://a".to_owned())] {
+            check(&origin, 400, Some(&invalid_request), 401, "Unauthorized");
+        }
         check(&Refusal::NotGranted, 403, Some(&scope), 401, "Unauthorized");
     }
 

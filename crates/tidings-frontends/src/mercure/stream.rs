@@ -1,6 +1,6 @@
 //! One subscriber's answer: a body that never ends by itself. Everything that waits leaves in one
-//! frame; whoever cannot go on without a gap is ended, and learns the truth when it comes back with
-//! the last id it has: the place before the gap.
+//! frame; whoever cannot go on without a gap is told so where it asked to be, else it is ended, and
+//! learns the truth when it comes back with the last id it has: the place before the gap.
 //!
 //! Knows no parameter, no token text and no socket.
 
@@ -10,16 +10,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame};
 use tidings_core::{Batch, Clock, Hub, Missed, Offset, Subscription};
 use tokio::time::{Instant, Sleep};
 
-use super::event;
+use super::continuity::{self, Continuity};
+use super::pieces::Pieces;
 use super::readers::Readers;
 use super::turns::{Place, Turns};
 use crate::http::{BoxError, RequestId};
-use crate::limits::{CATCH_UP_FRAME_BYTES, CATCH_UP_TURN, EXPIRY_JUDGED_EVERY, PIECE_BYTES};
+use crate::limits::{CATCH_UP_FRAME_BYTES, CATCH_UP_TURN, EXPIRY_JUDGED_EVERY};
 
 /// A comment: opens the stream for proxies and `EventSource`, and keeps it open.
 const COMMENT: Bytes = Bytes::from_static(b":\n");
@@ -76,6 +77,8 @@ pub(super) struct EventStream {
     source: Source,
     limits: Limits,
     opened: bool,
+    /// The client is told in band how its stream goes on.
+    tells: bool,
     ends: Option<Instant>,
     /// Pieces that were not taken by the socket yet.
     waiting: VecDeque<Bytes>,
@@ -109,6 +112,7 @@ impl EventStream {
             ends: limits.lifetime.map(|lifetime| now + shortened(lifetime)),
             limits,
             opened: false,
+            tells: false,
             waiting: VecDeque::new(),
             written: now,
             timer: Box::pin(tokio::time::sleep(EXPIRY_JUDGED_EVERY)),
@@ -118,6 +122,14 @@ impl EventStream {
         };
         stream.set_timer(now);
         stream
+    }
+
+    /// A stream that says first how it goes on from what the client has, and later where there is
+    /// a gap; its heartbeats say how far the client has come.
+    pub(super) fn telling(mut self, continuity: &Continuity) -> EventStream {
+        self.tells = true;
+        self.waiting.push_back(continuity::opening(&self.streams.hub, continuity, self.passed));
+        self
     }
 
     /// The next moment at which something is to be done though no entry came.
@@ -193,7 +205,15 @@ impl EventStream {
                 }
                 Source::Live(mut subscription) => {
                     let mut batch = Batch::new();
-                    self.passed = subscription.take(&mut batch).map_err(Some)?.offset;
+                    match subscription.take(&mut batch) {
+                        Ok(taken) => self.passed = taken.offset,
+                        Err(missed) if self.tells => {
+                            let mut pieces = Pieces::default();
+                            pieces.add(&batch);
+                            return Poll::Ready(Ok(self.pass(missed, pieces.done(), subscription)));
+                        }
+                        Err(missed) => return Poll::Ready(Err(Some(missed))),
+                    }
                     let ready = !batch.is_empty() || subscription.poll_ready(context).is_ready();
                     self.source = Source::Live(subscription);
                     if let Some(last) = batch.last() {
@@ -212,6 +232,11 @@ impl EventStream {
                         return Poll::Pending;
                     }
                     Poll::Ready(None) => return Poll::Ready(Err(None)),
+                    Poll::Ready(Some(Turn {
+                        subscription, pieces, missed: Some(missed), ..
+                    })) if self.tells => {
+                        return Poll::Ready(Ok(self.pass(missed, pieces, subscription)));
+                    }
                     Poll::Ready(Some(Turn { subscription, pieces, last, missed })) => {
                         self.told = last.unwrap_or(self.told);
                         self.passed = match &missed {
@@ -229,6 +254,21 @@ impl EventStream {
                 },
             }
         }
+    }
+
+    /// Goes on behind a gap. What stood before it is sent, then where the gap is.
+    fn pass(
+        &mut self,
+        missed: Missed,
+        mut pieces: VecDeque<Bytes>,
+        subscription: Subscription,
+    ) -> VecDeque<Bytes> {
+        tracing::info!(request = %self.request, %missed, "a stream goes on behind a gap");
+        let place = subscription.offset();
+        pieces.push_back(continuity::gap(&self.streams.hub, &missed, place));
+        (self.told, self.passed) = (place, place);
+        self.source = Source::Live(subscription);
+        pieces
     }
 
     fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -279,7 +319,15 @@ impl EventStream {
             self.written = now;
         }
         self.set_timer(now);
-        (heartbeat && self.has_ended(now).is_none()).then_some(Poll::Ready(Some(COMMENT)))
+        if !heartbeat || self.has_ended(now).is_some() {
+            return None;
+        }
+        if self.tells {
+            // Nothing waits for the socket: the client has everything up to here.
+            self.told = self.passed;
+            return Some(Poll::Ready(Some(continuity::heartbeat(&self.streams.hub, self.told))));
+        }
+        Some(Poll::Ready(Some(COMMENT)))
     }
 }
 
@@ -331,42 +379,6 @@ fn read_history(mut subscription: Subscription) -> Turn {
     Turn { subscription, pieces: pieces.done(), last, missed }
 }
 
-/// Events as a socket takes them: small ones together in one piece, large ones as they are, shared
-/// with everybody else who gets them.
-#[derive(Default)]
-struct Pieces {
-    done: VecDeque<Bytes>,
-    small: BytesMut,
-    bytes: usize,
-}
-
-impl Pieces {
-    fn add(&mut self, batch: &Batch) {
-        for entry in batch.iter() {
-            let event = event::rendered(entry);
-            self.bytes += event.len();
-            let alone = batch.len() == 1 && self.small.is_empty();
-            if alone || event.len() >= PIECE_BYTES {
-                self.end_small();
-                self.done.push_back(event.clone());
-            } else {
-                self.small.extend_from_slice(event);
-            }
-        }
-    }
-
-    fn end_small(&mut self) {
-        if !self.small.is_empty() {
-            self.done.push_back(self.small.split().freeze());
-        }
-    }
-
-    fn done(mut self) -> VecDeque<Bytes> {
-        self.end_small();
-        self.done
-    }
-}
-
 /// Between 80 and 100 % of a lifetime: streams that began together do not end together.
 fn shortened(lifetime: Duration) -> Duration {
     let random = getrandom::u64().unwrap_or(u64::MAX) as f64 / u64::MAX as f64;
@@ -376,6 +388,7 @@ fn shortened(lifetime: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::PIECE_BYTES;
     use http_body_util::BodyExt;
     use std::sync::atomic::{AtomicU64, Ordering};
     use tidings_core::{
@@ -601,6 +614,28 @@ mod tests {
         publish(&hub, "one").await;
         assert!(frame(&mut stream).await.unwrap().contains("one"));
         assert_eq!(frame(&mut stream).await, None);
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_it_is_told_where_the_stream_begins_and_how_far_it_has_come() {
+        let (hub, clock) = hub();
+        publish(&hub, "before").await;
+        let limits = Limits { heartbeat: Some(Duration::from_millis(20)), ..FOREVER };
+        let mut stream = picky(&hub, &clock, limits, Start::Earliest, never())
+            .telling(&Continuity::Resumed("earliest".to_owned()));
+        assert_eq!(frame(&mut stream).await.unwrap(), ":\n");
+        let (begin, epoch) = (hub.cursor(hub.before_first()), hub.epoch());
+        let told = frame(&mut stream).await.unwrap();
+        let data =
+            format!("{{\"continuity\":\"resumed\",\"after\":\"earliest\",\"epoch\":\"{epoch}\"}}");
+        assert_eq!(told, format!("event: tidings\nid: {begin}\ndata: {data}\n\n"));
+        publish(&hub, "passed").await;
+        let end = hub.cursor(hub.last());
+        let mut said = String::new();
+        while said != format!(":\nid: {end}\n\n") {
+            said = frame(&mut stream).await.unwrap();
+            assert!(said.starts_with(":\nid: urn:uuid:") && said.ends_with("\n\n"), "{said}");
+        }
     }
 
     #[test]

@@ -36,6 +36,9 @@ const MATCHERS: [(&str, Language); 6] = [
 /// The parameter of protocol 0.x.
 const TOPIC: &str = "topic";
 
+/// The parameter of both generations, ours, that asks for continuity in band.
+const CONTINUITY: &str = "continuity";
+
 /// Answers one `GET`, `HEAD` or `QUERY`.
 pub(super) async fn subscribe(
     mercure: &Mercure,
@@ -52,7 +55,7 @@ pub(super) async fn subscribe(
     let auth = &settings.auth;
     let role = Role::Subscribe;
     let access =
-        access::read_with_fresh_keys(&head, query, role, auth, clock, without_token).await?;
+        access::read_with_fresh_keys(&head, query, role, &settings, clock, without_token).await?;
     if matches!(access, Access::Anonymous) && !auth.anonymous_allowed() {
         return Err((without_token, Refusal::NoToken));
     }
@@ -67,6 +70,7 @@ pub(super) async fn subscribe(
     let generation = access.generation().unwrap_or_else(by_parameters);
     let matchers = read_matchers(mercure, generation, query, &body)
         .map_err(|refusal| (generation, refusal))?;
+    let tells = read_continuity(query, &body).map_err(|refusal| (generation, refusal))?;
 
     let grant = access.grant();
     let anonymous = matches!(access, Access::Anonymous);
@@ -88,7 +92,8 @@ pub(super) async fn subscribe(
         let limits = Limits { expires, heartbeat: settings.heartbeat, lifetime: settings.lifetime };
         let streams = Arc::clone(&mercure.streams);
         tracing::debug!(request = %id, "a stream opens");
-        boxed(EventStream::new(id, subscription, limits, streams, closing.stream()))
+        let stream = EventStream::new(id, subscription, limits, streams, closing.stream());
+        boxed(if tells { stream.telling(&beginning.continuity) } else { stream })
     };
     let mut answer = Response::new(stream);
     mark_as_stream(answer.headers_mut());
@@ -112,7 +117,7 @@ fn behind_a_gap(hub: &Hub, beginning: Beginning) -> Beginning {
         Start::After(place) => place,
     };
     match hub.gap_after(place) {
-        Some(missed) => cursor::behind(hub, missed.until),
+        Some(missed) => cursor::behind(hub, missed.until, beginning.continuity.with_gap()),
         None => beginning,
     }
 }
@@ -171,6 +176,17 @@ fn read_matchers(
         (Generation::Final, false, true) => read_final(mercure, fields()),
         (Generation::Draft, true, false) => read_draft(mercure, fields()),
     }
+}
+
+/// Whether the client wants to be told in band how its stream goes on.
+fn read_continuity(query: &[Field], body: &[Field]) -> Result<bool, Refusal> {
+    let mut asked = form::all(query, CONTINUITY).chain(form::all(body, CONTINUITY)).peekable();
+    let tells = asked.peek().is_some();
+    // Other values may get a meaning; to take them for this one would hide that.
+    if asked.any(|value| value.utf8() != Some("1")) {
+        return Err(Refusal::BadParameter(Fault::BadContinuity));
+    }
+    Ok(tells)
 }
 
 fn read_final<'f>(

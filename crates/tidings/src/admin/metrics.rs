@@ -52,6 +52,10 @@ pub(super) fn render(hub: &Hub, server: &Server, trust: &Trust<'_>) -> Result<St
     let mut samples = of_hub(hub);
     samples.extend(of_trust(trust));
     samples.extend(of_http(server));
+    samples.extend(server.certificate_seconds_left().map(|left| {
+        let help = "Seconds until the first certificate expires.";
+        gauge("tidings_certificate_remaining_seconds", help, left)
+    }));
     samples.extend(of_process());
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Samples(samples)));
@@ -161,6 +165,16 @@ fn of_http(server: &Server) -> Vec<Sample> {
             "tidings_connections_stalled",
             "Connections cut off because their clients left their sockets full.",
             &counters.stalled,
+        ),
+        counter(
+            "tidings_handshakes_failed",
+            "TLS handshakes that failed or took too long.",
+            &counters.handshakes_failed,
+        ),
+        counter(
+            "tidings_proxy_headers_bad",
+            "Connections of balancers closed for want of a PROXY header.",
+            &counters.proxy_headers_bad,
         ),
         counter(
             "tidings_accept_pauses",

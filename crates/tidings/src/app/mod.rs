@@ -9,14 +9,17 @@ use std::time::Duration;
 
 use tidings_core::{Clock, Hub, OpenError, StateError};
 use tidings_frontends::auth::BadKeys;
-use tidings_frontends::http::{HttpOptions, Server, Shutdown, bind};
+use tidings_frontends::http::acme::AcmeProblem;
+use tidings_frontends::http::{
+    BadCertificate, Entrance, HttpOptions, Listener, Loaded, Server, Shutdown, bind,
+};
 use tidings_frontends::limits::SHUTDOWN_GRACE;
 use tidings_frontends::mercure::BadOrigin;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
 mod descriptors;
+mod encryption;
 mod healthz;
 mod key_sets;
 mod parts;
@@ -28,6 +31,7 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, BLOCKING_END_TIMEOUT, POLLS_BEFORE_SOCKETS};
 use crate::telemetry::{self, BadLog};
+use encryption::Encryption;
 use parts::Parts;
 
 /// Reads the configuration again, for SIGHUP. The error is a report for the log.
@@ -67,6 +71,15 @@ pub enum AppProblem {
     /// The list of origins.
     #[error(transparent)]
     Origin(#[from] BadOrigin),
+    /// A certificate.
+    #[error(transparent)]
+    Certificate(#[from] BadCertificate),
+    /// Certificates from an ACME server.
+    #[error(transparent)]
+    Acme(#[from] AcmeProblem),
+    /// TLS itself.
+    #[error("TLS cannot be offered: {0}")]
+    Tls(#[from] rustls::Error),
     /// An address is taken or is not this machine's.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -140,6 +153,8 @@ struct App {
     parts: Parts,
     ready: Ready,
     public: Arc<Server>,
+    /// What listeners with TLS share.
+    encryption: Option<Encryption>,
     shutdown: Shutdown,
     /// What it was started with.
     config: Config,
@@ -159,11 +174,19 @@ impl App {
         let frontends = parts.frontends(&config);
         let options = parts::http_options(&config, connections_possible);
         let public = Server::new(frontends, options, shutdown.clone());
-        let (listeners, addresses) = listen(&config.listen)?;
+        let (mut listeners, addresses) = listen(&config.listen, &Entrance::Plain)?;
+        let encryption = Encryption::build(&config.tls)?;
+        let mut encrypted = Vec::new();
+        if let Some(encryption) = &encryption {
+            let (more, addresses) = listen(&config.tls.listen, &encryption.entrance())?;
+            listeners.extend(more);
+            encrypted = addresses;
+        }
         let mut app = App {
             parts,
             ready: Arc::new(AtomicBool::new(false)),
             public,
+            encryption,
             shutdown,
             config,
             connections_possible,
@@ -174,16 +197,22 @@ impl App {
         app.parts.read_key_sets();
         app.open_admin()?;
         app.clients.spawn(Arc::clone(&app.public).serve(listeners));
+        if let Some(encryption) = &app.encryption {
+            encryption.keep(&mut app.clients, &app.shutdown);
+        }
         app.ready.store(true, Ordering::Release);
         for address in &app.addresses {
             tracing::info!("listening on http://{address}");
+        }
+        for address in encrypted {
+            tracing::info!("listening on https://{address}");
         }
         Ok(app)
     }
 
     fn open_admin(&mut self) -> Result<(), AppProblem> {
         let Some(address) = self.config.admin.listen else { return Ok(()) };
-        let (listeners, addresses) = listen(&[address])?;
+        let (listeners, addresses) = listen(&[address], &Entrance::Plain)?;
         let admin = self.parts.admin(Arc::clone(&self.ready), Arc::clone(&self.public));
         let options = HttpOptions {
             connections_max: ADMIN_CONNECTIONS_MAX,
@@ -214,12 +243,23 @@ impl App {
                 return;
             }
         };
+        // Read before anything is taken, served after all has been.
+        let loaded = match Loaded::read(config.tls.certificates.clone()) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                tracing::error!(%error, "the configuration was not reloaded, nothing has changed");
+                return;
+            }
+        };
         if let Err(error) = self.parts.reload(&config) {
             tracing::error!(%error, "the configuration was not reloaded, nothing has changed");
             return;
         }
+        if let Some(encryption) = &self.encryption {
+            encryption.reload(loaded);
+        }
         self.public.replace_options(parts::http_options(&config, self.connections_possible));
-        tracing::info!("configuration reloaded: keys, origins and limits");
+        tracing::info!("configuration reloaded: keys, origins, certificates and limits");
         for setting in parts::needs_restart(&self.config, &config) {
             tracing::warn!("{setting} has changed, which needs a restart");
         }
@@ -257,14 +297,17 @@ fn streams_budget(budget: Duration) -> Duration {
     budget.saturating_sub(SHUTDOWN_GRACE).max(budget / 2)
 }
 
-fn listen(addresses: &[SocketAddr]) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), AppProblem> {
+fn listen(
+    addresses: &[SocketAddr],
+    entrance: &Entrance,
+) -> Result<(Vec<Listener>, Vec<SocketAddr>), AppProblem> {
     let mut listeners = Vec::new();
     let mut bound = Vec::new();
     for address in addresses {
         let problem = |source| AppProblem::Listen { address: *address, source };
-        let listener = bind(*address).map_err(problem)?;
-        bound.push(listener.local_addr().map_err(problem)?);
-        listeners.push(listener);
+        let socket = bind(*address).map_err(problem)?;
+        bound.push(socket.local_addr().map_err(problem)?);
+        listeners.push(Listener { socket, entrance: entrance.clone() });
     }
     Ok((listeners, bound))
 }

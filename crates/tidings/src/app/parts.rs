@@ -133,6 +133,9 @@ fn mercure_options(config: &Config, update_bytes_max: usize) -> mercure::Options
     let options = &config.mercure;
     mercure::Options {
         cors_origins: options.cors_origins.clone(),
+        cookie: options.cookie.clone(),
+        publish_origins: options.publish_origins.clone(),
+        log_topics: config.log.topics,
         heartbeat: options.heartbeat,
         connection_age_max: options.connection_age_max,
         body_bytes_max: form_bytes(update_bytes_max),
@@ -149,6 +152,11 @@ pub(super) fn http_options(config: &Config, connections_possible: usize) -> Http
         connections_max: options.connections_max.min(connections_possible),
         connections_per_address_max: options.connections_per_address_max,
         trusted_proxies: options.trusted_proxies.clone(),
+        proxy_protocol: options.proxy_protocol.clone(),
+        public_url: Some(config.public_url.clone()),
+        redirect: config.tls.redirect,
+        hsts: config.tls.hsts,
+        log_topics: config.log.topics,
     }
 }
 
@@ -156,13 +164,16 @@ pub(super) fn http_options(config: &Config, connections_possible: usize) -> Http
 pub(super) fn needs_restart(running: &Config, new: &Config) -> Vec<&'static str> {
     [
         ("listen", running.listen != new.listen),
+        ("tls.listen", running.tls.listen != new.tls.listen),
+        ("[tls.acme]", running.tls.acme != new.tls.acme),
         ("public_url", running.public_url != new.public_url),
         ("hub_path", running.hub_path != new.hub_path),
         ("mercure.update_size_max", running.mercure.update_size_max != new.mercure.update_size_max),
         ("[history]", running.history != new.history),
         ("http.shutdown_budget", running.http.shutdown_budget != new.http.shutdown_budget),
         ("admin.listen", running.admin.listen != new.admin.listen),
-        ("[log]", running.log != new.log),
+        ("log.level", running.log.level != new.log.level),
+        ("log.format", running.log.format != new.log.format),
     ]
     .into_iter()
     .filter_map(|(name, differs)| differs.then_some(name))

@@ -170,11 +170,6 @@ impl Walk {
 
 fn unknown(parent: &str, written: &str, place: &Place) -> Problem {
     let general = schema::general(parent);
-    let path = join(parent, written);
-    if let Some(reason) = schema::not_yet(|known| known == path) {
-        let message = format!("`{path}` has no effect yet");
-        return Problem::new(place.clone(), message).hint(format!("take it out: {reason}"));
-    }
     let whole = if parent.is_empty() { String::new() } else { format!(" in [{parent}]") };
     let problem = Problem::new(place.clone(), format!("unknown key `{written}`{whole}"));
     let names = schema::members(&general);

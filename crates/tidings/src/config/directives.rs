@@ -13,14 +13,12 @@ use super::value::{Node, Place, Value};
 const HUB_PATH: &str = "/.well-known/mercure";
 
 /// Directives without an equivalent, with what to do instead.
-const WITHOUT_EQUIVALENT: [(&str, &str); 13] = [
-    ("cookie_name", "tokens come in the Authorization header: cookies are not read yet"),
+const WITHOUT_EQUIVALENT: [(&str, &str); 11] = [
     ("debugger", "`tidings dev` has a page to look at updates"),
     ("demo", "`tidings dev` has a page to look at updates"),
     ("dispatch_timeout", "a slow reader goes on from the history; nothing waits for it"),
     ("name", "there is one hub in one program"),
     ("playground", "`tidings dev` has a page to look at updates"),
-    ("publish_origins", "it concerns tokens in cookies, which are not read yet: take it out"),
     ("public_urls", "TIDINGS_PUBLIC_URL is the one URL of the hub"),
     ("subscriber_list_cache_size", "receivers are found by an index of fixed shape"),
     ("subscriptions", "the list of active subscriptions does not exist yet"),
@@ -117,6 +115,10 @@ impl Translation {
             ("cors_origins", [_, ..]) => {
                 words(tree, "mercure.cors_origins", &arguments.join(" "), place);
             }
+            ("publish_origins", [_, ..]) => {
+                words(tree, "mercure.publish_origins", &arguments.join(" "), place);
+            }
+            ("cookie_name", [name]) => tree.set("mercure.cookie", text(name), place.clone()),
             ("heartbeat", [value]) => or_off(tree, "mercure.heartbeat", value, place),
             ("write_timeout", [value]) => or_off(tree, "mercure.connection_age_max", value, place),
             ("max_request_body_size", [value]) => {
@@ -157,12 +159,14 @@ impl Translation {
 }
 
 fn refused(name: &str, place: &Place) -> Problem {
-    const READ: [&str; 14] = [
+    const READ: [&str; 16] = [
         "anonymous",
+        "cookie_name",
         "cors_origins",
         "heartbeat",
         "write_timeout",
         "max_request_body_size",
+        "publish_origins",
         "publisher_jwt",
         "subscriber_jwt",
         "publisher_jwks_url",

@@ -172,11 +172,6 @@ fn node(json: &serde_json::Value, place: &Place) -> Node {
 
 fn unknown(name: &str, place: Place) -> Problem {
     let plain = single(name);
-    let meant = plain.strip_suffix(FILE).unwrap_or(&plain);
-    if let Some(reason) = schema::not_yet(|path| name_of(path) == meant) {
-        let hint = format!("take it out: {reason}");
-        return Problem::new(place, "has no effect yet").hint(hint);
-    }
     let names: Vec<String> = KEYS.iter().map(|key| name_of(key.path)).collect();
     // Numbers of elements do not count when names are compared.
     let general: String = plain
@@ -300,16 +295,6 @@ mod tests {
             assert!(!problems[0].message.contains("secret"));
         }
         assert!(tree(&[("TIDINGS_TOKEN", "x"), ("HOME", "/")].into()).1.is_empty());
-    }
-
-    #[test]
-    fn settings_without_an_effect_are_refused() {
-        for name in ["TIDINGS_MERCURE_PUBLISH_ORIGINS", "TIDINGS_MERCURE__PUBLISH_ORIGINS"] {
-            let (_, problems) = tree(&[(name, "secret")].into());
-            assert_eq!(problems.len(), 1, "{name}");
-            assert_eq!(problems[0].message, "has no effect yet", "{name}");
-            assert_eq!(problems[0].place, Place::Variable(name.to_owned()));
-        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::caddyfile;
 use super::directives::{self, Translation};
 use super::mistakes::Problem;
 use super::nearest::nearest;
+use super::server_name::Served;
 use super::value::{Node, Place, Value, steps};
 use super::variables::Variables;
 use super::{duration, server_name};
@@ -32,7 +33,7 @@ const PRESENT_WITHOUT_EQUIVALENT: [&str; 4] =
 /// Variables that tell an older hub from other programs that also read `ADDR` or `DEBUG`.
 const LEGACY_KEYS: [&str; 3] = ["JWT_KEY", "PUBLISHER_JWT_KEY", "SUBSCRIBER_JWT_KEY"];
 /// Variables of older hubs that configure what this program does not have.
-const LEGACY_WITHOUT_EQUIVALENT: [&str; 13] = [
+const LEGACY_WITHOUT_EQUIVALENT: [&str; 12] = [
     "ACME_CERT_DIR",
     "ACME_HOSTS",
     "CERT_FILE",
@@ -42,8 +43,6 @@ const LEGACY_WITHOUT_EQUIVALENT: [&str; 13] = [
     "DISPATCH_TIMEOUT",
     "KEY_FILE",
     "METRICS",
-    // About tokens in cookies, which are not read yet.
-    "PUBLISH_ALLOWED_ORIGINS",
     "READ_TIMEOUT",
     "SUBSCRIPTIONS",
     "USE_FORWARDED_HEADERS",
@@ -183,15 +182,33 @@ fn server_name(tree: &mut Node, variables: &Variables, found: &mut Found) {
         Ok(served) => {
             let listen = served.listen.iter().map(|address| Node::text(address, place.clone()));
             tree.set("listen", Value::List(listen.collect()), place.clone());
+            if !served.domains.is_empty() {
+                automatic_tls(tree, &served, &place, found);
+            }
             if let Some(url) = served.public_url {
                 tree.set("public_url", Value::Text(url), place);
             }
         }
         Err(message) => found.problems.push(Problem::new(place, message).hint(
-            "this program does not speak TLS itself: put a proxy before it, and write \
-             SERVER_NAME=:80 or SERVER_NAME=http://hub.example.com",
+            "certificates are ordered for public names on port 443 only: put a proxy before it \
+             and write SERVER_NAME=:80 or SERVER_NAME=http://hub.example.com, or leave \
+             SERVER_NAME out and set TIDINGS_TLS_LISTEN, TIDINGS_TLS_CERTIFICATE and \
+             TIDINGS_TLS_KEY",
         )),
     }
+}
+
+/// A name alone means a certificate for it, as in the image.
+fn automatic_tls(tree: &mut Node, served: &Served, place: &Place, found: &mut Found) {
+    words(tree, "tls.listen", "0.0.0.0:443", place);
+    words(tree, "tls.acme.domains", &served.domains.join(" "), place);
+    tree.set("tls.acme.accept_terms", Value::Boolean(true), place.clone());
+    tree.set("tls.redirect", Value::Boolean(served.redirect), place.clone());
+    found.notes.push(format!(
+        "SERVER_NAME: a certificate for {} comes from an ACME server (TIDINGS_TLS_ACME_DIRECTORY, \
+         else Let's Encrypt), whose terms of service are accepted by that",
+        served.domains.join(", ")
+    ));
 }
 
 fn without_equivalent(variables: &Variables, name: &str, found: &mut Found) {
@@ -244,8 +261,13 @@ fn from_legacy(tree: &mut Node, variables: &Variables, found: &mut Found) {
             "ALLOW_ANONYMOUS" => {
                 tree.set("auth.anonymous", Value::Text(value.to_owned()), place);
             }
+            "PUBLISH_ALLOWED_ORIGINS" => words(tree, "mercure.publish_origins", value, &place),
             "CORS_ALLOWED_ORIGINS" => words(tree, "mercure.cors_origins", value, &place),
             "ADDR" => match server_name::parse(value) {
+                Ok(served) if !served.domains.is_empty() => found.problems.push(
+                    Problem::new(place, "names a host, which means TLS there")
+                        .hint("write a port, as in ADDR=:80"),
+                ),
                 Ok(served) => {
                     let listen = served.listen.join(",");
                     tree.set("listen", Value::Text(listen), place);

@@ -23,6 +23,8 @@ pub(super) enum Kind {
     },
     SizeOrOff,
     AddressOrOff,
+    /// The name of a cookie.
+    CookieOrOff,
     Addresses,
     Networks,
     Origins,

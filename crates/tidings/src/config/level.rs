@@ -8,8 +8,11 @@ use super::nearest::nearest;
 /// The levels that the hints offer.
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
-/// What is wrong with a level, and a hint.
-pub(super) fn check(text: &str) -> Result<(), (String, String)> {
+/// Checks a level.
+///
+/// # Errors
+/// What is wrong with it, as the rest of a sentence about where it stands, and a hint.
+pub(crate) fn check(text: &str) -> Result<(), (String, String)> {
     for directive in directives(text) {
         if directive.is_empty() {
             continue;
@@ -31,12 +34,12 @@ pub(super) fn check(text: &str) -> Result<(), (String, String)> {
                     format!("it takes {}, as in \"info,tidings_core=debug\"", LEVELS.join(", "))
                 }
             };
-            return Err(("`level` names a level that does not exist".to_owned(), hint));
+            return Err(("names a level that does not exist".to_owned(), hint));
         }
     }
     EnvFilter::try_new(text)
         .map(drop)
-        .map_err(|error| (format!("`level` is wrong: {error}"), "as in \"info\"".to_owned()))
+        .map_err(|error| (format!("is no filter: {error}"), "as in \"info\"".to_owned()))
 }
 
 /// The parts between commas, except for commas between the fields of a span.

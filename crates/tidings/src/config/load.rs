@@ -95,13 +95,18 @@ pub(super) fn finish(
 }
 
 /// What settings mean together.
-struct Meaning<'a> {
+pub(super) struct Meaning<'a> {
     tree: &'a Node,
     problems: Vec<Problem>,
 }
 
 impl Meaning<'_> {
-    fn wrong(&mut self, path: &str, message: impl Into<String>, hint: impl Into<String>) {
+    pub(super) fn wrong(
+        &mut self,
+        path: &str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
         self.problems.push(Problem::new(self.tree.place_of(path), message).hint(hint));
     }
 
@@ -109,17 +114,19 @@ impl Meaning<'_> {
         self.tree.find(&steps(path)).is_some()
     }
 
-    fn config(&mut self, settings: Settings, notes: Vec<String>) -> Config {
+    fn config(&mut self, settings: Settings, mut notes: Vec<String>) -> Config {
         self.listeners(&settings);
         self.streams(&settings);
         self.issuers(&settings);
         if let Err((message, hint)) = level::check(&settings.log.level) {
-            self.wrong("log.level", message, hint);
+            self.wrong("log.level", format!("`level` {message}"), hint);
         }
         let public_url = self.public_url(&settings);
         let admin = self.admin(settings.admin);
+        let history = self.history(settings.history);
         Config {
-            history: self.history(settings.history),
+            tls: self.tls(settings.tls, &history, &public_url, &mut notes),
+            history,
             listen: settings.listen,
             public_url,
             hub_path: settings.hub_path,
@@ -134,16 +141,19 @@ impl Meaning<'_> {
     }
 
     fn listeners(&mut self, settings: &Settings) {
-        if settings.listen.is_empty() {
+        if settings.listen.is_empty() && settings.tls.listen.is_empty() {
             self.wrong("listen", "`listen` is empty", "as in listen = \"0.0.0.0:3000\"");
         }
         let mut seen = BTreeSet::new();
-        let fixed = settings.listen.iter().chain(&settings.admin.listen);
+        let clients = settings.listen.iter().chain(&settings.tls.listen);
+        let fixed = clients.chain(&settings.admin.listen);
         let twice =
             fixed.filter(|address| address.port() != 0).find(|address| !seen.insert(*address));
         if let Some(address) = twice {
             let path = if settings.admin.listen.is_some_and(|admin| admin == *address) {
                 "admin.listen"
+            } else if settings.tls.listen.contains(address) {
+                "tls.listen"
             } else {
                 "listen"
             };

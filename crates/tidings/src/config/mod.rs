@@ -17,7 +17,7 @@ pub mod duration;
 mod environment;
 mod image;
 mod kind;
-mod level;
+pub(crate) mod level;
 mod load;
 mod mistakes;
 mod nearest;
@@ -28,6 +28,7 @@ mod scalar;
 mod schema;
 mod server_name;
 pub mod size;
+mod tls;
 mod value;
 mod variables;
 
@@ -39,12 +40,13 @@ pub use options::{
     MercureOptions,
 };
 pub use reference::reference;
+pub use tls::TlsOptions;
 pub use variables::Variables;
 
 /// Everything the program needs to run, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where the hub listens; at least one address.
+    /// Where the hub listens without TLS; at least one address here or in `tls`.
     pub listen: Vec<SocketAddr>,
     /// The URL under which clients reach the hub, without the hub's path. Only base for `aud`,
     /// relative patterns and reserved topics.
@@ -59,6 +61,8 @@ pub struct Config {
     pub mercure: MercureOptions,
     /// Connections.
     pub http: HttpOptions,
+    /// Listeners with TLS.
+    pub tls: TlsOptions,
     /// The operator's listener.
     pub admin: AdminOptions,
     /// The log.

@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use tidings_frontends::auth;
 
+use super::tls::TlsSettings;
 use super::{duration, size};
 
 /// The whole file, deserialized. [`super::Config`] is what has been checked.
@@ -25,6 +26,7 @@ pub(super) struct Settings {
     pub(super) auth: auth::Options,
     pub(super) mercure: MercureOptions,
     pub(super) http: HttpOptions,
+    pub(super) tls: TlsSettings,
     pub(super) admin: AdminOptions,
     pub(super) log: LogOptions,
 }
@@ -88,6 +90,11 @@ pub struct MercureOptions {
     /// one wildcard label `https://*.example.com`, any port `http://localhost:*`, `null`, or `*`
     /// for all others, without credentials.
     pub cors_origins: Vec<String>,
+    /// The cookie that may carry a token. `None` (`"off"`) reads none.
+    #[serde(deserialize_with = "text_or_off")]
+    pub cookie: Option<String>,
+    /// Origins whose pages may publish with a token in a cookie, beside the hub's own.
+    pub publish_origins: Vec<String>,
     /// Silence after which a comment is sent. `None` never sends one.
     #[serde(deserialize_with = "duration::or_off")]
     pub heartbeat: Option<Duration>,
@@ -101,6 +108,10 @@ pub struct MercureOptions {
     /// Largest data of an update in bytes. Bodies of requests may be larger, for their encoding.
     #[serde(deserialize_with = "size::deserialize")]
     pub update_size_max: u64,
+}
+
+fn text_or_off<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    Ok(Some(String::deserialize(from)?).filter(|text| text != "off"))
 }
 
 /// `[http]`: connections, for every protocol over HTTP.
@@ -119,6 +130,8 @@ pub struct HttpOptions {
     pub connections_per_address_max: usize,
     /// Networks of proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Networks of balancers whose connections begin with a PROXY header.
+    pub proxy_protocol: Vec<IpNet>,
     /// Time between the signal to stop and the end of the process.
     #[serde(deserialize_with = "duration::deserialize")]
     pub shutdown_budget: Duration,
@@ -154,6 +167,8 @@ pub struct LogOptions {
     pub level: String,
     /// Lines for people or for machines.
     pub format: LogFormat,
+    /// Whether lines show topics, patterns and cursors. Tokens are never shown.
+    pub topics: bool,
 }
 
 /// What a line of the log looks like.

@@ -1,17 +1,12 @@
 //! Where settings are: what stands at a path, and what may stand in a table. Knows no setting; the
 //! schema does.
 
-use super::schema::{CONNECTORS, KEYS, Key, NOT_YET};
+use super::schema::{CONNECTORS, KEYS, Key};
 
 /// The setting at a concrete path such as `auth.issuer[3].id`.
 pub(super) fn find(path: &str) -> Option<&'static Key> {
     let general = general(path);
     KEYS.iter().find(|key| key.path == general)
-}
-
-/// Why a setting has no effect yet, if its path is one of those that are to come.
-pub(super) fn not_yet(is_meant: impl Fn(&str) -> bool) -> Option<&'static str> {
-    NOT_YET.iter().find(|(path, _)| is_meant(path)).map(|(_, reason)| *reason)
 }
 
 /// The path with every index left out: `auth.issuer[].id`.

@@ -21,7 +21,7 @@ const HEAD: &str = "\
 pub fn reference() -> String {
     let mut text = HEAD.to_owned();
     let mut section = "";
-    for key in KEYS {
+    for key in KEYS.iter() {
         let table = key.path.rsplit_once('.').map_or("", |(table, _)| table);
         if table != section {
             section = table;
@@ -99,7 +99,7 @@ mod tests {
             })
             .collect();
         let tree = parsed(&open);
-        for key in KEYS {
+        for key in KEYS.iter() {
             let path = key.path.replace("[]", "[0]");
             assert!(tree.find(&steps(&path)).is_some(), "{path} in\n{open}");
         }

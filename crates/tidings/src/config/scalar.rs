@@ -122,6 +122,7 @@ fn wanted(kind: Kind) -> &'static str {
         Kind::Duration | Kind::DurationOrOff => "a duration as in \"15s\"",
         Kind::Size { .. } | Kind::SizeOrOff => "a size as in \"10 GiB\"",
         Kind::Addresses => "addresses as in \"0.0.0.0:3000\"",
+        Kind::CookieOrOff => "the name of a cookie, or \"off\"",
         Kind::AddressOrOff => "an address as in \"127.0.0.1:3001\"",
         Kind::Networks => "networks as in [\"10.0.0.0/8\"]",
         Kind::Origins => "origins as in [\"https://app.example.com\"]",
@@ -170,9 +171,15 @@ type Wrong = (String, Option<String>);
 fn written(kind: Kind, text: &str) -> Result<toml::Value, Wrong> {
     let plain = |message: String| (message, None);
     match kind {
-        Kind::DurationOrOff | Kind::SizeOrOff | Kind::AddressOrOff if text == "off" => {
+        Kind::DurationOrOff | Kind::SizeOrOff | Kind::AddressOrOff | Kind::CookieOrOff
+            if text == "off" =>
+        {
             Ok(text.into())
         }
+        Kind::CookieOrOff if !text.is_empty() && text.bytes().all(is_of_token) => Ok(text.into()),
+        Kind::CookieOrOff => Err(plain(format!(
+            "has {text:?}, which no cookie can be called: letters, digits, `-` and `_` are fine"
+        ))),
         Kind::Duration | Kind::DurationOrOff => duration::parse(text)
             .map(|_| text.into())
             .map_err(|error| plain(format!("is wrong: {error}"))),
@@ -208,6 +215,11 @@ fn written(kind: Kind, text: &str) -> Result<toml::Value, Wrong> {
         }
         Kind::Secret | Kind::File | Kind::Text | Kind::Texts => Ok(text.into()),
     }
+}
+
+/// Characters of a token (RFC 9110 section 5.6.2), which names of cookies are.
+fn is_of_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 fn choice(text: &str, choices: &[&str]) -> Result<toml::Value, Wrong> {

@@ -1,6 +1,7 @@
 //! Every setting: its path, what it takes, its default, and what it does in a sentence. Checks,
 //! variables and the printed reference read this one table, so that they cannot drift apart.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use tidings_core::limits::UPDATE_BYTES_DEFAULT;
@@ -10,8 +11,8 @@ use tidings_frontends::limits::{
 };
 
 pub(super) use super::kind::Kind;
-pub(super) use super::paths::{find, general, is_table, members, not_yet};
-use super::{duration, size};
+pub(super) use super::paths::{find, general, is_table, members};
+use super::{duration, size, tls};
 use crate::limits::CONNECTIONS_SETTING_MAX;
 
 /// One setting.
@@ -72,14 +73,14 @@ const SET_ALGORITHMS: [&str; 11] = [
     "Ed25519",
 ];
 
-/// Settings that are to come, with what is true until then. Written already, they would promise
-/// what nothing keeps.
-pub(super) const NOT_YET: [(&str, &str); 1] =
-    [("mercure.publish_origins", "cookies are not read yet, so no page publishes with one")];
-
 const MIB: u64 = 1024 * 1024;
 
-const fn value(path: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
+pub(super) const fn value(
+    path: &'static str,
+    kind: Kind,
+    default: &'static str,
+    about: &'static str,
+) -> Key {
     Key { path, kind, default: Default::Value(default), about }
 }
 
@@ -87,12 +88,20 @@ const fn bound(path: &'static str, kind: Kind, default: Default, about: &'static
     Key { path, kind, default, about }
 }
 
-const fn unset(path: &'static str, kind: Kind, example: &'static str, about: &'static str) -> Key {
+pub(super) const fn unset(
+    path: &'static str,
+    kind: Kind,
+    example: &'static str,
+    about: &'static str,
+) -> Key {
     Key { path, kind, default: Default::Unset(example), about }
 }
 
 /// All settings in the order of the reference.
-pub(super) const KEYS: &[Key] = &[
+pub(super) static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| [GENERAL, &tls::KEYS].concat());
+
+/// Settings of parts without a file of their own here.
+const GENERAL: &[Key] = &[
     value(
         "listen",
         Kind::Addresses,
@@ -279,6 +288,20 @@ again from time to time, and when a token names a key that is not in it.",
 wildcard (https://*.example.com), so may the port (http://localhost:*). \"*\" stands for all
 others, without credentials.",
     ),
+    value(
+        "mercure.cookie",
+        Kind::CookieOrOff,
+        r#""__Secure-mercure_access_token""#,
+        "The cookie that may carry a token, where there is no Authorization header. Behind it
+mercureAuthorization is read where an issuer accepts \"0.x\". \"off\" reads no cookie.",
+    ),
+    value(
+        "mercure.publish_origins",
+        Kind::Origins,
+        "[]",
+        "Origins whose pages may publish with a token in a cookie, beside the hub's own; written
+as in `cors_origins`. \"*\" stands for all but \"null\", and lets every page publish.",
+    ),
     bound(
         "mercure.heartbeat",
         Kind::DurationOrOff,
@@ -342,6 +365,13 @@ HTTP/2; more are refused with 429. An office may be behind one address; name you
         "[]",
         "Networks of your proxies, as in [\"10.0.0.0/8\"]. Only their X-Forwarded-For is believed.",
     ),
+    value(
+        "http.proxy_protocol",
+        Kind::Networks,
+        "[]",
+        "Networks of balancers whose connections begin with a PROXY header (version 1 or 2), as in
+[\"10.0.0.0/8\"]. Theirs must, and nobody else's header is read.",
+    ),
     bound(
         "http.shutdown_budget",
         Kind::Duration,
@@ -380,6 +410,12 @@ kills after 10 seconds; give more where yours waits longer.",
         r#""text""#,
         "Lines for people (\"text\") or one JSON object a line (\"json\").",
     ),
+    value(
+        "log.topics",
+        Kind::Boolean,
+        "false",
+        "Whether lines show the topics, patterns and cursors of requests. Tokens are never shown.",
+    ),
 ];
 
 #[cfg(test)]
@@ -409,7 +445,7 @@ mod tests {
 
     #[test]
     fn every_setting_is_described_in_short_lines() {
-        for key in KEYS {
+        for key in KEYS.iter() {
             assert!(key.about.ends_with('.'), "{}", key.path);
             for line in key.about.lines() {
                 assert!(line.len() <= 98, "{}: {line}", key.path);

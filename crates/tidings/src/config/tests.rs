@@ -1,5 +1,6 @@
 //! Whole configurations, from text and variables to what runs or what is reported.
 
+use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -136,12 +137,6 @@ fn misplaced_key_is_told_its_table() {
 }
 
 #[test]
-fn settings_without_an_effect_are_refused() {
-    let origins = format!("{MINIMAL}[mercure]\npublish_origins = [\"https://a.example\"]");
-    refused(&origins, &["`mercure.publish_origins` has no effect yet", "cookies", "7:1"]);
-}
-
-#[test]
 fn admin_token_is_long_enough_and_comes_from_one_place() {
     refused(&format!("{MINIMAL}[admin]\ntoken = \"short\""), &["16 visible characters", "openssl"]);
     let folder = tempfile::tempdir().unwrap();
@@ -175,6 +170,22 @@ fn key_sets_are_checked_without_a_network() {
     ] {
         refused(&with(key), &[message]);
     }
+}
+
+#[test]
+fn the_cookie_has_a_name_or_is_off() {
+    let cookie = |value: &str| load(&format!("{MINIMAL}[mercure]\ncookie = {value}"));
+    assert_eq!(cookie("'off'").unwrap().mercure.cookie, None);
+    assert_eq!(cookie("'__Host-t'").unwrap().mercure.cookie.as_deref(), Some("__Host-t"));
+    let default = load(MINIMAL).unwrap().mercure.cookie;
+    assert_eq!(default.as_deref(), Some(tidings_frontends::limits::COOKIE_DEFAULT));
+    for wrong in ["''", "'a b'", "'a;b'", "'a=b'", "'é'"] {
+        refused(
+            &format!("{MINIMAL}[mercure]\ncookie = {wrong}"),
+            &["`cookie` has", "which no cookie can be called"],
+        );
+    }
+    refused(&format!("{MINIMAL}[mercure]\ncookie = true"), &["takes the name of a cookie"]);
 }
 
 #[test]
@@ -360,7 +371,8 @@ fn environment_of_the_mercure_image_configures_a_hub() {
             "# ours\nanonymous\ncors_origins https://a.example http://localhost:8000\n\
              heartbeat 30s\nwrite_timeout 0\nmax_request_body_size 2MiB\n\
              transport bolt {\n  path /data/mercure.db\n  size 1000\n}\n\
-             protocol_version_compatibility 8",
+             protocol_version_compatibility 8\n\
+             publish_origins https://a.example\ncookie_name access",
         ),
     ])
     .unwrap();
@@ -373,6 +385,8 @@ fn environment_of_the_mercure_image_configures_a_hub() {
         assert_eq!(issuer.subscribe.as_ref().unwrap().algorithm, "HS512");
     }
     assert_eq!(config.mercure.cors_origins, ["https://a.example", "http://localhost:8000"]);
+    assert_eq!(config.mercure.publish_origins, ["https://a.example"]);
+    assert_eq!(config.mercure.cookie.as_deref(), Some("access"));
     assert_eq!(config.mercure.heartbeat, Some(Duration::from_secs(30)));
     assert_eq!(config.mercure.connection_age_max, None);
     assert_eq!(config.mercure.update_size_max, 2 << 20);
@@ -388,6 +402,28 @@ fn clients_of_the_image_are_bounded_by_address_once_its_proxies_are_known() {
     assert_eq!(limit("TIDINGS_HTTP_TRUSTED_PROXIES", "10.0.0.0/8"), 1_024);
     assert_eq!(limit("TIDINGS_HTTP_CONNECTIONS_PER_ADDRESS_MAX", "7"), 7);
     assert_eq!(load(MINIMAL).unwrap().http.connections_per_address_max, 1_024);
+}
+
+#[test]
+fn a_public_name_of_the_image_means_tls_with_an_ordered_certificate() {
+    let config = image([KEY, ("SERVER_NAME", "hub.example.com")]).unwrap();
+    assert_eq!(config.public_url.as_str(), "https://hub.example.com/");
+    assert_eq!(config.listen, ["0.0.0.0:80".parse().unwrap()]);
+    assert_eq!(config.tls.listen, ["0.0.0.0:443".parse().unwrap()]);
+    assert!(config.tls.redirect && config.tls.hsts.is_none());
+    let acme = config.tls.acme.unwrap();
+    assert_eq!(acme.domains, ["hub.example.com"]);
+    assert_eq!(acme.folder, Path::new("/var/lib/tidings/acme"));
+    assert!(config.notes[0].contains("terms of service"), "{:?}", config.notes);
+    let memory = ("MERCURE_TRANSPORT_URL", "local://");
+    let report = image([KEY, ("SERVER_NAME", "hub.example.com"), memory]).unwrap_err();
+    assert!(report.contains("need a folder"), "{report}");
+}
+
+#[test]
+fn tls_is_off_unless_something_listens() {
+    let config = load(MINIMAL).unwrap();
+    assert!(config.tls.listen.is_empty() && config.tls.acme.is_none() && !config.tls.redirect);
 }
 
 #[test]
@@ -408,11 +444,12 @@ fn directives_without_an_equivalent_are_named() {
     for (directive, name) in [
         ("subscriptions", "`subscriptions`"),
         ("playground", "`playground`"),
-        ("cookie_name x", "`cookie_name`"),
+        ("cookie_name", "wrong number of arguments"),
+        ("cookie_name a=b", "which no cookie can be called"),
         ("dispatch_timeout 5s", "`dispatch_timeout`"),
         ("protocol_version_compatibility 7", "`protocol_version_compatibility`"),
         ("transport redis {\n}", "`transport`"),
-        ("publish_origins *", "`publish_origins`"),
+        ("publish_origins example.com", "not an origin"),
         ("transport bolt {\n bucket_name x\n}", "`bucket_name`"),
         ("transport bolt {\n size 10\n cleanup_frequency 0.3\n}", "`cleanup_frequency`"),
         ("transport_url bolt://x?cleanup_frequency=0.3", "`cleanup_frequency`"),
@@ -479,20 +516,19 @@ fn environment_of_an_older_hub_configures_one() {
         ("DB_PATH", "/data/updates.db"),
         ("LOG_FORMAT", "JSON"),
         ("HEARTBEAT_INTERVAL", "0"),
+        ("PUBLISH_ALLOWED_ORIGINS", "https://a.example,https://b.example"),
     ])
     .unwrap();
     assert_eq!(config.listen, ["0.0.0.0:3333".parse().unwrap()]);
     assert!(config.auth.anonymous);
     assert_eq!(config.mercure.cors_origins.len(), 2);
+    assert_eq!(config.mercure.publish_origins.len(), 2);
     assert_eq!(config.mercure.heartbeat, None);
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.history.path.as_deref(), Some("/data/tidings".as_ref()));
     assert_eq!(config.auth.issuer[0].accept, [Generation::Draft]);
     let report = image([("JWT_KEY", KEY.1), ("ACME_HOSTS", "x")]).unwrap_err();
     assert!(report.contains("ACME_HOSTS: has no equivalent"), "{report}");
-    let origins = ("PUBLISH_ALLOWED_ORIGINS", "*");
-    let report = image([("JWT_KEY", KEY.1), origins]).unwrap_err();
-    assert!(report.contains("PUBLISH_ALLOWED_ORIGINS: has no equivalent"), "{report}");
     // Without a key of an older hub, such names are somebody else's.
     let report = image([("ADDR", "nonsense")]).unwrap_err();
     assert!(!report.contains("ADDR"), "{report}");

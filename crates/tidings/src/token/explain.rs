@@ -5,9 +5,10 @@ use std::fmt;
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tidings_core::{Language, Matcher, Namespace};
-use tidings_frontends::auth::{Auth, BadKeys, Finding, Options, Role};
+use tidings_core::{Candidate, Language, Matcher, Namespace, Topic};
+use tidings_frontends::auth::{Auth, BadKeys, Finding, Generation, Options, Role};
 use tidings_frontends::limits::TOKEN_BYTES_MAX;
+use tidings_frontends::mercure::is_reserved_in_draft;
 
 use super::dates;
 
@@ -17,6 +18,12 @@ pub(crate) struct ExplainArguments {
     /// The token; standard input when it is left out or `-`
     #[arg(value_name = "TOKEN")]
     pub(crate) token: Option<String>,
+    /// Say whether it may publish to this topic; may be repeated
+    #[arg(long, value_name = "TOPIC")]
+    pub(crate) publish: Vec<String>,
+    /// Say whether it may read private updates of this topic; may be repeated
+    #[arg(long, value_name = "TOPIC")]
+    pub(crate) subscribe: Vec<String>,
 }
 
 // By hand: a token never reaches a log through `{:?}`.
@@ -27,6 +34,13 @@ impl fmt::Debug for ExplainArguments {
 }
 
 impl ExplainArguments {
+    fn topics(&self, role: Role) -> &[String] {
+        match role {
+            Role::Publish => &self.publish,
+            Role::Subscribe => &self.subscribe,
+        }
+    }
+
     /// The token without white space around it and without a `Bearer` before it.
     ///
     /// # Errors
@@ -66,11 +80,26 @@ pub(crate) struct InRole {
     pub(crate) findings: Vec<Finding>,
     /// What it grants, in words; `None` when it is refused.
     pub(crate) grants: Option<Vec<String>>,
+    /// What was asked about topics.
+    pub(crate) verdicts: Vec<Verdict>,
+}
+
+/// Whether a topic may be used, and why.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    topic: String,
+    /// What grants it, or why nothing does.
+    reason: Result<String, String>,
 }
 
 impl Explanation {
-    /// Whether the token is accepted and grants something in at least one role.
+    /// Whether the token is accepted and grants something in at least one role, and all that was
+    /// asked about.
     pub(crate) fn is_useful(&self) -> bool {
+        let mut verdicts = self.roles.iter().flat_map(|role| &role.verdicts);
+        if verdicts.any(|verdict| verdict.reason.is_err()) {
+            return false;
+        }
         self.roles.iter().any(|role| role.grants.as_ref().is_some_and(|list| !list.is_empty()))
     }
 }
@@ -79,7 +108,7 @@ impl Explanation {
 type Made = Vec<(Arc<Matcher>, String)>;
 
 /// Runs every check on `token` at the time `now`, in milliseconds since 1970, as the hub of this
-/// namespace would with these options.
+/// namespace would with these options; and says what it may do with the topics that `asked` names.
 ///
 /// # Errors
 /// When the options' keys cannot be used.
@@ -87,6 +116,7 @@ pub(crate) fn explain(
     options: &Options,
     namespace: &Namespace,
     token: &str,
+    asked: &ExplainArguments,
     now: u64,
 ) -> Result<Explanation, BadKeys> {
     let made = Arc::new(Mutex::new(Made::new()));
@@ -106,19 +136,60 @@ pub(crate) fn explain(
     let in_role = |role| {
         let mut findings = auth.explain(token, role, now);
         findings.iter_mut().for_each(|finding| date(finding, now));
-        let grants = auth.verify(token, role, now).ok().map(|verified| {
+        let verified = auth.verify(token, role, now).ok();
+        let made = made.lock().unwrap_or_else(PoisonError::into_inner);
+        let granted = verified.as_ref().map(|verified| {
             let matchers = match role {
                 Role::Publish => &verified.grant.publish,
                 Role::Subscribe => &verified.grant.subscribe,
             };
-            let made = made.lock().unwrap_or_else(PoisonError::into_inner);
             let words = |matcher| made.iter().find(|(other, _)| Arc::ptr_eq(other, matcher));
-            matchers.iter().filter_map(words).map(|(_, words)| words.clone()).collect()
+            let granted: Granted<'_> = matchers
+                .iter()
+                .filter_map(|matcher| words(matcher).map(|(_, words)| (&**matcher, words.as_str())))
+                .collect();
+            (verified.generation, granted)
         });
-        InRole { role, findings, grants }
+        let verdict = |topic: &String| Verdict {
+            topic: topic.clone(),
+            reason: judge(topic, role, granted.as_ref(), namespace),
+        };
+        let verdicts = asked.topics(role).iter().map(verdict).collect();
+        let words = |(_, granted): &(_, Granted<'_>)| {
+            granted.iter().map(|(_, words)| (*words).to_owned()).collect()
+        };
+        let grants = granted.as_ref().map(words);
+        InRole { role, findings, grants, verdicts }
     };
     let roles = vec![in_role(Role::Publish), in_role(Role::Subscribe)];
     Ok(Explanation { roles, unread })
+}
+
+/// Matchers of a token with their words.
+type Granted<'m> = Vec<(&'m Matcher, &'m str)>;
+
+/// What grants a topic, or why nothing does.
+fn judge(
+    topic: &str,
+    role: Role,
+    granted: Option<&(Generation, Granted<'_>)>,
+    namespace: &Namespace,
+) -> Result<String, String> {
+    let (generation, granted) = granted.ok_or("the token is refused")?;
+    Topic::parse(topic).map_err(|bad| bad.to_string())?;
+    let candidate = Candidate::new(topic, namespace);
+    if role == Role::Publish {
+        if *generation == Generation::Final && topic == "*" {
+            return Err("`*` is no topic in 1.0".to_owned());
+        }
+        let in_draft = *generation == Generation::Draft && is_reserved_in_draft(topic);
+        if candidate.is_reserved() || in_draft {
+            return Err("the topic is reserved for the hub itself".to_owned());
+        }
+    }
+    let covering = granted.iter().find(|(matcher, _)| matcher.matches(&candidate));
+    let words = covering.map(|(_, words)| (*words).to_owned());
+    words.ok_or_else(|| "nothing that it grants matches the topic".to_owned())
 }
 
 /// Adds the date to a claim that is a time.
@@ -172,6 +243,16 @@ impl fmt::Display for InRole {
         }
         for granted in self.grants.iter().flatten() {
             writeln!(formatter, "  grants {granted}")?;
+        }
+        let what = match self.role {
+            Role::Publish => "publish to",
+            Role::Subscribe => "read private updates of",
+        };
+        for Verdict { topic, reason } in &self.verdicts {
+            match reason {
+                Ok(words) => writeln!(formatter, "  may {what} {topic:?}, by {words}")?,
+                Err(reason) => writeln!(formatter, "  may NOT {what} {topic:?}: {reason}")?,
+            }
         }
         Ok(())
     }

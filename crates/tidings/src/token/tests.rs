@@ -42,7 +42,61 @@ fn minted(line: &str, options: &Options) -> Result<String, MintError> {
 }
 
 fn explained(token: &str, options: &Options, now: u64) -> Explanation {
-    explain(options, &namespace(), token, now * 1_000).unwrap()
+    asked("", token, options, now)
+}
+
+#[derive(Parser)]
+struct Explain {
+    #[command(flatten)]
+    arguments: ExplainArguments,
+}
+
+fn asked(line: &str, token: &str, options: &Options, now: u64) -> Explanation {
+    let words = std::iter::once("explain").chain(line.split_ascii_whitespace());
+    let arguments = Explain::try_parse_from(words).unwrap().arguments;
+    explain(options, &namespace(), token, &arguments, now * 1_000).unwrap()
+}
+
+#[test]
+fn topics_are_judged_with_what_grants_them_or_why_nothing_does() {
+    for accept in [&["1.0"][..], &["0.x"]] {
+        let options = options(accept);
+        let token = minted("--publish https://e.com/1 --publish * --subscribe urn:s", &options);
+        let token = token.unwrap();
+        let line = "--publish https://e.com/1 --publish urn:other --subscribe urn:s";
+        let explanation = asked(line, &token, &options, NOW);
+        let text = explanation.to_string();
+        assert!(explanation.is_useful(), "{text}");
+        assert!(text.contains("may publish to \"https://e.com/1\", by "), "{text}");
+        assert!(text.contains("may publish to \"urn:other\", by every topic"), "{text}");
+        assert!(text.contains("may read private updates of \"urn:s\", by "), "{text}");
+        for (line, reason) in [
+            ("--subscribe urn:other", "updates of \"urn:other\": nothing that it grants matches"),
+            ("--publish /.well-known/mercure/x", "reserved for the hub itself"),
+            ("--publish https://other.example/.well-known/%6Dercure", "reserved"),
+        ] {
+            let explanation = asked(line, &token, &options, NOW);
+            let text = explanation.to_string();
+            assert!(!explanation.is_useful(), "{text}");
+            assert!(text.contains("may NOT") && text.contains(reason), "{text}");
+        }
+        let late = asked("--publish urn:x", &token, &options, NOW + 1_000_000);
+        let text = late.to_string();
+        assert!(text.contains("may NOT publish to \"urn:x\": the token is refused"), "{text}");
+    }
+}
+
+#[test]
+fn every_check_is_listed_also_behind_the_first_that_fails() {
+    let options = options(&["1.0"]);
+    let token = minted("--issuer https://issuer.example --publish *", &options).unwrap();
+    let mut others = options.clone();
+    others.issuer[0].id = "https://another.example".to_owned();
+    let text = explained(&token, &others, NOW + 1_000_000).to_string();
+    for check in ["FAIL  iss: ", "ok    typ: ", "FAIL  exp: ", "ok    nbf: ", "ok    aud: "] {
+        assert!(text.contains(check), "{check}: {text}");
+    }
+    assert!(text.contains("ok    authorization_details: 1 topic matchers for publish"), "{text}");
 }
 
 #[test]
@@ -205,7 +259,8 @@ fn lifetimes_have_units() {
 #[test]
 fn a_token_is_read_with_or_without_its_scheme() {
     for text in ["abc", " abc\n", "Bearer abc", "bearer  abc "] {
-        let arguments = ExplainArguments { token: Some(text.to_owned()) };
+        let arguments =
+            ExplainArguments { token: Some(text.to_owned()), publish: vec![], subscribe: vec![] };
         assert_eq!(arguments.read_token().unwrap(), "abc");
         assert!(!format!("{arguments:?}").contains("abc"));
     }

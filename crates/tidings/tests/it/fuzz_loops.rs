@@ -182,6 +182,19 @@ fn forwarded_addresses_of_any_bytes() {
 }
 
 #[test]
+fn balancers_headers_of_any_bytes() {
+    run(
+        "proxy_protocol",
+        tidings_frontends::http::fuzz_proxy_protocol,
+        &[
+            b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x07\x7f\0\0\x01\x12\x34\x0b\xb8GET /",
+            b"PROXY TCP4 203.0.113.7 10.0.0.1 4711 80\r\nGET /",
+            b"PROXY UNKNOWN\r\n",
+        ],
+    );
+}
+
+#[test]
 fn origins_of_any_bytes() {
     run(
         "origins",
@@ -189,6 +202,18 @@ fn origins_of_any_bytes() {
         &[
             b"https://app.example.com\nhttps://*.e.com\nhttp://localhost:*\n*\nhttps://a.e.com",
             b"null\n*\nnull",
+        ],
+    );
+}
+
+#[test]
+fn cookies_of_any_bytes() {
+    run(
+        "cookies",
+        tidings_frontends::mercure::fuzz_cookies,
+        &[
+            b"a=1; name=\"token\"; mercureAuthorization=x\nname=2;;=;name\nhttps://a.example/x",
+            b"name = a=b ;name=c\nhttp://[::1]:80/",
         ],
     );
 }

@@ -111,3 +111,16 @@ fn a_reload_changes_keys_and_limits_and_a_bad_file_changes_nothing() {
     assert_eq!(stream.data(2), ["x", "x"], "a stream goes on over reloads");
     assert!(!hub.log().contains(other_key) && !hub.log().contains(PUBLISH_KEY));
 }
+
+#[test]
+fn a_misspelled_level_in_the_environment_is_refused_with_the_nearest() {
+    for (filter, hint) in [("inof", "\"info\""), ("info,tidings=debgu", "\"debug\"")] {
+        let environment = vec![("RUST_LOG".to_owned(), filter.to_owned())];
+        let log = match TestHub::try_launch(Launch { environment, ..Launch::default() }) {
+            Ok(_) => panic!("started with {filter}"),
+            Err(log) => log,
+        };
+        assert!(log.contains("RUST_LOG names a level that does not exist"), "{log}");
+        assert!(log.contains(hint), "{log}");
+    }
+}

@@ -199,7 +199,7 @@ fn a_request_that_is_not_http_is_refused_without_harm() {
 #[test]
 fn tokens_never_reach_the_log_even_of_the_libraries() {
     let launch = Launch {
-        toml: "[auth]\nanonymous = true".to_owned(),
+        toml: "[auth]\nanonymous = true\n[log]\ntopics = true".to_owned(),
         environment: vec![("RUST_LOG".to_owned(), "trace".to_owned())],
         ..Launch::default()
     };

@@ -15,29 +15,41 @@
     dead_code
 )]
 
+mod acme_server;
 mod browser;
+mod encrypted;
 mod http;
 mod hub;
 mod mercure;
 mod tokens;
 
 // Journeys.
+mod acme;
 mod auth_jwks;
 mod auth_revocation;
+mod continuity;
 mod crash;
+mod explain;
 mod fuzz_loops;
+mod http2_abuse;
 mod http_admin;
 mod http_commands;
 mod http_connections;
+mod mercure_cookies;
 mod mercure_cors;
 mod mercure_draft;
+mod mercure_generations;
 mod mercure_publish;
 mod mercure_refusals;
 mod mercure_replay;
 mod mercure_subscribe;
 mod mercure_tokens;
 mod page;
+mod privacy;
+mod proxy_protocol;
 mod readme;
 mod shutdown;
+mod silent_readers;
 mod storage_faults;
 mod strace;
+mod tls;

@@ -80,6 +80,7 @@ fn m12_a_cors_listed_origins_get_credentials_and_see_every_header() {
                 "Mercure-Last-Event-ID",
                 "WWW-Authenticate",
                 "Tidings-Receipt",
+                "ETag",
                 "X-Request-Id",
             ] {
                 assert!(

@@ -94,6 +94,31 @@ fn m02_m03_query_reads_matchers_from_a_form_body() {
 }
 
 #[test]
+fn bodies_of_queries_are_bounded_and_read_as_they_are() {
+    const LIMIT: usize = 64 * 1024;
+    let hub = TestHub::start(MEMORY);
+    let authorization = bearer(&token_final(Role::Subscribe, &["*"]));
+    let filled = |bytes: usize| format!("match=a&unknown={}", "x".repeat(bytes - 16));
+    let mut stream = query(&hub, "", &[], &filled(LIMIT));
+    assert_eq!(stream.head.status, 200);
+    stream.until_open();
+    let headers = [with_token(&authorization), FORM_TYPE];
+    let reply = hub.request("QUERY", HUB, &headers, filled(LIMIT + 1).as_bytes());
+    expect_problem(&reply, 413, "one byte too many");
+    // The same without a length in the head.
+    let chunked = [with_token(&authorization), FORM_TYPE, ("Transfer-Encoding", "chunked")];
+    let mut bytes = request("QUERY", HUB, &chunked, b"");
+    for _ in 0..=LIMIT / 1_000 {
+        bytes.extend(format!("3e8\r\n{}\r\n", "x".repeat(1_000)).bytes());
+    }
+    expect_problem(&hub.exchange(&bytes), 413, "one chunk too many");
+    for (coding, status) in [("gzip", 415), ("br, identity", 415), ("identity", 400)] {
+        let headers = [with_token(&authorization), FORM_TYPE, ("Content-Encoding", coding)];
+        expect_problem(&hub.request("QUERY", HUB, &headers, b"Match=a"), status, coding);
+    }
+}
+
+#[test]
 fn m04_query_takes_the_union_of_query_and_body() {
     let hub = TestHub::start(MEMORY);
     let ids: Vec<String> = (0..4)

@@ -8,6 +8,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::browser::Browser;
+use crate::encrypted::Authority;
 use crate::hub::{HUB, Launch, PROGRAM, TestHub};
 use crate::page::{self, token};
 use crate::tokens;
@@ -153,6 +154,9 @@ pub(crate) fn placed(toml: &str, folder: &Path) -> PathBuf {
     {
         std::fs::write(folder.join("secrets").join(name), format!("{key}\n")).unwrap();
     }
+    Authority::new().write(&folder.join("secrets"), "fullchain", &["hub.example.com"]);
+    let (key, named) = (folder.join("secrets/fullchain.key"), folder.join("secrets/privkey.pem"));
+    std::fs::rename(key, named).unwrap();
     let here = folder.to_str().unwrap();
     let toml = toml
         .replace("/var/lib/tidings", &format!("{here}/history"))
@@ -165,12 +169,12 @@ pub(crate) fn placed(toml: &str, folder: &Path) -> PathBuf {
 
 /// The configurations of the documents, each with the document's name.
 fn configurations() -> Vec<(&'static str, String)> {
-    let names = ["README.md", "docs/production.md"];
+    let names = ["README.md", "docs/production.md", "docs/tls.md"];
     let all = names.into_iter().flat_map(|name| {
         blocks(&document(name), "toml").into_iter().map(move |block| (name, block))
     });
     let all: Vec<_> = all.collect();
-    assert_eq!(all.len(), 3);
+    assert_eq!(all.len(), 5);
     all
 }
 
@@ -183,15 +187,27 @@ fn every_configuration_is_checked_and_served() {
         let check = program(&["check", "--config", file]).output().unwrap();
         assert!(check.status.success(), "{name}: {}", String::from_utf8_lossy(&check.stderr));
         let arguments = ["serve", "--config", file].map(str::to_owned).to_vec();
+        let mut environment =
+            vec![("TIDINGS_LISTEN", "127.0.0.1:0"), ("TIDINGS_ADMIN_LISTEN", "127.0.0.1:0")];
+        let encrypted = toml.contains("[tls]");
+        if encrypted {
+            environment.push(("TIDINGS_TLS_LISTEN", "127.0.0.1:0"));
+            // The rest of this test speaks to the plain listener.
+            environment.push(("TIDINGS_TLS_REDIRECT", "false"));
+        }
+        if toml.contains("[tls.acme]") {
+            environment.push(("TIDINGS_TLS_ACME_DIRECTORY", "https://localhost:1/nobody"));
+        }
         let environment =
-            [("TIDINGS_LISTEN", "127.0.0.1:0"), ("TIDINGS_ADMIN_LISTEN", "127.0.0.1:0")]
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .to_vec();
+            environment.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
         let hub = TestHub::launch(Launch {
             arguments: Some(arguments),
-            environment,
+            environment: environment.collect(),
             ..Launch::default()
         });
+        if encrypted {
+            hub.wait_for_log("listening on https://");
+        }
         let shlink = toml.contains("id = \"Shlink\"");
         let (issuer, secret, origin) = if shlink {
             ("Shlink", shlink_secret(), "https://app.shlink.io")

@@ -15,7 +15,7 @@ use crate::hub::{HUB, Launch, TestHub, run_in};
 use crate::tokens::{self, Role, bearer, token_final};
 
 const TOPIC: &str = "https://faults.example/";
-const SMALL_SEGMENTS: &str = "[history]\nsegment_size = \"1 MiB\"";
+pub(crate) const SMALL_SEGMENTS: &str = "[history]\nsegment_size = \"1 MiB\"";
 
 /// A hub whose history lies on a small file system of its own; gives the folder as seen from here.
 fn on_small_disk(mount_point: &Path, size: &str) -> (TestHub, PathBuf) {
@@ -178,7 +178,7 @@ fn a_client_that_nothing_was_for_comes_past_the_damage_too() {
 }
 
 /// Changes one byte behind `text` in the history; gives the file.
-fn damage(data: &Path, text: &str) -> PathBuf {
+pub(crate) fn damage(data: &Path, text: &str) -> PathBuf {
     for path in files(data) {
         let bytes = std::fs::read(&path).unwrap();
         if let Some(at) = find(&bytes, text.as_bytes()) {
