@@ -226,7 +226,8 @@ async fn retention_keeps_what_was_promised_and_readers_of_the_rest_are_told() {
     // Another segment may have gone since.
     let rest: Vec<_> = batch.iter().map(|entry| entry.update.data.as_ref()).collect();
     let from = kept.iter().position(|text| text.as_bytes() == rest[0]).unwrap();
-    assert!(kept[from..].iter().map(String::as_bytes).eq(rest), "without a gap to the end");
+    let kept: Vec<_> = kept[from..].iter().map(String::as_bytes).collect();
+    assert!(kept.starts_with(&rest), "without a gap");
 }
 
 #[tokio::test]

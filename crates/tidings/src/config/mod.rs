@@ -16,6 +16,7 @@ mod document;
 pub mod duration;
 mod environment;
 mod image;
+mod issuers;
 mod kind;
 pub(crate) mod level;
 mod load;
