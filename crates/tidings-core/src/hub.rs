@@ -18,12 +18,14 @@ use crate::metrics::{Counters, count};
 use crate::namespace::Namespace;
 use crate::options::{Durability, HubOptions};
 use crate::ready::ReadyList;
+use crate::selection::Selection;
 use crate::store::Store;
 use crate::subscribers::Subscribers;
-use crate::subscription::{Selection, Start, Subscription};
+use crate::subscription::{Start, Subscription};
+use crate::tail::Tail;
 use crate::topic::Topic;
 use crate::update::{Entry, Epoch, Offset, Update};
-use crate::writer::{Commit, Writer};
+use crate::writer::{Commit, Queued, Writer};
 
 /// What is true of a published update now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +67,7 @@ pub(crate) struct Shared {
     pub(crate) namespace: Namespace,
     pub(crate) history: Box<dyn History>,
     pub(crate) subscribers: Subscribers,
+    pub(crate) tail: Tail,
     pub(crate) counters: Counters,
     pub(crate) ids: Arc<Ids>,
     pub(crate) epoch: Epoch,
@@ -92,18 +95,20 @@ impl Shared {
 /// The hub. Cheap to clone; all clones are one hub.
 #[derive(Debug, Clone)]
 pub struct Hub {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
-struct Inner {
-    shared: Arc<Shared>,
+pub(crate) struct Inner {
+    pub(crate) shared: Arc<Shared>,
     interner: Interner,
     update_bytes_max: usize,
     clock: ClockHandle,
     room: Arc<Semaphore>,
     writer: Mutex<Option<Writer>>,
-    queue: Mutex<Option<mpsc::SyncSender<Commit>>>,
+    queue: Mutex<Option<mpsc::SyncSender<Queued>>>,
+    /// Held by who announces: one at a time.
+    pub(crate) announcing: Mutex<()>,
     /// The data folder is ours for as long as this is open.
     _lock: Option<File>,
 }
@@ -124,12 +129,21 @@ impl Hub {
     /// When the data folder cannot be used: in use by another process, of another format version,
     /// foreign, or not accessible.
     pub fn open(options: HubOptions, clock: Arc<dyn Clock>) -> Result<Hub, OpenError> {
-        let Store { history, ids, epoch, start, durability, remembered, lock } =
-            Store::open(&options.history, Arc::clone(&clock))?;
+        let store = Store::open(&options.history, Arc::clone(&clock))?;
+        Hub::over(store, options, clock)
+    }
+
+    pub(crate) fn over(
+        store: Store,
+        options: HubOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Hub, OpenError> {
+        let Store { history, ids, epoch, start, durability, remembered, lock } = store;
         let shared = Arc::new(Shared {
             namespace: options.namespace,
             history,
             subscribers: Subscribers::default(),
+            tail: Tail::default(),
             counters: Counters::default(),
             ids,
             epoch,
@@ -138,8 +152,8 @@ impl Hub {
             fanned_out: Mutex::new(start),
         });
         shared.subscribers.commit(start);
-        // Never full: who sends holds a permit.
-        let (queue, commits) = mpsc::sync_channel(QUEUE_UPDATES_MAX);
+        // Never full: who publishes holds a permit, and one announces at a time.
+        let (queue, commits) = mpsc::sync_channel(QUEUE_UPDATES_MAX + 1);
         let writer =
             Writer::start(Arc::clone(&shared), Arc::clone(&clock), start, commits, remembered)
                 .map_err(|source| OpenError::Io { path: "thread".into(), source })?;
@@ -151,6 +165,7 @@ impl Hub {
             room: Arc::new(Semaphore::new(QUEUE_UPDATES_MAX)),
             writer: Mutex::new(Some(writer)),
             queue: Mutex::new(Some(queue)),
+            announcing: Mutex::new(()),
             _lock: lock,
         };
         Ok(Hub { inner: Arc::new(inner) })
@@ -258,17 +273,17 @@ impl Hub {
         let (answer, answered) = oneshot::channel();
         let publisher = grant.token.publisher();
         let commit = Commit { update, publisher, answer, room: room.permit };
-        {
-            let queue = self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            let sent = queue.as_ref().is_some_and(|queue| queue.send(commit).is_ok());
-            if !sent {
-                return Err(Refused::ShuttingDown);
-            }
-        }
+        self.enqueue(Queued::Published(commit))?;
         answered.await.unwrap_or_else(|_| match self.inner.shared.failed.load(Ordering::Acquire) {
             true => Err(Refused::StorageFailed("the writer has ended".into())),
             false => Err(Refused::ShuttingDown),
         })
+    }
+
+    pub(crate) fn enqueue(&self, queued: Queued) -> Result<(), Refused> {
+        let queue = self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent = queue.as_ref().is_some_and(|queue| queue.send(queued).is_ok());
+        if sent { Ok(()) } else { Err(Refused::ShuttingDown) }
     }
 
     /// What a cursor means: a publisher's id (its earliest entry) or one of the hub's own.

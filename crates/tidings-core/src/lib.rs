@@ -7,6 +7,9 @@
 pub mod limits;
 pub mod matcher;
 
+mod announce;
+#[cfg(test)]
+mod announce_tests;
 mod batch;
 mod clock;
 mod deal;
@@ -25,10 +28,12 @@ mod namespace;
 mod options;
 mod ready;
 mod repeats;
+mod selection;
 mod state;
 mod store;
 mod subscribers;
 mod subscription;
+mod tail;
 mod topic;
 mod update;
 mod writer;
@@ -44,11 +49,12 @@ pub use metrics::Counters;
 pub use namespace::Namespace;
 pub use options::{Durability, HistoryOptions, HubOptions, Keep};
 pub use ready::ReadyList;
+pub use selection::Selection;
 pub use state::{State, StateError, Table, Write};
 pub use store::check;
-pub use subscription::{Selection, Start, Subscription, Taken};
+pub use subscription::{Start, Subscription, Taken};
 pub use topic::{BadText, Line, Topic};
-pub use update::{Entry, Epoch, Flaw, Form, Offset, Origin, Update};
+pub use update::{Entry, Epoch, Flaw, Form, Offset, Origin, Scope, Update};
 
 /// Entry points for random and fuzz testing: whatever the bytes, none of them may panic.
 #[doc(hidden)]

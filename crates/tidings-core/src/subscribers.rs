@@ -11,8 +11,9 @@ use crate::matcher::index::{Budget, Index, MatcherId};
 use crate::matcher::{Candidate, Matcher};
 use crate::metrics::{Counters, add};
 use crate::namespace::Namespace;
-use crate::subscription::{Pushed, Selection, Slot};
-use crate::update::{Entry, Offset};
+use crate::selection::Selection;
+use crate::subscription::{Pushed, Slot};
+use crate::update::{Entry, Offset, Scope};
 
 /// All receivers, and up to where the writer has committed.
 #[derive(Debug, Default)]
@@ -65,13 +66,14 @@ pub(crate) struct Member {
     which: usize,
 }
 
-/// A receiver's matchers and grant.
+/// A receiver's matchers, grant and scope.
 #[derive(Debug)]
 pub(crate) struct Registered {
     /// For each of its matchers, the place in that matcher's list.
     pub(crate) places: Vec<(MatcherId, usize)>,
     pub(crate) grant: Arc<[MatcherId]>,
     pub(crate) grant_id: usize,
+    pub(crate) scope: Option<Scope>,
 }
 
 impl Subscribers {
@@ -85,7 +87,7 @@ impl Subscribers {
         let id = registry.register(slot, selection);
         // Read behind the registration: what is committed later is pushed later, so it is seen.
         let committed = self.committed();
-        slot.join(committed, false);
+        slot.join(committed);
         (id, committed)
     }
 
@@ -94,7 +96,7 @@ impl Subscribers {
     pub(crate) fn rejoin(&self, slot: &Slot) -> Offset {
         let _pushing = self.lock();
         let committed = self.committed();
-        slot.join(committed, true);
+        slot.join(committed);
         committed
     }
 
@@ -177,7 +179,7 @@ impl Registry {
         let grant: Arc<[MatcherId]> = grant.into();
         let grant_id = self.reference_grant(&grant);
         if let Some(place) = self.slots.get_mut(slot_id) {
-            *place = Some(Registered { places, grant, grant_id });
+            *place = Some(Registered { places, grant, grant_id, scope: selection.scope });
         }
         slot_id
     }

@@ -211,7 +211,8 @@ mod tests {
         let update = Update::new(Topic::parse("t").unwrap(), "between");
         hub.publish(&grant, update).await.unwrap();
         let matchers = vec![hub.matcher(Language::Exact, "*").unwrap()];
-        let mut subscription = hub.subscribe(Selection { matchers, grant }, beginning.start);
+        let mut subscription =
+            hub.subscribe(Selection { matchers, grant, scope: None }, beginning.start);
         let mut batch = Batch::new();
         let next = subscription.next(&mut batch);
         tokio::time::timeout(std::time::Duration::from_secs(5), next).await.unwrap().unwrap();

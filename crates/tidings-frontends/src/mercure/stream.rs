@@ -407,7 +407,7 @@ mod tests {
     fn stream(hub: &Hub, clock: &Arc<Wall>, limits: Limits, start: Start, end: End) -> EventStream {
         let matchers = vec![hub.matcher(Language::Exact, "*").unwrap()];
         let grant = Arc::new(Grant::anonymous());
-        let subscription = hub.subscribe(Selection { matchers, grant }, start);
+        let subscription = hub.subscribe(Selection { matchers, grant, scope: None }, start);
         let streams = Arc::new(Streams {
             hub: hub.clone(),
             clock: Arc::<Wall>::clone(clock),
@@ -545,7 +545,7 @@ mod tests {
         let mut stream = stream(hub, clock, limits, start, end);
         let matchers = vec![hub.matcher(Language::Exact, "other").unwrap()];
         let grant = Arc::new(Grant::anonymous());
-        let subscription = hub.subscribe(Selection { matchers, grant }, start);
+        let subscription = hub.subscribe(Selection { matchers, grant, scope: None }, start);
         (stream.told, stream.passed) = (subscription.offset(), subscription.offset());
         stream.source = Source::Live(subscription);
         stream
