@@ -36,6 +36,10 @@ pub(super) async fn run(server: Arc<Server>, stream: TcpStream, peer: IpAddr, pl
     let _ = stream.set_nodelay(true);
     let options = server.options();
     let head_timeout = options.head_timeout;
+    // A client that vanished without a word: what it was sent is never acknowledged, and the kernel
+    // would try for a quarter of an hour. Silent streams find out by their heartbeat.
+    #[cfg(target_os = "linux")]
+    let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(options.write_timeout));
     let stream = Impatient::new(stream, options.write_timeout, Arc::clone(&server));
     let asked = Arc::new(AtomicBool::new(false));
     let service = {

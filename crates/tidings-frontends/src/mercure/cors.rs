@@ -7,11 +7,11 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 pub(super) const METHODS: &str = "GET, HEAD, POST, QUERY, OPTIONS";
 const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, QUERY");
 const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
-    "authorization, cache-control, content-type, idempotency-key, last-event-id",
+    "authorization, cache-control, content-type, idempotency-key, if-none-match, last-event-id",
 );
 const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(
-    "Link, Last-Event-ID, Mercure-Last-Event-ID, Retry-After, Tidings-Receipt, WWW-Authenticate, \
-     X-Request-Id",
+    "ETag, Link, Last-Event-ID, Mercure-Last-Event-ID, Retry-After, Tidings-Receipt, \
+     WWW-Authenticate, X-Request-Id",
 );
 /// How long a browser remembers a preflight: as long as the strictest of them allows.
 const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("7200");

@@ -26,20 +26,24 @@ pub(super) struct Metadata {
 }
 
 impl Metadata {
-    /// The document of the hub with this namespace.
-    pub(super) fn new(namespace: &Namespace) -> Metadata {
+    /// The document of the hub with this namespace, which may list its subscriptions.
+    pub(super) fn new(namespace: &Namespace, subscriptions: bool) -> Metadata {
         let hub = namespace.hub_url();
         let path = format!("{WELL_KNOWN}{}", hub.path());
         let mut url = hub.clone();
         url.set_path(&path);
         url.set_query(None);
         url.set_fragment(None);
-        let document = json!({
+        let mut document = json!({
             "resource": hub.as_str(),
             "bearer_methods_supported": ["header"],
             "authorization_details_types_supported": [DETAIL_TYPE],
             "mercure_matcher_types_supported": MATCHER_TYPES,
         });
+        if subscriptions {
+            // Left out where it is not so.
+            document["mercure_subscriptions"] = true.into();
+        }
         Metadata { path, url: url.into(), document: document.to_string().into() }
     }
 
@@ -61,10 +65,11 @@ mod tests {
     #[test]
     fn m74_the_document_lies_before_the_path_of_the_hub() {
         let hub = url::Url::parse("https://hub.example:8443/.well-known/mercure").unwrap();
-        let metadata = Metadata::new(&Namespace::new(hub));
+        let metadata = Metadata::new(&Namespace::new(hub), false);
         assert_eq!(metadata.path, "/.well-known/oauth-protected-resource/.well-known/mercure");
         assert_eq!(metadata.url, format!("https://hub.example:8443{}", metadata.path));
         let document: serde_json::Value = serde_json::from_slice(&metadata.document).unwrap();
         assert_eq!(document["resource"], "https://hub.example:8443/.well-known/mercure");
+        assert!(document.get("mercure_subscriptions").is_none());
     }
 }

@@ -11,6 +11,7 @@ mod cursor;
 mod event;
 mod form;
 mod metadata;
+mod presence;
 mod publish;
 mod readers;
 mod refusal;
@@ -36,6 +37,7 @@ use crate::limits::{
 use access::Worded;
 use cors::Cors;
 use metadata::Metadata;
+use presence::Presence;
 use readers::Readers;
 use refusal::{Fault, Refusal};
 use stream::Streams;
@@ -61,6 +63,8 @@ pub struct Options {
     /// Entries that a subscriber without a token is sent at most when it asks for `earliest` or
     /// with an unknown cursor; `None` for all that are kept.
     pub anonymous_replay_max: Option<u64>,
+    /// Whether subscriptions are listed and announced. For the life of the program.
+    pub subscriptions: bool,
 }
 
 impl Default for Options {
@@ -71,6 +75,7 @@ impl Default for Options {
             connection_age_max: Some(STREAM_LIFETIME_DEFAULT),
             body_bytes_max: FORM_BYTES_DEFAULT,
             anonymous_replay_max: None,
+            subscriptions: false,
         }
     }
 }
@@ -117,6 +122,7 @@ pub struct Mercure {
     /// Who looks up where streams begin.
     cursor_readers: Readers,
     streams: Arc<Streams>,
+    presence: Option<Presence>,
     /// Memory for the bodies of publications.
     bodies: Bodies,
     /// Memory for the bodies of queries.
@@ -136,7 +142,11 @@ impl Mercure {
         options: &Options,
     ) -> Result<Mercure, BadOrigin> {
         let settings = Settings::new(auth, options)?;
-        let metadata = Metadata::new(hub.namespace());
+        let metadata = Metadata::new(hub.namespace(), options.subscriptions);
+        let presence = options.subscriptions.then(|| Presence::new(&hub));
+        if let Some(presence) = &presence {
+            presence.speak_as(&settings.auth);
+        }
         let path = hub.namespace().hub_url().path().to_owned();
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let streams = Streams {
@@ -153,6 +163,7 @@ impl Mercure {
             metadata,
             cursor_readers: Readers::start("cursors", CURSOR_READERS),
             streams: Arc::new(streams),
+            presence,
             bodies: Bodies::new(BODIES_BYTES_MAX),
             query_bodies: Bodies::new(QUERIES_BYTES_MAX),
         })
@@ -165,6 +176,9 @@ impl Mercure {
     /// When an entry of the CORS list is no origin; nothing has changed then.
     pub fn reload(&self, auth: Arc<Auth>, options: &Options) -> Result<(), BadOrigin> {
         let settings = Arc::new(Settings::new(auth, options)?);
+        if let Some(presence) = &self.presence {
+            presence.speak_as(&settings.auth);
+        }
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
         Ok(())
     }
@@ -200,7 +214,8 @@ impl Mercure {
 
     async fn dispatch(&self, request: Request, settings: &Settings) -> Worded<Response<Body>> {
         let method = request.head.method.clone();
-        if method == Method::OPTIONS {
+        let presence = self.presence_at(request.head.uri.path());
+        if method == Method::OPTIONS && presence.is_none() {
             return Ok(options());
         }
         if request.head.uri.path() == self.metadata.path {
@@ -212,6 +227,9 @@ impl Mercure {
         let query = request.head.uri.query().unwrap_or_default();
         let query = form::parse(query.as_bytes(), FORM_FIELDS_MAX)
             .map_err(|_| (settings.without_token(), Refusal::BadParameter(Fault::TooManyFields)))?;
+        if let Some(presence) = presence {
+            return presence::answer(self, presence, &request, &query);
+        }
         match method {
             Method::GET | Method::HEAD | Method::QUERY => {
                 subscribe::subscribe(self, request, &query).await
@@ -222,9 +240,18 @@ impl Mercure {
     }
 }
 
+impl Mercure {
+    /// Who answers for a path below which subscriptions are listed.
+    fn presence_at(&self, path: &str) -> Option<&Presence> {
+        let presence = self.presence.as_ref()?;
+        let rest = path.strip_prefix(presence.path())?;
+        (rest.is_empty() || rest.starts_with('/')).then_some(presence)
+    }
+}
+
 impl Frontend for Mercure {
     fn claims(&self, path: &str) -> bool {
-        path == self.path || path == self.metadata.path
+        path == self.path || path == self.metadata.path || self.presence_at(path).is_some()
     }
 
     fn call(self: Arc<Self>, request: Request) -> Answer {

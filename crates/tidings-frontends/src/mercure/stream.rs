@@ -16,6 +16,7 @@ use tidings_core::{Batch, Clock, Hub, Missed, Offset, Subscription};
 use tokio::time::{Instant, Sleep};
 
 use super::event;
+use super::presence::Present;
 use super::readers::Readers;
 use super::turns::{Place, Turns};
 use crate::http::{BoxError, RequestId};
@@ -56,6 +57,8 @@ struct Turn {
     last: Option<Offset>,
     /// What could not be read. The subscription stands behind it.
     missed: Option<Missed>,
+    /// Announcements for this client are forgotten: it has to read the list of them again.
+    forgotten: bool,
 }
 
 /// Where entries come from.
@@ -66,6 +69,8 @@ enum Source {
     History(CatchUp),
     /// Nowhere any more: the history had a gap.
     Missed(Missed),
+    /// Nowhere any more: announcements are forgotten.
+    Forgotten,
     /// Nowhere any more.
     Ended,
 }
@@ -89,6 +94,8 @@ pub(super) struct EventStream {
     streams: Arc<Streams>,
     place: Arc<Place>,
     closing: End,
+    /// Others see it as subscribed as long as this is there.
+    _present: Option<Present>,
 }
 
 impl EventStream {
@@ -115,9 +122,16 @@ impl EventStream {
             place: Place::new(Arc::clone(&streams.turns)),
             streams,
             closing,
+            _present: None,
         };
         stream.set_timer(now);
         stream
+    }
+
+    /// The same stream, and as long as it lasts others see that it is there.
+    pub(super) fn seen_as(mut self, present: Option<Present>) -> EventStream {
+        self._present = present;
+        self
     }
 
     /// The next moment at which something is to be done though no entry came.
@@ -176,7 +190,7 @@ impl EventStream {
     ) -> Poll<Result<VecDeque<Bytes>, Option<Missed>>> {
         loop {
             match std::mem::replace(&mut self.source, Source::Ended) {
-                Source::Ended => return Poll::Ready(Err(None)),
+                Source::Ended | Source::Forgotten => return Poll::Ready(Err(None)),
                 Source::Missed(missed) => return Poll::Ready(Err(Some(missed))),
                 Source::Live(subscription) if !subscription.is_live() => {
                     let streams = Arc::clone(&self.streams);
@@ -203,7 +217,8 @@ impl EventStream {
                         return Poll::Pending;
                     }
                     Poll::Ready(None) => return Poll::Ready(Err(None)),
-                    Poll::Ready(Some(Turn { subscription, pieces, last, missed })) => {
+                    Poll::Ready(Some(turn)) => {
+                        let Turn { subscription, pieces, last, missed, forgotten } = turn;
                         self.told = last.unwrap_or(self.told);
                         self.passed = match &missed {
                             Some(missed) => missed.after,
@@ -211,6 +226,7 @@ impl EventStream {
                         };
                         self.source = match missed {
                             Some(missed) => Source::Missed(missed),
+                            None if forgotten => Source::Forgotten,
                             None => Source::Live(subscription),
                         };
                         if !pieces.is_empty() {
@@ -306,20 +322,23 @@ fn read_history(mut subscription: Subscription) -> Turn {
     let mut pieces = Pieces::default();
     let mut batch = Batch::new();
     let mut last = None;
+    let mut forgotten = false;
     let missed = loop {
         let taken = subscription.take(&mut batch);
         last = batch.last().map(|entry| entry.offset).or(last);
         pieces.add(&batch);
         batch.clear();
-        if let Err(missed) = taken {
-            break Some(missed);
+        match taken {
+            Ok(taken) => forgotten = taken.ephemerals_lost,
+            Err(missed) => break Some(missed),
         }
-        let enough = pieces.bytes >= CATCH_UP_FRAME_BYTES || begun.elapsed() >= CATCH_UP_TURN;
+        let enough =
+            forgotten || pieces.bytes >= CATCH_UP_FRAME_BYTES || begun.elapsed() >= CATCH_UP_TURN;
         if enough || subscription.is_live() {
             break None;
         }
     };
-    Turn { subscription, pieces: pieces.done(), last, missed }
+    Turn { subscription, pieces: pieces.done(), last, missed, forgotten }
 }
 
 /// Events as a socket takes them: small ones together in one piece, large ones as they are, shared
@@ -592,6 +611,40 @@ mod tests {
         publish(&hub, "one").await;
         assert!(frame(&mut stream).await.unwrap().contains("one"));
         assert_eq!(frame(&mut stream).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_watcher_for_whom_announcements_are_forgotten_is_disconnected_behind_them() {
+        let (hub, clock) = hub();
+        let mut stream = stream(&hub, &clock, FOREVER, Start::Now, never());
+        let scope = tidings_core::Scope("test");
+        let selection = selection_of_all(&hub, scope);
+        stream.source = Source::Live(hub.subscribe(selection, Start::Now));
+        frame(&mut stream).await;
+        let rounds = 3 * tidings_core::limits::EPHEMERALS_KEPT_MAX / 256;
+        let announcing = hub.clone();
+        let announce = move || {
+            let topic = Topic::parse("/.well-known/mercure/x").unwrap();
+            for _ in 0..rounds {
+                let updates = vec![Update::new(topic.clone(), "gone"); 256];
+                announcing.announce(scope, updates).unwrap();
+            }
+        };
+        tokio::task::spawn_blocking(announce).await.unwrap();
+        let mut said = String::new();
+        while let Some(frame) = frame(&mut stream).await {
+            said.push_str(&frame);
+        }
+        assert!(said.matches("data: gone").count() < rounds * 256);
+        let (_, last) = said.trim_end().rsplit_once("id: ").unwrap();
+        let cursor = last.lines().next().unwrap();
+        let tidings_core::Located::Entry(place) = hub.locate(cursor) else { panic!("{cursor}") };
+        assert!(hub.forgotten_behind(place, &selection_of_all(&hub, scope)).is_none());
+    }
+
+    fn selection_of_all(hub: &Hub, scope: tidings_core::Scope) -> Selection {
+        let matchers = vec![hub.matcher(Language::Exact, "*").unwrap()];
+        Selection { matchers, grant: Arc::new(Grant::operator()), scope: Some(scope) }
     }
 
     #[test]

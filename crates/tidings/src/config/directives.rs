@@ -13,7 +13,7 @@ use super::value::{Node, Place, Value};
 const HUB_PATH: &str = "/.well-known/mercure";
 
 /// Directives without an equivalent, with what to do instead.
-const WITHOUT_EQUIVALENT: [(&str, &str); 15] = [
+const WITHOUT_EQUIVALENT: [(&str, &str); 14] = [
     ("cookie_name", "tokens come in the Authorization header: cookies are not read yet"),
     ("debugger", "`tidings dev` has a page to look at updates"),
     ("demo", "`tidings dev` has a page to look at updates"),
@@ -25,7 +25,6 @@ const WITHOUT_EQUIVALENT: [(&str, &str); 15] = [
     ("publisher_jwks_url", "key sets by URL are not read yet: give the key itself"),
     ("subscriber_jwks_url", "key sets by URL are not read yet: give the key itself"),
     ("subscriber_list_cache_size", "receivers are found by an index of fixed shape"),
-    ("subscriptions", "the list of active subscriptions does not exist yet"),
     ("topic_matcher_cache", "patterns are compiled once and shared"),
     ("topic_selector_cache", "patterns are compiled once and shared"),
     ("ui", "`tidings dev` has a page to look at updates"),
@@ -92,6 +91,9 @@ impl Translation {
             ("cors_origins", [_, ..]) => {
                 words(tree, "mercure.cors_origins", &arguments.join(" "), place);
             }
+            ("subscriptions", []) => {
+                tree.set("mercure.subscriptions", Value::Boolean(true), place.clone());
+            }
             ("heartbeat", [value]) => or_off(tree, "mercure.heartbeat", value, place),
             ("write_timeout", [value]) => or_off(tree, "mercure.connection_age_max", value, place),
             ("max_request_body_size", [value]) => {
@@ -126,7 +128,7 @@ impl Translation {
 }
 
 fn refused(name: &str, place: &Place) -> Problem {
-    const READ: [&str; 12] = [
+    const READ: [&str; 13] = [
         "anonymous",
         "cors_origins",
         "heartbeat",
@@ -139,6 +141,7 @@ fn refused(name: &str, place: &Place) -> Problem {
         "transport",
         "transport_url",
         "protocol_version_compatibility",
+        "subscriptions",
     ];
     let problem = |message: String| Problem::new(place.clone(), message);
     if READ.contains(&name) {

@@ -32,20 +32,18 @@ const PRESENT_WITHOUT_EQUIVALENT: [&str; 4] =
 /// Variables that tell an older hub from other programs that also read `ADDR` or `DEBUG`.
 const LEGACY_KEYS: [&str; 3] = ["JWT_KEY", "PUBLISHER_JWT_KEY", "SUBSCRIBER_JWT_KEY"];
 /// Variables of older hubs that configure what this program does not have.
-const LEGACY_WITHOUT_EQUIVALENT: [&str; 13] = [
+const LEGACY_WITHOUT_EQUIVALENT: [&str; 11] = [
     "ACME_CERT_DIR",
     "ACME_HOSTS",
     "CERT_FILE",
     "COMPRESS",
     "DEMO",
-    "DISPATCH_SUBSCRIPTIONS",
     "DISPATCH_TIMEOUT",
     "KEY_FILE",
     "METRICS",
     // About tokens in cookies, which are not read yet.
     "PUBLISH_ALLOWED_ORIGINS",
     "READ_TIMEOUT",
-    "SUBSCRIPTIONS",
     "USE_FORWARDED_HEADERS",
 ];
 
@@ -240,6 +238,10 @@ fn from_legacy(tree: &mut Node, variables: &Variables, found: &mut Found) {
         match name {
             "ALLOW_ANONYMOUS" => {
                 tree.set("auth.anonymous", Value::Text(value.to_owned()), place);
+            }
+            // The first is what the second was called before.
+            "DISPATCH_SUBSCRIPTIONS" | "SUBSCRIPTIONS" => {
+                tree.set("mercure.subscriptions", Value::Text(value.to_owned()), place);
             }
             "CORS_ALLOWED_ORIGINS" => words(tree, "mercure.cors_origins", value, &place),
             "ADDR" => match server_name::parse(value) {

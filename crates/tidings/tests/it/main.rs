@@ -29,6 +29,7 @@ mod http_commands;
 mod http_connections;
 mod mercure_cors;
 mod mercure_draft;
+mod mercure_presence;
 mod mercure_publish;
 mod mercure_refusals;
 mod mercure_replay;
