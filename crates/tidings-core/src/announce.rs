@@ -9,8 +9,7 @@ use crate::error::Refused;
 use crate::hub::Hub;
 use crate::limits::ANNOUNCED_AT_ONCE_MAX;
 use crate::matcher::Candidate;
-use crate::selection::Selection;
-use crate::update::{Flaw, Offset, Scope, Update};
+use crate::update::{Flaw, Scope, Update};
 use crate::writer::Queued;
 
 /// Announcements on their way.
@@ -31,9 +30,9 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// [`Refused::Flawed`] for more than [`ANNOUNCED_AT_ONCE_MAX`] at once and for topics outside of
-    /// the hub's namespace, [`Refused::ShuttingDown`], and [`Refused::StorageFailed`] when no place
-    /// could be noted. Nothing was announced then.
+    /// [`Refused::Flawed`] for more than [`ANNOUNCED_AT_ONCE_MAX`] at once and for topics outside
+    /// of the hub's namespace, [`Refused::ShuttingDown`], and [`Refused::StorageFailed`] when no
+    /// place could be noted. Nothing was announced then.
     pub fn announce(&self, scope: Scope, mut updates: Vec<Update>) -> Result<(), Refused> {
         if updates.is_empty() {
             return Ok(());
@@ -54,22 +53,5 @@ impl Hub {
         let (answer, answered) = oneshot::channel();
         self.enqueue(Queued::Announced(Announcement { scope, updates, answer }))?;
         answered.blocking_recv().unwrap_or(Err(Refused::ShuttingDown))
-    }
-
-    /// The place of the newest entry that was acknowledged or announced: whoever begins behind it
-    /// misses nothing that comes.
-    pub fn end(&self) -> Offset {
-        self.inner.shared.subscribers.committed()
-    }
-
-    /// Whether what this selection asks for held ephemeral updates behind `place` that are forgotten
-    /// by now. The answer is the last place up to which they are, as far as no durable entry is
-    /// passed: who begins there, and says so, has hidden nothing.
-    pub fn forgotten_behind(&self, place: Offset, selection: &Selection) -> Option<Offset> {
-        let shared = &self.inner.shared;
-        let announced = selection.may_select_announced(&shared.namespace);
-        let forgotten = shared.tail.forgotten(announced);
-        let directly_behind = Offset { durable: place.durable, sub: crate::limits::SUB_MAX };
-        (place < forgotten).then(|| forgotten.min(directly_behind))
     }
 }

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::clock::Clock;
-use crate::error::{Missed, OpenError, Refused};
+use crate::error::{OpenError, Refused};
 use crate::grant::Grant;
-use crate::history::{History, Stored};
+use crate::history::History;
 use crate::ids::Ids;
 use crate::interner::Interner;
 use crate::limits::{QUEUE_PERMIT_BYTES, QUEUE_UPDATES_MAX};
@@ -24,7 +24,7 @@ use crate::subscribers::Subscribers;
 use crate::subscription::{Start, Subscription};
 use crate::tail::Tail;
 use crate::topic::Topic;
-use crate::update::{Entry, Epoch, Offset, Update};
+use crate::update::{Epoch, Offset, Update};
 use crate::writer::{Commit, Queued, Writer};
 
 /// What is true of a published update now.
@@ -40,19 +40,6 @@ pub struct Receipt {
     pub durability: Durability,
     /// It was published before under the same idempotency key; this is that one's receipt.
     pub repeated: bool,
-}
-
-/// What a cursor means to this hub.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Located {
-    /// The place of a kept entry, or of one that ephemeral updates followed.
-    Entry(Offset),
-    /// One of this hub's places, no longer kept.
-    Trimmed,
-    /// One of this hub's places before acknowledged entries may have been lost.
-    OtherEpoch,
-    /// Nothing that this hub knows.
-    Unknown,
 }
 
 /// A place in the queue of the writer, for one update of up to the reserved weight.
@@ -286,34 +273,6 @@ impl Hub {
         if sent { Ok(()) } else { Err(Refused::ShuttingDown) }
     }
 
-    /// What a cursor means: a publisher's id (its earliest entry) or one of the hub's own.
-    pub fn locate(&self, cursor: &str) -> Located {
-        let shared = &self.inner.shared;
-        // The hub's own first: whoever publishes one again does so later than it was given out.
-        let Some(place) = shared.ids.open(cursor) else { return self.locate_client_id(cursor) };
-        let bounds = shared.history.bounds();
-        if !place.is_of(shared.epoch)
-            || place.offset.durable > bounds.last.durable.max(shared.fanned_out().durable)
-        {
-            return Located::OtherEpoch;
-        }
-        if place.offset < bounds.before_first {
-            return Located::Trimmed;
-        }
-        Located::Entry(place.offset)
-    }
-
-    fn locate_client_id(&self, id: &str) -> Located {
-        let shared = &self.inner.shared;
-        match shared.history.find_id(id) {
-            Some((epoch, _)) if epoch != shared.epoch => Located::OtherEpoch,
-            // Appended, but nobody was told yet.
-            Some((_, offset)) if offset > shared.subscribers.committed() => Located::Unknown,
-            Some((_, offset)) => Located::Entry(offset),
-            None => Located::Unknown,
-        }
-    }
-
     /// Begins a subscription that belongs to one task, which waits by `Subscription::poll_ready`.
     pub fn subscribe(&self, selection: Selection, start: Start) -> Subscription {
         self.subscribe_in(selection, start, Arc::new(ReadyList::default()), 0)
@@ -330,46 +289,6 @@ impl Hub {
     ) -> Subscription {
         count(&self.inner.shared.counters.subscribers);
         Subscription::new(Arc::clone(&self.inner.shared), selection, start, owner, key)
-    }
-
-    /// The newest durable entry that was acknowledged, if one is kept.
-    pub fn last_entry(&self) -> Option<Arc<Entry>> {
-        let history = &self.inner.shared.history;
-        let bounds = history.bounds();
-        let newest = bounds.last.min(self.inner.shared.subscribers.committed());
-        let mut last = None;
-        if newest > bounds.before_first {
-            let before = Offset::durable(newest.durable.saturating_sub(1));
-            let mut visit = |stored: &Stored<'_>| {
-                last = stored.to_entry();
-                true
-            };
-            history.scan(before.max(bounds.before_first), newest, &mut visit).ok()?;
-        }
-        last
-    }
-
-    /// The gap right behind a place, if the history cannot go on there without one. Who begins
-    /// behind the gap and says so has hidden nothing. May read from the disk.
-    pub fn gap_after(&self, place: Offset) -> Option<Missed> {
-        let last = self.last();
-        let history = &self.inner.shared.history;
-        if place >= last { None } else { history.scan(place, last, &mut |_| false).err() }
-    }
-
-    /// The place before the earliest kept entry.
-    pub fn before_first(&self) -> Offset {
-        self.inner.shared.history.bounds().before_first
-    }
-
-    /// The place of the newest durable entry.
-    pub fn last(&self) -> Offset {
-        self.inner.shared.history.bounds().last
-    }
-
-    /// The hub's opaque id for a place.
-    pub fn cursor(&self, offset: Offset) -> String {
-        self.inner.shared.ids.seal(self.inner.shared.epoch, offset)
     }
 
     /// What the hub counts.

@@ -103,7 +103,7 @@ pub const EPHEMERALS_KEPT_MAX: usize = 4 * 1024;
 pub const EPHEMERALS_KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long they are remembered: longer than clients take to reconnect.
 pub const EPHEMERALS_AGE: std::time::Duration = std::time::Duration::from_secs(60);
-/// Topic of the hub itself in bytes: its path, and a subscription's pattern that is percent-encoded.
+/// Topic of the hub itself in bytes: its path, and somebody's pattern that is percent-encoded.
 pub const OWN_TOPIC_BYTES_MAX: usize = 4 * TOPIC_BYTES_MAX;
 /// Ephemeral updates behind one durable entry, at most: what fits an id.
 pub const SUB_MAX: u32 = (1 << 20) - 1;

@@ -1,12 +1,11 @@
-//! The two stages behind the hub's order. The first thread appends what is queued, syncs once for
-//! the batch and answers the publishers; the second hands the committed batches to the receivers in
-//! the same order, so that syncing the next batch overlaps delivering this one.
+//! The first stage behind the hub's order: a thread that appends what is queued, syncs once for the
+//! batch and answers the publishers. A second, `fan_out`, hands the committed batches to the
+//! receivers in the same order, so that syncing the next batch overlaps delivering this one.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::task::Waker;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::announce::Announcement;
 use crate::clock::Clock;
 use crate::error::Refused;
+use crate::fan_out::{Backlog, FanOut, weight};
 use crate::history::AppendError;
 use crate::hub::{Receipt, Shared};
 use crate::limits::{
@@ -96,14 +96,6 @@ struct Stage {
     repeats: Repeats,
     batches: SyncSender<Vec<Arc<Entry>>>,
     backlog: Arc<Backlog>,
-}
-
-/// What waits for the second stage.
-#[derive(Debug, Default)]
-struct Backlog {
-    bytes: AtomicUsize,
-    /// Batches were left out because too much waited: everybody has to read the history.
-    left_out: AtomicBool,
 }
 
 /// What a publisher is told once the batch is committed.
@@ -237,8 +229,8 @@ impl Stage {
         Outcome::New(entry)
     }
 
-    /// Sees to it that so many ephemeral updates fit behind the last number. Where they do not, they
-    /// get a number of their own, which a crash must not give to another entry.
+    /// Sees to it that so many ephemeral updates fit behind the last number. Where they do not,
+    /// they get a number of their own, which a crash must not give to another entry.
     fn make_room(&mut self, count: u32) -> Result<(), Refused> {
         if self.last.sub.saturating_add(count) <= SUB_MAX {
             return Ok(());
@@ -344,10 +336,6 @@ impl Stage {
     }
 }
 
-fn weight(entries: &[Arc<Entry>]) -> usize {
-    entries.iter().map(|entry| entry.update.weight()).sum()
-}
-
 fn collect(
     first: Queued,
     queue: &Receiver<Queued>,
@@ -372,49 +360,5 @@ fn collect(
 fn refuse(answers: impl Iterator<Item = Answer>, refused: &Refused) {
     for answer in answers {
         let _gone = answer.send(Err(refused.clone()));
-    }
-}
-
-/// The second stage.
-struct FanOut {
-    shared: Arc<Shared>,
-    backlog: Arc<Backlog>,
-}
-
-impl FanOut {
-    /// Until the first stage ends.
-    fn run(&self, committed: &Receiver<Vec<Arc<Entry>>>) {
-        let mut wake = Vec::new();
-        while let Ok(mut batch) = committed.recv() {
-            // What was committed while the last batch was delivered leaves in one go.
-            while batch.len() < BATCH_UPDATES_MAX
-                && let Ok(mut next) = committed.try_recv()
-            {
-                batch.append(&mut next);
-            }
-            self.backlog.bytes.fetch_sub(weight(&batch), Ordering::Relaxed);
-            let delivering = AssertUnwindSafe(|| self.deliver(&batch, &mut wake));
-            if catch_unwind(delivering).is_err() {
-                tracing::error!(
-                    "the fan-out of a batch failed: receivers read it from the history"
-                );
-                self.shared.subscribers.overflow(&self.shared.counters, &mut wake);
-            }
-            if let Some(last) = batch.last() {
-                self.shared.set_fanned_out(last.offset);
-            }
-            for waker in wake.drain(..) {
-                waker.wake();
-            }
-        }
-    }
-
-    fn deliver(&self, batch: &[Arc<Entry>], wake: &mut Vec<Waker>) {
-        let Shared { subscribers, namespace, counters, .. } = &*self.shared;
-        if self.backlog.left_out.swap(false, Ordering::AcqRel) {
-            tracing::warn!("the fan-out fell behind: receivers read the history");
-            subscribers.overflow(counters, wake);
-        }
-        subscribers.push(batch, namespace, counters, wake);
     }
 }

@@ -79,9 +79,9 @@ async fn run() {
     let (busy, ..) = publisher.end();
     tokio::time::sleep(Duration::from_secs(65)).await;
     println!(
-        "{clients} joins and leaves in {:.1} s, {watchers} watchers heard {:.0} announcements each; \
-         memory {} KiB before, {} KiB with all of them, {} KiB a minute after; publish p99 {:.2} ms \
-         idle ({calm_updates} in {:.1} s), {:.2} ms meanwhile ({:.1} x); watchers still there: {}",
+        "{clients} joins and leaves in {:.1} s, {watchers} watchers heard {:.0} announcements \
+         each; memory {} KiB before, {} KiB with all of them, {} KiB a minute after; publish p99 \
+         {:.2} ms idle ({calm_updates} in {:.1} s), {:.2} ms meanwhile ({:.1} x); watchers still there: {}",
         begin.elapsed().as_secs_f64() - 70.0,
         told as f64 / watchers as f64,
         before,

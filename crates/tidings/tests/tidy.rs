@@ -495,7 +495,6 @@ const UNTESTED_REQUIREMENTS: &[(u32, &str)] = &[
     (36, "cookies are not offered yet"),
     (37, "cookies are not offered yet"),
     (38, "cookies are not offered yet"),
-    (58, "payloads show in the list of subscribers only, which is not offered yet"),
     (59, "publishing without a token is not offered"),
 ];
 /// The last requirement on publishing, subscribing and catching up.

@@ -267,8 +267,8 @@ the earliest entry. \"off\" sets no bound.",
         "mercure.subscriptions",
         Kind::Boolean,
         "false",
-        "Whether who is subscribed is announced and listed, to those whose token grants the topics of
-subscriptions. A token with \"*\" does.",
+        "Whether who is subscribed is announced and listed, for those whose token grants the topics
+of subscriptions. A token with \"*\" does.",
     ),
     bound(
         "mercure.update_size_max",

@@ -223,8 +223,8 @@ impl Registry {
         Some(row.listed())
     }
 
-    /// Up to `max` live connections behind one of this name, in the order of their names. Their ends
-    /// will be told from now on.
+    /// Up to `max` live connections behind one of this name, in the order of their names. Their
+    /// ends will be told from now on.
     pub(super) fn page(&self, after: Subscriber, max: usize) -> Vec<Arc<Connection>> {
         let mut table = self.lock();
         let behind = table.live.range_mut((Bound::Excluded(after), Bound::Unbounded));
