@@ -99,8 +99,8 @@ impl Hub {
     }
 
     /// Whether what this selection asks for held ephemeral updates behind `place` that are
-    /// forgotten by now. The answer is the last place up to which they are, as far as no durable entry is
-    /// passed: who begins there, and says so, has hidden nothing.
+    /// forgotten by now. The answer is the last place up to which they are, as far as no durable
+    /// entry is passed: who begins there, and says so, has hidden nothing.
     pub fn forgotten_behind(&self, place: Offset, selection: &Selection) -> Option<Offset> {
         let shared = &self.inner.shared;
         let announced = selection.may_select_announced(&shared.namespace);
