@@ -40,11 +40,19 @@ fn main() {
     runtime.block_on(on_runtime).expect("it ran to the end");
 }
 
+/// What the joining and leaving alone costs, then with everybody told of it.
 async fn run() {
+    for subscriptions in [false, true] {
+        println!("mercure.subscriptions = {subscriptions}");
+        measure(subscriptions).await;
+    }
+}
+
+async fn measure(subscriptions: bool) {
     let clients = from_environment("CLIENTS", 10_000);
     let watchers = from_environment("WATCHERS", 100);
     let folder = tempfile::tempdir_in(".").expect("a folder on this disk");
-    let hub = Running::start(folder.path());
+    let hub = Running::start(folder.path(), subscriptions);
     hub.wait().await;
     let heard = Arc::new(AtomicUsize::new(0));
     let mut watching = JoinSet::new();
@@ -153,14 +161,14 @@ fn token(claim: &serde_json::Value) -> String {
 }
 
 impl Running {
-    fn start(folder: &Path) -> Running {
+    fn start(folder: &Path, subscriptions: bool) -> Running {
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
         let address = port.expect("a free port");
         let configuration = format!(
             "listen = \"{address}\"\npublic_url = \"http://{address}\"\n\
              [history]\npath = {:?}\n[admin]\nlisten = \"127.0.0.1:0\"\n\
              [http]\nconnections_max = 19000\nconnections_per_address_max = 19000\n\
-             [mercure]\nsubscriptions = true\n\
+             [mercure]\nsubscriptions = {subscriptions}\n\
              [auth]\nanonymous = true\n[[auth.issuer]]\nid = \"bench\"\naccept = [\"0.x\"]\n\
              publish = {{ key = \"{SECRET}\", algorithm = \"HS256\" }}\n\
              subscribe = {{ key = \"{SECRET}\", algorithm = \"HS256\" }}\n\

@@ -67,9 +67,7 @@ impl Work {
                 }
             }
             self.registry.settle();
-            if changes.len() < ANNOUNCED_AT_ONCE_MAX {
-                self.registry.pause(PRESENCE_PACE);
-            }
+            self.registry.pause(PRESENCE_PACE);
         }
     }
 
