@@ -72,7 +72,8 @@ fn publish(runtime: &tokio::runtime::Runtime, folder: &Path, subscribers: usize)
     let _readers: Vec<_> = (0..subscribers)
         .map(|_| {
             let matchers = vec![hub.matcher(Language::Exact, "https://example.com/a").expect("ok")];
-            let selection = Selection { matchers, grant: Arc::new(Grant::anonymous()) };
+            let selection =
+                Selection { matchers, grant: Arc::new(Grant::anonymous()), scope: None };
             let mut subscription = hub.subscribe(selection, Start::Now);
             runtime.spawn(async move {
                 let mut batch = Batch::new();
@@ -205,7 +206,7 @@ fn replay(runtime: &tokio::runtime::Runtime, folder: &Path) {
 
 fn one_replay(hub: &Hub, matcher: &Arc<Matcher>) -> f64 {
     let matchers = vec![Arc::clone(matcher)];
-    let selection = Selection { matchers, grant: Arc::new(Grant::anonymous()) };
+    let selection = Selection { matchers, grant: Arc::new(Grant::anonymous()), scope: None };
     let mut subscription = hub.subscribe(selection, Start::Earliest);
     let begin = Instant::now();
     let (mut batch, mut taken) = (Batch::new(), 0);

@@ -19,12 +19,6 @@ impl Run {
         Run { entries, weight }
     }
 
-    /// Whether something ephemeral stands up to this place.
-    pub(crate) fn has_ephemeral_up_to(&self, place: Offset) -> bool {
-        let up_to = |entry: &&Arc<Entry>| entry.offset <= place;
-        self.entries.iter().take_while(up_to).any(|entry| entry.update.ephemeral)
-    }
-
     pub(crate) fn last(&self) -> Offset {
         self.entries.last().map_or(Offset::ZERO, |entry| entry.offset)
     }

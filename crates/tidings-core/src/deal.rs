@@ -9,7 +9,7 @@ use crate::matcher::index::MatcherId;
 use crate::namespace::Namespace;
 use crate::subscribers::{Registered, Registry};
 use crate::subscription::Slot;
-use crate::update::Entry;
+use crate::update::{Entry, Scope};
 
 /// One run and everybody who gets it.
 pub(crate) struct Hand<'r> {
@@ -40,8 +40,8 @@ enum Found {
 }
 
 /// Receivers with the same key get the same run: those of one matcher and, where an entry is
-/// private, of one grant.
-type RunKey = (MatcherId, Option<usize>);
+/// private, of one grant, and where one has a scope, of one scope.
+type RunKey = (MatcherId, Option<usize>, Option<Scope>);
 
 impl Deal {
     /// Finds everybody who gets something of these entries, and what.
@@ -63,9 +63,12 @@ impl Deal {
                 continue;
             };
             let picked = self.picked.get(matcher.index()).map_or(&[][..], |(_, picked)| picked);
-            let any_private =
-                picked.iter().any(|at| entries.get(*at).is_some_and(|entry| entry.update.private));
-            let key = (*matcher, any_private.then_some(registered.grant_id));
+            let any = |is: fn(&Entry) -> bool| {
+                picked.iter().any(|at| entries.get(*at).is_some_and(|entry| is(entry)))
+            };
+            let grant = any(|entry| entry.update.private).then_some(registered.grant_id);
+            let scope = registered.scope.filter(|_| any(|entry| entry.scope.is_some()));
+            let key = (*matcher, grant, scope);
             match places.get(&key) {
                 None => {
                     let hand = self.hand(entries, picked, registered, slot);
@@ -157,6 +160,7 @@ impl Deal {
         let run: Box<[_]> = picked
             .iter()
             .filter_map(|at| entries.get(*at).map(|entry| (*at, entry)))
+            .filter(|(_, entry)| entry.scope.is_none() || entry.scope == registered.scope)
             .filter(|(at, entry)| !entry.update.private || self.may_read(registered, *at))
             .map(|(_, entry)| Arc::clone(entry))
             .collect();

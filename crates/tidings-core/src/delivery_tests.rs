@@ -71,7 +71,7 @@ fn matchers(hub: &Hub, patterns: &[usize]) -> Vec<Arc<Matcher>> {
 fn selection(hub: &Hub, asking: &Asking) -> Selection {
     let subscribe = matchers(hub, &asking.granted);
     let grant = Arc::new(Grant { subscribe, ..Grant::default() });
-    Selection { matchers: matchers(hub, &asking.wanted), grant }
+    Selection { matchers: matchers(hub, &asking.wanted), grant, scope: None }
 }
 
 /// Everything that a subscription gets up to this place.

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::clock::Clock;
-use crate::error::{Missed, OpenError, Refused};
+use crate::error::{OpenError, Refused};
 use crate::grant::Grant;
-use crate::history::{History, Stored};
+use crate::history::History;
 use crate::ids::Ids;
 use crate::interner::Interner;
 use crate::limits::{QUEUE_PERMIT_BYTES, QUEUE_UPDATES_MAX};
@@ -23,9 +23,10 @@ use crate::state::State;
 use crate::store::Store;
 use crate::subscribers::Subscribers;
 use crate::subscription::{Start, Subscription};
+use crate::tail::Tail;
 use crate::topic::Topic;
-use crate::update::{Entry, Epoch, Offset, Update};
-use crate::writer::{Commit, Writer};
+use crate::update::{Epoch, Offset, Update};
+use crate::writer::{Commit, Queued, Writer};
 
 /// What is true of a published update now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) history: Box<dyn History>,
     pub(crate) state: Arc<State>,
     pub(crate) subscribers: Subscribers,
+    pub(crate) tail: Tail,
     pub(crate) counters: Counters,
     pub(crate) ids: Arc<Ids>,
     pub(crate) epoch: Epoch,
@@ -82,18 +84,20 @@ impl Shared {
 /// The hub. Cheap to clone; all clones are one hub.
 #[derive(Debug, Clone)]
 pub struct Hub {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
-struct Inner {
-    shared: Arc<Shared>,
+pub(crate) struct Inner {
+    pub(crate) shared: Arc<Shared>,
     interner: Interner,
     update_bytes_max: usize,
     clock: ClockHandle,
     room: Arc<Semaphore>,
     writer: Mutex<Option<Writer>>,
-    queue: Mutex<Option<mpsc::SyncSender<Commit>>>,
+    queue: Mutex<Option<mpsc::SyncSender<Queued>>>,
+    /// Held by who announces: one at a time.
+    pub(crate) announcing: Mutex<()>,
     /// The data folder is ours for as long as this is open.
     _lock: Option<File>,
 }
@@ -114,13 +118,22 @@ impl Hub {
     /// When the data folder cannot be used: in use by another process, of another format version,
     /// foreign, or not accessible.
     pub fn open(options: HubOptions, clock: Arc<dyn Clock>) -> Result<Hub, OpenError> {
-        let Store { history, state, ids, epoch, start, durability, remembered, lock } =
-            Store::open(&options.history, Arc::clone(&clock))?;
+        let store = Store::open(&options.history, Arc::clone(&clock))?;
+        Hub::over(store, options, clock)
+    }
+
+    pub(crate) fn over(
+        store: Store,
+        options: HubOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Hub, OpenError> {
+        let Store { history, state, ids, epoch, start, durability, remembered, lock } = store;
         let shared = Arc::new(Shared {
             namespace: options.namespace,
             history,
             state,
             subscribers: Subscribers::default(),
+            tail: Tail::default(),
             counters: Counters::default(),
             ids,
             epoch,
@@ -129,8 +142,8 @@ impl Hub {
             fanned_out: Mutex::new(start),
         });
         shared.subscribers.commit(start);
-        // Never full: who sends holds a permit.
-        let (queue, commits) = mpsc::sync_channel(QUEUE_UPDATES_MAX);
+        // Never full: who publishes holds a permit, and one announces at a time.
+        let (queue, commits) = mpsc::sync_channel(QUEUE_UPDATES_MAX + 1);
         let writer =
             Writer::start(Arc::clone(&shared), Arc::clone(&clock), start, commits, remembered)
                 .map_err(|source| OpenError::Io { path: "thread".into(), source })?;
@@ -142,6 +155,7 @@ impl Hub {
             room: Arc::new(Semaphore::new(QUEUE_UPDATES_MAX)),
             writer: Mutex::new(Some(writer)),
             queue: Mutex::new(Some(queue)),
+            announcing: Mutex::new(()),
             _lock: lock,
         };
         Ok(Hub { inner: Arc::new(inner) })
@@ -253,17 +267,17 @@ impl Hub {
         let (answer, answered) = oneshot::channel();
         let publisher = grant.token.publisher();
         let commit = Commit { update, publisher, answer, room: room.permit };
-        {
-            let queue = self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            let sent = queue.as_ref().is_some_and(|queue| queue.send(commit).is_ok());
-            if !sent {
-                return Err(Refused::ShuttingDown);
-            }
-        }
+        self.enqueue(Queued::Published(commit))?;
         answered.await.unwrap_or_else(|_| match self.inner.shared.failed.load(Ordering::Acquire) {
             true => Err(Refused::StorageFailed("the writer has ended".into())),
             false => Err(Refused::ShuttingDown),
         })
+    }
+
+    pub(crate) fn enqueue(&self, queued: Queued) -> Result<(), Refused> {
+        let queue = self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent = queue.as_ref().is_some_and(|queue| queue.send(queued).is_ok());
+        if sent { Ok(()) } else { Err(Refused::ShuttingDown) }
     }
 
     /// Begins a subscription that belongs to one task, which waits by `Subscription::poll_ready`.
@@ -282,51 +296,6 @@ impl Hub {
     ) -> Subscription {
         count(&self.inner.shared.counters.subscribers);
         Subscription::new(Arc::clone(&self.inner.shared), selection, start, owner, key)
-    }
-
-    /// The newest durable entry that was acknowledged, if one is kept.
-    pub fn last_entry(&self) -> Option<Arc<Entry>> {
-        let history = &self.inner.shared.history;
-        let bounds = history.bounds();
-        let newest = bounds.last.min(self.inner.shared.subscribers.committed());
-        let mut last = None;
-        if newest > bounds.before_first {
-            let before = Offset::durable(newest.durable.saturating_sub(1));
-            let mut visit = |stored: &Stored<'_>| {
-                last = stored.to_entry();
-                true
-            };
-            history.scan(before.max(bounds.before_first), newest, &mut visit).ok()?;
-        }
-        last
-    }
-
-    /// The gap right behind a place, if the history cannot go on there without one. Who begins
-    /// behind the gap and says so has hidden nothing. May read from the disk.
-    pub fn gap_after(&self, place: Offset) -> Option<Missed> {
-        let last = self.last();
-        let history = &self.inner.shared.history;
-        if place >= last { None } else { history.scan(place, last, &mut |_| false).err() }
-    }
-
-    /// The place before the earliest kept entry.
-    pub fn before_first(&self) -> Offset {
-        self.inner.shared.history.bounds().before_first
-    }
-
-    /// The place of the newest durable entry.
-    pub fn last(&self) -> Offset {
-        self.inner.shared.history.bounds().last
-    }
-
-    /// A name for the history as it is: another one says that acknowledged entries may be gone.
-    pub fn epoch(&self) -> String {
-        format!("{:016x}", self.inner.shared.epoch.0)
-    }
-
-    /// The hub's opaque id for a place.
-    pub fn cursor(&self, offset: Offset) -> String {
-        self.inner.shared.ids.seal(self.inner.shared.epoch, offset)
     }
 
     /// What the hub counts.

@@ -39,29 +39,29 @@ pub(crate) fn in_memory() -> HistoryOptions {
     HistoryOptions { path: None, durability, keep: Keep::default(), segment_bytes: 0 }
 }
 
-fn memory_hub() -> Hub {
+pub(crate) fn memory_hub() -> Hub {
     Hub::open(options(in_memory()), Arc::new(FakeClock::default())).unwrap()
 }
 
 fn selection(hub: &Hub, pattern: &str) -> Selection {
     let matcher = hub.matcher(Language::Exact, pattern).unwrap();
-    Selection { matchers: vec![matcher], grant: Arc::new(Grant::anonymous()) }
+    Selection { matchers: vec![matcher], grant: Arc::new(Grant::anonymous()), scope: None }
 }
 
 pub(crate) fn update(topic: &str, data: &str) -> Update {
     Update::new(Topic::parse(topic).unwrap(), data.to_owned())
 }
 
-fn data(batch: &Batch) -> Vec<String> {
+pub(crate) fn data(batch: &Batch) -> Vec<String> {
     batch.iter().map(|entry| String::from_utf8(entry.update.data.to_vec()).unwrap()).collect()
 }
 
-async fn publish(hub: &Hub, update: Update) -> Receipt {
+pub(crate) async fn publish(hub: &Hub, update: Update) -> Receipt {
     hub.publish(&Grant::operator(), update).await.unwrap()
 }
 
 /// Everything up to and including the entry with this data.
-async fn read_until(subscription: &mut Subscription, last: &str) -> Vec<String> {
+pub(crate) async fn read_until(subscription: &mut Subscription, last: &str) -> Vec<String> {
     let mut all = Vec::new();
     while all.last().map(String::as_str) != Some(last) {
         let mut batch = Batch::new();
@@ -138,7 +138,8 @@ async fn a_private_update_needs_a_grant_on_one_of_its_topics() {
     let granted = |pattern: &str| {
         let subscribe = vec![hub.matcher(Language::Exact, pattern).unwrap()];
         let grant = Arc::new(Grant { subscribe, ..Grant::default() });
-        Selection { matchers: vec![hub.matcher(Language::Exact, "canonical").unwrap()], grant }
+        let matchers = vec![hub.matcher(Language::Exact, "canonical").unwrap()];
+        Selection { matchers, grant, scope: None }
     };
     let mut by_other_topic = hub.subscribe(granted("alternate"), Start::Now);
     let mut without = hub.subscribe(granted("unrelated"), Start::Now);
@@ -162,7 +163,8 @@ async fn subscribers_bring_so_many_patterns_without_fixed_text_and_no_more() {
     let mut open: Vec<Subscription> = Vec::new();
     for number in 0..BARE_PATTERNS_MAX {
         let wanted = hub.matcher_of_subscriber(Language::UriTemplate, &bare(number)).unwrap();
-        let selection = Selection { matchers: vec![wanted], grant: Arc::new(Grant::anonymous()) };
+        let selection =
+            Selection { matchers: vec![wanted], grant: Arc::new(Grant::anonymous()), scope: None };
         open.push(hub.subscribe(selection, Start::Now));
     }
     let refused = hub.matcher_of_subscriber(Language::UriTemplate, &bare(BARE_PATTERNS_MAX));
@@ -227,8 +229,9 @@ async fn cursors_are_found_by_publishers_id_and_by_the_hubs() {
 }
 
 #[tokio::test]
-async fn ephemeral_updates_are_live_only_and_in_order() {
-    let hub = memory_hub();
+async fn ephemeral_updates_are_remembered_in_order_and_then_forgotten() {
+    let clock = Arc::new(FakeClock::default());
+    let hub = Hub::open(options(in_memory()), Arc::<FakeClock>::clone(&clock)).unwrap();
     let mut live = hub.subscribe(selection(&hub, "*"), Start::Now);
     let first = publish(&hub, update("a", "durable")).await;
     let ephemeral = Update { ephemeral: true, ..update("a", "ephemeral") };
@@ -237,10 +240,18 @@ async fn ephemeral_updates_are_live_only_and_in_order() {
     assert_eq!(second.offset, Offset { durable: first.offset.durable, sub: 1 });
     assert_eq!(read_until(&mut live, "later").await, ["durable", "ephemeral", "later"]);
     let mut replayed = hub.subscribe(selection(&hub, "*"), Start::Earliest);
-    assert_eq!(read_until(&mut replayed, "later").await, ["durable", "later"]);
+    assert_eq!(read_until(&mut replayed, "later").await, ["durable", "ephemeral", "later"]);
+    assert_eq!(hub.forgotten_behind(first.offset, &selection(&hub, "*")), None);
+    clock.monotonic.store(100_000, Ordering::Relaxed);
+    publish(&hub, Update { ephemeral: true, ..update("a", "the next") }).await;
+    let mut replayed = hub.subscribe(selection(&hub, "*"), Start::Earliest);
+    assert_eq!(read_until(&mut replayed, "the next").await, ["durable", "later", "the next"]);
+    let forgotten = hub.forgotten_behind(first.offset, &selection(&hub, "*"));
+    assert_eq!(forgotten, Some(second.offset));
+    assert_eq!(hub.forgotten_behind(second.offset, &selection(&hub, "*")), None);
     let Located::Entry(after) = hub.locate(&second.cursor) else { panic!() };
     let mut behind = hub.subscribe(selection(&hub, "*"), Start::After(after));
-    assert_eq!(read_until(&mut behind, "later").await, ["later"]);
+    assert_eq!(read_until(&mut behind, "the next").await, ["later", "the next"]);
 }
 
 #[tokio::test]

@@ -7,12 +7,16 @@
 pub mod limits;
 pub mod matcher;
 
+mod announce;
+#[cfg(test)]
+mod announce_tests;
 mod batch;
 mod clock;
 mod deal;
 #[cfg(test)]
 mod delivery_tests;
 mod error;
+mod fan_out;
 mod grant;
 mod history;
 mod hub;
@@ -20,10 +24,10 @@ mod hub;
 mod hub_tests;
 mod ids;
 mod interner;
-mod locate;
 mod metrics;
 mod namespace;
 mod options;
+mod place;
 mod ready;
 mod repeats;
 mod selection;
@@ -32,6 +36,7 @@ mod state;
 mod store;
 mod subscribers;
 mod subscription;
+mod tail;
 mod topic;
 mod update;
 mod writer;
@@ -42,11 +47,11 @@ pub use error::{Missed, OpenError, Refused};
 pub use grant::{Grant, TokenIdentity};
 pub use history::open::{CheckReport, SegmentReport};
 pub use hub::{Hub, Receipt, Room};
-pub use locate::Located;
 pub use matcher::{BadPattern, Candidate, Language, Matcher};
 pub use metrics::Counters;
 pub use namespace::Namespace;
 pub use options::{Durability, HistoryOptions, HubOptions, Keep};
+pub use place::Located;
 pub use ready::ReadyList;
 pub use selection::Selection;
 pub use standing::Judgement;
@@ -54,7 +59,7 @@ pub use state::{Row, State, StateError, Table, Write};
 pub use store::check;
 pub use subscription::{Start, Subscription, Taken};
 pub use topic::{BadText, Line, Topic};
-pub use update::{Entry, Epoch, Flaw, Form, Offset, Origin, Update};
+pub use update::{Entry, Epoch, Flaw, Form, Offset, Origin, Scope, Update};
 
 /// Entry points for random and fuzz testing: whatever the bytes, none of them may panic.
 #[doc(hidden)]

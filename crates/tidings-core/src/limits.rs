@@ -94,6 +94,17 @@ pub const PATTERN_COMPILED_BYTES_MAX: usize = 64 * 1024;
 /// Variables and groups in one pattern: each costs memory and time for every candidate topic.
 pub const PATTERN_PARTS_MAX: usize = 64;
 
+/// What the hub itself announces at a time. Publishers stand behind it in the writer's queue.
+pub const ANNOUNCED_AT_ONCE_MAX: usize = 256;
+/// Ephemeral updates that are remembered, of publishers and of the hub each: what happens while a
+/// receiver reads a list and then subscribes behind it, or reconnects.
+pub const EPHEMERALS_KEPT_MAX: usize = 4 * 1024;
+/// Bytes of them, of publishers and of the hub each.
+pub const EPHEMERALS_KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long they are remembered: longer than clients take to reconnect.
+pub const EPHEMERALS_AGE: std::time::Duration = std::time::Duration::from_secs(60);
+/// Topic of the hub itself in bytes: its path, and somebody's pattern that is percent-encoded.
+pub const OWN_TOPIC_BYTES_MAX: usize = 4 * TOPIC_BYTES_MAX;
 /// Ephemeral updates behind one durable entry, at most: what fits an id.
 pub const SUB_MAX: u32 = (1 << 20) - 1;
 /// The largest offset that fits an id: at a million entries a second, 142 years.

@@ -1,5 +1,5 @@
 //! What a receiver asks for and may see: the one rule of delivery on every protocol. Knows no
-//! place in the history.
+//! receiver and no place in the history.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use crate::grant::Grant;
 use crate::history::Stored;
 use crate::matcher::{Candidate, Matcher, Steps};
 use crate::namespace::Namespace;
+use crate::update::{Entry, Scope};
 
 /// What a receiver asks for, and what it may see of that.
 #[derive(Debug, Clone)]
@@ -15,6 +16,8 @@ pub struct Selection {
     pub matchers: Vec<Arc<Matcher>>,
     /// A private update is delivered when the grant covers one of its topics, perhaps another one.
     pub grant: Arc<Grant>,
+    /// In which words it hears what the hub itself announces; `None` hears nothing of it.
+    pub scope: Option<Scope>,
 }
 
 impl Selection {
@@ -28,6 +31,25 @@ impl Selection {
                 .any(|topic| matchers.iter().any(|one| one.matches_within(topic, &mut steps)))
         };
         any(&self.matchers) && (!private || any(&self.grant.subscribe))
+    }
+
+    /// Whether an entry in memory is delivered: [`Selection::selects`], and in its scope.
+    pub(crate) fn selects_entry(&self, entry: &Entry, namespace: &Namespace) -> bool {
+        if entry.scope.is_some() && entry.scope != self.scope {
+            return false;
+        }
+        let topics = entry.update.topics.iter();
+        let candidates: Vec<_> =
+            topics.map(|topic| Candidate::new(topic.as_str(), namespace)).collect();
+        self.selects(&candidates, entry.update.private)
+    }
+
+    /// Whether something that the hub announces could be for it. Says yes where that is not known.
+    pub(crate) fn may_select_announced(&self, namespace: &Namespace) -> bool {
+        let reaches = |matchers: &[Arc<Matcher>]| {
+            matchers.iter().any(|matcher| matcher.reaches_into(namespace))
+        };
+        self.scope.is_some() && reaches(&self.grant.subscribe) && reaches(&self.matchers)
     }
 
     pub(crate) fn selects_stored(&self, stored: &Stored<'_>, namespace: &Namespace) -> bool {

@@ -83,7 +83,7 @@ mod tests {
 
     fn subscribe(hub: &Hub, subject: &str) -> Subscription {
         let matchers = vec![hub.matcher(Language::Exact, "*").unwrap()];
-        hub.subscribe(Selection { matchers, grant: grant(hub, subject) }, Start::Now)
+        hub.subscribe(Selection { matchers, grant: grant(hub, subject), scope: None }, Start::Now)
     }
 
     fn without(subject: &'static str) -> Judgement {

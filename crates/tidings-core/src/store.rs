@@ -289,11 +289,13 @@ impl Notes {
         Ok(start)
     }
 
-    /// Notes what happens to the history. Who cannot note recovers as after a crash.
-    fn note(&self, note: Note) {
+    /// Notes what happens to the history and answers whether it stands. Who cannot note recovers as
+    /// after a crash.
+    fn note(&self, note: Note) -> bool {
         let write = |key, value| Write { table: Table::Hub, key, value: Some(value) };
         let noted = match note {
             Note::Begun(base) => self.state.commit(&[write(NEWEST, &base.to_le_bytes())]),
+            Note::Skipped(number) => self.state.commit(&[write(FLOOR, &number.to_le_bytes())]),
             Note::Ended(end) => {
                 let mut value = Vec::new();
                 for number in [end.base, u64::from(end.position), end.last, end.observed] {
@@ -302,9 +304,10 @@ impl Notes {
                 self.state.commit(&[write(CLEAN_END, &value)])
             }
         };
-        if let Err(error) = noted {
+        if let Err(error) = &noted {
             tracing::warn!(%error, ?note, "could not be noted");
         }
+        noted.is_ok()
     }
 
     fn key_of_ids(&self) -> Result<[u8; 16], OpenError> {

@@ -15,7 +15,7 @@ use crate::namespace::Namespace;
 use crate::selection::Selection;
 use crate::standing::Standing;
 use crate::subscription::{Pushed, Slot};
-use crate::update::{Entry, Offset};
+use crate::update::{Entry, Offset, Scope};
 
 /// All receivers, and up to where the writer has committed.
 #[derive(Debug, Default)]
@@ -70,7 +70,7 @@ pub(crate) struct Member {
     which: usize,
 }
 
-/// A receiver's matchers and grant.
+/// A receiver's matchers, grant and scope.
 #[derive(Debug)]
 pub(crate) struct Registered {
     /// For each of its matchers, the place in that matcher's list.
@@ -80,6 +80,7 @@ pub(crate) struct Registered {
     /// Whom to tell when the grant ends before its time.
     slot: Arc<Slot>,
     held: Arc<Grant>,
+    pub(crate) scope: Option<Scope>,
 }
 
 impl Subscribers {
@@ -93,7 +94,7 @@ impl Subscribers {
         let id = registry.register(slot, selection);
         // Read behind the registration: what is committed later is pushed later, so it is seen.
         let committed = self.committed();
-        slot.join(committed, false);
+        slot.join(committed);
         drop(registry);
         // Judged behind the registration: whose grant falls later is found by `end`.
         if !self.standing.holds(&selection.grant) {
@@ -121,7 +122,7 @@ impl Subscribers {
     pub(crate) fn rejoin(&self, slot: &Slot) -> Offset {
         let _pushing = self.lock();
         let committed = self.committed();
-        slot.join(committed, true);
+        slot.join(committed);
         committed
     }
 
@@ -205,7 +206,8 @@ impl Registry {
         let grant_id = self.reference_grant(&grant);
         if let Some(place) = self.slots.get_mut(slot_id) {
             let (slot, held) = (Arc::clone(slot), Arc::clone(&selection.grant));
-            *place = Some(Registered { places, grant, grant_id, slot, held });
+            let scope = selection.scope;
+            *place = Some(Registered { places, grant, grant_id, scope, slot, held });
         }
         slot_id
     }

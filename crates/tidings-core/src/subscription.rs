@@ -34,8 +34,9 @@ pub enum Start {
 pub struct Taken {
     /// The receiver has everything up to here, also when nothing matched.
     pub offset: Offset,
-    /// The receiver was too slow and ephemeral updates are gone: what they told has to be read
-    /// anew from where it is kept.
+    /// The receiver was too slow: ephemeral updates that may have been for it are forgotten. What
+    /// they told has to be read anew from where it is kept. Said once for each such loss, and not
+    /// for what was forgotten before the subscription began (see `Hub::forgotten_behind`).
     pub ephemerals_lost: bool,
 }
 
@@ -62,9 +63,6 @@ struct Waiting {
     seen: Offset,
     /// Live entries were dropped: the history has to be read again.
     overflowed: bool,
-    /// It overflowed before, so that the history stands in for what it was not pushed.
-    joined_again: bool,
-    ephemerals_lost: bool,
     /// The key stands in the owner's list.
     announced: bool,
 }
@@ -89,9 +87,8 @@ impl Slot {
     }
 
     /// From here on live entries are for this slot; called under the registry's lock.
-    pub(crate) fn join(&self, committed: Offset, again: bool) {
+    pub(crate) fn join(&self, committed: Offset) {
         let mut list = self.lock();
-        list.joined_again |= again;
         list.seen = list.seen.max(committed);
         list.overflowed = false;
         list.announced = false;
@@ -101,8 +98,6 @@ impl Slot {
     /// when the fan-out is done.
     pub(crate) fn push(&self, run: &Arc<Run>, shared_by: usize) -> (Pushed, Option<Waker>) {
         let mut list = self.lock();
-        // Behind the history that it reads now, but not in it.
-        list.ephemerals_lost |= list.joined_again && run.has_ephemeral_up_to(list.seen);
         let Some(run) = list.unseen(run) else { return (Pushed::Already, None) };
         list.seen = run.last();
         // What many wait for costs each of them little.
@@ -110,7 +105,6 @@ impl Slot {
         let full = list.entries + run.entries.len() > PENDING_ENTRIES_MAX
             || list.bytes + charge > PENDING_BYTES_MAX;
         let pushed = if list.overflowed || full && !list.runs.is_empty() {
-            list.ephemerals_lost |= run.has_ephemeral_up_to(run.last());
             if std::mem::replace(&mut list.overflowed, true) {
                 return (Pushed::Already, None);
             }
@@ -132,7 +126,6 @@ impl Slot {
     /// Live entries were not pushed to it. Answers whether that is news, and the waker to wake.
     pub(crate) fn overflow(&self) -> (bool, Option<Waker>) {
         let mut list = self.lock();
-        list.ephemerals_lost = true;
         let news = !std::mem::replace(&mut list.overflowed, true);
         if std::mem::replace(&mut list.announced, true) {
             return (news, None);
@@ -161,6 +154,10 @@ pub struct Subscription {
     position: Offset,
     /// The history is to be read up to here before live entries count.
     replay_until: Option<Offset>,
+    /// Whether something that the hub announces may be for it.
+    hears_announced: bool,
+    /// Up to where it was told what was forgotten.
+    told_forgotten: Offset,
     ready_keys: Vec<u64>,
 }
 
@@ -181,8 +178,18 @@ impl Subscription {
             Start::After(offset) => offset.min(joined),
         };
         let replay_until = (position < joined).then_some(joined);
-        let ready_keys = Vec::new();
-        Subscription { shared, slot, slot_id, selection, position, replay_until, ready_keys }
+        let hears_announced = selection.may_select_announced(&shared.namespace);
+        Subscription {
+            told_forgotten: shared.tail.forgotten(hears_announced),
+            shared,
+            slot,
+            slot_id,
+            selection,
+            position,
+            replay_until,
+            hears_announced,
+            ready_keys: Vec::new(),
+        }
     }
 
     /// Up to where this receiver has everything.
@@ -230,10 +237,16 @@ impl Subscription {
     }
 
     fn take_history(&mut self, until: Offset, batch: &mut Batch) -> Result<Taken, Missed> {
+        let namespace = self.shared.namespace();
+        let found = self.shared.tail.behind(self.position, until, self.hears_announced);
+        let ephemerals_lost = found.forgotten > self.position.max(self.told_forgotten);
+        self.told_forgotten = self.told_forgotten.max(found.forgotten);
+        let mut ephemerals = found.entries;
+        ephemerals.retain(|entry| self.selection.selects_entry(entry, namespace));
         let mut bytes = 0;
         let mut entries: Vec<Arc<Entry>> = Vec::new();
         let mut visit = |stored: &Stored<'_>| {
-            if self.selection.selects_stored(stored, self.shared.namespace()) {
+            if self.selection.selects_stored(stored, namespace) {
                 match stored.to_entry() {
                     Some(entry) => {
                         bytes += entry.update.weight();
@@ -244,13 +257,8 @@ impl Subscription {
             }
             entries.len() < TAKE_ENTRIES_MAX && bytes < TAKE_BYTES_MAX
         };
-        if self.position < until {
-            let scanned = self.shared.history.scan(self.position, until, &mut visit);
-            if !entries.is_empty() {
-                let length = entries.len();
-                batch.add(Arc::new(Run::new(entries.into())), 0..length);
-            }
-            match scanned {
+        if self.position < found.until {
+            match self.shared.history.scan(self.position, found.until, &mut visit) {
                 Ok(reached) => self.position = reached,
                 Err(missed) => {
                     self.position = missed.until.max(self.position);
@@ -259,10 +267,14 @@ impl Subscription {
                 }
             }
         }
-        let mut ephemerals_lost = false;
+        entries.extend(ephemerals.into_iter().filter(|entry| entry.offset <= self.position));
+        entries.sort_by_key(|entry| entry.offset);
+        if !entries.is_empty() {
+            let length = entries.len();
+            batch.add(Arc::new(Run::new(entries.into())), 0..length);
+        }
         if self.position >= until {
             self.replay_until = None;
-            ephemerals_lost = std::mem::take(&mut self.slot.lock().ephemerals_lost);
         }
         Ok(Taken { offset: self.position, ephemerals_lost })
     }
@@ -283,10 +295,7 @@ impl Subscription {
             // An idle receiver keeps no buffer.
             list.runs = VecDeque::new();
         }
-        // While it is overflowed the flag waits for the end of the replay.
-        let told = !list.overflowed && list.ephemerals_lost;
-        list.ephemerals_lost &= !told;
-        Taken { offset: self.position, ephemerals_lost: told }
+        Taken { offset: self.position, ephemerals_lost: false }
     }
 
     /// Ready when [`Subscription::take`] has something to do. For a task that owns one subscription

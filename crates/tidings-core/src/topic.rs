@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::limits::{FIELD_BYTES_MAX, TOPIC_BYTES_MAX};
+use crate::limits::{FIELD_BYTES_MAX, OWN_TOPIC_BYTES_MAX, TOPIC_BYTES_MAX};
 
 /// Why a string is no topic (or no other one-line field of an update).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +41,12 @@ impl Topic {
     /// Checks `text`. The empty topic is a topic: it names the hub itself in relative form.
     pub fn parse(text: &str) -> Result<Topic, BadText> {
         check(text, TOPIC_BYTES_MAX)?;
+        Ok(Topic(text.into()))
+    }
+
+    /// A topic of the hub itself, which may hold a percent-encoded pattern: at most 16 KiB.
+    pub fn own(text: &str) -> Result<Topic, BadText> {
+        check(text, OWN_TOPIC_BYTES_MAX)?;
         Ok(Topic(text.into()))
     }
 

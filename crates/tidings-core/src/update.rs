@@ -137,6 +137,12 @@ impl Offset {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epoch(pub u64);
 
+/// Receivers who are told of the same thing in the same words. What the hub itself announces in a
+/// scope reaches nobody outside of it; published updates have none and reach everybody. The text
+/// names the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Scope(pub &'static str);
+
 /// The forms in which an entry's bytes are shared between receivers. Closed, and none depends on
 /// the receiver, so that an entry is rendered once for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,6 +164,8 @@ pub struct Entry {
     pub time: u64,
     /// What was published.
     pub update: Update,
+    /// Who may receive it, when it is not everybody: of what the hub itself announces.
+    pub(crate) scope: Option<Scope>,
     ids: Arc<Ids>,
     /// Whose idempotency key it carries; empty without one.
     publisher: Box<str>,
@@ -173,7 +181,14 @@ impl Entry {
         ids: Arc<Ids>,
     ) -> Entry {
         let forms = [const { OnceLock::new() }; FORMS];
-        Entry { offset, epoch, time, update, ids, publisher: Box::default(), forms }
+        let publisher = Box::default();
+        Entry { offset, epoch, time, update, scope: None, ids, publisher, forms }
+    }
+
+    /// Keeps it inside a scope.
+    pub(crate) fn inside(mut self, scope: Scope) -> Entry {
+        self.scope = Some(scope);
+        self
     }
 
     /// Notes whose idempotency key it carries: keys of different publishers never meet.

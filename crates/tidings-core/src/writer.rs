@@ -1,19 +1,20 @@
-//! The two stages behind the hub's order. The first thread appends what is queued, syncs once for
-//! the batch and answers the publishers; the second hands the committed batches to the receivers in
-//! the same order, so that syncing the next batch overlaps delivering this one.
+//! The first stage behind the hub's order: a thread that appends what is queued, syncs once for the
+//! batch and answers the publishers. A second, `fan_out`, hands the committed batches to the
+//! receivers in the same order, so that syncing the next batch overlaps delivering this one.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::task::Waker;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use crate::announce::Announcement;
 use crate::clock::Clock;
 use crate::error::Refused;
+use crate::fan_out::{Backlog, FanOut, weight};
 use crate::history::AppendError;
 use crate::hub::{Receipt, Shared};
 use crate::limits::{
@@ -40,6 +41,17 @@ pub(crate) struct Commit {
     pub(crate) room: OwnedSemaphorePermit,
 }
 
+/// What the first stage is given.
+#[derive(Debug)]
+// Nearly all of it is published, and a box for each would cost the publishers.
+#[expect(clippy::large_enum_variant, reason = "the large variant is the usual one")]
+pub(crate) enum Queued {
+    /// By somebody.
+    Published(Commit),
+    /// By the hub itself.
+    Announced(Announcement),
+}
+
 /// The two threads.
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -52,7 +64,7 @@ impl Writer {
         shared: Arc<Shared>,
         clock: Arc<dyn Clock>,
         start: Offset,
-        commits: Receiver<Commit>,
+        queue: Receiver<Queued>,
         repeats: Repeats,
     ) -> std::io::Result<Writer> {
         let (batches, committed) = sync_channel(FAN_OUT_BATCHES_MAX);
@@ -64,7 +76,7 @@ impl Writer {
         let mut stage = Stage { shared, clock, last: start, repeats, batches, backlog };
         let writing = std::thread::Builder::new()
             .name("tidings-writer".into())
-            .spawn(move || stage.run(&commits))?;
+            .spawn(move || stage.run(&queue))?;
         Ok(Writer { writing, fanning_out })
     }
 
@@ -86,32 +98,33 @@ struct Stage {
     backlog: Arc<Backlog>,
 }
 
-/// What waits for the second stage.
-#[derive(Debug, Default)]
-struct Backlog {
-    bytes: AtomicUsize,
-    /// Batches were left out because too much waited: everybody has to read the history.
-    left_out: AtomicBool,
-}
-
 /// What a publisher is told once the batch is committed.
 enum Outcome {
     New(Arc<Entry>),
     Repeated(Receipt),
-    KeyReused,
+    Refused(Refused),
 }
 
 impl Stage {
-    fn run(&mut self, commits: &Receiver<Commit>) {
+    fn run(&mut self, queue: &Receiver<Queued>) {
         let mut batch = Vec::new();
+        let mut announced = Vec::new();
         loop {
-            match commits.recv_timeout(MAINTAIN_EVERY) {
+            match queue.recv_timeout(MAINTAIN_EVERY) {
                 Ok(first) => {
-                    collect(first, commits, &mut batch);
-                    let committing = AssertUnwindSafe(|| self.commit(&mut batch));
-                    if catch_unwind(committing).is_err() {
+                    collect(first, queue, &mut batch, &mut announced);
+                    let working = AssertUnwindSafe(|| {
+                        if !batch.is_empty() {
+                            self.commit(&mut batch);
+                        }
+                        for announcement in announced.drain(..) {
+                            self.announce(announcement);
+                        }
+                    });
+                    if catch_unwind(working).is_err() {
                         // Whoever waits for an answer is told; nothing half-done is gone on with.
                         self.shared.failed.store(true, Ordering::Release);
+                        self.last = self.shared.subscribers.committed();
                         tracing::error!(
                             "the writer failed: publishing has stopped until a restart"
                         );
@@ -120,6 +133,7 @@ impl Stage {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            self.shared.tail.forget(self.clock.monotonic());
             if let Err(AppendError::Failed(reason)) = self.shared.history.maintain() {
                 self.fail(&reason);
             }
@@ -159,6 +173,8 @@ impl Stage {
             }
             Err(AppendError::Failed(reason)) => {
                 self.fail(&reason);
+                // What the hub itself announces goes on behind what was acknowledged.
+                self.last = before;
                 let lost = |answer: (Answer, Outcome)| answer.0;
                 refuse(answers.into_iter().map(lost), &Refused::StorageFailed(reason));
             }
@@ -197,26 +213,74 @@ impl Stage {
         {
             return match first.is_of(&update) {
                 true => Outcome::Repeated(first.receipt),
-                false => Outcome::KeyReused,
+                false => Outcome::Refused(Refused::KeyReused),
             };
         }
-        let offset = match update.ephemeral {
-            true if self.last.sub < SUB_MAX => {
-                Offset { durable: self.last.durable, sub: self.last.sub + 1 }
-            }
-            true => Offset { durable: self.last.durable + 1, sub: 1 },
-            false => Offset::durable(self.last.durable + 1),
-        };
-        self.last = offset;
-        let ids = Arc::clone(&self.shared.ids);
-        let entry = Entry::new(offset, self.shared.epoch, self.clock.wall(), update, ids)
-            .published_by(publisher);
-        let entry = Arc::new(entry);
+        if update.ephemeral
+            && let Err(refused) = self.make_room(1)
+        {
+            return Outcome::Refused(refused);
+        }
+        let entry = Arc::new(self.entry(update).published_by(publisher));
         if let Some(key) = key {
             let first = First::new(&entry.update, self.receipt(&entry));
             self.repeats.remember(key, first, now);
         }
         Outcome::New(entry)
+    }
+
+    /// Sees to it that so many ephemeral updates fit behind the last number. Where they do not,
+    /// they get a number of their own, which a crash must not give to another entry.
+    fn make_room(&mut self, count: u32) -> Result<(), Refused> {
+        if self.last.sub.saturating_add(count) <= SUB_MAX {
+            return Ok(());
+        }
+        let next = self.last.durable + 1;
+        match self.shared.history.skip_to(next) {
+            Ok(()) => self.last = Offset::durable(next),
+            Err(AppendError::NoSpace) => return Err(Refused::NoSpace),
+            Err(AppendError::NotNow(reason) | AppendError::Failed(reason)) => {
+                return Err(Refused::StorageFailed(reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// The update at the next place.
+    fn entry(&mut self, update: Update) -> Entry {
+        self.last = match update.ephemeral {
+            true => Offset { durable: self.last.durable, sub: self.last.sub + 1 },
+            false => Offset::durable(self.last.durable + 1),
+        };
+        let (epoch, now) = (self.shared.epoch, self.clock.wall());
+        Entry::new(self.last, epoch, now, update, Arc::clone(&self.shared.ids))
+    }
+
+    /// Nothing of this is stored, so it goes on also where the storage failed.
+    fn announce(&mut self, announcement: Announcement) {
+        let Announcement { scope, updates, answer } = announcement;
+        let announced = match self.make_room(u32::try_from(updates.len()).unwrap_or(u32::MAX)) {
+            Ok(()) => {
+                let entries: Vec<_> = updates
+                    .into_iter()
+                    .map(|update| Arc::new(self.entry(update).inside(scope)))
+                    .collect();
+                self.commit_to(&entries);
+                self.hand_over(entries);
+                Ok(())
+            }
+            Err(refused) => Err(refused),
+        };
+        // Who no longer waits for the answer has announced all the same.
+        let _gone = answer.send(announced);
+    }
+
+    /// From here on whoever subscribes stands behind these entries.
+    fn commit_to(&self, entries: &[Arc<Entry>]) {
+        self.shared.tail.remember(entries, self.clock.monotonic());
+        if let Some(last) = entries.last() {
+            self.shared.subscribers.commit(last.offset);
+        }
     }
 
     fn receipt(&self, entry: &Entry) -> Receipt {
@@ -236,9 +300,7 @@ impl Stage {
     fn deliver(&self, entries: Vec<Arc<Entry>>, answers: Vec<(Answer, Outcome)>) {
         let counters = &self.shared.counters;
         count(&counters.batches);
-        if let Some(last) = entries.last() {
-            self.shared.subscribers.commit(last.offset);
-        }
+        self.commit_to(&entries);
         for (answer, outcome) in answers {
             let receipt = match outcome {
                 Outcome::New(entry) => {
@@ -249,8 +311,8 @@ impl Stage {
                     count(&counters.repeated);
                     Receipt { repeated: true, ..receipt }
                 }
-                Outcome::KeyReused => {
-                    let _gone = answer.send(Err(Refused::KeyReused));
+                Outcome::Refused(refused) => {
+                    let _gone = answer.send(Err(refused));
                     continue;
                 }
             };
@@ -274,66 +336,29 @@ impl Stage {
     }
 }
 
-fn weight(entries: &[Arc<Entry>]) -> usize {
-    entries.iter().map(|entry| entry.update.weight()).sum()
-}
-
-fn collect(first: Commit, commits: &Receiver<Commit>, batch: &mut Vec<Commit>) {
-    let mut bytes = first.update.weight();
-    batch.push(first);
-    while batch.len() < BATCH_UPDATES_MAX && bytes < BATCH_BYTES_MAX {
-        let Ok(next) = commits.try_recv() else { break };
-        bytes += next.update.weight();
-        batch.push(next);
+fn collect(
+    first: Queued,
+    queue: &Receiver<Queued>,
+    batch: &mut Vec<Commit>,
+    announced: &mut Vec<Announcement>,
+) {
+    let mut bytes = 0;
+    let mut next = Some(first);
+    while let Some(queued) = next {
+        match queued {
+            Queued::Published(commit) => {
+                bytes += commit.update.weight();
+                batch.push(commit);
+            }
+            Queued::Announced(announcement) => announced.push(announcement),
+        }
+        let full = batch.len() >= BATCH_UPDATES_MAX || bytes >= BATCH_BYTES_MAX;
+        next = if full { None } else { queue.try_recv().ok() };
     }
 }
 
 fn refuse(answers: impl Iterator<Item = Answer>, refused: &Refused) {
     for answer in answers {
         let _gone = answer.send(Err(refused.clone()));
-    }
-}
-
-/// The second stage.
-struct FanOut {
-    shared: Arc<Shared>,
-    backlog: Arc<Backlog>,
-}
-
-impl FanOut {
-    /// Until the first stage ends.
-    fn run(&self, committed: &Receiver<Vec<Arc<Entry>>>) {
-        let mut wake = Vec::new();
-        while let Ok(mut batch) = committed.recv() {
-            // What was committed while the last batch was delivered leaves in one go.
-            while batch.len() < BATCH_UPDATES_MAX
-                && let Ok(mut next) = committed.try_recv()
-            {
-                batch.append(&mut next);
-            }
-            self.backlog.bytes.fetch_sub(weight(&batch), Ordering::Relaxed);
-            let delivering = AssertUnwindSafe(|| self.deliver(&batch, &mut wake));
-            if catch_unwind(delivering).is_err() {
-                tracing::error!(
-                    "the fan-out of a batch failed: receivers read it from the history"
-                );
-                self.shared.subscribers.overflow(&self.shared.counters, &mut wake);
-            }
-            if let Some(last) = batch.last() {
-                self.shared.set_fanned_out(last.offset);
-            }
-            for waker in wake.drain(..) {
-                waker.wake();
-            }
-        }
-    }
-
-    fn deliver(&self, batch: &[Arc<Entry>], wake: &mut Vec<Waker>) {
-        let Shared { subscribers, namespace, counters, .. } = &*self.shared;
-        if self.backlog.left_out.swap(false, Ordering::AcqRel) {
-            tracing::warn!("the fan-out fell behind: receivers read the history");
-            subscribers.overflow(counters, wake);
-        }
-        subscribers.push(batch, namespace, counters, wake);
     }
 }

@@ -237,6 +237,20 @@ pub const STREAMS_AT_ONCE: usize = 16;
 /// Time without any movement after which turns are taken for lost: much longer than one takes.
 pub const TURN_LATE: Duration = Duration::from_millis(50);
 
+// ---- Presence ----
+
+/// A subscriber that leaves within this time was never there for others: a page that reloads.
+pub const PRESENCE_CANCEL_WINDOW: Duration = Duration::from_millis(100);
+/// Time between two rounds of announcements: watchers are woken no more often. Five thousand
+/// connections a second are announced, and what that makes to write comes evenly.
+pub const PRESENCE_PACE: Duration = Duration::from_millis(50);
+/// Time after which an announcement is tried again that could not be made.
+pub const PRESENCE_RETRY: Duration = Duration::from_secs(1);
+/// Connections of one page of a list: less than a millisecond under the lock that joining takes.
+pub const PRESENCE_PAGE: usize = 256;
+/// Room in the tables of who is there that is not worth giving back.
+pub const PRESENCE_PENDING_SWEEP: usize = 1_024;
+
 /// Bytes of the largest form that is read where updates have so many bytes of data at most.
 pub const fn form_bytes(update_bytes: usize) -> usize {
     update_bytes.saturating_mul(FORM_BYTES_EACH).saturating_add(FORM_BYTES_BESIDE)

@@ -492,7 +492,6 @@ fn names_an_issue(comment: &str) -> bool {
 /// Requirements on a hub (`M1` …, protocol 1.0) that need no journey of their own, and why.
 const UNTESTED_REQUIREMENTS: &[(u32, &str)] = &[
     (34, "optional: no other protocol carries Mercure publications yet"),
-    (58, "payloads show in the list of subscribers only, which is not offered yet"),
     (59, "publishing without a token is not offered"),
 ];
 /// The last requirement on publishing, subscribing and catching up.

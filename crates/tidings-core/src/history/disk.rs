@@ -26,8 +26,8 @@ pub(crate) struct DiskOptions {
     pub(crate) epoch: Epoch,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<Ids>,
-    /// Where what has to outlive the process is noted.
-    pub(crate) note: Arc<dyn Fn(Note) + Send + Sync>,
+    /// Where what has to outlive the process is noted; answers whether it stands there.
+    pub(crate) note: Arc<dyn Fn(Note) -> bool + Send + Sync>,
 }
 
 /// See the module.
@@ -328,6 +328,13 @@ impl History for DiskHistory {
             bytes += u64::from(contents.end);
         }
         self.bounds().before_first
+    }
+
+    fn skip_to(&self, number: u64) -> Result<(), AppendError> {
+        match (self.options.note)(Note::Skipped(number)) {
+            true => Ok(()),
+            false => Err(AppendError::NotNow("a place could not be noted".into())),
+        }
     }
 
     fn maintain(&self) -> Result<(), AppendError> {

@@ -39,7 +39,8 @@ async fn publish(hub: &Hub, topic: &str, data: &str) -> Receipt {
 fn read_all(hub: &Hub) -> Vec<Result<String, Missed>> {
     let matchers = vec![Arc::new(Matcher::Any)];
     let grant = Arc::new(Grant::operator());
-    let mut subscription = hub.subscribe(Selection { matchers, grant }, Start::Earliest);
+    let mut subscription =
+        hub.subscribe(Selection { matchers, grant, scope: None }, Start::Earliest);
     let mut all = Vec::new();
     while !subscription.is_live() {
         let mut batch = Batch::new();
@@ -101,7 +102,7 @@ async fn a_reopened_history_has_everything_in_order_and_goes_on() {
     let hub = hub(folder.path());
     let Located::Entry(after) = hub.locate(&cursor) else { panic!() };
     let matchers = vec![Arc::new(Matcher::Any)];
-    let selection = Selection { matchers, grant: Arc::new(Grant::anonymous()) };
+    let selection = Selection { matchers, grant: Arc::new(Grant::anonymous()), scope: None };
     let mut behind = hub.subscribe(selection, Start::After(after));
     let mut batch = Batch::new();
     while !behind.is_live() {
@@ -217,7 +218,7 @@ async fn retention_keeps_what_was_promised_and_readers_of_the_rest_are_told() {
     assert_eq!(kept.last().unwrap(), "1999");
     assert_eq!(hub.locate(&first.cursor), Located::Trimmed);
     let matchers = vec![Arc::new(Matcher::Any)];
-    let selection = Selection { matchers, grant: Arc::new(Grant::anonymous()) };
+    let selection = Selection { matchers, grant: Arc::new(Grant::anonymous()), scope: None };
     let mut behind = hub.subscribe(selection, Start::After(first.offset));
     let missed = behind.take(&mut Batch::new()).unwrap_err();
     assert_eq!(missed.after, first.offset);

@@ -123,6 +123,10 @@ pub(crate) trait History: Send + Sync + std::fmt::Debug {
     /// A place not far from the end, in bytes: behind it stands what was published last.
     fn recent(&self) -> Offset;
 
+    /// Notes, before anybody is told of it, that the number of a durable entry is given away
+    /// without one: no later run may hand it out again.
+    fn skip_to(&self, number: u64) -> Result<(), AppendError>;
+
     /// Lets go of what need not be kept any more, and finds out whether what is kept still has its
     /// place; an error is as final as one of a sync.
     fn maintain(&self) -> Result<(), AppendError>;

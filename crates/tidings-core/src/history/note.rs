@@ -6,6 +6,8 @@
 pub(crate) enum Note {
     /// A segment with this base was begun.
     Begun(u64),
+    /// A number was given away that no entry of the history has.
+    Skipped(u64),
     /// The process ends well.
     Ended(CleanEnd),
 }

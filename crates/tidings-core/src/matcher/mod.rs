@@ -124,6 +124,24 @@ impl Matcher {
         }
     }
 
+    /// Whether it could pick a topic below the hub's own path, as far as its fixed text tells.
+    pub(crate) fn reaches_into(&self, namespace: &Namespace) -> bool {
+        let below = format!("{}/", namespace.hub_url().path());
+        let meets = |fixed: &str, whole: &str| fixed.starts_with(whole) || whole.starts_with(fixed);
+        match self {
+            Matcher::Any => true,
+            Matcher::Exact(text) => Candidate::new(text, namespace).is_reserved(),
+            Matcher::UrlPattern(pattern) => {
+                let topic = Candidate::new(&below, namespace);
+                let reach = topic.url().map(url_pattern::reach).unwrap_or_default();
+                let reach = reach.trim_end_matches(url_pattern::BOUNDARY);
+                meets(&pattern.literal_prefix(), reach)
+            }
+            Matcher::UriTemplate(template) => meets(template.literal_prefix(), &below),
+            Matcher::Mqtt(_) | Matcher::Nats(_) => false,
+        }
+    }
+
     /// Whether it picks `topic`.
     pub fn matches(&self, topic: &Candidate<'_>) -> bool {
         self.matches_within(topic, &mut Steps::unlimited())

@@ -42,6 +42,10 @@ pub(super) async fn run(
     // An update must not wait for the next one to fill a packet.
     let _ = stream.set_nodelay(true);
     let options = server.options();
+    // A client that vanished without a word: what it was sent is never acknowledged, and the kernel
+    // would try for a quarter of an hour. Silent streams find out by their heartbeat.
+    #[cfg(target_os = "linux")]
+    let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(options.write_timeout));
     let entered = enter(&server, &options, stream, peer, place, &entrance).await;
     let Some(Entered { wire, peer, place }) = entered else { return };
     let head_timeout = options.head_timeout;

@@ -9,7 +9,7 @@ use super::origins::{BadOrigin, Origins};
 pub(super) const METHODS: &str = "GET, HEAD, POST, QUERY, OPTIONS";
 const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, QUERY");
 const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
-    "authorization, cache-control, content-type, idempotency-key, last-event-id",
+    "authorization, cache-control, content-type, idempotency-key, if-none-match, last-event-id",
 );
 const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(
     "ETag, Link, Last-Event-ID, Mercure-Last-Event-ID, Retry-After, Tidings-Receipt, \

@@ -16,7 +16,7 @@ const FINAL_HEADER: HeaderName = HeaderName::from_static("mercure-last-event-id"
 /// The cursor's request field, and its response field in protocol 0.x.
 const DRAFT_HEADER: HeaderName = HeaderName::from_static("last-event-id");
 /// The cursor that means everything that is kept.
-const EARLIEST: &str = "earliest";
+pub(super) const EARLIEST: &str = "earliest";
 /// Every spelling of the parameter in use: 1.0, 0.x, an EventSource polyfill, and 0.x before 0.14.
 const PARAMETERS: [&str; 4] = ["last_event_id", "lastEventID", "lastEventId", "Last-Event-ID"];
 
@@ -100,11 +100,15 @@ pub(super) fn begin(hub: &Hub, reader: &Reader, asked: &str) -> Beginning {
 /// what is published in between would else be lost for a client that reconnects with the name.
 fn at_the_end(hub: &Hub, reader: &Reader) -> Beginning {
     // Read first: what comes between here and the subscription stands behind these places.
-    let (before_first, end) = (hub.before_first(), hub.last());
+    let (before_first, end, announced) = (hub.before_first(), hub.last(), hub.end());
     match hub.last_entry() {
         Some(last) => {
             let behind = name(hub, &reader.grant, &last).or_else(|| header(&last.cursor()));
-            Beginning { start: Start::After(last.offset), behind, continuity: Continuity::Live }
+            // What was announced behind it is over as well.
+            let is_newest = last.offset.durable == announced.durable;
+            let place = if is_newest { announced } else { last.offset };
+            let continuity = Continuity::Live;
+            Beginning { start: Start::After(place), behind, continuity }
         }
         None if before_first < end => behind(hub, end, Continuity::Live),
         None => Beginning {
@@ -229,7 +233,8 @@ mod tests {
         let update = Update::new(Topic::parse("t").unwrap(), "between");
         hub.publish(&grant, update).await.unwrap();
         let matchers = vec![hub.matcher(Language::Exact, "*").unwrap()];
-        let mut subscription = hub.subscribe(Selection { matchers, grant }, beginning.start);
+        let mut subscription =
+            hub.subscribe(Selection { matchers, grant, scope: None }, beginning.start);
         let mut batch = Batch::new();
         let next = subscription.next(&mut batch);
         tokio::time::timeout(std::time::Duration::from_secs(5), next).await.unwrap().unwrap();

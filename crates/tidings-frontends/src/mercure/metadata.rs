@@ -26,8 +26,14 @@ pub(super) struct Metadata {
 }
 
 impl Metadata {
-    /// The document of the hub with this namespace, whose tokens may come in this cookie.
-    pub(super) fn new(namespace: &Namespace, auth: &Auth, cookie: Option<&str>) -> Metadata {
+    /// The document of the hub with this namespace, whose tokens may come in a cookie, and which may
+    /// list its subscriptions.
+    pub(super) fn new(
+        namespace: &Namespace,
+        auth: &Auth,
+        cookie: Option<&str>,
+        subscriptions: bool,
+    ) -> Metadata {
         let hub = namespace.hub_url();
         let path = format!("{WELL_KNOWN}{}", hub.path());
         let mut url = hub.clone();
@@ -47,6 +53,9 @@ impl Metadata {
         }
         if let Some(cookie) = cookie {
             say("mercure_cookie", cookie.into());
+        }
+        if subscriptions {
+            say("mercure_subscriptions", true.into());
         }
         let document = Value::Object(document);
         Metadata { path, url: url.into(), document: document.to_string().into() }
@@ -85,7 +94,7 @@ mod tests {
         let hub = url::Url::parse("https://hub.example/hub").unwrap();
         let namespace = Namespace::new(hub);
         let read = |cookie| -> Value {
-            let metadata = Metadata::new(&namespace, &auth(&namespace), cookie);
+            let metadata = Metadata::new(&namespace, &auth(&namespace), cookie, false);
             serde_json::from_slice(&metadata.document).unwrap()
         };
         let document = read(Some("__Host-t"));
@@ -99,10 +108,11 @@ mod tests {
     fn m74_the_document_lies_before_the_path_of_the_hub() {
         let hub = url::Url::parse("https://hub.example:8443/.well-known/mercure").unwrap();
         let namespace = Namespace::new(hub);
-        let metadata = Metadata::new(&namespace, &auth(&namespace), None);
+        let metadata = Metadata::new(&namespace, &auth(&namespace), None, false);
         assert_eq!(metadata.path, "/.well-known/oauth-protected-resource/.well-known/mercure");
         assert_eq!(metadata.url, format!("https://hub.example:8443{}", metadata.path));
         let document: Value = serde_json::from_slice(&metadata.document).unwrap();
         assert_eq!(document["resource"], "https://hub.example:8443/.well-known/mercure");
+        assert!(document.get("mercure_subscriptions").is_none());
     }
 }

@@ -15,6 +15,7 @@ mod form;
 mod metadata;
 mod origins;
 mod pieces;
+mod presence;
 mod publish;
 mod readers;
 mod refusal;
@@ -43,6 +44,7 @@ use cookie::Cookies;
 use cors::Cors;
 use metadata::Metadata;
 use origins::Origins;
+use presence::Presence;
 use readers::Readers;
 use refusal::{Fault, Refusal};
 use stream::Streams;
@@ -76,6 +78,8 @@ pub struct Options {
     /// Entries that a subscriber without a token is sent at most when it asks for `earliest` or
     /// with an unknown cursor; `None` for all that are kept.
     pub anonymous_replay_max: Option<u64>,
+    /// Whether subscriptions are listed and announced. For the life of the program.
+    pub subscriptions: bool,
 }
 
 impl Default for Options {
@@ -89,6 +93,7 @@ impl Default for Options {
             connection_age_max: Some(STREAM_LIFETIME_DEFAULT),
             body_bytes_max: FORM_BYTES_DEFAULT,
             anonymous_replay_max: None,
+            subscriptions: false,
         }
     }
 }
@@ -112,7 +117,7 @@ impl Settings {
         let cookie = options.cookie.clone();
         Ok(Settings {
             cors: Cors::new(&options.cors_origins)?,
-            metadata: Metadata::new(namespace, &auth, cookie.as_deref()),
+            metadata: Metadata::new(namespace, &auth, cookie.as_deref(), options.subscriptions),
             cookies: Cookies::new(cookie, auth.accepts(Generation::Draft)),
             publish_origins: Origins::new(&options.publish_origins)?.and_of(namespace.hub_url()),
             auth,
@@ -144,6 +149,7 @@ pub struct Mercure {
     /// Who looks up where streams begin.
     cursor_readers: Readers,
     streams: Arc<Streams>,
+    presence: Option<Presence>,
     /// Memory for the bodies of publications.
     bodies: Bodies,
     /// Memory for the bodies of queries.
@@ -164,6 +170,10 @@ impl Mercure {
     ) -> Result<Mercure, BadOrigin> {
         let settings = Settings::new(auth, hub.namespace(), options)?;
         let metadata_path = settings.metadata.path.clone();
+        let presence = options.subscriptions.then(|| Presence::new(&hub));
+        if let Some(presence) = &presence {
+            presence.speak_as(&settings.auth);
+        }
         let path = hub.namespace().hub_url().path().to_owned();
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let streams = Streams {
@@ -180,6 +190,7 @@ impl Mercure {
             metadata_path,
             cursor_readers: Readers::start("cursors", CURSOR_READERS),
             streams: Arc::new(streams),
+            presence,
             bodies: Bodies::new(BODIES_BYTES_MAX),
             query_bodies: Bodies::new(QUERIES_BYTES_MAX),
         })
@@ -192,6 +203,9 @@ impl Mercure {
     /// When an entry of a list of origins is none; nothing has changed then.
     pub fn reload(&self, auth: Arc<Auth>, options: &Options) -> Result<(), BadOrigin> {
         let settings = Arc::new(Settings::new(auth, self.hub.namespace(), options)?);
+        if let Some(presence) = &self.presence {
+            presence.speak_as(&settings.auth);
+        }
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
         Ok(())
     }
@@ -228,7 +242,8 @@ impl Mercure {
 
     async fn dispatch(&self, request: Request, settings: &Settings) -> Worded<Response<Body>> {
         let method = request.head.method.clone();
-        if method == Method::OPTIONS {
+        let presence = self.presence_at(request.head.uri.path());
+        if method == Method::OPTIONS && presence.is_none() {
             return Ok(options());
         }
         if request.head.uri.path() == self.metadata_path {
@@ -240,6 +255,9 @@ impl Mercure {
         let query = request.head.uri.query().unwrap_or_default();
         let query = form::parse(query.as_bytes(), FORM_FIELDS_MAX)
             .map_err(|_| (settings.without_token(), Refusal::BadParameter(Fault::TooManyFields)))?;
+        if let Some(presence) = presence {
+            return presence::answer(self, presence, &request.head, &query).await;
+        }
         match method {
             Method::GET | Method::HEAD | Method::QUERY => {
                 subscribe::subscribe(self, request, &query).await
@@ -250,9 +268,19 @@ impl Mercure {
     }
 }
 
+impl Mercure {
+    /// Who answers for a path below which subscriptions are listed.
+    fn presence_at(&self, path: &str) -> Option<&Presence> {
+        let presence = self.presence.as_ref()?;
+        let rest = path.strip_prefix(presence.path())?;
+        (rest.is_empty() || rest.starts_with('/')).then_some(presence)
+    }
+}
+
 impl Frontend for Mercure {
     fn claims(&self, path: &str) -> bool {
-        path == self.path || path == self.metadata_path
+        let ours = path == self.path || path == self.metadata_path;
+        ours || self.presence_at(path).is_some()
     }
 
     fn call(self: Arc<Self>, request: Request) -> Answer {

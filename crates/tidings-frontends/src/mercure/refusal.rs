@@ -66,6 +66,12 @@ pub(super) enum Refusal {
     /// The client's: a method that the hub's URL does not have.
     #[error("the method is not allowed")]
     BadMethod,
+    /// The client's: a list or subscription that is not there, or not any more.
+    #[error("no such list or subscription")]
+    NotFound,
+    /// The client's: lists of subscriptions can only be read.
+    #[error("the method is not allowed: a list is only read")]
+    ReadOnly,
     /// The client's: an idempotency key that stands for another update.
     #[error("the idempotency key was used for another update")]
     KeyReused,
@@ -233,6 +239,9 @@ impl Refusal {
         if matches!(self, Refusal::BadMethod) {
             headers.insert(header::ALLOW, HeaderValue::from_static(super::cors::METHODS));
         }
+        if matches!(self, Refusal::ReadOnly) {
+            headers.insert(header::ALLOW, HeaderValue::from_static(super::presence::METHODS));
+        }
         if matches!(self, Refusal::UnsupportedBody) {
             headers.insert("accept-query", HeaderValue::from_static(super::FORM_TYPE));
         }
@@ -262,7 +271,10 @@ impl Refusal {
             Refusal::UnsupportedBody | Refusal::Coded => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, Challenge::None)
             }
-            Refusal::BadMethod => (StatusCode::METHOD_NOT_ALLOWED, Challenge::None),
+            Refusal::BadMethod | Refusal::ReadOnly => {
+                (StatusCode::METHOD_NOT_ALLOWED, Challenge::None)
+            }
+            Refusal::NotFound => (StatusCode::NOT_FOUND, Challenge::None),
             Refusal::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, Challenge::None),
             Refusal::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, Challenge::None),
             Refusal::Busy
@@ -313,9 +325,12 @@ impl Refusal {
             Refusal::Crowded => "Too many bodies are on their way: try again.".to_owned(),
             Refusal::NoSpace => "No space is left: try again later.".to_owned(),
             Refusal::StorageFailed(_) => "Updates cannot be stored.".to_owned(),
-            Refusal::TooSlow | Refusal::BadMethod | Refusal::KeyReused | Refusal::ShuttingDown => {
-                format!("{self}.")
-            }
+            Refusal::TooSlow
+            | Refusal::BadMethod
+            | Refusal::ReadOnly
+            | Refusal::NotFound
+            | Refusal::KeyReused
+            | Refusal::ShuttingDown => format!("{self}."),
         }
     }
 
@@ -340,11 +355,13 @@ impl Refusal {
             Refusal::TooLarge(Excess::Field | Excess::Fields) => {
                 (StatusCode::BAD_REQUEST, "Bad Request")
             }
+            Refusal::NotFound => (StatusCode::NOT_FOUND, "404 page not found"),
             Refusal::TooLarge(_)
             | Refusal::TooSlow
             | Refusal::UnsupportedBody
             | Refusal::Coded
             | Refusal::BadMethod
+            | Refusal::ReadOnly
             | Refusal::KeyReused
             | Refusal::Busy
             | Refusal::Crowded

@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::continuity::{self, Continuity};
 use super::pieces::Pieces;
+use super::presence::Present;
 use super::readers::Readers;
 use super::turns::{Place, Turns};
 use crate::http::{BoxError, RequestId};
@@ -57,6 +58,8 @@ struct Turn {
     last: Option<Offset>,
     /// What could not be read. The subscription stands behind it.
     missed: Option<Missed>,
+    /// Announcements for this client are forgotten: it has to read the list of them again.
+    forgotten: bool,
 }
 
 /// Where entries come from.
@@ -67,6 +70,8 @@ enum Source {
     History(CatchUp),
     /// Nowhere any more: the history had a gap.
     Missed(Missed),
+    /// Nowhere any more: announcements are forgotten.
+    Forgotten,
     /// Nowhere any more.
     Ended,
 }
@@ -92,6 +97,8 @@ pub(super) struct EventStream {
     streams: Arc<Streams>,
     place: Arc<Place>,
     closing: End,
+    /// Others see it as subscribed as long as this is there.
+    _present: Option<Present>,
 }
 
 impl EventStream {
@@ -119,6 +126,7 @@ impl EventStream {
             place: Place::new(Arc::clone(&streams.turns)),
             streams,
             closing,
+            _present: None,
         };
         stream.set_timer(now);
         stream
@@ -129,6 +137,12 @@ impl EventStream {
     pub(super) fn telling(mut self, continuity: &Continuity) -> EventStream {
         self.tells = true;
         self.waiting.push_back(continuity::opening(&self.streams.hub, continuity, self.passed));
+        self
+    }
+
+    /// The same stream, and as long as it lasts others see that it is there.
+    pub(super) fn seen_as(mut self, present: Option<Present>) -> EventStream {
+        self._present = present;
         self
     }
 
@@ -193,7 +207,7 @@ impl EventStream {
     ) -> Poll<Result<VecDeque<Bytes>, Option<Missed>>> {
         loop {
             match std::mem::replace(&mut self.source, Source::Ended) {
-                Source::Ended => return Poll::Ready(Err(None)),
+                Source::Ended | Source::Forgotten => return Poll::Ready(Err(None)),
                 Source::Missed(missed) => return Poll::Ready(Err(Some(missed))),
                 Source::Live(subscription) if subscription.is_ended() => {
                     self.source = Source::Live(subscription);
@@ -233,11 +247,16 @@ impl EventStream {
                     }
                     Poll::Ready(None) => return Poll::Ready(Err(None)),
                     Poll::Ready(Some(Turn {
-                        subscription, pieces, missed: Some(missed), ..
+                        subscription,
+                        pieces,
+                        missed: Some(missed),
+                        forgotten: false,
+                        ..
                     })) if self.tells => {
                         return Poll::Ready(Ok(self.pass(missed, pieces, subscription)));
                     }
-                    Poll::Ready(Some(Turn { subscription, pieces, last, missed })) => {
+                    Poll::Ready(Some(turn)) => {
+                        let Turn { subscription, pieces, last, missed, forgotten } = turn;
                         self.told = last.unwrap_or(self.told);
                         self.passed = match &missed {
                             Some(missed) => missed.after,
@@ -245,6 +264,7 @@ impl EventStream {
                         };
                         self.source = match missed {
                             Some(missed) => Source::Missed(missed),
+                            None if forgotten => Source::Forgotten,
                             None => Source::Live(subscription),
                         };
                         if !pieces.is_empty() {
@@ -363,20 +383,23 @@ fn read_history(mut subscription: Subscription) -> Turn {
     let mut pieces = Pieces::default();
     let mut batch = Batch::new();
     let mut last = None;
+    let mut forgotten = false;
     let missed = loop {
         let taken = subscription.take(&mut batch);
         last = batch.last().map(|entry| entry.offset).or(last);
         pieces.add(&batch);
         batch.clear();
-        if let Err(missed) = taken {
-            break Some(missed);
+        match taken {
+            Ok(taken) => forgotten = taken.ephemerals_lost,
+            Err(missed) => break Some(missed),
         }
-        let enough = pieces.bytes >= CATCH_UP_FRAME_BYTES || begun.elapsed() >= CATCH_UP_TURN;
+        let enough =
+            forgotten || pieces.bytes >= CATCH_UP_FRAME_BYTES || begun.elapsed() >= CATCH_UP_TURN;
         if enough || subscription.is_live() {
             break None;
         }
     };
-    Turn { subscription, pieces: pieces.done(), last, missed }
+    Turn { subscription, pieces: pieces.done(), last, missed, forgotten }
 }
 
 /// Between 80 and 100 % of a lifetime: streams that began together do not end together.
@@ -429,7 +452,7 @@ mod tests {
     fn stream(hub: &Hub, clock: &Arc<Wall>, limits: Limits, start: Start, end: End) -> EventStream {
         let matchers = vec![hub.matcher(Language::Exact, "*").unwrap()];
         let grant = Arc::new(Grant::anonymous());
-        let subscription = hub.subscribe(Selection { matchers, grant }, start);
+        let subscription = hub.subscribe(Selection { matchers, grant, scope: None }, start);
         let streams = Arc::new(Streams {
             hub: hub.clone(),
             clock: Arc::<Wall>::clone(clock),
@@ -567,7 +590,7 @@ mod tests {
         let mut stream = stream(hub, clock, limits, start, end);
         let matchers = vec![hub.matcher(Language::Exact, "other").unwrap()];
         let grant = Arc::new(Grant::anonymous());
-        let subscription = hub.subscribe(Selection { matchers, grant }, start);
+        let subscription = hub.subscribe(Selection { matchers, grant, scope: None }, start);
         (stream.told, stream.passed) = (subscription.offset(), subscription.offset());
         stream.source = Source::Live(subscription);
         stream
@@ -636,6 +659,40 @@ mod tests {
             said = frame(&mut stream).await.unwrap();
             assert!(said.starts_with(":\nid: urn:uuid:") && said.ends_with("\n\n"), "{said}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_watcher_for_whom_announcements_are_forgotten_is_disconnected_behind_them() {
+        let (hub, clock) = hub();
+        let mut stream = stream(&hub, &clock, FOREVER, Start::Now, never());
+        let scope = tidings_core::Scope("test");
+        let selection = selection_of_all(&hub, scope);
+        stream.source = Source::Live(hub.subscribe(selection, Start::Now));
+        frame(&mut stream).await;
+        let rounds = 3 * tidings_core::limits::EPHEMERALS_KEPT_MAX / 256;
+        let announcing = hub.clone();
+        let announce = move || {
+            let topic = Topic::parse("/.well-known/mercure/x").unwrap();
+            for _ in 0..rounds {
+                let updates = vec![Update::new(topic.clone(), "gone"); 256];
+                announcing.announce(scope, updates).unwrap();
+            }
+        };
+        tokio::task::spawn_blocking(announce).await.unwrap();
+        let mut said = String::new();
+        while let Some(frame) = frame(&mut stream).await {
+            said.push_str(&frame);
+        }
+        assert!(said.matches("data: gone").count() < rounds * 256);
+        let (_, last) = said.trim_end().rsplit_once("id: ").unwrap();
+        let cursor = last.lines().next().unwrap();
+        let tidings_core::Located::Entry(place) = hub.locate(cursor) else { panic!("{cursor}") };
+        assert!(hub.forgotten_behind(place, &selection_of_all(&hub, scope)).is_none());
+    }
+
+    fn selection_of_all(hub: &Hub, scope: tidings_core::Scope) -> Selection {
+        let matchers = vec![hub.matcher(Language::Exact, "*").unwrap()];
+        Selection { matchers, grant: Arc::new(Grant::operator()), scope: Some(scope) }
     }
 
     #[test]

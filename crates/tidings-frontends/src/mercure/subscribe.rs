@@ -11,8 +11,10 @@ use http::{Method, Response};
 use tidings_core::{Hub, Language, Matcher, Selection, Start};
 
 use super::access::{self, Access, Worded};
+use super::continuity::Continuity;
 use super::cursor::{self, Beginning, Reader};
 use super::form::{self, Field, Text};
+use super::presence::{self, Asked};
 use super::publish::plain_text;
 use super::refusal::{Fault, Refusal};
 use super::stream::{EventStream, Limits};
@@ -68,15 +70,17 @@ pub(super) async fn subscribe(
     };
     let by_parameters = || generation_of(query, &body).unwrap_or(without_token);
     let generation = access.generation().unwrap_or_else(by_parameters);
-    let matchers = read_matchers(mercure, generation, query, &body)
-        .map_err(|refusal| (generation, refusal))?;
+    let asked = read_matchers(generation, query, &body).map_err(|refusal| (generation, refusal))?;
+    let matchers = compile(mercure, &asked).map_err(|refusal| (generation, refusal))?;
     let tells = read_continuity(query, &body).map_err(|refusal| (generation, refusal))?;
 
     let grant = access.grant();
     let anonymous = matches!(access, Access::Anonymous);
     let replay_max = settings.anonymous_replay_max.filter(|_| anonymous);
     let reader = Reader { generation, grant: Arc::clone(&grant), replay_max };
-    let beginning = match cursor::asked(&head.headers, query, &body) {
+    let expires = grant.expires;
+    let selection = Selection { matchers, grant, scope: Some(presence::scope(generation)) };
+    let mut beginning = match cursor::asked(&head.headers, query, &body) {
         None => Beginning::NOW,
         Some(asked) => {
             let found = begin(mercure, reader, asked).await;
@@ -84,15 +88,27 @@ pub(super) async fn subscribe(
             found.ok_or((generation, Refusal::ShuttingDown))?
         }
     };
+    if let Start::After(place) = beginning.start
+        && let Some(known) = mercure.hub.forgotten_behind(place, &selection)
+    {
+        let continuity = match beginning.continuity {
+            Continuity::Resumed(cursor) => Continuity::Gap(cursor),
+            other => other,
+        };
+        beginning = cursor::behind(&mercure.hub, known, continuity);
+    }
     let stream = if head.method == Method::HEAD {
         empty()
     } else {
-        let expires = grant.expires;
-        let subscription = mercure.hub.subscribe(Selection { matchers, grant }, beginning.start);
+        let subscription = mercure.hub.subscribe(selection, beginning.start);
+        // Behind the subscription, which so hears of its own beginning.
+        let presence = mercure.presence.as_ref();
+        let present = presence.map(|presence| presence.join(generation, &access, &asked));
         let limits = Limits { expires, heartbeat: settings.heartbeat, lifetime: settings.lifetime };
         let streams = Arc::clone(&mercure.streams);
         tracing::debug!(request = %id, "a stream opens");
         let stream = EventStream::new(id, subscription, limits, streams, closing.stream());
+        let stream = stream.seen_as(present);
         boxed(if tells { stream.telling(&beginning.continuity) } else { stream })
     };
     let mut answer = Response::new(stream);
@@ -158,12 +174,11 @@ async fn read_query_body(
     form::parse(&bytes, FORM_FIELDS_MAX).map_err(|_| Refusal::BadParameter(Fault::TooManyFields))
 }
 
-fn read_matchers(
-    mercure: &Mercure,
+fn read_matchers<'f>(
     generation: Generation,
-    query: &[Field],
-    body: &[Field],
-) -> Result<Vec<Arc<Matcher>>, Refusal> {
+    query: &'f [Field],
+    body: &'f [Field],
+) -> Result<Vec<Asked<'f>>, Refusal> {
     let fields = || query.iter().chain(body);
     let has_matcher = fields().any(|field| is_matcher(field.name.readable()));
     let has_topic = fields().any(|field| field.name.utf8() == Some(TOPIC));
@@ -173,8 +188,8 @@ fn read_matchers(
         (Generation::Final, true, false) => wrong(Fault::TopicInFinal),
         (Generation::Final, false, false) => wrong(Fault::NoMatch),
         (Generation::Draft, false, _) => wrong(Fault::NoTopicToSubscribe),
-        (Generation::Final, false, true) => read_final(mercure, fields()),
-        (Generation::Draft, true, false) => read_draft(mercure, fields()),
+        (Generation::Final, false, true) => read_final(fields()),
+        (Generation::Draft, true, false) => read_draft(fields()),
     }
 }
 
@@ -189,40 +204,32 @@ fn read_continuity(query: &[Field], body: &[Field]) -> Result<bool, Refusal> {
     Ok(tells)
 }
 
-fn read_final<'f>(
-    mercure: &Mercure,
-    fields: impl Iterator<Item = &'f Field>,
-) -> Result<Vec<Arc<Matcher>>, Refusal> {
-    let mut patterns = Vec::new();
+fn read_final<'f>(fields: impl Iterator<Item = &'f Field>) -> Result<Vec<Asked<'f>>, Refusal> {
+    let mut asked = Vec::new();
     for field in fields.filter(|field| is_matcher(field.name.readable())) {
         let known = MATCHERS.iter().find(|(name, _)| field.name.utf8() == Some(name));
         let Some((_, language)) = known else {
             return Err(Refusal::BadParameter(Fault::UnknownMatcher));
         };
-        let pattern = text(&field.value)?;
-        plain_text(pattern)?;
-        if patterns.len() == MATCHERS_MAX {
+        let text = text(&field.value)?;
+        plain_text(text)?;
+        if asked.len() == MATCHERS_MAX {
             return Err(Refusal::BadParameter(Fault::TooManyMatchers));
         }
-        // The wildcard comes before the language: `*` is every topic in each of them.
-        let language = if pattern == "*" { Language::Exact } else { *language };
-        patterns.push((language, pattern));
+        asked.push(Asked { language: *language, text });
     }
-    compile(mercure, &patterns)
+    Ok(distinct(asked))
 }
 
-fn read_draft<'f>(
-    mercure: &Mercure,
-    fields: impl Iterator<Item = &'f Field>,
-) -> Result<Vec<Arc<Matcher>>, Refusal> {
-    let mut patterns = Vec::new();
+fn read_draft<'f>(fields: impl Iterator<Item = &'f Field>) -> Result<Vec<Asked<'f>>, Refusal> {
+    let mut asked = Vec::new();
     for field in fields.filter(|field| field.name.utf8() == Some(TOPIC)) {
-        if patterns.len() == DRAFT_TOPICS_MAX {
+        if asked.len() == DRAFT_TOPICS_MAX {
             return Err(Refusal::BadParameter(Fault::TooManyTopics));
         }
-        patterns.push((Language::UriTemplate, text(&field.value)?));
+        asked.push(Asked { language: Language::UriTemplate, text: text(&field.value)? });
     }
-    compile(mercure, &patterns)
+    Ok(distinct(asked))
 }
 
 fn text(value: &Text) -> Result<&str, Refusal> {
@@ -230,13 +237,21 @@ fn text(value: &Text) -> Result<&str, Refusal> {
 }
 
 /// Equal patterns count once: each costs an entry in the hub's index.
-fn compile(mercure: &Mercure, patterns: &[(Language, &str)]) -> Result<Vec<Arc<Matcher>>, Refusal> {
+fn distinct(mut asked: Vec<Asked<'_>>) -> Vec<Asked<'_>> {
     let mut known = HashSet::new();
-    patterns
+    asked.retain(|asked| known.insert((asked.language, asked.text)));
+    asked
+}
+
+fn compile(mercure: &Mercure, asked: &[Asked<'_>]) -> Result<Vec<Arc<Matcher>>, Refusal> {
+    let mut has_wildcard = false;
+    asked
         .iter()
-        .filter(|pattern| known.insert(**pattern))
-        .map(|(language, pattern)| {
-            mercure.hub.matcher_of_subscriber(*language, pattern).map_err(Refusal::BadPattern)
+        // The wildcard comes before the language: `*` is every topic in each of them.
+        .filter(|asked| asked.text != "*" || !std::mem::replace(&mut has_wildcard, true))
+        .map(|Asked { language, text }| {
+            let language = if *text == "*" { Language::Exact } else { *language };
+            mercure.hub.matcher_of_subscriber(language, text).map_err(Refusal::BadPattern)
         })
         .collect()
 }

@@ -86,7 +86,13 @@ function subscribe() {
   showState("waiting", "Connecting");
 }
 
+/** What the hub itself says of its subscribers, in 1.0 or 0.x, is no update. */
+const isAnnouncement = ({ type, data }) =>
+  type === "mercure" || data.startsWith('{"@context":"https://mercure.rocks/",');
+
 function addUpdate({ id, type, data }) {
+  if (id) at("last").textContent = id;
+  if (isAnnouncement({ type, data })) return;
   const now = new Date();
   const item = at("update").content.cloneNode(true);
   const shown = pretty(data);
@@ -107,7 +113,6 @@ function addUpdate({ id, type, data }) {
   const list = at("list");
   list.prepend(item);
   while (list.children.length > UPDATES_MAX) list.lastElementChild.remove();
-  if (id) at("last").textContent = id;
   at("count").textContent = received.toLocaleString("en");
   at("empty").hidden = true;
   at("clear").disabled = false;

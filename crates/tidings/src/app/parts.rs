@@ -140,6 +140,7 @@ fn mercure_options(config: &Config, update_bytes_max: usize) -> mercure::Options
         connection_age_max: options.connection_age_max,
         body_bytes_max: form_bytes(update_bytes_max),
         anonymous_replay_max: options.anonymous_replay_max,
+        subscriptions: options.subscriptions,
     }
 }
 
@@ -169,6 +170,7 @@ pub(super) fn needs_restart(running: &Config, new: &Config) -> Vec<&'static str>
         ("public_url", running.public_url != new.public_url),
         ("hub_path", running.hub_path != new.hub_path),
         ("mercure.update_size_max", running.mercure.update_size_max != new.mercure.update_size_max),
+        ("mercure.subscriptions", running.mercure.subscriptions != new.mercure.subscriptions),
         ("[history]", running.history != new.history),
         ("http.shutdown_budget", running.http.shutdown_budget != new.http.shutdown_budget),
         ("admin.listen", running.admin.listen != new.admin.listen),

@@ -180,6 +180,7 @@ fn tree(port: u16, data: &Path, key: &str) -> Node {
         ("auth.issuer[1].publish.key", text(WELL_KNOWN_SECRET), "dev"),
         ("auth.issuer[1].subscribe.key", text(WELL_KNOWN_SECRET), "dev"),
         ("mercure.publish_origins", texts(&ORIGINS), "dev"),
+        ("mercure.subscriptions", Value::Boolean(true), "dev"),
         ("mercure.cors_origins", texts(&[ORIGINS.as_slice(), &["*"]].concat()), "dev"),
     ] {
         tree.set(path, value, Place::Argument(place));

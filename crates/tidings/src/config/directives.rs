@@ -13,7 +13,7 @@ use super::value::{Node, Place, Value};
 const HUB_PATH: &str = "/.well-known/mercure";
 
 /// Directives without an equivalent, with what to do instead.
-const WITHOUT_EQUIVALENT: [(&str, &str); 11] = [
+const WITHOUT_EQUIVALENT: [(&str, &str); 10] = [
     ("debugger", "`tidings dev` has a page to look at updates"),
     ("demo", "`tidings dev` has a page to look at updates"),
     ("dispatch_timeout", "a slow reader goes on from the history; nothing waits for it"),
@@ -21,7 +21,6 @@ const WITHOUT_EQUIVALENT: [(&str, &str); 11] = [
     ("playground", "`tidings dev` has a page to look at updates"),
     ("public_urls", "TIDINGS_PUBLIC_URL is the one URL of the hub"),
     ("subscriber_list_cache_size", "receivers are found by an index of fixed shape"),
-    ("subscriptions", "the list of active subscriptions does not exist yet"),
     ("topic_matcher_cache", "patterns are compiled once and shared"),
     ("topic_selector_cache", "patterns are compiled once and shared"),
     ("ui", "`tidings dev` has a page to look at updates"),
@@ -119,6 +118,9 @@ impl Translation {
                 words(tree, "mercure.publish_origins", &arguments.join(" "), place);
             }
             ("cookie_name", [name]) => tree.set("mercure.cookie", text(name), place.clone()),
+            ("subscriptions", []) => {
+                tree.set("mercure.subscriptions", Value::Boolean(true), place.clone());
+            }
             ("heartbeat", [value]) => or_off(tree, "mercure.heartbeat", value, place),
             ("write_timeout", [value]) => or_off(tree, "mercure.connection_age_max", value, place),
             ("max_request_body_size", [value]) => {
@@ -159,7 +161,7 @@ impl Translation {
 }
 
 fn refused(name: &str, place: &Place) -> Problem {
-    const READ: [&str; 16] = [
+    const READ: [&str; 17] = [
         "anonymous",
         "cookie_name",
         "cors_origins",
@@ -176,6 +178,7 @@ fn refused(name: &str, place: &Place) -> Problem {
         "transport",
         "transport_url",
         "protocol_version_compatibility",
+        "subscriptions",
     ];
     let problem = |message: String| Problem::new(place.clone(), message);
     if READ.contains(&name) {

@@ -33,18 +33,16 @@ const PRESENT_WITHOUT_EQUIVALENT: [&str; 4] =
 /// Variables that tell an older hub from other programs that also read `ADDR` or `DEBUG`.
 const LEGACY_KEYS: [&str; 3] = ["JWT_KEY", "PUBLISHER_JWT_KEY", "SUBSCRIBER_JWT_KEY"];
 /// Variables of older hubs that configure what this program does not have.
-const LEGACY_WITHOUT_EQUIVALENT: [&str; 12] = [
+const LEGACY_WITHOUT_EQUIVALENT: [&str; 10] = [
     "ACME_CERT_DIR",
     "ACME_HOSTS",
     "CERT_FILE",
     "COMPRESS",
     "DEMO",
-    "DISPATCH_SUBSCRIPTIONS",
     "DISPATCH_TIMEOUT",
     "KEY_FILE",
     "METRICS",
     "READ_TIMEOUT",
-    "SUBSCRIPTIONS",
     "USE_FORWARDED_HEADERS",
 ];
 
@@ -262,6 +260,10 @@ fn from_legacy(tree: &mut Node, variables: &Variables, found: &mut Found) {
                 tree.set("auth.anonymous", Value::Text(value.to_owned()), place);
             }
             "PUBLISH_ALLOWED_ORIGINS" => words(tree, "mercure.publish_origins", value, &place),
+            // The first is what the second was called before.
+            "DISPATCH_SUBSCRIPTIONS" | "SUBSCRIPTIONS" => {
+                tree.set("mercure.subscriptions", Value::Text(value.to_owned()), place);
+            }
             "CORS_ALLOWED_ORIGINS" => words(tree, "mercure.cors_origins", value, &place),
             "ADDR" => match server_name::parse(value) {
                 Ok(served) if !served.domains.is_empty() => found.problems.push(

@@ -105,6 +105,8 @@ pub struct MercureOptions {
     /// earliest kept entry. `None` is without a bound.
     #[serde(deserialize_with = "size::count_or_off")]
     pub anonymous_replay_max: Option<u64>,
+    /// Whether subscriptions are announced to watchers and listed.
+    pub subscriptions: bool,
     /// Largest data of an update in bytes. Bodies of requests may be larger, for their encoding.
     #[serde(deserialize_with = "size::deserialize")]
     pub update_size_max: u64,

@@ -197,6 +197,13 @@ balancer. The client reconnects and goes on where it stopped. \"off\" sets no bo
         "Entries that a subscriber without a token gets at most when it asks for the past from
 the earliest entry. \"off\" sets no bound.",
     ),
+    value(
+        "mercure.subscriptions",
+        Kind::Boolean,
+        "false",
+        "Whether who is subscribed is announced and listed, for those whose token grants the topics
+of subscriptions. A token with \"*\" does.",
+    ),
     bound(
         "mercure.update_size_max",
         Kind::Size { min: 1024, max: 16 * MIB },

@@ -442,7 +442,7 @@ fn image_without_a_known_url_speaks_the_older_generation() {
 #[test]
 fn directives_without_an_equivalent_are_named() {
     for (directive, name) in [
-        ("subscriptions", "`subscriptions`"),
+        ("subscriptions yes", "`subscriptions`"),
         ("playground", "`playground`"),
         ("cookie_name", "wrong number of arguments"),
         ("cookie_name a=b", "which no cookie can be called"),

@@ -39,6 +39,7 @@ mod mercure_cookies;
 mod mercure_cors;
 mod mercure_draft;
 mod mercure_generations;
+mod mercure_presence;
 mod mercure_publish;
 mod mercure_refusals;
 mod mercure_replay;

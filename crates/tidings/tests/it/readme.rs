@@ -122,6 +122,27 @@ fn the_curl_lines_publish_and_subscribe() {
 }
 
 #[test]
+fn the_list_of_subscriptions_is_read_as_the_document_says() {
+    let hub = dev();
+    let token = token(&hub);
+    let document = document("docs/presence.md");
+    let block = blocks(&document, "sh").concat();
+    let _stream = hub.subscribe_with(&token, "match=room%2F7", &[]);
+    let mut command = Command::new("timeout");
+    command.args(["20", "sh", "-e", "-c", &aimed(&block, &hub)]).env("TOKEN", &token);
+    let output = command.output().unwrap();
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let shown: serde_json::Value = serde_json::from_str(&blocks(&document, "json")[0]).unwrap();
+    assert_eq!(found["id"], shown["id"]);
+    let (found, shown) = (&found["subscriptions"][0], &shown["subscriptions"][0]);
+    let begin = |one: &serde_json::Value| one["id"].as_str().unwrap()[..55].to_owned();
+    assert_eq!(begin(found), begin(shown));
+    for name in ["type", "match_type", "match", "active"] {
+        assert_eq!(found[name], shown[name], "{name}");
+    }
+}
+
+#[test]
 fn the_script_for_browsers_shows_updates() {
     let hub = dev();
     let token = token(&hub);

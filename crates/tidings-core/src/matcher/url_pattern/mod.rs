@@ -145,7 +145,7 @@ impl UrlPattern {
 }
 
 /// Between the components in a [`reach`]; stands in none of them.
-const BOUNDARY: char = '\0';
+pub(super) const BOUNDARY: char = '\0';
 
 /// The components of a URL that patterns are found by, from the most to the least general.
 pub(super) fn reach(url: &Url) -> String {

@@ -1,0 +1,116 @@
+//! Places in the history from outside: what a cursor means, what stands behind a place, and where
+//! the ends are. Knows nobody who reads.
+
+use std::sync::Arc;
+
+use crate::error::Missed;
+use crate::history::Stored;
+use crate::hub::Hub;
+use crate::limits::SUB_MAX;
+use crate::selection::Selection;
+use crate::update::{Entry, Offset};
+
+/// What a cursor means to this hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Located {
+    /// The place of a kept entry, or of one that ephemeral updates followed.
+    Entry(Offset),
+    /// One of this hub's places, no longer kept.
+    Trimmed,
+    /// One of this hub's places before acknowledged entries may have been lost.
+    OtherEpoch,
+    /// Nothing that this hub knows.
+    Unknown,
+}
+
+impl Hub {
+    /// What a cursor means: a publisher's id (its earliest entry) or one of the hub's own.
+    pub fn locate(&self, cursor: &str) -> Located {
+        let shared = &self.inner.shared;
+        // The hub's own first: whoever publishes one again does so later than it was given out.
+        let Some(place) = shared.ids.open(cursor) else { return self.locate_client_id(cursor) };
+        let bounds = shared.history.bounds();
+        if !place.is_of(shared.epoch)
+            || place.offset.durable > bounds.last.durable.max(shared.fanned_out().durable)
+        {
+            return Located::OtherEpoch;
+        }
+        if place.offset < bounds.before_first {
+            return Located::Trimmed;
+        }
+        Located::Entry(place.offset)
+    }
+
+    fn locate_client_id(&self, id: &str) -> Located {
+        let shared = &self.inner.shared;
+        match shared.history.find_id(id) {
+            Some((epoch, _)) if epoch != shared.epoch => Located::OtherEpoch,
+            // Appended, but nobody was told yet.
+            Some((_, offset)) if offset > shared.subscribers.committed() => Located::Unknown,
+            Some((_, offset)) => Located::Entry(offset),
+            None => Located::Unknown,
+        }
+    }
+
+    /// The newest durable entry that was acknowledged, if one is kept.
+    pub fn last_entry(&self) -> Option<Arc<Entry>> {
+        let history = &self.inner.shared.history;
+        let bounds = history.bounds();
+        let newest = bounds.last.min(self.inner.shared.subscribers.committed());
+        let mut last = None;
+        if newest > bounds.before_first {
+            let before = Offset::durable(newest.durable.saturating_sub(1));
+            let mut visit = |stored: &Stored<'_>| {
+                last = stored.to_entry();
+                true
+            };
+            history.scan(before.max(bounds.before_first), newest, &mut visit).ok()?;
+        }
+        last
+    }
+
+    /// The gap right behind a place, if the history cannot go on there without one. Who begins
+    /// behind the gap and says so has hidden nothing. May read from the disk.
+    pub fn gap_after(&self, place: Offset) -> Option<Missed> {
+        let last = self.last();
+        let history = &self.inner.shared.history;
+        if place >= last { None } else { history.scan(place, last, &mut |_| false).err() }
+    }
+
+    /// The place before the earliest kept entry.
+    pub fn before_first(&self) -> Offset {
+        self.inner.shared.history.bounds().before_first
+    }
+
+    /// The place of the newest durable entry.
+    pub fn last(&self) -> Offset {
+        self.inner.shared.history.bounds().last
+    }
+
+    /// A name for the history as it is: another one says that acknowledged entries may be gone.
+    pub fn epoch(&self) -> String {
+        format!("{:016x}", self.inner.shared.epoch.0)
+    }
+
+    /// The hub's opaque id for a place.
+    pub fn cursor(&self, offset: Offset) -> String {
+        self.inner.shared.ids.seal(self.inner.shared.epoch, offset)
+    }
+
+    /// The place of the newest entry that was acknowledged or announced: whoever begins behind it
+    /// misses nothing that comes.
+    pub fn end(&self) -> Offset {
+        self.inner.shared.subscribers.committed()
+    }
+
+    /// Whether what this selection asks for held ephemeral updates behind `place` that are
+    /// forgotten by now. The answer is the last place up to which they are, as far as no durable
+    /// entry is passed: who begins there, and says so, has hidden nothing.
+    pub fn forgotten_behind(&self, place: Offset, selection: &Selection) -> Option<Offset> {
+        let shared = &self.inner.shared;
+        let announced = selection.may_select_announced(&shared.namespace);
+        let forgotten = shared.tail.forgotten(announced);
+        let directly_behind = Offset { durable: place.durable, sub: SUB_MAX };
+        (place < forgotten).then(|| forgotten.min(directly_behind))
+    }
+}

@@ -1,0 +1,126 @@
+//! The list of subscriptions as a body that is made while it is read: however long it is, it holds
+//! up neither who joins nor other requests, and needs no memory.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+
+use super::documents::{Documents, Place};
+use super::registry::{Connection, Registry};
+use super::subscriber::Subscriber;
+use crate::auth::Generation;
+use crate::http::{self, BoxError};
+use crate::limits::PRESENCE_PAGE;
+
+/// The subscriptions that are wanted.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    /// All of them.
+    All,
+    /// Those of this pattern, in the words of 1.0.
+    Final(tidings_core::Language, String),
+    /// Those of this topic, in the words of 0.x.
+    Draft(String),
+}
+
+/// A list on its way.
+pub(super) struct List {
+    registry: Arc<Registry>,
+    documents: Arc<Documents>,
+    generation: Generation,
+    wanted: Wanted,
+    /// What was not handed out yet.
+    head: Bytes,
+    after: Subscriber,
+    is_first: bool,
+    ended: bool,
+}
+
+impl List {
+    pub(super) fn new(
+        registry: Arc<Registry>,
+        documents: Arc<Documents>,
+        generation: Generation,
+        wanted: Wanted,
+        head: Bytes,
+    ) -> List {
+        let after = Subscriber::FIRST;
+        List { registry, documents, generation, wanted, head, after, is_first: true, ended: false }
+    }
+
+    /// The list as a body: whole when it is short.
+    pub(super) fn into_body(mut self) -> http::Body {
+        let first = self.next();
+        if self.ended {
+            return http::full(first);
+        }
+        self.head = first;
+        http::boxed(self)
+    }
+
+    /// The next piece; may be empty.
+    fn next(&mut self) -> Bytes {
+        let mut piece = Vec::from(std::mem::take(&mut self.head));
+        let page = self.registry.page(self.after, PRESENCE_PAGE);
+        for connection in &page {
+            self.add(connection, &mut piece);
+        }
+        match page.last() {
+            Some(last) if page.len() == PRESENCE_PAGE => self.after = last.subscriber,
+            _ => {
+                piece.extend_from_slice(b"]}");
+                self.ended = true;
+            }
+        }
+        piece.into()
+    }
+
+    fn add(&mut self, connection: &Connection, piece: &mut Vec<u8>) {
+        for shown in &connection.subscriptions {
+            let pattern = &shown.pattern;
+            let is_wanted = match &self.wanted {
+                Wanted::All => true,
+                Wanted::Final(language, text) => {
+                    pattern.language == *language && *pattern.text == **text
+                }
+                Wanted::Draft(topic) => *pattern.text == **topic,
+            };
+            if !is_wanted {
+                continue;
+            }
+            let documents = &self.documents;
+            let document = documents.document(self.generation, connection, shown, Place::Listed);
+            if let Some(document) = document {
+                if !std::mem::take(&mut self.is_first) {
+                    piece.push(b',');
+                }
+                piece.extend_from_slice(&document);
+            }
+        }
+    }
+}
+
+impl Body for List {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let list = self.get_mut();
+        if list.ended {
+            return Poll::Ready(None);
+        }
+        let piece = list.next();
+        if piece.is_empty() {
+            // Nothing wanted on this page: others have their turn before the next.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+}
