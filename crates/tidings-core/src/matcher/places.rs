@@ -243,4 +243,17 @@ mod tests {
         assert_eq!(places(3, &[1]).after_anything(1), places(3, &[2, 3]));
         assert_eq!(places(3, &[3]).after_anything(1), places(3, &[]));
     }
+
+    #[test]
+    fn m22_a_search_costs_more_for_a_longer_literal() {
+        let cost = |literal: &[u8]| {
+            let mut steps = Steps::exactly(10_000);
+            Places::beginning(3).after_literal(b"abc", literal, Follows::Anything, &mut steps);
+            10_000 - steps.left()
+        };
+        assert_eq!(cost(b"a"), 24);
+        assert_eq!(cost(&[b'x'; 160]), 34);
+        // Longer than what a search costs otherwise.
+        assert_eq!(cost(&[b'x'; 1_600]), 124);
+    }
 }
