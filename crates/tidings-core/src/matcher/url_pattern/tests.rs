@@ -536,7 +536,7 @@ fn m22_the_groups_of_all_components_count_together() {
     let pattern = |path: usize, query: usize| -> String {
         let path: String = (0..path).map(|n| format!("/:p{n}")).collect();
         let query: String = (0..query).map(|n| format!("-:q{n}")).collect();
-        format!("{path}?{query}")
+        format!("{path}/?{query}")
     };
     let half = PATTERN_PARTS_MAX / 2;
     assert!(UrlPattern::parse(&pattern(half, half), &base()).is_ok());
