@@ -161,8 +161,7 @@ impl Places {
                     let rest = text.get(end..).unwrap_or_default();
                     let Some(length) = memchr::memchr(stop, rest) else { break };
                     // The next end that matters lies behind the stop.
-                    from =
-                        self.next((end + length + 1).saturating_sub(literal.len()).max(found + 1));
+                    from = self.next(found + length + 1);
                 }
             }
         }

@@ -270,7 +270,7 @@ fn parse_expression(inside: &str) -> Option<(Expression, usize)> {
         ';' => (Some(b';'), b';', false, true),
         '?' => (Some(b'?'), b'&', false, true),
         '&' => (Some(b'&'), b'&', false, true),
-        '=' | ',' | '!' | '@' | '|' => return None,
+        // An operator that RFC 6570 reserves is refused below: no variable begins with it.
         _ => (None, b',', false, false),
     };
     let simple = first.is_none() && !reserved;
