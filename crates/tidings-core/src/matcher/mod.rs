@@ -299,6 +299,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn bare_is_a_pattern_without_literal_text_at_begin_and_end() {
+        for (language, pattern, expected) in [
+            (Language::UrlPattern, ":scheme://*:*/*?*#*", true),
+            (Language::UrlPattern, "*://*/:id", true),
+            (Language::UrlPattern, "*://*/x", false),
+            (Language::UrlPattern, "https://*/:id", false),
+            (Language::UrlPattern, "https://*/x", false),
+            (Language::UriTemplate, "{+any}", true),
+            (Language::UriTemplate, "{scheme}://{+host}/{id}", true),
+            (Language::UriTemplate, "{+any}.json", false),
+            (Language::UriTemplate, "/books/{id}", false),
+            (Language::UriTemplate, "/books/{id}.json", false),
+            (Language::UriTemplate, "/books", false),
+            (Language::Exact, "*", false),
+            (Language::Exact, "a", false),
+            (Language::Mqtt, "#", false),
+            (Language::Nats, ">", false),
+        ] {
+            let matcher = Matcher::parse(language, pattern, &namespace()).unwrap();
+            assert_eq!(matcher.is_bare(), expected, "{language:?} {pattern}");
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 

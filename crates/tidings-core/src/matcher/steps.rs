@@ -45,8 +45,8 @@ impl Steps {
     pub(crate) fn take(&mut self, count: usize) -> bool {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         match self.left.checked_sub(count) {
-            Some(left) if !self.exceeded => self.left = left,
-            _ => self.exceeded = true,
+            Some(left) => self.left = left,
+            None => self.exceeded = true,
         }
         !self.exceeded
     }

@@ -270,7 +270,7 @@ fn parse_expression(inside: &str) -> Option<(Expression, usize)> {
         ';' => (Some(b';'), b';', false, true),
         '?' => (Some(b'?'), b'&', false, true),
         '&' => (Some(b'&'), b'&', false, true),
-        '=' | ',' | '!' | '@' | '|' => return None,
+        // An operator that RFC 6570 reserves is refused below: no variable begins with it.
         _ => (None, b',', false, false),
     };
     let simple = first.is_none() && !reserved;
@@ -477,6 +477,44 @@ mod tests {
         let template = UriTemplate::parse(&"{a*}a".repeat(PATTERN_PARTS_MAX)).unwrap().unwrap();
         assert!(!template.matches(&format!("{}!a", "a".repeat(TOPIC_BYTES_MAX - 2))));
         assert!(template.matches(&"a".repeat(TOPIC_BYTES_MAX)));
+    }
+
+    /// How many steps it takes to see whether `template` matches `text`.
+    fn steps(template: &str, text: &str) -> u64 {
+        let template = UriTemplate::parse(template).unwrap().expect("a template");
+        let mut steps = Steps::exactly(1 << 40);
+        template.matches_within(text, &mut steps);
+        (1 << 40) - steps.left()
+    }
+
+    #[test]
+    fn m22_a_byte_costs_a_template_about_what_looking_at_it_does() {
+        // A run of a value's characters, and a search for fixed text that is not there.
+        let cost = |bytes: usize| steps("{a}xxxxxxxx{b}", &"a".repeat(bytes));
+        assert_eq!(cost(4_000) - cost(2_000), 2_000 * 2 + 2_000 / 4);
+        let cost = |literal: usize| steps(&format!("{{a}}{}{{b}}", "x".repeat(literal)), "aaaa");
+        assert_eq!(cost(804) - cost(4), 800 / 4 + 800 / 16);
+    }
+
+    #[test]
+    fn m22_what_a_template_cannot_find_out_within_its_steps_does_not_match() {
+        let letters = "a".repeat(1_000);
+        for (template, text) in [
+            ("{a}", letters.clone()),
+            ("{+a}{b}", letters.clone()),
+            ("{+a}b{c}", format!("{letters}b{letters}")),
+            ("{a,b,c}", format!("{letters},{letters}")),
+            ("x{?a*}", format!("x?{letters}=1&{letters}=2")),
+        ] {
+            let needed = steps(template, &text);
+            let parsed = UriTemplate::parse(template).unwrap().expect("a template");
+            assert!(parsed.matches_within(&text, &mut Steps::exactly(needed)), "{template}");
+            for fewer in [0, 1, needed / 2, needed - 1] {
+                let mut few = Steps::exactly(fewer);
+                assert!(!parsed.matches_within(&text, &mut few), "{template} {fewer} of {needed}");
+                assert!(few.are_used_up(), "{template} {fewer} of {needed}");
+            }
+        }
     }
 
     /// The expression as a regular expression, written down independently of the matcher.

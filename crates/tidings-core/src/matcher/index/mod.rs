@@ -154,8 +154,9 @@ impl Index {
         }
     }
 
+    /// The empty text does not get here: it means the hub's own URL, which is reserved.
     fn find_levels(&self, text: &str, found: &mut Vec<MatcherId>) {
-        if !self.mqtt.is_empty() && !text.is_empty() {
+        if !self.mqtt.is_empty() {
             let words: Vec<&str> = topic_levels(text).collect();
             self.mqtt.find(&words, Rest::MayBeNothing, hides_from_wildcards(text), found);
         }

@@ -191,6 +191,100 @@ fn patterns_with_equal_literals_leave_in_any_order() {
     }
 }
 
+#[test]
+fn templates_with_distinct_prefixes_are_not_asked() {
+    let index = filled(Language::UriTemplate, |n| format!("https://h/u{n}/{{x}}"), 20);
+    assert_eq!(found(&index, "https://h/u7/a"), (vec![7], 1));
+}
+
+#[test]
+fn patterns_without_literal_text_are_counted_whatever_they_cost() {
+    let mut index = Index::default();
+    for (number, (language, pattern)) in [
+        (Language::UrlPattern, ":s://*:*/*?*#*".to_owned()),
+        (Language::UrlPattern, ":s://*/{:a-}*{:b-}*{:c-}*{:d-}*{:e-}*".to_owned()),
+        (Language::UriTemplate, "{+any}".to_owned()),
+        (Language::UriTemplate, "{scheme}://{+host}/{id}".to_owned()),
+        (Language::UriTemplate, "{a*}".repeat(9)),
+        (Language::UriTemplate, "{a*}".repeat(10)),
+        // These have literal text.
+        (Language::UrlPattern, "*://*/x".to_owned()),
+        (Language::UrlPattern, "https://h/:x".to_owned()),
+        (Language::UriTemplate, "{+any}/x".to_owned()),
+        (Language::UriTemplate, "x/{+any}".to_owned()),
+    ]
+    .iter()
+    .enumerate()
+    {
+        index.insert(MatcherId::new(number), &parse(*language, pattern).unwrap());
+    }
+    assert_eq!(index.bare_patterns(), 6);
+}
+
+#[test]
+fn m22_each_pattern_is_asked_on_the_budget_of_its_kind() {
+    type Part = fn(&mut Budget) -> &mut Steps;
+    const PARTS: [Part; 3] = [|all| &mut all.anchored, |all| &mut all.loose, |all| &mut all.costly];
+    const ANCHORED: usize = 0;
+    const LOOSE: usize = 1;
+    const COSTLY: usize = 2;
+    let host = "https://e.com/";
+    let long = format!("a{}", "b".repeat(300));
+    for (language, pattern, path, kind) in [
+        (Language::UrlPattern, "https://e.com/:a".to_owned(), "x", ANCHORED),
+        (Language::UrlPattern, "*://e.com/:a".to_owned(), "x", LOOSE),
+        (Language::UrlPattern, "https://*.com/:a".to_owned(), "x", LOOSE),
+        // The most that is not costly: four groups that may repeat.
+        (Language::UrlPattern, format!("{host}{{:a-}}*{{:b-}}*{{:c-}}*{{:d-}}*x"), "x", ANCHORED),
+        (Language::UrlPattern, format!("{host}{{:a-}}*{{:b-}}*{{:c-}}*{{:d-}}*:e"), "x", COSTLY),
+        // A table, and what is too large for one.
+        (Language::UrlPattern, format!("{host}(x+)"), "x", ANCHORED),
+        (Language::UrlPattern, format!("{host}((?:.*a.{{300}})+)"), &long, COSTLY),
+        (Language::UriTemplate, format!("{host}{{a}}"), "x", ANCHORED),
+        (Language::UriTemplate, "https://{host}/x".to_owned(), "x", LOOSE),
+        (Language::UriTemplate, "{+any}".to_owned(), "x", LOOSE),
+        // 7 * 4 + 2 steps for a byte and two more, and then one for the literal.
+        (Language::UriTemplate, format!("{host}{{a,b,c,d,e,f,g,h}}{{i}}"), "x", ANCHORED),
+        (Language::UriTemplate, format!("{host}{{a,b,c,d,e,f,g,h}}x{{i}}"), "x", COSTLY),
+        (Language::UriTemplate, format!("{host}{}", "{a*}".repeat(8)), "x", ANCHORED),
+        (Language::UriTemplate, format!("{host}{}", "{a*}".repeat(9)), "x", COSTLY),
+    ] {
+        let mut index = Index::default();
+        index.insert(MatcherId::new(0), &parse(language, &pattern).unwrap());
+        for (number, part) in PARTS.iter().enumerate() {
+            let mut budget = Budget::unlimited();
+            *part(&mut budget) = Steps::exactly(0);
+            let (_, found) = asked_within(&index, &mut budget, &format!("{host}{path}"), 1);
+            assert_eq!(found, usize::from(number != kind), "{pattern} without {number}");
+        }
+    }
+}
+
+#[test]
+fn a_list_that_was_long_gives_its_memory_back() {
+    let list = |length: usize| {
+        let mut list = Vec::with_capacity(400);
+        list.extend(0..length);
+        shrink(&mut list);
+        list.capacity()
+    };
+    // Some room stays, so that who comes and goes does not move the list each time.
+    assert!((198..400).contains(&list(99)), "{}", list(99));
+    assert_eq!(list(100), 400);
+    assert_eq!(list(399), 400);
+    let map = |length: usize| {
+        let mut map = HashMap::with_capacity(800);
+        let before = map.capacity();
+        map.extend((0..length).map(|number| (MatcherId::new(number), ())));
+        shrink_map(&mut map);
+        (before, map.capacity())
+    };
+    let (before, after) = map(100);
+    assert!((200..before / 2).contains(&after), "{before} {after}");
+    let (before, after) = map(before / 8);
+    assert_eq!(before, after);
+}
+
 /// Whether nothing at all is left in memory.
 fn is_bare(index: &Index) -> bool {
     index.any.is_empty()

@@ -202,7 +202,8 @@ fn parts_match(parts: &[Part], text: &[u8], steps: &mut Steps) -> bool {
 /// What a literal has to know about the part behind it.
 fn follows(next: Option<&Part>) -> Follows {
     match next {
-        Some(Part { prefix, body, repeat: Repeat::Once, .. }) if prefix.is_empty() => match body {
+        // What stands once has its prefix before it, as fixed text.
+        Some(Part { body, repeat: Repeat::Once, .. }) => match body {
             Body::Everything => Follows::Everything,
             Body::Segment(Some(stop)) => Follows::Run(*stop),
             Body::Segment(None) | Body::Nothing | Body::Regexp(_) => Follows::Anything,

@@ -269,19 +269,16 @@ impl Sections {
     /// Fills what the pattern left out from the base URL, as far as nothing before it in a URL
     /// was given. User name and password are never inherited.
     pub(super) fn inherit(&mut self, base: &Url) {
-        let none_before = self.protocol.is_none();
-        self.protocol.get_or_insert_with(|| escape(base.scheme()));
-        let given = !none_before || self.hostname.is_some();
-        if !given {
+        // Host and port stand behind a protocol only, and with one there is always a host.
+        let relative = self.protocol.is_none();
+        if relative {
+            self.protocol = Some(escape(base.scheme()));
             self.hostname = Some(escape(base.host_str().unwrap_or_default()));
-        }
-        let given = given || self.port.is_some();
-        if !given {
             self.port = Some(escape(url::quirks::port(base)));
         }
         match &mut self.pathname {
             Some(path) => resolve(path, base),
-            None if given => {}
+            None if !relative => {}
             None => {
                 self.pathname = Some(escape(base.path()));
                 if self.search.is_none() {

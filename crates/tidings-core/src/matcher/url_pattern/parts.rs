@@ -87,15 +87,6 @@ impl Section {
     fn is_prefix(self, text: &str) -> bool {
         self == Section::Pathname && text == "/"
     }
-
-    /// The regular expression that means the same as a name alone.
-    fn segment_regexp(self) -> &'static str {
-        match self.delimiter() {
-            Some(b'.') => "[^\\.]+?",
-            Some(_) => "[^\\/]+?",
-            None => "[^]+?",
-        }
-    }
 }
 
 impl<'p> Reader<'p> {
@@ -197,9 +188,6 @@ impl<'p> Reader<'p> {
             None if nothing => Body::Nothing,
             None => Body::Segment(self.section.delimiter()),
             Some(".*") => Body::Everything,
-            Some(group) if group == self.section.segment_regexp() => {
-                Body::Segment(self.section.delimiter())
-            }
             Some(group) => Body::Regexp(group.to_owned()),
         };
         if let Some(name) = name {

@@ -3,8 +3,12 @@
 use proptest::prelude::*;
 use url::Url;
 
-use super::{UrlPattern, reach};
-use crate::limits::{EXPRESSION_BYTES_MAX, PATTERN_PARTS_MAX, PROPERTIES_MAX, TOPIC_BYTES_MAX};
+use super::component::Component;
+use super::parts::Section;
+use super::{UrlPattern, ecmascript, reach};
+use crate::limits::{
+    EXPRESSION_BYTES_MAX, EXPRESSION_STATES_MAX, PATTERN_PARTS_MAX, PROPERTIES_MAX, TOPIC_BYTES_MAX,
+};
 use crate::matcher::{BadPattern, Steps};
 use Answer::{Match, Pass, Refuse};
 
@@ -135,7 +139,44 @@ const ROWS: &[(&str, &str, Answer)] = &[
     ("https://example.com/'", "https://example.com/'", Match),
     ("/a:b", "/ax", Match),
     ("/a\\:b", "/a:b", Refuse),
-    ("/a::b", "/a:x", Refuse),];
+    ("/a::b", "/a:x", Refuse),
+    ("ws://example.com:80/a", "ws://example.com/a", Match),
+    ("wss://example.com:443/a", "wss://example.com/a", Match),
+    ("ftp://example.com:21/a", "ftp://example.com/a", Match),
+    ("https://example.com:80/a", "https://example.com/a", Pass),
+    ("https://[/a", "https://example.com/a", Refuse),
+    ("https://[2001\\:DB8\\:\\::id]/", "https://[2001:db8::7]/", Match),
+    ("https://[2001\\:db8\\:\\::id]/", "https://[2001:db9::7]/", Pass),
+    ("https://[\\:\\:1]:8080/a", "https://[::1]:8080/a", Match),
+    ("https://[\\:\\:1]:8080/a", "https://[::1]/a", Pass),
+    ("https://example.com/?q='", "https://example.com/?q='", Match),
+    ("foo://host/?q='", "foo://host/?q='", Match),
+    ("https://example.com/a??x", "https://example.com/a?x", Match),
+    ("https://example.com/a??x", "https://example.com/a??x", Pass),
+    ("https://example.com/a##x", "https://example.com/a#x", Match),
+    ("https://example.com/a##x", "https://example.com/a##x", Pass),
+    ("https://example.com?a=b@c", "https://example.com/?a=b@c", Match),
+    ("https://example.com#a@b", "https://example.com/#a@b", Match),
+    ("https://example.com/a@b", "https://example.com/a@b", Match),
+    ("https://u@example.com/", "https://u@example.com/", Match),
+    ("https://u@example.com/", "https://example.com/", Pass),
+    ("https://u\\:p@example.com/", "https://u:p@example.com/", Match),
+    ("https://u\\:p@example.com/", "https://u:q@example.com/", Pass),
+    ("foo:/a", "foo:/a", Match),
+    ("foo:/a", "foo:/b", Pass),
+    ("foo:/a", "foo://host/a", Pass),
+    ("/a?x=:v", "/a?x=1", Match),
+    ("/a?x=:v", "/a?x=", Pass),
+    ("/a?x=:v#h", "/a?x=1#h", Match),
+    ("https://example.com?x", "https://example.com/a?x", Pass),
+    ("https://example.com#x", "https://example.com/a#x", Pass),
+    ("https://example.com/a#(x*)", "https://example.com/a", Match),
+    ("/(a\\)b)", "/a)b", Match),
+    ("/(a\\(b)", "/a(b", Match),
+    ("/(é)", "/x", Refuse),
+    ("/()", "/", Refuse),
+    ("/(a(b))", "/ab", Refuse),
+    ("/*{a}?", "/bb", Match),];
 
 #[test]
 fn m20_url_patterns_answer_as_browsers_do() {
@@ -222,6 +263,24 @@ fn regular_expressions_are_ecmascript() {
         ("(?P<a>b)", "b", Refuse),
         ("(?<1>b)", "b", Refuse),
         ("(?i)a", "A", Refuse),
+        ("a\\Bb", "ab", Match),
+        ("a\\bb", "ab", Pass),
+        ("\\b+x", "x", Refuse),
+        ("a{000000002}", "aa", Match),
+        // Browsers read any number of digits.
+        ("a{0000000002}", "aa", Refuse),
+        ("[[a-z]--a--b]", "c", Match),
+        ("[[a-z]--a--b]", "b", Pass),
+        ("[[a-z]--a&&b]", "c", Refuse),
+        ("[a-a]", "a", Match),
+        ("[a-zb--c]", "d", Refuse),
+        ("\\p{^L}", "1", Refuse),
+        ("\\p{sc!=Greek}", "1", Refuse),
+        ("\\p{Lu}\\p{Ll}", "Ab", Match),
+        ("\\x+4", "a", Refuse),
+        ("\\u{+41}", "A", Refuse),
+        ("\\01", "a", Refuse),
+        ("\\c1", "a", Refuse),
     ] {
         let pattern = format!("/:g({group})");
         assert_eq!(ask(&pattern, &base(), &format!("/{path}")), expected, "{group} {path}");
@@ -299,6 +358,7 @@ fn m22_what_cannot_be_found_out_within_the_steps_does_not_match() {
         ("/(a+)", format!("/{letters}")),
         ("/((?:.*a.{40})+)", format!("/{letters}")),
         ("/:a/*", format!("/{letters}/{letters}")),
+        ("/*{a}?", format!("/{letters}")),
     ] {
         let needed = steps(pattern, &path);
         let parsed = UrlPattern::parse(pattern, &base()).unwrap();
@@ -352,6 +412,169 @@ fn literals_are_what_every_matching_url_has() {
         assert_eq!(parsed.literal_prefix(), prefix, "{pattern}");
         assert_eq!(parsed.literal_suffix(), suffix, "{pattern}");
     }
+}
+
+#[test]
+fn escapes_stand_for_their_characters() {
+    for (escape, expected) in [
+        ("\\t", "\\x09-\\x09"),
+        ("\\n", "\\x0a-\\x0a"),
+        ("\\v", "\\x0b-\\x0b"),
+        ("\\f", "\\x0c-\\x0c"),
+        ("\\r", "\\x0d-\\x0d"),
+        ("\\0", "\\x00-\\x00"),
+        ("\\cJ", "\\x0a-\\x0a"),
+        ("[\\b]", "\\x08-\\x08"),
+        ("\\d", "\\x30-\\x39"),
+        ("\\w", "\\x30-\\x39\\x41-\\x5a\\x5f-\\x5f\\x61-\\x7a"),
+        ("\\s", "\\x09-\\x0d\\x20-\\x20"),
+    ] {
+        assert_eq!(ecmascript::translate(escape).unwrap(), format!("[{expected}]"), "{escape}");
+    }
+}
+
+#[test]
+fn a_refusal_says_what_is_wrong_with_the_group() {
+    for (group, expected) in [
+        ("(?=a)a", "look-around is not supported"),
+        ("(?!a)b", "look-around is not supported"),
+        ("(?<=a)b", "look-around is not supported"),
+        ("(?<!a)b", "look-around is not supported"),
+        ("(?:a)\\1", "back references are not supported"),
+        ("(?<n>a)\\k<n>", "back references are not supported"),
+        ("a{b}", "the counts in braces are no numbers"),
+        ("a{b,2}", "the counts in braces are no numbers"),
+        ("a{}", "the counts in braces are no numbers"),
+        ("a(b)", "a group inside a group must begin with ?"),
+        ("?:a", "a group must not begin with ?"),
+        ("\\é", "a group may contain ASCII only behind a backslash"),
+    ] {
+        // Braces, for outside of them a ? may begin the query.
+        let pattern = format!("/{{({group})}}");
+        let refused = UrlPattern::parse(&pattern, &base()).unwrap_err().to_string();
+        assert!(refused.contains(expected), "{group} {refused}");
+    }
+}
+
+/// All texts of up to `longest` of the characters.
+fn texts(characters: &str, longest: usize) -> Vec<String> {
+    let mut texts = vec![String::new()];
+    let mut from = 0;
+    for _ in 0..longest {
+        let longer = texts[from..]
+            .iter()
+            .flat_map(|text| characters.chars().map(move |character| format!("{text}{character}")));
+        let longer: Vec<String> = longer.collect();
+        from = texts.len();
+        texts.extend(longer);
+    }
+    texts
+}
+
+#[test]
+fn repeated_groups_match_every_short_text_as_regular_expressions_do() {
+    let all = texts("ab/", 5);
+    for (group, regexp) in [
+        ("{ab}*", "(ab)*"),
+        ("{a}+", "a+"),
+        ("{aba}*", "(aba)*"),
+        ("{:n}*", "([^/]+)*"),
+        ("{a:n}*", "(a[^/]+)*"),
+        ("{:n\\b}+", "([^/]+b)+"),
+        ("{/:n\\b}*", "(/[^/]+b)*"),
+        ("{/:n\\ba}+", "(/[^/]+ba)+"),
+        ("{ab:n\\b}*", "(ab[^/]+b)*"),
+        ("/:n*", "(/[^/]+)*"),
+        ("{*}+", "(.*)+"),
+        ("{*b}*", "(.*b)*"),
+        ("{b*}*", "(b.*)*"),
+        ("{a*b}*", "(a.*b)*"),
+        ("{ab*/a}+", "(ab.*/a)+"),
+    ] {
+        for (behind, behind_regexp) in [("", ""), ("{b}?", "b?"), ("{a}+", "a+"), ("-", "-")] {
+            let pattern = format!("{group}{behind}");
+            let compiled = Component::compile(&pattern, Section::Pathname).unwrap();
+            let model = regex::Regex::new(&format!("^{regexp}{behind_regexp}$")).unwrap();
+            for text in &all {
+                let matches = compiled.matches(text, &mut Steps::unlimited());
+                assert_eq!(matches, model.is_match(text), "{pattern} {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn m22_a_byte_costs_a_pattern_about_what_looking_at_it_does() {
+    let (long, short) = ("x".repeat(32), "-".repeat(16));
+    for (pattern, thousand) in [
+        ("/*".to_owned(), 125),
+        ("/:a".to_owned(), 125),
+        // Two parts, for the third does not begin.
+        ("/*x*".to_owned(), 500),
+        ("/{x:a-}*".to_owned(), 8_250),
+        (format!("/{{{long}:a{short}}}*"), 11_250),
+        ("/(y+)".to_owned(), 2_000),
+    ] {
+        let cost = |bytes: usize| steps(&pattern, &format!("/{}", "y".repeat(bytes)));
+        assert_eq!((cost(5_000) - cost(1_000)) / 4, thousand, "{pattern}");
+    }
+}
+
+#[test]
+fn m22_long_fixed_text_and_text_without_bytes_cost_something() {
+    let cost = |prefix: usize, suffix: usize| {
+        let pattern = format!("/{{{}:a{}}}?", "x".repeat(prefix), "-".repeat(suffix));
+        steps(&pattern, &format!("/{}", "y".repeat(1_000)))
+    };
+    assert_eq!(cost(64, 32) - cost(4, 4), (96 - 8) / 4 + 64 / 16);
+    // Every state is looked at, even where there is no fragment.
+    assert!(steps("/a#((?:.*a.{300})+)", "/a") > 3_000);
+}
+
+#[test]
+fn m22_the_groups_of_all_components_count_together() {
+    let pattern = |path: usize, query: usize| -> String {
+        let path: String = (0..path).map(|n| format!("/:p{n}")).collect();
+        let query: String = (0..query).map(|n| format!("-:q{n}")).collect();
+        format!("{path}/?{query}")
+    };
+    let half = PATTERN_PARTS_MAX / 2;
+    assert!(UrlPattern::parse(&pattern(half, half), &base()).is_ok());
+    for (path, query) in [(half, half + 1), (half + 1, half)] {
+        let refused = UrlPattern::parse(&pattern(path, query), &base());
+        assert!(matches!(refused, Err(BadPattern::TooComplex { .. })), "{refused:?}");
+    }
+    // Fixed text before, between and behind them counts for nothing.
+    let surrounded: String = (0..PATTERN_PARTS_MAX).map(|n| format!(":v{n}-")).collect();
+    assert!(UrlPattern::parse(&format!("/x-{surrounded}"), &base()).is_ok());
+}
+
+#[test]
+fn m22_what_is_nested_or_reads_everything_again_is_bounded() {
+    let nested = |open: &str, close: &str, depth: usize| {
+        format!("/({}a{})", open.repeat(depth), close.repeat(depth))
+    };
+    let max = PATTERN_PARTS_MAX;
+    for (good, bad) in [
+        (nested("(?:", ")", max), nested("(?:", ")", max + 1)),
+        // The outermost class is not nested.
+        (nested("[", "]", max + 1), nested("[", "]", max + 2)),
+        (format!("/{}", "\\(".repeat(2 * max)), format!("/{}", "\\(".repeat(2 * max + 1))),
+    ] {
+        assert!(UrlPattern::parse(&good, &base()).is_ok(), "{good}");
+        let refused = UrlPattern::parse(&bad, &base());
+        assert!(matches!(refused, Err(BadPattern::TooComplex { .. })), "{bad} {refused:?}");
+    }
+}
+
+#[test]
+fn m22_an_expression_has_as_many_states_as_are_allowed_and_no_more() {
+    let largest = (EXPRESSION_STATES_MAX - 20..)
+        .map_while(|count| UrlPattern::parse(&format!("/((?:.*a.{{{count}}})+)"), &base()).ok())
+        .last()
+        .expect("the first is small enough");
+    // Ten steps for each.
+    assert_eq!(largest.steps_per_byte(), 10 * EXPRESSION_STATES_MAX);
 }
 
 fn part() -> impl Strategy<Value = String> {
