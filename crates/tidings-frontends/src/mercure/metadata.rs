@@ -26,8 +26,8 @@ pub(super) struct Metadata {
 }
 
 impl Metadata {
-    /// The document of the hub with this namespace, whose tokens may come in a cookie, and which may
-    /// list its subscriptions.
+    /// The document of the hub with this namespace, whose tokens may come in a cookie, and which
+    /// may list its subscriptions.
     pub(super) fn new(
         namespace: &Namespace,
         auth: &Auth,

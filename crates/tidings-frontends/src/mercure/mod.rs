@@ -6,11 +6,13 @@
 //! protocols, or of why a token is valid.
 
 mod access;
+mod catch_up;
 mod continuity;
 mod cookie;
 mod cors;
 mod cursor;
 mod event;
+mod fault;
 mod form;
 mod metadata;
 mod origins;
@@ -42,11 +44,12 @@ use crate::limits::{
 use access::Worded;
 use cookie::Cookies;
 use cors::Cors;
+use fault::Fault;
 use metadata::Metadata;
 use origins::Origins;
 use presence::Presence;
 use readers::Readers;
-use refusal::{Fault, Refusal};
+use refusal::Refusal;
 use stream::Streams;
 use turns::Turns;
 

@@ -7,8 +7,9 @@ use tidings_core::{Candidate, Durability, Grant, Line, Receipt, Topic, Update};
 use unicode_general_category::{GeneralCategory, get_general_category};
 
 use super::access::{self, Access, Worded};
+use super::fault::Fault;
 use super::form::{self, Field, Text};
-use super::refusal::{Excess, Fault, Refusal};
+use super::refusal::{Excess, Refusal};
 use super::{Mercure, PLAIN_TEXT, is_form, refuse_coded};
 use crate::auth::{Generation, Role, Verified};
 use crate::http::{Body, Request, Share, full};

@@ -15,13 +15,14 @@ use http_body::{Body, Frame};
 use tidings_core::{Batch, Clock, Hub, Missed, Offset, Subscription};
 use tokio::time::{Instant, Sleep};
 
+use super::catch_up::{Turn, catch_up};
 use super::continuity::{self, Continuity};
 use super::pieces::Pieces;
 use super::presence::Present;
 use super::readers::Readers;
 use super::turns::{Place, Turns};
 use crate::http::{BoxError, RequestId};
-use crate::limits::{CATCH_UP_FRAME_BYTES, CATCH_UP_TURN, EXPIRY_JUDGED_EVERY};
+use crate::limits::EXPIRY_JUDGED_EVERY;
 
 /// A comment: opens the stream for proxies and `EventSource`, and keeps it open.
 const COMMENT: Bytes = Bytes::from_static(b":\n");
@@ -48,19 +49,6 @@ pub(super) struct Streams {
 
 type CatchUp = Pin<Box<dyn Future<Output = Option<Turn>> + Send>>;
 type End = Pin<Box<dyn Future<Output = Duration> + Send + Sync>>;
-
-/// What one turn of reading the history gave.
-struct Turn {
-    subscription: Subscription,
-    /// What was read, whole up to the gap if there is one.
-    pieces: VecDeque<Bytes>,
-    /// The last entry in it.
-    last: Option<Offset>,
-    /// What could not be read. The subscription stands behind it.
-    missed: Option<Missed>,
-    /// Announcements for this client are forgotten: it has to read the list of them again.
-    forgotten: bool,
-}
 
 /// Where entries come from.
 enum Source {
@@ -246,27 +234,8 @@ impl EventStream {
                         return Poll::Pending;
                     }
                     Poll::Ready(None) => return Poll::Ready(Err(None)),
-                    Poll::Ready(Some(Turn {
-                        subscription,
-                        pieces,
-                        missed: Some(missed),
-                        forgotten: false,
-                        ..
-                    })) if self.tells => {
-                        return Poll::Ready(Ok(self.pass(missed, pieces, subscription)));
-                    }
                     Poll::Ready(Some(turn)) => {
-                        let Turn { subscription, pieces, last, missed, forgotten } = turn;
-                        self.told = last.unwrap_or(self.told);
-                        self.passed = match &missed {
-                            Some(missed) => missed.after,
-                            None => subscription.offset(),
-                        };
-                        self.source = match missed {
-                            Some(missed) => Source::Missed(missed),
-                            None if forgotten => Source::Forgotten,
-                            None => Source::Live(subscription),
-                        };
+                        let pieces = self.take_turn(turn);
                         if !pieces.is_empty() {
                             return Poll::Ready(Ok(pieces));
                         }
@@ -274,6 +243,22 @@ impl EventStream {
                 },
             }
         }
+    }
+
+    /// What a turn of reading gave, as bytes, and where it goes on from there.
+    fn take_turn(&mut self, turn: Turn) -> VecDeque<Bytes> {
+        let Turn { subscription, pieces, last, missed, forgotten } = turn;
+        self.told = last.unwrap_or(self.told);
+        self.passed = missed.as_ref().map_or(subscription.offset(), |missed| missed.after);
+        self.source = match missed {
+            Some(missed) if self.tells && !forgotten => {
+                return self.pass(missed, pieces, subscription);
+            }
+            Some(missed) => Source::Missed(missed),
+            None if forgotten => Source::Forgotten,
+            None => Source::Live(subscription),
+        };
+        pieces
     }
 
     /// Goes on behind a gap. What stood before it is sent, then where the gap is.
@@ -370,36 +355,6 @@ impl Drop for EventStream {
     fn drop(&mut self) {
         self.place.leave();
     }
-}
-
-/// One turn of reading the history, when it is this stream's.
-async fn catch_up(subscription: Subscription, streams: Arc<Streams>) -> Option<Turn> {
-    streams.readers.read(move || read_history(subscription)).await
-}
-
-/// Reads until there is enough for one frame, the subscription is live, or others want the thread.
-fn read_history(mut subscription: Subscription) -> Turn {
-    let begun = std::time::Instant::now();
-    let mut pieces = Pieces::default();
-    let mut batch = Batch::new();
-    let mut last = None;
-    let mut forgotten = false;
-    let missed = loop {
-        let taken = subscription.take(&mut batch);
-        last = batch.last().map(|entry| entry.offset).or(last);
-        pieces.add(&batch);
-        batch.clear();
-        match taken {
-            Ok(taken) => forgotten = taken.ephemerals_lost,
-            Err(missed) => break Some(missed),
-        }
-        let enough =
-            forgotten || pieces.bytes >= CATCH_UP_FRAME_BYTES || begun.elapsed() >= CATCH_UP_TURN;
-        if enough || subscription.is_live() {
-            break None;
-        }
-    };
-    Turn { subscription, pieces: pieces.done(), last, missed, forgotten }
 }
 
 /// Between 80 and 100 % of a lifetime: streams that began together do not end together.

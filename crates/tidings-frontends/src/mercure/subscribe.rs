@@ -13,10 +13,11 @@ use tidings_core::{Hub, Language, Matcher, Selection, Start};
 use super::access::{self, Access, Worded};
 use super::continuity::Continuity;
 use super::cursor::{self, Beginning, Reader};
+use super::fault::Fault;
 use super::form::{self, Field, Text};
 use super::presence::{self, Asked};
 use super::publish::plain_text;
-use super::refusal::{Fault, Refusal};
+use super::refusal::Refusal;
 use super::stream::{EventStream, Limits};
 use super::{Mercure, Settings, is_form, refuse_coded};
 use crate::auth::{Generation, Role};
@@ -80,23 +81,15 @@ pub(super) async fn subscribe(
     let reader = Reader { generation, grant: Arc::clone(&grant), replay_max };
     let expires = grant.expires;
     let selection = Selection { matchers, grant, scope: Some(presence::scope(generation)) };
-    let mut beginning = match cursor::asked(&head.headers, query, &body) {
+    let beginning = match cursor::asked(&head.headers, query, &body) {
         None => Beginning::NOW,
-        Some(asked) => {
-            let found = begin(mercure, reader, asked).await;
+        Some(cursor) => {
+            let found = begin(mercure, reader, cursor).await;
             // A reader that panicked has said why; what it would have found is not known.
             found.ok_or((generation, Refusal::ShuttingDown))?
         }
     };
-    if let Start::After(place) = beginning.start
-        && let Some(known) = mercure.hub.forgotten_behind(place, &selection)
-    {
-        let continuity = match beginning.continuity {
-            Continuity::Resumed(cursor) => Continuity::Gap(cursor),
-            other => other,
-        };
-        beginning = cursor::behind(&mercure.hub, known, continuity);
-    }
+    let beginning = behind_what_is_forgotten(&mercure.hub, &selection, beginning);
     let stream = if head.method == Method::HEAD {
         empty()
     } else {
@@ -122,6 +115,18 @@ async fn begin(mercure: &Mercure, reader: Reader, asked: String) -> Option<Begin
     let hub = mercure.hub.clone();
     let find = move || behind_a_gap(&hub, cursor::begin(&hub, &reader, &asked));
     mercure.cursor_readers.read(find).await
+}
+
+/// Where announcements that would be for this client are forgotten, the stream begins behind them
+/// and the answer says so.
+fn behind_what_is_forgotten(hub: &Hub, selection: &Selection, beginning: Beginning) -> Beginning {
+    let Start::After(place) = beginning.start else { return beginning };
+    let Some(known) = hub.forgotten_behind(place, selection) else { return beginning };
+    let continuity = match beginning.continuity {
+        Continuity::Resumed(cursor) => Continuity::Gap(cursor),
+        other => other,
+    };
+    cursor::behind(hub, known, continuity)
 }
 
 /// Where the history cannot go on without a gap, the stream begins behind the gap and the answer

@@ -1,0 +1,54 @@
+//! One stream's turn of reading the history, on a thread that may wait. Knows nobody's socket.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidings_core::{Batch, Missed, Offset, Subscription};
+
+use super::pieces::Pieces;
+use super::stream::Streams;
+use crate::limits::{CATCH_UP_FRAME_BYTES, CATCH_UP_TURN};
+
+/// What one turn of reading the history gave.
+pub(super) struct Turn {
+    pub(super) subscription: Subscription,
+    /// What was read, whole up to the gap if there is one.
+    pub(super) pieces: VecDeque<Bytes>,
+    /// The last entry in it.
+    pub(super) last: Option<Offset>,
+    /// What could not be read. The subscription stands behind it.
+    pub(super) missed: Option<Missed>,
+    /// Announcements for this client are forgotten: it has to read the list of them again.
+    pub(super) forgotten: bool,
+}
+
+/// One turn of reading the history, when it is this stream's.
+pub(super) async fn catch_up(subscription: Subscription, streams: Arc<Streams>) -> Option<Turn> {
+    streams.readers.read(move || read_history(subscription)).await
+}
+
+/// Reads until there is enough for one frame, the subscription is live, or others want the thread.
+fn read_history(mut subscription: Subscription) -> Turn {
+    let begun = std::time::Instant::now();
+    let mut pieces = Pieces::default();
+    let mut batch = Batch::new();
+    let mut last = None;
+    let mut forgotten = false;
+    let missed = loop {
+        let taken = subscription.take(&mut batch);
+        last = batch.last().map(|entry| entry.offset).or(last);
+        pieces.add(&batch);
+        batch.clear();
+        match taken {
+            Ok(taken) => forgotten = taken.ephemerals_lost,
+            Err(missed) => break Some(missed),
+        }
+        let enough =
+            forgotten || pieces.bytes >= CATCH_UP_FRAME_BYTES || begun.elapsed() >= CATCH_UP_TURN;
+        if enough || subscription.is_live() {
+            break None;
+        }
+    };
+    Turn { subscription, pieces: pieces.done(), last, missed, forgotten }
+}
