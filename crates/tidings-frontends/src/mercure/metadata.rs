@@ -40,9 +40,9 @@ impl Metadata {
             "authorization_details_types_supported": [DETAIL_TYPE],
             "mercure_matcher_types_supported": MATCHER_TYPES,
         });
-        if subscriptions {
-            // Left out where it is not so.
-            document["mercure_subscriptions"] = true.into();
+        // Left out where it is not so.
+        if subscriptions && let Some(members) = document.as_object_mut() {
+            members.insert("mercure_subscriptions".to_owned(), true.into());
         }
         Metadata { path, url: url.into(), document: document.to_string().into() }
     }
