@@ -43,8 +43,6 @@ pub(crate) struct Commit {
 
 /// What the first stage is given.
 #[derive(Debug)]
-// Nearly all of it is published, and a box for each would cost the publishers.
-#[expect(clippy::large_enum_variant, reason = "the large variant is the usual one")]
 pub(crate) enum Queued {
     /// By somebody.
     Published(Commit),

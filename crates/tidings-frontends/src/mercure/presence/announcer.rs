@@ -77,17 +77,18 @@ impl Work {
             for shown in &connection.subscriptions {
                 updates.extend(self.documents.update(generation, connection, shown, *active));
                 if updates.len() == ANNOUNCED_AT_ONCE_MAX {
-                    self.tell(generation, std::mem::take(&mut updates));
+                    self.tell(generation, &updates);
+                    updates.clear();
                 }
             }
         }
-        self.tell(generation, updates);
+        self.tell(generation, &updates);
     }
 
     /// Announces for as long as it takes: what watchers are not told would be lost in silence.
-    fn tell(&self, generation: Generation, updates: Vec<Update>) {
+    fn tell(&self, generation: Generation, updates: &[Update]) {
         loop {
-            match self.hub.announce(scope(generation), updates.clone()) {
+            match self.hub.announce(scope(generation), updates.to_vec()) {
                 Ok(()) => return,
                 // Streams end as well: there is nobody to tell.
                 Err(Refused::ShuttingDown) => return,
