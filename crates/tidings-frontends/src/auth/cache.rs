@@ -154,4 +154,32 @@ mod tests {
             assert!(kept.map(|(_, bytes)| bytes).sum::<usize>() <= 2 * TOKEN_BYTES_CACHED);
         }
     }
+
+    /// A cache with these tokens in it, in this order.
+    fn halves(tokens: &[&str]) -> Halves {
+        let cache = Cache::default();
+        for token in tokens {
+            cache.insert(token, Role::Publish, remembered(None, None));
+        }
+        cache.0.into_inner().unwrap()
+    }
+
+    #[test]
+    fn nothing_is_forgotten_before_the_cache_is_full() {
+        // Few and small, though their lengths multiplied are more than all bytes.
+        let large = "x".repeat(3_000);
+        let few = halves(&["a", "b", &large, &format!("{large}y")]);
+        assert_eq!((few.young.len(), few.old.len()), (4, 0));
+        let half = TOKEN_BYTES_CACHED / 2;
+        let (one, other) = ("x".repeat(half), "y".repeat(half));
+        let full = halves(&[&one, &other]);
+        assert_eq!((full.young.len(), full.young_bytes), (2, TOKEN_BYTES_CACHED));
+        let more = halves(&[&one, &other, "z"]);
+        assert_eq!((more.young.len(), more.old.len(), more.young_bytes), (1, 2, 1));
+    }
+
+    #[test]
+    fn a_token_that_is_remembered_twice_counts_once() {
+        assert_eq!(halves(&["abcd", "abcd", "abcd"]).young_bytes, 4);
+    }
 }

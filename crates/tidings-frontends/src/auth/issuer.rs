@@ -307,6 +307,7 @@ fn load(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn key_sets_come_by_tls_or_from_this_machine() {
@@ -342,5 +343,39 @@ mod tests {
         let flaw = algorithms(&["ES256".to_owned(), "HS256".to_owned()]).unwrap_err();
         assert!(flaw.to_string().contains("HS256 needs a secret"), "{flaw}");
         assert!(algorithms(&[]).unwrap().iter().all(|one| one.is_public()));
+    }
+
+    fn checked(issuer: serde_json::Value, role: Role) -> Result<Option<&'static str>, KeyFlaw> {
+        check_key(&serde_json::from_value(issuer).unwrap(), role, false)
+    }
+
+    #[test]
+    fn a_key_is_checked_as_a_hub_that_starts_does_and_what_it_would_warn_about_is_said() {
+        let issuer = |accept: &str, key: &str| json!({ "id": "i", "accept": [accept], "publish": { "key": key } });
+        let long = "0123456789abcdef0123456789abcdef";
+        assert_eq!(checked(issuer("0.x", long), Role::Publish).unwrap(), None);
+        assert_eq!(checked(issuer("0.x", "short"), Role::Publish).unwrap(), Some(SHORT_SECRET));
+        assert_eq!(checked(issuer("0.x", "short"), Role::Subscribe).unwrap(), None, "no key");
+        let flaw = checked(issuer("1.0", "short"), Role::Publish).unwrap_err();
+        assert!(matches!(flaw, KeyFlaw::TooShort { .. }), "{flaw}");
+    }
+
+    #[test]
+    fn a_set_in_a_file_is_checked_before_anybody_needs_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.json");
+        let address = Url::from_file_path(&path).unwrap();
+        let check = || {
+            let issuer = json!({ "id": "i", "publish": { "jwks": address.as_str() } });
+            checked(issuer, Role::Publish)
+        };
+        assert!(matches!(check(), Err(KeyFlaw::Unreadable { .. })));
+        std::fs::write(&path, "{}").unwrap();
+        assert!(matches!(check(), Err(KeyFlaw::BadSet { .. })));
+        let key = json!({
+            "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+        });
+        std::fs::write(&path, json!({ "keys": [key] }).to_string()).unwrap();
+        assert_eq!(check().unwrap(), None);
     }
 }

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use super::algorithm::Algorithm;
-use super::keys::Key;
+use super::keys::{Key, bits};
 use crate::limits::{KEY_SET_KEYS_MAX, KID_BYTES_MAX, RSA_BITS_MAX, RSA_BITS_MIN};
 
 /// The issuer's fault: what stands at the address is no key set that can be used.
@@ -103,8 +103,7 @@ fn rsa(key: &Map<String, Value>) -> Result<Material, &'static str> {
     ];
     let modulus = number(key, "n")?;
     let exponent = number(key, "e")?;
-    let first = modulus.first().ok_or("an RSA key without a modulus")?;
-    let bits = modulus.len() * 8 - first.leading_zeros() as usize;
+    let bits = bits(&modulus).ok_or("an RSA key without a modulus")?;
     if !(RSA_BITS_MIN..=RSA_BITS_MAX).contains(&bits) {
         return Err("an RSA key of a size that is not taken");
     }

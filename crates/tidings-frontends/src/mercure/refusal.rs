@@ -464,4 +464,15 @@ mod tests {
             assert!(answer.headers().contains_key(header::RETRY_AFTER), "{later}");
         }
     }
+
+    #[test]
+    fn only_what_the_operator_can_mend_is_the_operators_matter() {
+        let failed = Refusal::StorageFailed("device gone".to_owned());
+        for ours in [Refusal::Busy, Refusal::Crowded, Refusal::NoSpace, failed] {
+            assert!(ours.is_ours(), "{ours}");
+        }
+        for theirs in [Refusal::NoToken, Refusal::ShuttingDown, Refusal::TooSlow] {
+            assert!(!theirs.is_ours(), "{theirs}");
+        }
+    }
 }
