@@ -1,5 +1,7 @@
 //! Tokens of every kind against `Auth`, by the lists of RFC 8725 and of both generations.
 
+mod standing;
+
 use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::rand::SystemRandom;
