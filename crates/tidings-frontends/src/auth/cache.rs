@@ -182,4 +182,18 @@ mod tests {
     fn a_token_that_is_remembered_twice_counts_once() {
         assert_eq!(halves(&["abcd", "abcd", "abcd"]).young_bytes, 4);
     }
+
+    #[test]
+    fn a_token_is_forgotten_when_the_set_of_its_key_changes() {
+        let url = "https://issuer.example/keys".parse().unwrap();
+        let set = Arc::new(KeySet::new("i", crate::auth::KeySetPlace::Url(url)));
+        let cache = Cache::default();
+        let found_in = Some((Arc::clone(&set), set.generation()));
+        cache.insert("a", Role::Publish, Remembered { found_in, ..remembered(None, None) });
+        assert!(cache.get("a", Role::Publish, 0).is_some());
+        let keys = br#"{"keys":[{"kty":"OKP","crv":"Ed25519",
+            "x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+        set.replace(keys, 1).unwrap();
+        assert!(cache.get("a", Role::Publish, 0).is_none());
+    }
 }

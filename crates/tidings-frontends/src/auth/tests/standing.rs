@@ -67,3 +67,26 @@ fn who_comes_without_a_token_is_let_in_where_the_operator_says_so() {
         assert_eq!(auth.anonymous_allowed(), anonymous);
     }
 }
+
+#[test]
+fn a_forged_token_asks_for_other_keys_only_with_a_name_that_the_set_lacks() {
+    let auth = auth_of(&json!([
+        { "id": ISSUER, "publish": { "jwks": "https://issuer.example/keys" } },
+    ]));
+    let cause = |kid: &str| {
+        let header = json!({ "alg": "EdDSA", "typ": "at+jwt", "kid": kid }).to_string();
+        let claims = final_claims().to_string();
+        let token = format!("{}.{}.{}", encode(header), encode(claims), encode([0; 64]));
+        refused(publish(&auth, &token))
+    };
+    let issuers = || vec![ISSUER.into()];
+    assert_eq!(cause("known"), TokenCause::KeysUnread { issuers: issuers() });
+    let key = json!({
+        "kty": "OKP", "crv": "Ed25519", "kid": "known",
+        "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+    });
+    let keys = json!({ "keys": [key] }).to_string();
+    auth.key_sets()[0].replace(keys.as_bytes(), 1).unwrap();
+    assert_eq!(cause("known"), TokenCause::BadSignature);
+    assert_eq!(cause("unknown"), TokenCause::KeyUnknown { issuers: issuers() });
+}
