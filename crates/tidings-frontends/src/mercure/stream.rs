@@ -776,4 +776,21 @@ mod tests {
         tokio::time::timeout(wait, until(2, all)).await.expect("the other one has the turn");
         assert_eq!(woken(&streams[0]), 1);
     }
+
+    #[tokio::test]
+    async fn a_stream_whose_token_falls_while_the_history_is_read_ends() {
+        let (hub, clock) = hub();
+        publish(&hub, "one").await;
+        let mut stream = stream(&hub, &clock, FOREVER, Start::Earliest, never());
+        frame(&mut stream).await;
+        let Source::Live(subscription) = std::mem::replace(&mut stream.source, Source::Ended)
+        else {
+            panic!("nothing is read yet");
+        };
+        hub.judge_by(Arc::new(|_| false));
+        assert!(subscription.is_ended());
+        let turn = Turn { subscription, pieces: VecDeque::new(), last: None, missed: None };
+        stream.source = Source::History(Box::pin(std::future::ready(Some(turn))));
+        assert_eq!(frame(&mut stream).await, None);
+    }
 }
