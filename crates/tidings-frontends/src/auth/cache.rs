@@ -154,4 +154,46 @@ mod tests {
             assert!(kept.map(|(_, bytes)| bytes).sum::<usize>() <= 2 * TOKEN_BYTES_CACHED);
         }
     }
+
+    /// A cache with these tokens in it, in this order.
+    fn halves(tokens: &[&str]) -> Halves {
+        let cache = Cache::default();
+        for token in tokens {
+            cache.insert(token, Role::Publish, remembered(None, None));
+        }
+        cache.0.into_inner().unwrap()
+    }
+
+    #[test]
+    fn nothing_is_forgotten_before_the_cache_is_full() {
+        // Few and small, though their lengths multiplied are more than all bytes.
+        let large = "x".repeat(3_000);
+        let few = halves(&["a", "b", &large, &format!("{large}y")]);
+        assert_eq!((few.young.len(), few.old.len()), (4, 0));
+        let half = TOKEN_BYTES_CACHED / 2;
+        let (one, other) = ("x".repeat(half), "y".repeat(half));
+        let full = halves(&[&one, &other]);
+        assert_eq!((full.young.len(), full.young_bytes), (2, TOKEN_BYTES_CACHED));
+        let more = halves(&[&one, &other, "z"]);
+        assert_eq!((more.young.len(), more.old.len(), more.young_bytes), (1, 2, 1));
+    }
+
+    #[test]
+    fn a_token_that_is_remembered_twice_counts_once() {
+        assert_eq!(halves(&["abcd", "abcd", "abcd"]).young_bytes, 4);
+    }
+
+    #[test]
+    fn a_token_is_forgotten_when_the_set_of_its_key_changes() {
+        let url = "https://issuer.example/keys".parse().unwrap();
+        let set = Arc::new(KeySet::new("i", crate::auth::KeySetPlace::Url(url)));
+        let cache = Cache::default();
+        let found_in = Some((Arc::clone(&set), set.generation()));
+        cache.insert("a", Role::Publish, Remembered { found_in, ..remembered(None, None) });
+        assert!(cache.get("a", Role::Publish, 0).is_some());
+        let keys = br#"{"keys":[{"kty":"OKP","crv":"Ed25519",
+            "x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+        set.replace(keys, 1).unwrap();
+        assert!(cache.get("a", Role::Publish, 0).is_none());
+    }
 }

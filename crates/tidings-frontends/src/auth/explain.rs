@@ -181,3 +181,66 @@ fn check_finding(
 fn shown(value: Option<&Value>) -> String {
     value.map_or_else(|| "nothing".to_owned(), Value::to_string)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use serde_json::json;
+    use tidings_core::Namespace;
+
+    const NOW: u64 = 1_800_000_000;
+
+    /// What is said of one check of a token that nobody signed.
+    fn finding(check: &str, header: &Value, claims: &Value) -> Finding {
+        let key = json!({ "key": "0123456789abcdef0123456789abcdef" });
+        let issuer = json!({ "id": "i", "accept": ["1.0", "0.x"], "publish": key });
+        let options = serde_json::from_value(json!({ "issuer": [issuer] })).unwrap();
+        let namespace = Namespace::new("https://hub.example/hub".parse().unwrap());
+        let auth = Auth::offline(&options, &namespace).unwrap();
+        let encode = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
+        let token = format!("{}.{}.", encode(header), encode(claims));
+        let findings = auth.explain(&token, Role::Publish, NOW * 1_000);
+        findings.into_iter().find(|one| one.check == check).unwrap()
+    }
+
+    #[test]
+    fn findings_quote_the_token_and_say_what_would_pass() {
+        let header = json!({ "alg": "HS256", "typ": "JWT" });
+        let last = json!({ "iss": "i", "exp": 7, "authorization_details": [] });
+        let draft = json!({ "iss": "i", "exp": 7, "mercure": {} });
+        let found = |check, claims| {
+            let one = finding(check, &header, claims);
+            (one.found, one.wanted)
+        };
+        let expiry = ("7".to_owned(), format!("after now ({NOW})"));
+        assert_eq!(found("exp", &last), expiry);
+        assert_eq!(found("exp", &draft), (expiry.0, format!("{}, or none", expiry.1)));
+        assert_eq!(found("nbf", &draft).0, "nothing");
+        assert_eq!(found("typ", &last), ("\"JWT\"".to_owned(), "at+jwt".to_owned()));
+        let (made, key) = found("signature", &last);
+        assert_eq!(made, "not made by any key that may");
+        assert_eq!(key, "the publish key of \"i\"");
+    }
+
+    #[test]
+    fn the_claim_that_counts_is_the_one_that_is_explained() {
+        let header = json!({ "alg": "HS256" });
+        let said = |check, claims: Value| {
+            let one = finding(check, &header, &claims);
+            (one.found, one.wanted)
+        };
+        let wanted = "an object with a list publish".to_owned();
+        let nothing = ("nothing about publish".to_owned(), wanted.clone());
+        let two = ("2 topic matchers for publish".to_owned(), wanted.clone());
+        let none = ("0 topic matchers for publish".to_owned(), wanted);
+        assert_eq!(said("mercure", json!({ "mercure": {} })), nothing);
+        assert_eq!(said("mercure", json!({ "mercure": { "publish": [] } })), none);
+        assert_eq!(said("mercure", json!({ "mercure": { "publish": ["a", "b"] } })), two);
+        let both = json!({ LEGACY: { "publish": ["*"] }, LEGACY_NAMESPACED: {} });
+        assert_eq!(said(LEGACY_NAMESPACED, both), nothing);
+        let bad = said(LEGACY_NAMESPACED, json!({ LEGACY_NAMESPACED: [1] }));
+        assert_eq!(bad.0, "[1]");
+    }
+}

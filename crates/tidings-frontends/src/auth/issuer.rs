@@ -307,6 +307,7 @@ fn load(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn key_sets_come_by_tls_or_from_this_machine() {
@@ -342,5 +343,130 @@ mod tests {
         let flaw = algorithms(&["ES256".to_owned(), "HS256".to_owned()]).unwrap_err();
         assert!(flaw.to_string().contains("HS256 needs a secret"), "{flaw}");
         assert!(algorithms(&[]).unwrap().iter().all(|one| one.is_public()));
+    }
+
+    fn checked(issuer: serde_json::Value, role: Role) -> Result<Option<&'static str>, KeyFlaw> {
+        check_key(&serde_json::from_value(issuer).unwrap(), role, false)
+    }
+
+    #[test]
+    fn a_key_is_checked_as_a_hub_that_starts_does_and_what_it_would_warn_about_is_said() {
+        let issuer = |accept: &str, key: &str| json!({ "id": "i", "accept": [accept], "publish": { "key": key } });
+        let long = "0123456789abcdef0123456789abcdef";
+        assert_eq!(checked(issuer("0.x", long), Role::Publish).unwrap(), None);
+        assert_eq!(checked(issuer("0.x", "short"), Role::Publish).unwrap(), Some(SHORT_SECRET));
+        assert_eq!(checked(issuer("0.x", "short"), Role::Subscribe).unwrap(), None, "no key");
+        let flaw = checked(issuer("1.0", "short"), Role::Publish).unwrap_err();
+        assert!(matches!(flaw, KeyFlaw::TooShort { .. }), "{flaw}");
+    }
+
+    #[test]
+    fn a_set_in_a_file_is_checked_before_anybody_needs_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.json");
+        let address = Url::from_file_path(&path).unwrap();
+        let check = || {
+            let issuer = json!({ "id": "i", "publish": { "jwks": address.as_str() } });
+            checked(issuer, Role::Publish)
+        };
+        assert!(matches!(check(), Err(KeyFlaw::Unreadable { .. })));
+        std::fs::write(&path, "{}").unwrap();
+        assert!(matches!(check(), Err(KeyFlaw::BadSet { .. })));
+        let key = json!({
+            "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+        });
+        std::fs::write(&path, json!({ "keys": [key] }).to_string()).unwrap();
+        assert_eq!(check().unwrap(), None);
+    }
+
+    #[test]
+    fn nobodys_name_or_password_is_shown() {
+        for (address, shown) in [
+            ("https://e.com/keys?x=hush#hush", "https://e.com/keys"),
+            ("https://hush@e.com/", "(not shown)"),
+            ("https://:hush@e.com/", "(not shown)"),
+            ("hush", "(not shown)"),
+        ] {
+            let KeyFlaw::BadAddress { shown: found, .. } = bad_address(address, "") else {
+                panic!("another flaw");
+            };
+            assert_eq!(found, shown, "{address}");
+        }
+        assert!(web_address("https://:hush@e.com/", false).is_err());
+        assert!(web_address("https://hush@e.com/", false).is_err());
+    }
+
+    fn sourced(key: Option<serde_json::Value>, discover: bool) -> String {
+        let mut issuer = json!({ "id": "https://e.com/", "discover": discover });
+        if let Some(key) = key {
+            issuer["publish"] = key;
+        }
+        let options: IssuerOptions = serde_json::from_value(issuer).unwrap();
+        match source(&options, Role::Publish, false) {
+            Ok(None) => "nothing".to_owned(),
+            Ok(Some(Source::Key(_))) => "a key".to_owned(),
+            Ok(Some(Source::Set(place, algorithms))) => {
+                format!("{} of {place}", algorithms.len())
+            }
+            Err(flaw) => flaw.to_string(),
+        }
+    }
+
+    #[test]
+    fn keys_come_from_one_place_and_else_from_the_metadata_if_that_may_be_asked() {
+        let jwks = json!({ "jwks": "https://e.com/k", "algorithms": ["ES256", "RS256"] });
+        let named = json!({ "algorithms": ["ES256"] });
+        for discover in [false, true] {
+            assert_eq!(sourced(Some(json!({ "key": "k" })), discover), "a key");
+            assert_eq!(sourced(Some(jwks.clone()), discover), "2 of https://e.com/k");
+            let both = json!({ "key": "k", "jwks": "https://e.com/k" });
+            assert_eq!(sourced(Some(both), discover), KeyFlaw::Twice.to_string());
+        }
+        assert_eq!(sourced(Some(named.clone()), false), KeyFlaw::Missing.to_string());
+        assert_eq!(sourced(Some(named), true), "1 of the metadata of https://e.com/");
+        assert_eq!(sourced(None, false), "nothing");
+        assert_eq!(sourced(None, true), "10 of the metadata of https://e.com/");
+    }
+
+    fn issuer(id: &str, role: &str, address: &str, known: &mut Vec<Arc<KeySet>>) -> Issuer {
+        let key = json!({ "jwks": address });
+        let options = json!({ "id": id, "accept": ["1.0", "0.x"], role: key });
+        let options = serde_json::from_value(options).unwrap();
+        Issuer::new(&options, false, "https://hub.example/hub", known).unwrap()
+    }
+
+    #[test]
+    fn a_set_is_kept_for_the_same_issuer_at_the_same_place() {
+        let (one, other) = ("https://e.com/1", "https://e.com/2");
+        let mut known = Vec::new();
+        let first = issuer("a", "publish", one, &mut known);
+        let again = issuer("a", "subscribe", one, &mut known);
+        assert_eq!(known.len(), 1);
+        let set = |issuer: &Issuer, role| Arc::clone(issuer.keys(role).unwrap().set().unwrap());
+        assert!(Arc::ptr_eq(&set(&first, Role::Publish), &set(&again, Role::Subscribe)));
+        issuer("b", "publish", one, &mut known);
+        assert_eq!(known.len(), 2);
+        issuer("a", "publish", other, &mut known);
+        assert_eq!(known.len(), 3);
+    }
+
+    #[test]
+    fn marks_differ_by_issuer_role_generation_and_place() {
+        let mut known = Vec::new();
+        let mut marks = Vec::new();
+        for id in ["a", "b"] {
+            for address in ["https://e.com/1", "https://e.com/2"] {
+                for role in ["publish", "subscribe"] {
+                    let of = issuer(id, role, address, &mut known).marks();
+                    assert_eq!(of.len(), 2, "one for each generation");
+                    marks.extend(of);
+                }
+            }
+        }
+        let count = marks.len();
+        marks.sort_unstable();
+        marks.dedup();
+        assert_eq!(marks.len(), count);
+        assert_eq!(issuer("a", "publish", "https://e.com/1", &mut known).marks().len(), 2);
     }
 }

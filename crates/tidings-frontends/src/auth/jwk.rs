@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use super::algorithm::Algorithm;
-use super::keys::Key;
+use super::keys::{Key, bits};
 use crate::limits::{KEY_SET_KEYS_MAX, KID_BYTES_MAX, RSA_BITS_MAX, RSA_BITS_MIN};
 
 /// The issuer's fault: what stands at the address is no key set that can be used.
@@ -103,8 +103,7 @@ fn rsa(key: &Map<String, Value>) -> Result<Material, &'static str> {
     ];
     let modulus = number(key, "n")?;
     let exponent = number(key, "e")?;
-    let first = modulus.first().ok_or("an RSA key without a modulus")?;
-    let bits = modulus.len() * 8 - first.leading_zeros() as usize;
+    let bits = bits(&modulus).ok_or("an RSA key without a modulus")?;
     if !(RSA_BITS_MIN..=RSA_BITS_MAX).contains(&bits) {
         return Err("an RSA key of a size that is not taken");
     }
@@ -220,5 +219,69 @@ mod tests {
         assert!(read_set(set(KEY_SET_KEYS_MAX).as_bytes()).is_ok());
         let many = read_set(set(KEY_SET_KEYS_MAX + 1).as_bytes());
         assert_eq!(many.err(), Some(BadKeySet::TooMany));
+    }
+
+    fn point(pem: &str, curve: &str) -> Value {
+        let body: String = pem.lines().filter(|line| !line.starts_with("--")).collect();
+        let der = STANDARD.decode(body).unwrap();
+        let length = match curve {
+            "P-256" => 32,
+            "P-384" => 48,
+            _ => 66,
+        };
+        let (x, y) = der[der.len() - 2 * length..].split_at(length);
+        let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
+        json!({ "kty": "EC", "crv": curve, "x": x, "y": y })
+    }
+
+    #[test]
+    fn points_are_keys_of_their_curve_alone() {
+        let keys = [
+            ("P-256", "ES256", include_str!("../../tests-data/p256.public.pem")),
+            ("P-384", "ES384", include_str!("../../tests-data/p384.public.pem")),
+            ("P-521", "ES512", include_str!("../../tests-data/p521.public.pem")),
+        ];
+        for (curve, algorithm, pem) in keys {
+            let key = point(pem, curve);
+            assert_eq!(algorithms(&key).unwrap(), [algorithm]);
+            for (other, _, _) in keys.iter().filter(|other| other.0 != curve) {
+                let moved = with(key.clone(), "crv", json!(other));
+                assert_eq!(algorithms(&moved), Err(BadKeySet::NoKey), "{curve} as {other}");
+            }
+            let bent = with(key.clone(), "x", key["y"].clone());
+            assert_eq!(algorithms(&bent), Err(BadKeySet::NoKey), "not on {curve}");
+        }
+    }
+
+    fn left_out(keys: &[Value]) -> Vec<&'static str> {
+        let good = point(include_str!("../../tests-data/p256.public.pem"), "P-256");
+        let keys = [&[good], keys].concat();
+        let set = json!({ "keys": keys }).to_string();
+        read_set(set.as_bytes()).unwrap().left_out
+    }
+
+    #[test]
+    fn why_a_key_is_left_out_is_said_of_as_many_as_are_used() {
+        let good = point(include_str!("../../tests-data/p256.public.pem"), "P-256");
+        let secret = json!({ "kty": "oct", "k": "AAAA" });
+        assert_eq!(left_out(&[secret.clone()]), ["a secret, which no set of public keys holds"]);
+        assert_eq!(left_out(&[json!({ "kty": "new" })]), ["of an unknown kind (`kty`)"]);
+        let short = with(good.clone(), "x", json!("AAAA"));
+        assert_eq!(left_out(&[short]), ["a point of a wrong length"]);
+        let many = vec![secret; KEY_SET_KEYS_MAX + 1];
+        assert_eq!(left_out(&many).len(), KEY_SET_KEYS_MAX);
+        assert_eq!(left_out(&[]), [""; 0]);
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_is_none() {
+        let name = |bytes: usize| {
+            let good = point(include_str!("../../tests-data/p256.public.pem"), "P-256");
+            let set = json!({ "keys": [with(good, "kid", json!("k".repeat(bytes)))] }).to_string();
+            let key = read_set(set.as_bytes()).unwrap().keys.remove(0);
+            key.kid.map(|kid| kid.len())
+        };
+        assert_eq!(name(KID_BYTES_MAX), Some(KID_BYTES_MAX));
+        assert_eq!(name(KID_BYTES_MAX + 1), None);
     }
 }

@@ -312,4 +312,27 @@ mod tests {
         set.ask();
         assert!(set.asked().now_or_never().is_some(), "the operator need not wait");
     }
+
+    #[test]
+    fn reads_and_failures_are_counted_apart() {
+        let set = set();
+        assert_eq!((set.issuer(), set.reads()), ("https://issuer.example", (0, 0)));
+        for now in 1..=3 {
+            set.replace(ED.as_bytes(), now).unwrap();
+        }
+        set.note_failure();
+        assert_eq!(set.reads(), (3, 1));
+    }
+
+    #[test]
+    fn every_other_set_is_another_state() {
+        let set = set();
+        assert_eq!(set.generation(), 0);
+        for (state, name) in [(1, "1"), (2, "2"), (3, "1")] {
+            let keys = ED.replace("\"kid\":\"1\"", &format!("\"kid\":\"{name}\""));
+            assert!(set.replace(keys.as_bytes(), 1).unwrap().changed);
+            assert_eq!(set.generation(), state);
+            assert_eq!(set.snapshot().unwrap().generation, state);
+        }
+    }
 }

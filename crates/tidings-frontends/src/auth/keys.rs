@@ -218,11 +218,14 @@ fn public_key(text: &[u8], algorithm: Algorithm) -> Result<Vec<u8>, KeyFlaw> {
 
 fn rsa_bits(der: &[u8]) -> Option<usize> {
     let key = RsaPublicKey::from_der(der).ok()?;
-    let modulus = RsaPublicKeyComponents::<Vec<u8>>::from(&key).n;
-    let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
-    let first = modulus.get(zeros)?;
-    let bytes = modulus.len() - zeros;
-    Some(bytes * 8 - usize::try_from(first.leading_zeros()).ok()?)
+    bits(&RsaPublicKeyComponents::<Vec<u8>>::from(&key).n)
+}
+
+/// The length of a number whose highest byte comes first; `None` for zero.
+pub(super) fn bits(number: &[u8]) -> Option<usize> {
+    let first = number.iter().position(|byte| *byte != 0)?;
+    let digits = number.get(first..)?;
+    Some(digits.len() * 8 - digits.first()?.leading_zeros() as usize)
 }
 
 /// Reads `bytes` as a key of every algorithm.
@@ -240,5 +243,49 @@ pub(super) fn fuzz(bytes: &[u8]) {
     }
     if let Ok(set) = super::jwk::read_set(bytes) {
         set.keys.iter().for_each(|key| assert!(!key.verifies(b"signed", bytes)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_told_from_a_secret_that_stands_in_its_place() {
+        for path in ["/run/secrets/key", "keys/a", "publisher.pem", "my-token.env"] {
+            assert!(is_pathlike(path), "{path}");
+            assert_eq!(shown_path(Path::new(path)), path);
+        }
+        for secret in ["", "hunter2", "Zm9v/YmFy==", "Zm9v/YmF+y", "a b/c", "pass word.key"] {
+            assert!(!is_pathlike(secret), "{secret}");
+            let shown = shown_path(Path::new(secret));
+            assert!(shown.contains("not shown"), "{secret}: {shown}");
+        }
+        assert!(is_pathlike(&format!("/{}", "x".repeat(PATH_SHOWN_BYTES_MAX - 2))));
+        assert!(!is_pathlike(&format!("/{}", "x".repeat(PATH_SHOWN_BYTES_MAX - 1))));
+        assert!(!is_pathlike(&format!("/{}", "x".repeat(PATH_SHOWN_BYTES_MAX))));
+    }
+
+    #[test]
+    fn files_are_read_up_to_their_bound_and_not_a_byte_further() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "12345").unwrap();
+        assert_eq!(read_bounded(&path, 5).unwrap(), b"12345");
+        assert!(matches!(read_bounded(&path, 4), Err(KeyFlaw::TooLarge { bytes_max: 4, .. })));
+    }
+
+    #[test]
+    fn leading_zeros_do_not_make_a_number_longer() {
+        for (number, expected) in [
+            (&[][..], None),
+            (&[0, 0], None),
+            (&[1], Some(1)),
+            (&[0x80], Some(8)),
+            (&[0, 0, 0x7f, 0], Some(15)),
+            (&[2, 0, 0], Some(18)),
+        ] {
+            assert_eq!(bits(number), expected, "{number:?}");
+        }
     }
 }

@@ -9,3 +9,14 @@ pub(super) fn mark<T: Hash>(value: &T) -> u64 {
     static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     SECRET.hash_one(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_has_one_mark_and_another_value_another() {
+        assert_eq!(mark(&"a"), mark(&"a"));
+        assert_ne!(mark(&"a"), mark(&"b"));
+    }
+}

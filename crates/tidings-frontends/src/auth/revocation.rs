@@ -179,6 +179,20 @@ mod tests {
         assert_eq!(check("k", Some(2)), Ok(()));
         assert_eq!(check("k", Some(1)), Err(BadRevocation::Past));
         assert_eq!(check("", None), Err(BadRevocation::Empty));
+        assert_eq!(check(&"k".repeat(1_024), None), Ok(()));
         assert_eq!(check(&"k".repeat(1_025), None), Err(BadRevocation::TooLong));
+        let of = |issuer| one(Revoked::Key("k".into()), Some(issuer), None).check(0);
+        assert_eq!((of("i"), of("")), (Ok(()), Err(BadRevocation::Empty)));
+    }
+
+    #[test]
+    fn a_revocation_is_known_by_what_it_names_and_not_by_its_end() {
+        let key = || Revoked::Key("k".into());
+        let known = one(key(), Some("https://a"), Some(7));
+        assert!(known.is_about(&key(), Some("https://a")));
+        assert!(!known.is_about(&key(), Some("https://b")));
+        assert!(!known.is_about(&key(), None));
+        assert!(!known.is_about(&Revoked::Key("l".into()), Some("https://a")));
+        assert!(!known.is_about(&Revoked::Subject("k".into()), Some("https://a")));
     }
 }

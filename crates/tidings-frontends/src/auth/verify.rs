@@ -123,7 +123,7 @@ impl Auth {
             Some(_) => return Err(refuse(TokenCause::BadClaim("iss"))),
         };
         let named = self.issuers.iter().find(|issuer| Some(&*issuer.id) == name);
-        if guess == Some(Generation::Final) && claims.contains_key(DETAILS) {
+        if claims.contains_key(DETAILS) {
             let unknown = match name {
                 Some(_) => TokenCause::UnknownIssuer,
                 None => TokenCause::IssuerMissing,
@@ -272,6 +272,47 @@ pub(super) fn fuzz(bytes: &[u8]) {
             let again = auth.verify(token, role, 1_000).map(|verified| verified.generation);
             assert_eq!(first, again, "a remembered token is judged as before");
             auth.explain(token, role, 1_000);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// The generation by whose rules a token of the issuer `i`, which nobody signed, is judged.
+    fn judged(accept: &Value, kind: &str, claim: &str) -> Result<Generation, TokenCause> {
+        let key = json!({ "key": "0123456789abcdef0123456789abcdef" });
+        let options = json!({ "issuer": [{ "id": "i", "accept": accept, "publish": key }] });
+        let options: Options = serde_json::from_value(options).unwrap();
+        let namespace = Namespace::new("https://hub.example/hub".parse().unwrap());
+        let auth = Auth::offline(&options, &namespace).unwrap();
+        let encode = |part: Value| URL_SAFE_NO_PAD.encode(part.to_string());
+        let header = encode(json!({ "alg": "HS256", "typ": kind }));
+        let token = format!("{header}.{}.", encode(json!({ "iss": "i", claim: {} })));
+        let route = auth.route(&jwt::read(&token).unwrap());
+        route.map(|route| route.generation).map_err(|problem| problem.cause)
+    }
+
+    #[test]
+    fn claims_tell_the_generation_and_only_without_them_the_type_does() {
+        let both = json!(["0.x", "1.0"]);
+        for kind in ["at+jwt", "JWT"] {
+            assert_eq!(judged(&both, kind, DETAILS), Ok(Generation::Final), "{kind}");
+            assert_eq!(judged(&both, kind, LEGACY), Ok(Generation::Draft), "{kind}");
+            assert_eq!(judged(&both, kind, LEGACY_NAMESPACED), Ok(Generation::Draft), "{kind}");
+        }
+        assert_eq!(judged(&both, "at+jwt", "neither"), Ok(Generation::Final));
+        assert_eq!(judged(&both, "JWT", "neither"), Ok(Generation::Draft));
+        // Where only one is accepted, its checks are those of every token that it may have.
+        for kind in ["at+jwt", "JWT"] {
+            let draft = judged(&json!(["0.x"]), kind, "neither");
+            assert_eq!(draft, Ok(Generation::Draft), "{kind}");
+            let last = judged(&json!(["1.0"]), kind, LEGACY);
+            assert_eq!(last, Ok(Generation::Final), "{kind}");
+            let foreign = judged(&json!(["0.x"]), kind, DETAILS);
+            assert_eq!(foreign, Err(TokenCause::GenerationNotAccepted), "{kind}");
         }
     }
 }

@@ -222,4 +222,38 @@ mod tests {
         assert!(!exact(format!("Bearer  {token}")));
         assert!(!exact("Bearer short".to_owned()));
     }
+
+    /// Whether the token is taken out of this query where tokens in the URL are allowed or not.
+    fn in_query(query: &str, allowed: bool) -> Worded<Option<String>> {
+        let options = format!(
+            r#"{{"query_token":{allowed},"issuer":[{{"id":"i","accept":["0.x"],
+                "publish":{{"key":"0123456789abcdef0123456789abcdef"}}}}]}}"#
+        );
+        let options: crate::auth::Options = serde_json::from_str(&options).unwrap();
+        let hub = "https://hub.example/hub".parse().unwrap();
+        let auth = Auth::offline(&options, &tidings_core::Namespace::new(hub)).unwrap();
+        let query = form::parse(query.as_bytes(), 10).unwrap();
+        let found = presented_in_query(&query, &auth, Generation::Final)?;
+        Ok(found.map(str::to_owned))
+    }
+
+    #[test]
+    fn a_token_in_the_url_stands_there_once_and_is_long_enough() {
+        let token = "a".repeat(DRAFT_TOKEN_BYTES_MIN);
+        let query = format!("topic=t&authorization={token}");
+        assert_eq!(in_query(&query, true).unwrap(), Some(token.clone()));
+        assert_eq!(in_query(&query, false).unwrap(), None);
+        assert_eq!(in_query("topic=t", true).unwrap(), None);
+        for bad in [
+            format!("{query}&authorization={token}"),
+            format!("{query}&authorization="),
+            format!("authorization={}", &token[1..]),
+            "authorization=".to_owned(),
+        ] {
+            let refused = in_query(&bad, true).unwrap_err();
+            let unusual = Refusal::BadPresentation(Presentation::Unusual);
+            assert_eq!(refused.0, Generation::Draft);
+            assert_eq!(refused.1.to_string(), unusual.to_string(), "{bad}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tidings_core::{Batch, Missed, Offset, Subscription};
@@ -25,11 +26,11 @@ pub(super) struct Turn {
 
 /// One turn of reading the history, when it is this stream's.
 pub(super) async fn catch_up(subscription: Subscription, streams: Arc<Streams>) -> Option<Turn> {
-    streams.readers.read(move || read_history(subscription)).await
+    streams.readers.read(move || read_history(subscription, CATCH_UP_TURN)).await
 }
 
-/// Reads until there is enough for one frame, the subscription is live, or others want the thread.
-fn read_history(mut subscription: Subscription) -> Turn {
+/// Reads until there is enough for one frame, the subscription is live, or the turn is over.
+pub(super) fn read_history(mut subscription: Subscription, turn: Duration) -> Turn {
     let begun = std::time::Instant::now();
     let mut pieces = Pieces::default();
     let mut batch = Batch::new();
@@ -44,8 +45,7 @@ fn read_history(mut subscription: Subscription) -> Turn {
             Ok(taken) => forgotten = taken.ephemerals_lost,
             Err(missed) => break Some(missed),
         }
-        let enough =
-            forgotten || pieces.bytes >= CATCH_UP_FRAME_BYTES || begun.elapsed() >= CATCH_UP_TURN;
+        let enough = forgotten || pieces.bytes >= CATCH_UP_FRAME_BYTES || begun.elapsed() >= turn;
         if enough || subscription.is_live() {
             break None;
         }

@@ -215,4 +215,38 @@ mod tests {
         assert!(check_origin(&any, &allowed(&["*"])).is_ok());
         assert!(check_origin(&HeaderMap::new(), &allowed(&["*"])).is_err());
     }
+
+    /// Why a publication with these fields is refused.
+    fn reason(fields: &[(header::HeaderName, &str)]) -> String {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        match check_origin(&headers, &allowed(&["https://app.example"])) {
+            Ok(()) => "none".to_owned(),
+            Err(Refusal::ForeignPage(page)) => page,
+            Err(refusal) => refusal.to_string(),
+        }
+    }
+
+    #[test]
+    fn m38_the_log_names_the_page_if_it_can_be_read() {
+        let (origin, referer) = (header::ORIGIN, header::REFERER);
+        let of = |text: &str| reason(&[(header::ORIGIN, text)]);
+        let unread = "an origin that cannot be read";
+        assert_eq!(of("https://evil.example:81"), "https://evil.example:81");
+        for odd in ["https://é.example", "a b", "<script>"] {
+            assert_eq!(of(odd), unread, "{odd}");
+        }
+        let long = |bytes: usize| "x".repeat(bytes);
+        assert_eq!(of(&long(ORIGIN_SHOWN_BYTES_MAX)), long(ORIGIN_SHOWN_BYTES_MAX));
+        assert_eq!(of(&long(ORIGIN_SHOWN_BYTES_MAX + 1)), unread);
+        assert_eq!(reason(&[(referer.clone(), "data:text/html,x")]), unread);
+        let good = "https://app.example";
+        let several = reason(&[(origin.clone(), good), (origin.clone(), good)]);
+        assert_eq!(several, "several origins");
+        // An empty field says nothing, so that the other one is asked.
+        assert_eq!(reason(&[(origin.clone(), ""), (referer, good)]), "none");
+        assert_eq!(reason(&[(origin, "")]), Refusal::NoOrigin.to_string());
+    }
 }

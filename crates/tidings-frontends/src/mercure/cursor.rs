@@ -164,8 +164,8 @@ fn header(text: &str) -> Option<HeaderValue> {
 mod tests {
     use super::*;
     use tidings_core::{
-        Batch, Clock, Durability, HistoryOptions, HubOptions, Keep, Language, Namespace, Selection,
-        Topic, Update,
+        Batch, Clock, Durability, HistoryOptions, HubOptions, Keep, Language, Line, Namespace,
+        Selection, Topic, Update,
     };
 
     struct Stopped;
@@ -213,21 +213,73 @@ mod tests {
         check(None, "last_event_id", "", Some(""));
     }
 
-    #[tokio::test]
-    async fn what_is_published_before_the_subscription_is_not_lost_in_an_empty_history() {
+    fn hub(path: Option<&std::path::Path>) -> Hub {
         let url = url::Url::parse("https://hub.example/.well-known/mercure").unwrap();
         let history = HistoryOptions {
-            path: None,
-            durability: Durability::Memory,
+            path: path.map(Into::into),
+            durability: if path.is_some() { Durability::Written } else { Durability::Memory },
             keep: Keep::default(),
             segment_bytes: 1024 * 1024,
         };
         let options =
             HubOptions { namespace: Namespace::new(url), update_bytes_max: 1 << 20, history };
-        let hub = Hub::open(options, Arc::new(Stopped)).unwrap();
-        let grant = Arc::new(Grant::operator());
-        let reader =
-            Reader { generation: Generation::Final, grant: Arc::clone(&grant), replay_max: None };
+        Hub::open(options, Arc::new(Stopped)).unwrap()
+    }
+
+    async fn publish(hub: &Hub, id: &str, private: bool) {
+        let mut update = Update::new(Topic::parse("t").unwrap(), format!("data of {id}"));
+        (update.id, update.private) = (Some(Line::parse(id).unwrap()), private);
+        hub.publish(&Grant::operator(), update).await.unwrap();
+    }
+
+    fn reader(grant: Grant) -> Reader {
+        Reader { generation: Generation::Final, grant: Arc::new(grant), replay_max: None }
+    }
+
+    #[tokio::test]
+    async fn m62_the_last_id_is_named_to_those_who_may_read_it_and_sealed_for_others() {
+        let hub = hub(None);
+        for (id, private, grant, named) in [
+            ("public", false, Grant::anonymous(), true),
+            ("private", true, Grant::anonymous(), false),
+            ("private-too", true, Grant::operator(), true),
+        ] {
+            publish(&hub, id, private).await;
+            let beginning = begin(&hub, &reader(grant), "");
+            assert_eq!(beginning.start, Start::After(hub.last()));
+            let sealed = hub.cursor(hub.last());
+            assert_eq!(beginning.behind, header(if named { id } else { &sealed }), "{id}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_last_entry_that_cannot_be_read_does_not_bring_the_whole_history_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = hub(Some(folder.path()));
+        publish(&first, "one", false).await;
+        publish(&first, "two", false).await;
+        drop(first);
+        let log = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .find(|path| path.extension().is_some_and(|extension| extension == "log"))
+            .unwrap();
+        let mut bytes = std::fs::read(&log).unwrap();
+        let data = b"data of two";
+        let at = bytes.windows(data.len()).position(|window| window == data).unwrap();
+        bytes[at] ^= 1;
+        std::fs::write(&log, bytes).unwrap();
+        let hub = hub(Some(folder.path()));
+        assert!(hub.last_entry().is_none() && hub.before_first() < hub.last());
+        let beginning = begin(&hub, &reader(Grant::operator()), "");
+        assert_eq!(beginning, behind(&hub, hub.last(), Continuity::Live));
+    }
+
+    #[tokio::test]
+    async fn what_is_published_before_the_subscription_is_not_lost_in_an_empty_history() {
+        let hub = hub(None);
+        let reader = reader(Grant::operator());
+        let grant = Arc::clone(&reader.grant);
         let beginning = begin(&hub, &reader, "");
         assert_eq!(beginning.behind, header(EARLIEST));
         let update = Update::new(Topic::parse("t").unwrap(), "between");

@@ -399,4 +399,30 @@ mod tests {
             assert!(answer.headers().contains_key(header::RETRY_AFTER), "{later}");
         }
     }
+
+    #[test]
+    fn only_what_the_operator_can_mend_is_the_operators_matter() {
+        let failed = Refusal::StorageFailed("device gone".to_owned());
+        for ours in [Refusal::Busy, Refusal::Crowded, Refusal::NoSpace, failed] {
+            assert!(ours.is_ours(), "{ours}");
+        }
+        for theirs in [Refusal::NoToken, Refusal::ShuttingDown, Refusal::TooSlow] {
+            assert!(!theirs.is_ours(), "{theirs}");
+        }
+    }
+
+    #[test]
+    fn the_log_quotes_a_pattern_only_where_topics_may_be_logged() {
+        let namespace = tidings_core::Namespace::new("https://hub.example/hub".parse().unwrap());
+        let language = tidings_core::Language::Mqtt;
+        let bad = tidings_core::Matcher::parse(language, "#/hush", &namespace).unwrap_err();
+        let pattern = Refusal::BadPattern(bad);
+        assert_eq!(pattern.reason(false), "a pattern is wrong");
+        assert_eq!(pattern.reason(true), pattern.to_string());
+        assert_ne!(pattern.reason(true), pattern.reason(false));
+        let parameter = Refusal::BadParameter(Fault::NotUtf8);
+        for topics in [false, true] {
+            assert_eq!(parameter.reason(topics), parameter.to_string());
+        }
+    }
 }

@@ -366,7 +366,8 @@ fn shortened(lifetime: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::PIECE_BYTES;
+    use crate::limits::{CATCH_UP_FRAME_BYTES, PIECE_BYTES};
+    use crate::mercure::catch_up::read_history;
     use http_body_util::BodyExt;
     use std::sync::atomic::{AtomicU64, Ordering};
     use tidings_core::{
@@ -656,5 +657,160 @@ mod tests {
             let lifetime = shortened(Duration::from_secs(100));
             assert!((80..=100).contains(&lifetime.as_secs()), "{lifetime:?}");
         }
+    }
+
+    /// The history of a hub with so many updates of this size, and what one turn reads of it.
+    async fn turn(updates: usize, bytes: usize, turn: Duration) -> (usize, usize, bool) {
+        let (hub, _) = hub();
+        for _ in 0..updates {
+            publish(&hub, &"x".repeat(bytes)).await;
+        }
+        let matchers = vec![hub.matcher(Language::Exact, "*").unwrap()];
+        let grant = Arc::new(Grant::anonymous());
+        let subscription =
+            hub.subscribe(Selection { matchers, grant, scope: None }, Start::Earliest);
+        let turn = read_history(subscription, turn);
+        let text: Vec<u8> = turn.pieces.iter().flatten().copied().collect();
+        let events = text.windows(6).filter(|bytes| bytes == b"data: ").count();
+        (events, text.len(), turn.subscription.is_live())
+    }
+
+    #[tokio::test]
+    async fn one_turn_reads_what_a_frame_holds_or_what_there_is_or_what_its_time_allows() {
+        // Small ones come in several batches of which none fills a frame.
+        let (events, _, live) = turn(600, 1, Duration::ZERO).await;
+        assert!((1..600).contains(&events) && !live, "{events} events");
+        let (events, bytes, live) = turn(600, 1, Duration::from_secs(5)).await;
+        assert!(events == 600 && live, "{events} events");
+        assert!(bytes > CATCH_UP_FRAME_BYTES);
+        let (events, bytes, live) = turn(2_000, 1, Duration::from_secs(5)).await;
+        assert!(events < 2_000 && bytes >= CATCH_UP_FRAME_BYTES && !live, "{events} events");
+    }
+
+    #[tokio::test]
+    async fn the_history_is_read_by_its_readers_and_what_comes_by_nobody() {
+        let (hub, clock) = hub();
+        publish(&hub, "one").await;
+        for (start, expected) in [(Start::Now, Some("two")), (Start::Earliest, None)] {
+            let mut stream = stream(&hub, &clock, FOREVER, start, never());
+            let readers = Readers::start("nobody", 0);
+            Arc::get_mut(&mut stream.streams).unwrap().readers = readers;
+            frame(&mut stream).await;
+            publish(&hub, "two").await;
+            let next = tokio::time::timeout(Duration::from_millis(100), stream.frame()).await;
+            let next = next.ok().map(|frame| frame.unwrap().unwrap().into_data().unwrap());
+            let text = next.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
+            let data = text.as_deref().and_then(|text| text.split_once("data: "));
+            assert_eq!(data.map(|(_, data)| data.trim()), expected, "{start:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_without_heartbeats_is_looked_at_now_and_then_and_says_nothing() {
+        let (hub, clock) = hub();
+        for expires in [None, Some(u64::MAX)] {
+            let limits = Limits { expires, ..FOREVER };
+            let mut stream = stream(&hub, &clock, limits, Start::Now, never());
+            frame(&mut stream).await;
+            let said = tokio::time::timeout(5 * EXPIRY_JUDGED_EVERY, stream.frame()).await;
+            assert!(said.is_err(), "{said:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_timer_is_set_for_what_comes_first() {
+        let (hub, clock) = hub();
+        let second = Duration::from_secs(1);
+        for (expires, heartbeat, expected) in [
+            (None, None, EXPIRY_JUDGED_EVERY),
+            (Some(u64::MAX), None, EXPIRY_JUDGED_EVERY),
+            (Some(7_000), None, 7 * second),
+            (None, Some(20 * second), 20 * second),
+            (Some(7_000), Some(20 * second), 7 * second),
+            (Some(7_000), Some(second), second),
+        ] {
+            let limits = Limits { expires, heartbeat, lifetime: None };
+            let stream = stream(&hub, &clock, limits, Start::Now, never());
+            assert_eq!(stream.timer.deadline() - Instant::now(), expected, "{expires:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_whose_end_comes_with_a_heartbeat_ends() {
+        let (hub, clock) = hub();
+        let silence = Some(Duration::from_millis(20));
+        let limits = Limits { heartbeat: silence, expires: Some(50), lifetime: None };
+        let mut stream = stream(&hub, &clock, limits, Start::Now, never());
+        frame(&mut stream).await;
+        let waiting = std::pin::pin!(stream.frame());
+        let mut waiting = waiting;
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        clock.0.store(50, Ordering::SeqCst);
+        assert!(waiting.await.is_none());
+    }
+
+    /// How often a task was woken.
+    #[derive(Default)]
+    struct Woken(std::sync::atomic::AtomicUsize);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Woken>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_gone_leaves_its_turn_to_the_next() {
+        let (hub, clock) = hub();
+        let turns = Arc::new(Turns::new(1));
+        let mut streams = Vec::new();
+        for _ in 0..2 {
+            let mut stream = stream(&hub, &clock, FOREVER, Start::Now, never());
+            stream.place = Place::new(Arc::clone(&turns));
+            frame(&mut stream).await;
+            let woken = Arc::new(Woken::default());
+            let waker = std::task::Waker::from(Arc::clone(&woken));
+            let polled = Pin::new(&mut stream).poll_frame(&mut Context::from_waker(&waker));
+            assert!(polled.is_pending());
+            streams.push((stream, woken));
+        }
+        publish(&hub, "one").await;
+        let woken = |one: &(EventStream, Arc<Woken>)| one.1.0.load(Ordering::SeqCst);
+        let until = |count: usize, streams: Vec<Arc<Woken>>| async move {
+            let sum = || streams.iter().map(|one| one.0.load(Ordering::SeqCst)).sum::<usize>();
+            while sum() < count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let all: Vec<_> = streams.iter().map(|one| Arc::clone(&one.1)).collect();
+        let wait = Duration::from_secs(5);
+        tokio::time::timeout(wait, until(1, all.clone())).await.unwrap();
+        let first = streams.iter().position(|one| woken(one) > 0).unwrap();
+        drop(streams.remove(first));
+        tokio::time::timeout(wait, until(2, all)).await.expect("the other one has the turn");
+        assert_eq!(woken(&streams[0]), 1);
+    }
+
+    #[tokio::test]
+    async fn a_stream_whose_token_falls_while_the_history_is_read_ends() {
+        let (hub, clock) = hub();
+        publish(&hub, "one").await;
+        let mut stream = stream(&hub, &clock, FOREVER, Start::Earliest, never());
+        frame(&mut stream).await;
+        let Source::Live(subscription) = std::mem::replace(&mut stream.source, Source::Ended)
+        else {
+            panic!("nothing is read yet");
+        };
+        hub.judge_by(Arc::new(|_| false));
+        assert!(subscription.is_ended());
+        let turn = Turn {
+            subscription,
+            pieces: VecDeque::new(),
+            last: None,
+            missed: None,
+            forgotten: false,
+        };
+        stream.source = Source::History(Box::pin(std::future::ready(Some(turn))));
+        assert_eq!(frame(&mut stream).await, None);
     }
 }

@@ -309,4 +309,19 @@ mod tests {
             assert!(!is_matcher(name), "{name}");
         }
     }
+
+    #[test]
+    fn continuity_is_told_to_those_who_ask_for_it_with_1() {
+        let read = |query: &str, body: &str| {
+            let fields = |text: &str| form::parse(text.as_bytes(), 10).unwrap();
+            read_continuity(&fields(query), &fields(body)).ok()
+        };
+        assert_eq!(read("match=*", "topic=t"), Some(false));
+        assert_eq!(read("continuity=1", ""), Some(true));
+        assert_eq!(read("", "continuity=1"), Some(true));
+        for other in ["", "0", "2", "true", "%FF", "1&continuity=2"] {
+            assert_eq!(read(&format!("continuity={other}"), ""), None, "{other}");
+            assert_eq!(read("continuity=1", &format!("continuity={other}")), None, "{other}");
+        }
+    }
 }

@@ -181,6 +181,25 @@ fn m12_without_a_list_no_origin_is_let_in() {
 }
 
 #[test]
+fn only_a_preflight_is_told_what_may_be_sent() {
+    let origin = "https://app.example.com";
+    let hub = TestHub::start(&format!("{MEMORY}[mercure]\ncors_origins = [\"{origin}\"]"));
+    let asks = ("Access-Control-Request-Method", "POST");
+    for (method, headers) in [
+        // An `OPTIONS` that asks for nothing, and something else that asks.
+        ("OPTIONS", &[("Origin", origin)][..]),
+        ("DELETE", &[("Origin", origin), asks]),
+    ] {
+        let reply = hub.request(method, HUB, headers, b"");
+        assert_eq!(reply.header("access-control-allow-origin").as_deref(), Some(origin));
+        for name in ["access-control-allow-methods", "access-control-max-age"] {
+            assert_eq!(reply.header(name), None, "{method}: {name}");
+        }
+        assert!(lists(&reply, "access-control-expose-headers", "ETag"), "{method}: {reply:?}");
+    }
+}
+
+#[test]
 fn a_preflight_needs_no_token_and_subscribes_nobody() {
     let toml = "[mercure]\ncors_origins = [\"https://app.example.com\"]";
     let hub = TestHub::start(&format!("{MEMORY}{toml}"));
