@@ -9,7 +9,7 @@ use tidings_frontends::limits::REVOCATIONS_MAX;
 
 /// A revocation was not taken, or the list could not be changed. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
-pub enum LedgerProblem {
+pub(crate) enum LedgerProblem {
     /// The operator's mistake.
     #[error(transparent)]
     Bad(#[from] BadRevocation),
@@ -25,7 +25,7 @@ pub enum LedgerProblem {
 }
 
 /// The list.
-pub struct Ledger {
+pub(crate) struct Ledger {
     hub: Hub,
     revocations: Arc<Revocations>,
     clock: Arc<dyn Clock>,
@@ -39,7 +39,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When the hub's state cannot be read.
-    pub fn open(
+    pub(crate) fn open(
         hub: Hub,
         revocations: Arc<Revocations>,
         clock: Arc<dyn Clock>,
@@ -64,12 +64,12 @@ impl Ledger {
     }
 
     /// Whether the list outlives the process.
-    pub fn is_durable(&self) -> bool {
+    pub(crate) fn is_durable(&self) -> bool {
         self.is_durable
     }
 
     /// What is revoked now.
-    pub fn list(&self) -> Vec<Revocation> {
+    pub(crate) fn list(&self) -> Vec<Revocation> {
         let now = self.clock.wall();
         self.lock().iter().filter(|one| !one.is_over(now)).cloned().collect()
     }
@@ -79,7 +79,7 @@ impl Ledger {
     ///
     /// # Errors
     /// See [`LedgerProblem`].
-    pub fn revoke(&self, revocation: Revocation) -> Result<usize, LedgerProblem> {
+    pub(crate) fn revoke(&self, revocation: Revocation) -> Result<usize, LedgerProblem> {
         let now = self.clock.wall();
         revocation.check(now)?;
         let mut list = self.lock();
@@ -110,7 +110,11 @@ impl Ledger {
     ///
     /// # Errors
     /// When it cannot be stored.
-    pub fn withdraw(&self, revoked: &Revoked, issuer: Option<&str>) -> Result<bool, LedgerProblem> {
+    pub(crate) fn withdraw(
+        &self,
+        revoked: &Revoked,
+        issuer: Option<&str>,
+    ) -> Result<bool, LedgerProblem> {
         let mut list = self.lock();
         let mut new = list.clone();
         new.retain(|one| !one.is_about(revoked, issuer));

@@ -264,7 +264,10 @@ mod tests {
     fn why_a_key_is_left_out_is_said_of_as_many_as_are_used() {
         let good = point(include_str!("../../tests-data/p256.public.pem"), "P-256");
         let secret = json!({ "kty": "oct", "k": "AAAA" });
-        assert_eq!(left_out(&[secret.clone()]), ["a secret, which no set of public keys holds"]);
+        assert_eq!(
+            left_out(std::slice::from_ref(&secret)),
+            ["a secret, which no set of public keys holds"]
+        );
         assert_eq!(left_out(&[json!({ "kty": "new" })]), ["of an unknown kind (`kty`)"]);
         let short = with(good.clone(), "x", json!("AAAA"));
         assert_eq!(left_out(&[short]), ["a point of a wrong length"]);

@@ -65,12 +65,12 @@ impl Frontend for Admin {
             return Box::pin(std::future::ready(response));
         }
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        let admitted = revocations::admit(current.token.as_ref(), &request);
+        let turned_away = revocations::turned_away(current.token.as_ref(), &request);
         drop(current);
         Box::pin(async move {
-            match admitted {
-                Ok(()) => revocations::answer(&self.ledger, &self.bodies, request).await,
-                Err(refused) => refused,
+            match turned_away {
+                Some(refusal) => refusal,
+                None => revocations::answer(&self.ledger, &self.bodies, request).await,
             }
         })
     }

@@ -82,23 +82,24 @@ pub struct ListDocument {
     pub kept: String,
 }
 
-/// Refuses who does not present the admin token. `token` is `None` where none is configured.
-pub(super) fn admit(token: Option<&Secret>, request: &Request) -> Result<(), Response<Body>> {
+/// The answer to who does not present the admin token; `None` lets in. `token` is `None` where none
+/// is configured.
+pub(super) fn turned_away(token: Option<&Secret>, request: &Request) -> Option<Response<Body>> {
     let Some(token) = token else {
         let detail = "Set admin.token or admin.token_file to use this.";
-        return Err(problem(StatusCode::FORBIDDEN, "No admin token is configured", detail));
+        return Some(problem(StatusCode::FORBIDDEN, "No admin token is configured", detail));
     };
     let mut fields = request.head.headers.get_all(header::AUTHORIZATION).iter();
     let presented = fields.next().and_then(|value| value.to_str().ok());
     let presented = presented.and_then(|value| value.split_once(' '));
     let presented = presented.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     if fields.next().is_none() && presented.is_some_and(|(_, given)| token.is(given.trim())) {
-        return Ok(());
+        return None;
     }
     let detail = "Send the admin token as `Authorization: Bearer <token>`.";
     let mut answer = problem(StatusCode::UNAUTHORIZED, "Not the admin token", detail);
     answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    Err(answer)
+    Some(answer)
 }
 
 /// Answers a request that was let in.
