@@ -128,7 +128,8 @@ async fn line(stream: Reading<'_>, start: &[u8]) -> Result<Origin, BadHeader> {
 }
 
 fn ports(from: &str, to: &str) -> Result<(), BadHeader> {
-    let known = [from, to].iter().all(|port| port.parse::<u16>().is_ok());
+    let digits = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let known = [from, to].iter().all(|port| digits(port) && port.parse::<u16>().is_ok());
     if known { Ok(()) } else { Err(BadHeader::Address) }
 }
 
@@ -247,6 +248,7 @@ mod tests {
         for line in [
             "PROXY TCP4 203.0.113.7 10.0.0.1 4711\r\n",
             "PROXY TCP4 203.0.113.7 10.0.0.1 4711 99999\r\n",
+            "PROXY TCP4 203.0.113.7 10.0.0.1 +4711 80\r\n",
             "PROXY TCP4 2001:db8::9 fd00::1 4711 80\r\n",
             "PROXY TCP4  203.0.113.7 10.0.0.1 4711 80\r\n",
             "PROXY UDP4 203.0.113.7 10.0.0.1 4711 80\r\n",

@@ -64,16 +64,17 @@ pub(super) fn check_origin(headers: &HeaderMap, allowed: &Origins) -> Result<(),
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let origin = match (origins.next(), origins.next()) {
         (Some(_), Some(_)) => return Err(Refusal::ForeignPage("several origins".to_owned())),
-        (Some(origin), None) if !origin.is_empty() => {
-            origin.to_str().ok().map(str::to_ascii_lowercase)
+        (Some(origin), None) => origin.to_str().ok().map(str::to_ascii_lowercase),
+        (None, _) => {
+            let mut pages = headers.get_all(header::REFERER).iter();
+            match (pages.next(), pages.next()) {
+                (None, _) => return Err(Refusal::NoOrigin),
+                (Some(_), Some(_)) => {
+                    return Err(Refusal::ForeignPage("several referers".to_owned()));
+                }
+                (Some(page), None) => page.to_str().ok().and_then(origin_of),
+            }
         }
-        _ => match headers.get(header::REFERER) {
-            None => return Err(Refusal::NoOrigin),
-            Some(page) => page.to_str().ok().and_then(|page| Url::parse(page).ok()).map(|page| {
-                let origin = page.origin();
-                if origin.is_tuple() { origin.ascii_serialization() } else { String::new() }
-            }),
-        },
     };
     let origin = origin.unwrap_or_default();
     let everybody = allowed.everybody && origin.contains("://");
@@ -81,6 +82,16 @@ pub(super) fn check_origin(headers: &HeaderMap, allowed: &Origins) -> Result<(),
         return Ok(());
     }
     Err(Refusal::ForeignPage(shown(&origin)))
+}
+
+/// The origin of a page's address as browsers write it: right at its beginning, without a user's
+/// name and without anything that a parser would have to put right.
+fn origin_of(page: &str) -> Option<String> {
+    let origin = Url::parse(page).ok()?.origin();
+    let origin = origin.is_tuple().then(|| origin.ascii_serialization())?;
+    let rest = page.get(origin.len()..)?;
+    let begins = page.get(..origin.len())?.eq_ignore_ascii_case(&origin);
+    (begins && (rest.is_empty() || rest.starts_with(['/', '?', '#']))).then_some(origin)
 }
 
 /// An origin for the log, if it looks like one.
@@ -202,8 +213,22 @@ mod tests {
         assert!(matches!(check_origin(&HeaderMap::new(), &list), Err(Refusal::NoOrigin)));
         let twice = headers(&header::ORIGIN, &["https://app.example", "https://app.example"]);
         assert!(check_origin(&twice, &list).is_err());
-        let data = headers(&header::REFERER, &["data:text/html,x"]);
-        assert!(check_origin(&data, &list).is_err());
+        for bad in [
+            "data:text/html,x",
+            "https://user@app.example/",
+            "https://app.example\\@evil.example/",
+            "https:\tapp.example/",
+            "https:app.example/",
+            "https://app.example:443/",
+        ] {
+            let referer = headers(&header::REFERER, &[bad]);
+            assert!(check_origin(&referer, &list).is_err(), "{bad}");
+        }
+        let twice = headers(&header::REFERER, &["https://app.example/", "https://app.example/"]);
+        assert!(check_origin(&twice, &list).is_err());
+        let mut empty = headers(&header::REFERER, &["https://app.example/"]);
+        empty.insert(header::ORIGIN, HeaderValue::from_static(""));
+        assert!(check_origin(&empty, &list).is_err(), "the referer heals nothing");
     }
 
     #[test]
@@ -245,8 +270,10 @@ mod tests {
         let good = "https://app.example";
         let several = reason(&[(origin.clone(), good), (origin.clone(), good)]);
         assert_eq!(several, "several origins");
-        // An empty field says nothing, so that the other one is asked.
-        assert_eq!(reason(&[(origin.clone(), ""), (referer, good)]), "none");
-        assert_eq!(reason(&[(origin, "")]), Refusal::NoOrigin.to_string());
+        let several = reason(&[(referer.clone(), good), (referer.clone(), good)]);
+        assert_eq!(several, "several referers");
+        // No browser sends an empty one: whoever does is asked nothing else.
+        assert_eq!(reason(&[(origin, ""), (referer, good)]), unread);
+        assert_eq!(reason(&[]), Refusal::NoOrigin.to_string());
     }
 }

@@ -102,9 +102,15 @@ fn request_uri(path: &str, query: Option<&str>) -> String {
     let kept: Vec<&str> = query
         .unwrap_or_default()
         .split('&')
-        .filter(|pair| !pair.is_empty() && !pair.starts_with("authorization="))
+        .filter(|pair| !pair.is_empty() && !is_token(pair))
         .collect();
     if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) }
+}
+
+/// Whether a pair of the query holds a token, however its name is written.
+fn is_token(pair: &str) -> bool {
+    let mut fields = url::form_urlencoded::parse(pair.as_bytes());
+    fields.any(|(name, _)| name == "authorization")
 }
 
 /// What the rest of a path names, if it names anything. Each part was encoded once.
@@ -221,6 +227,15 @@ fn mark(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_in_the_query_is_no_part_of_a_name_however_it_is_written() {
+        for query in ["authorization=a.b", "authorizatio%6E=a.b", "%61uthorization=a", ""] {
+            assert_eq!(request_uri("/x", Some(query)), "/x", "{query}");
+        }
+        assert_eq!(request_uri("/x", Some("a=1&authorization=t&b")), "/x?a=1&b");
+        assert_eq!(request_uri("/x", Some("xauthorization=1")), "/x?xauthorization=1");
+    }
 
     #[test]
     fn m70_a_path_names_lists_and_single_subscriptions_by_generation() {
