@@ -78,6 +78,8 @@ pub(in crate::mercure) async fn answer(
         return Ok(answer);
     }
     let body = match named {
+        // Nobody is shown, so nobody's end has to be told.
+        Named::List(_) if head.method == Method::HEAD => empty(),
         Named::List(wanted) => {
             let documents = &presence.documents;
             let start = documents.list_head(generation, &id, &last);
