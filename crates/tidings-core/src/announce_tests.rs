@@ -110,9 +110,9 @@ async fn who_is_behind_by_more_than_is_remembered_is_told_once_and_others_are_no
     while batch.is_empty() {
         assert!(!stranger.next(&mut batch).await.unwrap().ephemerals_lost);
     }
-    let known = hub.forgotten_behind(begin, &watcher(&hub, ONE)).unwrap();
+    let known = hub.forgotten_behind(begin, &watcher(&hub, ONE)).until.unwrap();
     assert!(known > begin && known.durable == begin.durable);
-    assert_eq!(hub.forgotten_behind(begin, stranger.selection()), None);
+    assert_eq!(hub.forgotten_behind(begin, stranger.selection()).until, None);
     // Who was told before it began is not told again.
     let mut late = hub.subscribe(watcher(&hub, ONE), Start::After(begin));
     let mut batch = Batch::new();
@@ -120,6 +120,57 @@ async fn who_is_behind_by_more_than_is_remembered_is_told_once_and_others_are_no
         assert!(!late.next(&mut batch).await.unwrap().ephemerals_lost);
     }
     assert_eq!(batch.len(), EPHEMERALS_KEPT_MAX + 1);
+}
+
+#[tokio::test]
+async fn what_is_forgotten_between_a_judgement_and_its_subscription_is_told() {
+    let hub = memory_hub();
+    announce(&hub, ONE, &["first"]).await.unwrap();
+    let begin = hub.end();
+    let judged = hub.forgotten_behind(begin, &watcher(&hub, ONE));
+    assert_eq!(judged.until, None);
+    for _ in 0..2 * EPHEMERALS_KEPT_MAX / ANNOUNCED_AT_ONCE_MAX {
+        announce(&hub, ONE, &["x"; ANNOUNCED_AT_ONCE_MAX]).await.unwrap();
+    }
+    let known = hub.forgotten_behind(begin, &watcher(&hub, ONE));
+    assert!(known.until.is_some());
+    for (start, expected) in [(judged.start, 1), (known.start, 0)] {
+        let mut late = hub.subscribe(watcher(&hub, ONE), start);
+        let (mut told, mut batch) = (0, Batch::new());
+        while late.offset() < hub.end() {
+            told += usize::from(late.next(&mut batch).await.unwrap().ephemerals_lost);
+        }
+        assert_eq!((told, batch.len()), (expected, EPHEMERALS_KEPT_MAX));
+    }
+}
+
+#[tokio::test]
+async fn what_was_announced_before_a_restart_is_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = Some(folder.path().to_owned());
+    let history = HistoryOptions {
+        path,
+        durability: Durability::Fsync,
+        segment_bytes: 1 << 20,
+        ..in_memory()
+    };
+    let open = || Hub::open(options(history.clone()), Arc::new(FakeClock::default())).unwrap();
+    let hub = open();
+    publish(&hub, update("a", "durable")).await;
+    announce(&hub, ONE, &["x"]).await.unwrap();
+    let (last, end) = (hub.last(), hub.end());
+    drop(hub);
+    let hub = open();
+    for place in [last, end] {
+        let judged = hub.forgotten_behind(place, &watcher(&hub, ONE));
+        assert_eq!(judged.until, Some(hub.end()), "and no later entry is passed");
+        let deaf = Selection { scope: None, ..watcher(&hub, ONE) };
+        assert_eq!(hub.forgotten_behind(place, &deaf).until, None);
+    }
+    assert_eq!(hub.forgotten_behind(hub.end(), &watcher(&hub, ONE)).until, None, "told once");
+    let first = hub.before_first();
+    let judged = hub.forgotten_behind(first, &watcher(&hub, ONE));
+    assert!(judged.until.unwrap() < last, "what is stored stays");
 }
 
 #[tokio::test]

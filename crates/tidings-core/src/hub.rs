@@ -133,7 +133,7 @@ impl Hub {
             history,
             state,
             subscribers: Subscribers::default(),
-            tail: Tail::default(),
+            tail: Tail::beginning_at(start),
             counters: Counters::default(),
             ids,
             epoch,

@@ -244,14 +244,14 @@ async fn ephemeral_updates_are_remembered_in_order_and_then_forgotten() {
     assert_eq!(read_until(&mut live, "later").await, ["durable", "ephemeral", "later"]);
     let mut replayed = hub.subscribe(selection(&hub, "*"), Start::Earliest);
     assert_eq!(read_until(&mut replayed, "later").await, ["durable", "ephemeral", "later"]);
-    assert_eq!(hub.forgotten_behind(first.offset, &selection(&hub, "*")), None);
+    assert_eq!(hub.forgotten_behind(first.offset, &selection(&hub, "*")).until, None);
     clock.monotonic.store(100_000, Ordering::Relaxed);
     publish(&hub, Update { ephemeral: true, ..update("a", "the next") }).await;
     let mut replayed = hub.subscribe(selection(&hub, "*"), Start::Earliest);
     assert_eq!(read_until(&mut replayed, "the next").await, ["durable", "later", "the next"]);
-    let forgotten = hub.forgotten_behind(first.offset, &selection(&hub, "*"));
+    let forgotten = hub.forgotten_behind(first.offset, &selection(&hub, "*")).until;
     assert_eq!(forgotten, Some(second.offset));
-    assert_eq!(hub.forgotten_behind(second.offset, &selection(&hub, "*")), None);
+    assert_eq!(hub.forgotten_behind(second.offset, &selection(&hub, "*")).until, None);
     let Located::Entry(after) = hub.locate(&second.cursor) else { panic!() };
     let mut behind = hub.subscribe(selection(&hub, "*"), Start::After(after));
     assert_eq!(read_until(&mut behind, "the next").await, ["later", "the next"]);

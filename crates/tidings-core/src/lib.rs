@@ -51,7 +51,7 @@ pub use matcher::{BadPattern, Candidate, Language, Matcher};
 pub use metrics::Counters;
 pub use namespace::Namespace;
 pub use options::{Durability, HistoryOptions, HubOptions, Keep};
-pub use place::Located;
+pub use place::{Judged, Located};
 pub use ready::ReadyList;
 pub use selection::Selection;
 pub use standing::Judgement;

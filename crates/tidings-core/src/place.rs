@@ -8,6 +8,7 @@ use crate::history::Stored;
 use crate::hub::Hub;
 use crate::limits::SUB_MAX;
 use crate::selection::Selection;
+use crate::subscription::Start;
 use crate::update::{Entry, Offset};
 
 /// What a cursor means to this hub.
@@ -21,6 +22,16 @@ pub enum Located {
     OtherEpoch,
     /// Nothing that this hub knows.
     Unknown,
+}
+
+/// What is forgotten behind a place, at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judged {
+    /// The last place up to which something is, as far as no durable entry is passed: who begins
+    /// there, and says so, has hidden nothing. `None` when nothing is forgotten.
+    pub until: Option<Offset>,
+    /// A beginning there, which knows what is said about it.
+    pub start: Start,
 }
 
 impl Hub {
@@ -103,14 +114,17 @@ impl Hub {
         self.inner.shared.subscribers.committed()
     }
 
-    /// Whether what this selection asks for held ephemeral updates behind `place` that are
-    /// forgotten by now. The answer is the last place up to which they are, as far as no durable
-    /// entry is passed: who begins there, and says so, has hidden nothing.
-    pub fn forgotten_behind(&self, place: Offset, selection: &Selection) -> Option<Offset> {
+    /// Judges whether what this selection asks for held ephemeral updates behind `place` that are
+    /// forgotten by now. A subscription that begins as judged tells what is forgotten from here on.
+    pub fn forgotten_behind(&self, place: Offset, selection: &Selection) -> Judged {
         let shared = &self.inner.shared;
         let announced = selection.may_select_announced(&shared.namespace);
         let forgotten = shared.tail.forgotten(announced);
         let directly_behind = Offset { durable: place.durable, sub: SUB_MAX };
-        (place < forgotten).then(|| forgotten.min(directly_behind))
+        let no_entry_follows = self.last().durable <= place.durable;
+        let until = if no_entry_follows { forgotten } else { forgotten.min(directly_behind) };
+        let until = (place < forgotten).then_some(until);
+        let start = Start::Judged { after: until.unwrap_or(place), forgotten };
+        Judged { until, start }
     }
 }

@@ -27,6 +27,13 @@ pub enum Start {
     Earliest,
     /// Behind this place.
     After(Offset),
+    /// Behind a place that was judged (see `Hub::forgotten_behind`).
+    Judged {
+        /// The place.
+        after: Offset,
+        /// Up to here the receiver is told that ephemeral updates are forgotten.
+        forgotten: Offset,
+    },
 }
 
 /// What [`Subscription::take`] says beside the entries.
@@ -175,12 +182,18 @@ impl Subscription {
         let position = match start {
             Start::Now => joined,
             Start::Earliest => shared.history.bounds().before_first.min(joined),
-            Start::After(offset) => offset.min(joined),
+            Start::After(offset) | Start::Judged { after: offset, .. } => offset.min(joined),
         };
         let replay_until = (position < joined).then_some(joined);
         let hears_announced = selection.may_select_announced(&shared.namespace);
+        let told_forgotten = match start {
+            Start::Judged { forgotten, .. } => forgotten,
+            Start::Now | Start::Earliest | Start::After(_) => {
+                shared.tail.forgotten(hears_announced)
+            }
+        };
         Subscription {
-            told_forgotten: shared.tail.forgotten(hears_announced),
+            told_forgotten,
             shared,
             slot,
             slot_id,
@@ -240,7 +253,6 @@ impl Subscription {
         let namespace = self.shared.namespace();
         let found = self.shared.tail.behind(self.position, until, self.hears_announced);
         let ephemerals_lost = found.forgotten > self.position.max(self.told_forgotten);
-        self.told_forgotten = self.told_forgotten.max(found.forgotten);
         let mut ephemerals = found.entries;
         ephemerals.retain(|entry| self.selection.selects_entry(entry, namespace));
         let mut bytes = 0;
@@ -267,6 +279,8 @@ impl Subscription {
                 }
             }
         }
+        // Not before what is missing in the history was told, which may end sooner.
+        self.told_forgotten = self.told_forgotten.max(found.forgotten);
         entries.extend(ephemerals.into_iter().filter(|entry| entry.offset <= self.position));
         entries.sort_by_key(|entry| entry.offset);
         if !entries.is_empty() {

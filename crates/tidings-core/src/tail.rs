@@ -43,6 +43,12 @@ fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
 }
 
 impl Tail {
+    /// Of a run that begins at this place. What was announced in the runs before it is forgotten.
+    pub(crate) fn beginning_at(start: Offset) -> Tail {
+        let announced = Kept { forgotten: start, ..Kept::default() };
+        Tail { announced: Mutex::new(announced), ..Tail::default() }
+    }
+
     /// Remembers the ephemeral ones of these, which came at `now`.
     pub(crate) fn remember(&self, entries: &[Arc<Entry>], now: Duration) {
         for entry in entries.iter().filter(|entry| entry.update.ephemeral) {

@@ -242,8 +242,17 @@ pub const TURN_LATE: Duration = Duration::from_millis(50);
 /// A subscriber that leaves within this time was never there for others: a page that reloads.
 pub const PRESENCE_CANCEL_WINDOW: Duration = Duration::from_millis(100);
 /// Time between two rounds of announcements: watchers are woken no more often. Five thousand
-/// connections a second are announced, and what that makes to write comes evenly.
+/// subscriptions a second are announced, and what that makes to write comes evenly.
 pub const PRESENCE_PACE: Duration = Duration::from_millis(50);
+/// Bytes of one round of announcements, of which one may be larger alone: what the hub remembers
+/// lasts for more than a second however large payloads are, so that watchers can keep up.
+pub const PRESENCE_ROUND_BYTES: usize = 128 * 1024;
+/// Ends that wait to be announced beyond which lists show only who was announced: as many single
+/// subscriptions are announced in about three seconds.
+pub const PRESENCE_ENDED_MAX: usize = 16 * 1024;
+/// Bytes of one piece of a list, which one subscription may exceed: what a reader that is slow
+/// keeps in memory.
+pub const PRESENCE_PIECE_BYTES: usize = 64 * 1024;
 /// Time after which an announcement is tried again that could not be made.
 pub const PRESENCE_RETRY: Duration = Duration::from_secs(1);
 /// Connections of one page of a list: less than a millisecond under the lock that joining takes.

@@ -20,8 +20,9 @@ pub(super) struct Turn {
     pub(super) last: Option<Offset>,
     /// What could not be read. The subscription stands behind it.
     pub(super) missed: Option<Missed>,
-    /// Announcements for this client are forgotten: it has to read the list of them again.
-    pub(super) forgotten: bool,
+    /// The last place behind which announcements for this client are forgotten, if any are: it has
+    /// to read the list of them again.
+    pub(super) forgotten: Option<Offset>,
 }
 
 /// One turn of reading the history, when it is this stream's.
@@ -35,17 +36,19 @@ pub(super) fn read_history(mut subscription: Subscription, turn: Duration) -> Tu
     let mut pieces = Pieces::default();
     let mut batch = Batch::new();
     let mut last = None;
-    let mut forgotten = false;
+    let mut forgotten = None;
     let missed = loop {
+        let after = subscription.offset();
         let taken = subscription.take(&mut batch);
         last = batch.last().map(|entry| entry.offset).or(last);
         pieces.add(&batch);
         batch.clear();
         match taken {
-            Ok(taken) => forgotten = taken.ephemerals_lost,
+            Ok(taken) => forgotten = taken.ephemerals_lost.then_some(after),
             Err(missed) => break Some(missed),
         }
-        let enough = forgotten || pieces.bytes >= CATCH_UP_FRAME_BYTES || begun.elapsed() >= turn;
+        let enough =
+            forgotten.is_some() || pieces.bytes >= CATCH_UP_FRAME_BYTES || begun.elapsed() >= turn;
         if enough || subscription.is_live() {
             break None;
         }

@@ -16,7 +16,7 @@ const FINAL_HEADER: HeaderName = HeaderName::from_static("mercure-last-event-id"
 /// The cursor's request field, and its response field in protocol 0.x.
 const DRAFT_HEADER: HeaderName = HeaderName::from_static("last-event-id");
 /// The cursor that means everything that is kept.
-pub(super) const EARLIEST: &str = "earliest";
+const EARLIEST: &str = "earliest";
 /// Every spelling of the parameter in use: 1.0, 0.x, an EventSource polyfill, and 0.x before 0.14.
 const PARAMETERS: [&str; 4] = ["last_event_id", "lastEventID", "lastEventId", "Last-Event-ID"];
 
@@ -104,15 +104,13 @@ fn at_the_end(hub: &Hub, reader: &Reader) -> Beginning {
     match hub.last_entry() {
         Some(last) => {
             let behind = name(hub, &reader.grant, &last).or_else(|| header(&last.cursor()));
-            // What was announced behind it is over as well.
-            let is_newest = last.offset.durable == announced.durable;
-            let place = if is_newest { announced } else { last.offset };
-            let continuity = Continuity::Live;
-            Beginning { start: Start::After(place), behind, continuity }
+            // What was announced behind it is over as well, and so is what was in other runs.
+            let start = Start::After(last.offset.max(announced));
+            Beginning { start, behind, continuity: Continuity::Live }
         }
         None if before_first < end => behind(hub, end, Continuity::Live),
         None => Beginning {
-            start: Start::After(before_first),
+            start: Start::After(before_first.max(announced)),
             behind: header(EARLIEST),
             continuity: Continuity::Live,
         },

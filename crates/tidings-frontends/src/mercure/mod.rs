@@ -142,6 +142,20 @@ impl Settings {
     }
 }
 
+/// Why the frontend does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BadStart {
+    /// The operator's fault: an entry of a list of origins is none.
+    #[error(transparent)]
+    Origin(#[from] BadOrigin),
+    /// The operating system's: without the thread subscribers would be announced to nobody.
+    #[error(
+        "the thread that announces subscribers did not start: {0}; raise the limit of threads, or \
+         switch subscriptions off"
+    )]
+    Thread(std::io::Error),
+}
+
 /// The frontend.
 pub struct Mercure {
     hub: Hub,
@@ -164,16 +178,18 @@ impl Mercure {
     ///
     /// # Errors
     ///
-    /// When an entry of a list of origins is none.
+    /// See [`BadStart`].
     pub fn new(
         hub: Hub,
         auth: Arc<Auth>,
         clock: Arc<dyn Clock>,
         options: &Options,
-    ) -> Result<Mercure, BadOrigin> {
+    ) -> Result<Mercure, BadStart> {
         let settings = Settings::new(auth, hub.namespace(), options)?;
         let metadata_path = settings.metadata.path.clone();
-        let presence = options.subscriptions.then(|| Presence::new(&hub));
+        let thread = std::thread::Builder::new();
+        let presence = options.subscriptions.then(|| Presence::new(&hub, thread)).transpose();
+        let presence = presence.map_err(BadStart::Thread)?;
         if let Some(presence) = &presence {
             presence.speak_as(&settings.auth);
         }

@@ -207,7 +207,17 @@ impl EventStream {
                 }
                 Source::Live(mut subscription) => {
                     let mut batch = Batch::new();
+                    let after = subscription.offset();
                     match subscription.take(&mut batch) {
+                        // It became too slow just now.
+                        Ok(taken) if taken.ephemerals_lost => {
+                            let mut pieces = Pieces::default();
+                            pieces.add(&batch);
+                            let last = batch.last().map(|entry| entry.offset);
+                            let (pieces, forgotten) = (pieces.done(), Some(after));
+                            let turn = Turn { subscription, pieces, last, missed: None, forgotten };
+                            return Poll::Ready(Ok(self.take_turn(turn)));
+                        }
                         Ok(taken) => self.passed = taken.offset,
                         Err(missed) if self.tells => {
                             let mut pieces = Pieces::default();
@@ -250,18 +260,18 @@ impl EventStream {
         let Turn { subscription, pieces, last, missed, forgotten } = turn;
         self.told = last.unwrap_or(self.told);
         self.passed = missed.as_ref().map_or(subscription.offset(), |missed| missed.after);
-        self.source = match missed {
-            Some(missed) if self.tells && !forgotten => {
-                return self.pass(missed, pieces, subscription);
-            }
-            Some(missed) => Source::Missed(missed),
-            None if forgotten => Source::Forgotten,
-            None => Source::Live(subscription),
+        let until = subscription.offset();
+        let gap = missed.or_else(|| forgotten.map(|after| Missed { after, until }));
+        self.source = match (gap, missed) {
+            (Some(gap), _) if self.tells => return self.pass(gap, pieces, subscription),
+            (_, Some(missed)) => Source::Missed(missed),
+            (Some(_), None) => Source::Forgotten,
+            (None, None) => Source::Live(subscription),
         };
         pieces
     }
 
-    /// Goes on behind a gap. What stood before it is sent, then where the gap is.
+    /// Goes on behind a gap. What stood before it, or is left of it, is sent, then where it is.
     fn pass(
         &mut self,
         missed: Missed,
@@ -643,7 +653,38 @@ mod tests {
         let (_, last) = said.trim_end().rsplit_once("id: ").unwrap();
         let cursor = last.lines().next().unwrap();
         let tidings_core::Located::Entry(place) = hub.locate(cursor) else { panic!("{cursor}") };
-        assert!(hub.forgotten_behind(place, &selection_of_all(&hub, scope)).is_none());
+        assert!(hub.forgotten_behind(place, &selection_of_all(&hub, scope)).until.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_watcher_that_asks_for_it_is_told_where_announcements_are_forgotten_and_stays() {
+        let (hub, clock) = hub();
+        let scope = tidings_core::Scope("test");
+        let mut stream = stream(&hub, &clock, FOREVER, Start::Now, never());
+        let subscription = hub.subscribe(selection_of_all(&hub, scope), Start::Now);
+        stream.source = Source::Live(subscription);
+        let mut stream = stream.telling(&Continuity::Live);
+        assert_eq!(frame(&mut stream).await.unwrap(), ":\n");
+        let announcing = hub.clone();
+        let announce = move |rounds: usize, text: &'static str| {
+            let topic = Topic::parse("/.well-known/mercure/x").unwrap();
+            for _ in 0..rounds {
+                let updates = vec![Update::new(topic.clone(), text); 256];
+                announcing.announce(scope, updates).unwrap();
+            }
+            announcing
+        };
+        let rounds = 3 * tidings_core::limits::EPHEMERALS_KEPT_MAX / 256;
+        tokio::task::spawn_blocking(move || announce(rounds, "x")).await.unwrap();
+        publish(&hub, "afterwards").await;
+        let mut said = String::new();
+        while !said.contains("data: afterwards\n") {
+            said.push_str(&frame(&mut stream).await.unwrap());
+        }
+        assert!(said.matches("data: x\n").count() < rounds * 256);
+        assert_eq!(said.matches("\"continuity\":\"gap\"").count(), 1);
+        publish(&hub, "more").await;
+        assert!(frame(&mut stream).await.unwrap().contains("data: more\n"));
     }
 
     fn selection_of_all(hub: &Hub, scope: tidings_core::Scope) -> Selection {

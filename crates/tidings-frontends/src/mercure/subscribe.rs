@@ -80,7 +80,9 @@ pub(super) async fn subscribe(
     let replay_max = settings.anonymous_replay_max.filter(|_| anonymous);
     let reader = Reader { generation, grant: Arc::clone(&grant), replay_max };
     let expires = grant.expires;
-    let selection = Selection { matchers, grant, scope: Some(presence::scope(generation)) };
+    // Without presence nothing is announced, so nothing of it can be forgotten.
+    let scope = mercure.presence.as_ref().map(|_| presence::scope(generation));
+    let selection = Selection { matchers, grant, scope };
     let beginning = match cursor::asked(&head.headers, query, &body) {
         None => Beginning::NOW,
         Some(cursor) => {
@@ -121,12 +123,14 @@ async fn begin(mercure: &Mercure, reader: Reader, asked: String) -> Option<Begin
 /// and the answer says so.
 fn behind_what_is_forgotten(hub: &Hub, selection: &Selection, beginning: Beginning) -> Beginning {
     let Start::After(place) = beginning.start else { return beginning };
-    let Some(known) = hub.forgotten_behind(place, selection) else { return beginning };
+    let judged = hub.forgotten_behind(place, selection);
+    let start = judged.start;
+    let Some(known) = judged.until else { return Beginning { start, ..beginning } };
     let continuity = match beginning.continuity {
         Continuity::Resumed(cursor) => Continuity::Gap(cursor),
         other => other,
     };
-    cursor::behind(hub, known, continuity)
+    Beginning { start, ..cursor::behind(hub, known, continuity) }
 }
 
 /// Where the history cannot go on without a gap, the stream begins behind the gap and the answer
@@ -135,7 +139,7 @@ fn behind_a_gap(hub: &Hub, beginning: Beginning) -> Beginning {
     let place = match beginning.start {
         Start::Now => return beginning,
         Start::Earliest => hub.before_first(),
-        Start::After(place) => place,
+        Start::After(place) | Start::Judged { after: place, .. } => place,
     };
     match hub.gap_after(place) {
         Some(missed) => cursor::behind(hub, missed.until, beginning.continuity.with_gap()),

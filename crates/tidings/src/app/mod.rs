@@ -14,7 +14,7 @@ use tidings_frontends::http::{
     BadCertificate, Entrance, HttpOptions, Listener, Loaded, Server, Shutdown, bind,
 };
 use tidings_frontends::limits::SHUTDOWN_GRACE;
-use tidings_frontends::mercure::BadOrigin;
+use tidings_frontends::mercure::{BadOrigin, BadStart};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
@@ -71,6 +71,9 @@ pub enum AppProblem {
     /// The list of origins.
     #[error(transparent)]
     Origin(#[from] BadOrigin),
+    /// The Mercure frontend.
+    #[error(transparent)]
+    Mercure(#[from] BadStart),
     /// A certificate.
     #[error(transparent)]
     Certificate(#[from] BadCertificate),

@@ -293,15 +293,17 @@ fn m73_answers_name_the_hub_and_a_cursor_and_can_be_read_across_origins() {
     let hub = TestHub::start(&format!("{PRESENCE}cors_origins = [\"{origin}\"]\n"));
     let token = all(false);
     let before = get(&hub, &token, LIST).expect(200);
-    assert_eq!(cursor(&before), "earliest", "nothing has happened yet");
-    let awkward = [("my-id", true), ("ü", false), ("a b", false), ("a\"b", false), ("a\\b", false)];
-    for (id, is_shown) in awkward {
+    let mut cursors = BTreeSet::from([cursor(&before)]);
+    // Publishers choose their ids, and choose the same again.
+    let ids = ["my-id", "ü", "a b", "a\"b", "my-id"];
+    for (number, id) in ids.into_iter().enumerate() {
         hub.publish(&[("topic", "a"), ("data", "x"), ("id", id)]);
         let reply = get(&hub, &token, LIST).expect(200);
         let last = cursor(&reply);
-        assert_eq!(last == id, is_shown, "{id:?}: {last:?}");
-        assert!(is_shown || last.starts_with("urn:uuid:"), "{id:?}: {last:?}");
+        assert!(last.starts_with("urn:uuid:"), "{id:?}: {last:?}");
         assert_eq!(reply.header("etag"), Some(format!("\"{last}\"")));
+        cursors.insert(last);
+        assert_eq!(cursors.len(), number + 2, "{id:?} is another state");
     }
     let id = hub.publish(&[("topic", "a"), ("data", "x")]);
     let reply = get_with(&hub, &token, LIST, &[("Origin", origin)]).expect(200);
@@ -383,6 +385,41 @@ fn m73_who_watches_behind_the_cursor_of_a_list_misses_nothing() {
         drop(watcher);
         wait_until(|| subscribers(&hub).is_empty());
     }
+}
+
+#[test]
+fn who_watched_before_a_restart_is_told_that_announcements_are_missing() {
+    let hub = TestHub::start("[mercure]\nsubscriptions = true\n");
+    let stored = hub.publish(&[("topic", "a"), ("data", "x")]);
+    let mut watcher = hub.subscribe_with(&all(false), "match=*", &[]);
+    let (_, event) = announced(&mut watcher, "match", "*");
+    let heard = event.id.unwrap();
+    drop(watcher);
+    let hub = hub.restart();
+    for cursor in [&heard, &stored] {
+        for is_draft in [false, true] {
+            let name = if is_draft { "topic" } else { "match" };
+            let query = format!("{name}=*&last_event_id={}", encode(cursor));
+            let stream = hub.subscribe_with(&all(is_draft), &query, &[]);
+            let header = if is_draft { "last-event-id" } else { "mercure-last-event-id" };
+            let behind = stream.head.header(header).unwrap();
+            assert_ne!(&behind, cursor);
+            let query = format!("{query}&continuity=1");
+            let told = hub.subscribe_with(&all(is_draft), &query, &[]).event();
+            assert_eq!(told.event.as_deref(), Some("tidings"), "{told:?}");
+            let told: Value = serde_json::from_str(&told.data).unwrap();
+            assert_eq!((&told["continuity"], &told["after"]), (&json!("gap"), &json!(cursor)));
+            // Who has been told goes on without a gap, also when nothing was published since.
+            let query = format!("{name}=*&continuity=1&last_event_id={}", encode(&behind));
+            let told = hub.subscribe_with(&all(is_draft), &query, &[]).event();
+            let told: Value = serde_json::from_str(&told.data).unwrap();
+            assert_eq!(told["continuity"], "resumed");
+        }
+    }
+    // Who has nothing of this hub's to hear misses nothing.
+    let narrow = format!("match=a&continuity=1&last_event_id={}", encode(&stored));
+    let told = hub.subscribe_with(&all(false), &narrow, &[]).event();
+    assert!(told.data.contains("\"resumed\""), "{}", told.data);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::documents::Documents;
 use super::registry::{Change, Registry};
 use super::scope;
 use crate::auth::Generation;
-use crate::limits::{PRESENCE_PACE, PRESENCE_RETRY, READERS_NICENESS};
+use crate::limits::{PRESENCE_PACE, PRESENCE_RETRY, PRESENCE_ROUND_BYTES, READERS_NICENESS};
 
 /// The thread. It ends when this is dropped.
 pub(super) struct Announcer {
@@ -19,18 +19,17 @@ pub(super) struct Announcer {
 }
 
 impl Announcer {
+    /// Runs on `thread`, or says why there is none: without it presence would be silent.
     pub(super) fn start(
+        thread: std::thread::Builder,
         hub: Hub,
         registry: Arc<Registry>,
         documents: Arc<Documents>,
         spoken: Arc<Spoken>,
-    ) -> Announcer {
+    ) -> std::io::Result<Announcer> {
         let work = Work { hub, registry: Arc::clone(&registry), documents, spoken };
-        let thread = std::thread::Builder::new().name("presence".to_owned());
-        if let Err(error) = thread.spawn(move || work.run()) {
-            tracing::error!(%error, "the thread that announces subscribers did not start");
-        }
-        Announcer { registry }
+        thread.name("presence".to_owned()).spawn(move || work.run())?;
+        Ok(Announcer { registry })
     }
 }
 
@@ -61,9 +60,10 @@ impl Work {
         while let Some(changes) = self.registry.wait_for_changes(ANNOUNCED_AT_ONCE_MAX) {
             let spoken =
                 [(Generation::Final, &self.spoken.modern), (Generation::Draft, &self.spoken.draft)];
+            let mut told = 0;
             for (generation, is_spoken) in spoken {
                 if is_spoken.load(Ordering::Relaxed) {
-                    self.announce(generation, &changes);
+                    self.announce(generation, &changes, &mut told);
                 }
             }
             self.registry.settle();
@@ -71,22 +71,40 @@ impl Work {
         }
     }
 
-    fn announce(&self, generation: Generation, changes: &[Change]) {
-        let mut updates = Vec::new();
+    /// Tells changes to a generation in rounds that are bounded in number and bytes: what a single
+    /// connection brings may be as much as the hub remembers, and watchers are to keep up with it.
+    /// `told` counts rounds, of which each but the first waits for its time.
+    fn announce(&self, generation: Generation, changes: &[Change], told: &mut usize) {
+        let (mut updates, mut bytes) = (Vec::new(), 0);
         for (connection, active) in changes {
             for shown in &connection.subscriptions {
-                updates.extend(self.documents.update(generation, connection, shown, *active));
-                if updates.len() == ANNOUNCED_AT_ONCE_MAX {
-                    self.tell(generation, &updates);
-                    updates.clear();
+                let update = self.documents.update(generation, connection, shown, *active);
+                let Some(update) = update else { continue };
+                let weight = update.weight();
+                let full =
+                    updates.len() == ANNOUNCED_AT_ONCE_MAX || bytes + weight > PRESENCE_ROUND_BYTES;
+                if full && !updates.is_empty() {
+                    self.tell(generation, &updates, told);
+                    (updates, bytes) = (Vec::new(), 0);
+                    if self.registry.is_stopped() {
+                        return;
+                    }
                 }
+                bytes += weight;
+                updates.push(update);
             }
         }
-        self.tell(generation, &updates);
+        if !updates.is_empty() {
+            self.tell(generation, &updates, told);
+        }
     }
 
     /// Announces for as long as it takes: what watchers are not told would be lost in silence.
-    fn tell(&self, generation: Generation, updates: &[Update]) {
+    fn tell(&self, generation: Generation, updates: &[Update], told: &mut usize) {
+        if *told > 0 {
+            self.registry.pause(PRESENCE_PACE);
+        }
+        *told += 1;
         loop {
             match self.hub.announce(scope(generation), updates.to_vec()) {
                 Ok(()) => return,

@@ -5,19 +5,18 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use percent_encoding::percent_decode_str;
-use tidings_core::{Candidate, Hub};
+use tidings_core::Candidate;
 
 use super::documents::{Place, content_type};
 use super::list::{List, Wanted};
-use super::registry::Connection;
 use super::subscriber::Subscriber;
 use super::{Pattern, Presence, Shown};
 use crate::auth::{self, Generation, Role};
 use crate::http::{Body, empty, full};
+use crate::mercure::Mercure;
 use crate::mercure::access::{self, Access, Worded};
 use crate::mercure::form::Field;
 use crate::mercure::refusal::Refusal;
-use crate::mercure::{Mercure, cursor};
 
 /// Methods of these URLs.
 pub(in crate::mercure) const METHODS: &str = "GET, HEAD, OPTIONS";
@@ -66,7 +65,8 @@ pub(in crate::mercure) async fn answer(
     let named = path.strip_prefix(presence.path()).and_then(|rest| named(generation, rest));
     let Some(named) = named else { return Err((generation, Refusal::NotFound)) };
     // Before anything is read: what happens from here on comes behind the cursor.
-    let last = last_event_id(&mercure.hub);
+    // The hub's own id of that place: publishers may give theirs to several updates.
+    let last = mercure.hub.cursor(mercure.hub.end());
     let etag = match generation {
         Generation::Final => format!("\"{last}\""),
         Generation::Draft => last.clone(),
@@ -78,6 +78,8 @@ pub(in crate::mercure) async fn answer(
         return Ok(answer);
     }
     let body = match named {
+        // Nobody is shown, so nobody's end has to be told.
+        Named::List(_) if head.method == Method::HEAD => empty(),
         Named::List(wanted) => {
             let documents = &presence.documents;
             let start = documents.list_head(generation, &id, &last);
@@ -162,25 +164,9 @@ fn one(
         Wanted::Draft(topic) => pattern.is_in_draft && *pattern.text == **topic,
     };
     let shown = connection.subscriptions.iter().find(|shown: &&Shown| is_it(&shown.pattern))?;
-    let connection: &Connection = &connection;
     let place = Place::Alone { last_event_id: last };
-    presence.documents.document(generation, connection, shown, place)
-}
-
-/// The id of what happened last. A publisher's own where a header can carry it as it is, else the
-/// hub's.
-fn last_event_id(hub: &Hub) -> String {
-    let end = hub.end();
-    match hub.last_entry() {
-        Some(last) if last.offset == end && !last.update.private => {
-            let id = last.id();
-            // What may stand in an entity tag (RFC 9110 section 8.8.3) without an escape.
-            let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
-            if id.bytes().all(plain) { id.into_owned() } else { hub.cursor(end) }
-        }
-        None if end == hub.before_first() => cursor::EARLIEST.to_owned(),
-        Some(_) | None => hub.cursor(end),
-    }
+    let document = presence.documents.document(generation, &connection, shown, place)?;
+    presence.registry.list(subscriber).then_some(document)
 }
 
 /// Whether the client says that it has this already.
@@ -188,11 +174,10 @@ fn is_known(headers: &HeaderMap, etag: &str, generation: Generation) -> bool {
     let mut fields = headers.get_all(header::IF_NONE_MATCH).iter();
     match generation {
         Generation::Draft => fields.any(|field| field.as_bytes() == etag.as_bytes()),
-        // No tag of ours holds a comma that would not be a publisher's own.
+        // No tag of ours holds a comma.
         Generation::Final => fields.filter_map(|field| field.to_str().ok()).any(|field| {
             let mut tags = field.split(',').map(str::trim);
-            field.trim() == etag
-                || tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+            tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
         }),
     }
 }

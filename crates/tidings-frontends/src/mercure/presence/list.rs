@@ -13,7 +13,7 @@ use super::registry::{Connection, Registry};
 use super::subscriber::Subscriber;
 use crate::auth::Generation;
 use crate::http::{self, BoxError};
-use crate::limits::PRESENCE_PAGE;
+use crate::limits::{PRESENCE_PAGE, PRESENCE_PIECE_BYTES};
 
 /// The subscriptions that are wanted.
 #[derive(Debug)]
@@ -35,6 +35,9 @@ pub(super) struct List {
     /// What was not handed out yet.
     head: Bytes,
     after: Subscriber,
+    /// A connection of which a part is written, and its next subscription. Stays though it ends:
+    /// its end is told behind the list's cursor.
+    begun: Option<(Arc<Connection>, usize)>,
     is_first: bool,
     ended: bool,
 }
@@ -48,7 +51,8 @@ impl List {
         head: Bytes,
     ) -> List {
         let after = Subscriber::FIRST;
-        List { registry, documents, generation, wanted, head, after, is_first: true, ended: false }
+        let (begun, is_first, ended) = (None, true, false);
+        List { registry, documents, generation, wanted, head, after, begun, is_first, ended }
     }
 
     /// The list as a body: whole when it is short.
@@ -61,25 +65,39 @@ impl List {
         http::boxed(self)
     }
 
-    /// The next piece; may be empty.
+    /// The next piece; may be empty. Longer than the bound by one subscription at most.
     fn next(&mut self) -> Bytes {
         let mut piece = Vec::from(std::mem::take(&mut self.head));
-        let page = self.registry.page(self.after, PRESENCE_PAGE);
-        for connection in &page {
-            self.add(connection, &mut piece);
+        if let Some((connection, next)) = self.begun.take() {
+            self.add(connection, next, &mut piece);
         }
-        match page.last() {
-            Some(last) if page.len() == PRESENCE_PAGE => self.after = last.subscriber,
-            _ => {
-                piece.extend_from_slice(b"]}");
-                self.ended = true;
+        if self.begun.is_some() {
+            return piece.into();
+        }
+        let page = self.registry.page(self.after, PRESENCE_PAGE);
+        let is_last = page.len() < PRESENCE_PAGE;
+        for connection in page {
+            self.after = connection.subscriber;
+            self.add(connection, 0, &mut piece);
+            if self.begun.is_some() {
+                return piece.into();
             }
+        }
+        if is_last {
+            piece.extend_from_slice(b"]}");
+            self.ended = true;
         }
         piece.into()
     }
 
-    fn add(&mut self, connection: &Connection, piece: &mut Vec<u8>) {
-        for shown in &connection.subscriptions {
+    /// Adds what is wanted of a connection, from one of its subscriptions on, up to the bound.
+    fn add(&mut self, connection: Arc<Connection>, from: usize, piece: &mut Vec<u8>) {
+        let mut is_written = from > 0;
+        for (index, shown) in connection.subscriptions.iter().enumerate().skip(from) {
+            if piece.len() >= PRESENCE_PIECE_BYTES {
+                self.begun = Some((connection, index));
+                return;
+            }
             let pattern = &shown.pattern;
             let is_wanted = match &self.wanted {
                 Wanted::All => true,
@@ -92,8 +110,13 @@ impl List {
                 continue;
             }
             let documents = &self.documents;
-            let document = documents.document(self.generation, connection, shown, Place::Listed);
+            let document = documents.document(self.generation, &connection, shown, Place::Listed);
             if let Some(document) = document {
+                // Who is listed has its end told; of who left meanwhile there is nothing to say.
+                if !is_written && !self.registry.list(connection.subscriber) {
+                    return;
+                }
+                is_written = true;
                 if !std::mem::take(&mut self.is_first) {
                     piece.push(b',');
                 }

@@ -63,18 +63,23 @@ impl Drop for Present {
 }
 
 impl Presence {
-    /// Nobody is there yet. Starts the thread that announces.
-    pub(super) fn new(hub: &Hub) -> Presence {
+    /// Nobody is there yet. Announces on a thread of this kind.
+    ///
+    /// # Errors
+    ///
+    /// When the thread does not start.
+    pub(super) fn new(hub: &Hub, thread: std::thread::Builder) -> std::io::Result<Presence> {
         let registry = Arc::new(Registry::default());
         let documents = Arc::new(Documents::new(hub.namespace()));
         let spoken = Arc::new(Spoken::default());
         let announcer = Announcer::start(
+            thread,
             hub.clone(),
             Arc::clone(&registry),
             Arc::clone(&documents),
             Arc::clone(&spoken),
-        );
-        Presence { hub: hub.clone(), registry, documents, spoken, _announcer: announcer }
+        )?;
+        Ok(Presence { hub: hub.clone(), registry, documents, spoken, _announcer: announcer })
     }
 
     /// Announces in the words of the generations that these issuers' tokens belong to.

@@ -12,7 +12,7 @@ use tidings_core::matcher::UriTemplate;
 
 use super::subscriber::Subscriber;
 use crate::auth::Verified;
-use crate::limits::{PRESENCE_CANCEL_WINDOW, PRESENCE_PENDING_SWEEP};
+use crate::limits::{PRESENCE_CANCEL_WINDOW, PRESENCE_ENDED_MAX, PRESENCE_PENDING_SWEEP};
 
 /// What a subscription asks for, as its subscriber wrote it.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -104,7 +104,8 @@ struct Table {
     /// Beginnings that nobody was told of, with their times. Those that ended since may stand here.
     begun: VecDeque<(Instant, Subscriber)>,
     /// Ends that nobody was told of, of connections that somebody was told of. Announced before
-    /// further beginnings are, so there are never more than connections.
+    /// further beginnings are, and while there are many, lists show none either that was not
+    /// announced: there are never more than the bound and once the connections.
     ended: VecDeque<Arc<Connection>>,
     /// Changes were taken and are not announced yet.
     announcing: bool,
@@ -154,8 +155,8 @@ impl Registry {
         }
     }
 
-    /// Waits until there is something to announce and takes up to `max` connections of it. `None`
-    /// when nothing will be announced any more.
+    /// Waits until there is something to announce and takes of it connections with `max`
+    /// subscriptions, or a single one with more. `None` when nothing will be announced any more.
     pub(super) fn wait_for_changes(&self, max: usize) -> Option<Vec<Change>> {
         let mut table = self.lock();
         loop {
@@ -216,28 +217,31 @@ impl Registry {
         !table.announcing && table.ended.is_empty() && nothing_begun
     }
 
-    /// The live connection of this name. Its end will be told from now on.
+    /// The live connection of this name.
     pub(super) fn find(&self, subscriber: Subscriber) -> Option<Arc<Connection>> {
-        let mut table = self.lock();
-        let row = table.live.get_mut(&subscriber)?;
-        Some(row.listed())
+        self.lock().live.get(&subscriber).map(|row| Arc::clone(&row.connection))
     }
 
-    /// Up to `max` live connections behind one of this name, in the order of their names. Their
-    /// ends will be told from now on.
+    /// Up to `max` live connections behind one of this name, in the order of their names.
     pub(super) fn page(&self, after: Subscriber, max: usize) -> Vec<Arc<Connection>> {
-        let mut table = self.lock();
-        let behind = table.live.range_mut((Bound::Excluded(after), Bound::Unbounded));
-        behind.take(max).map(|(_, row)| row.listed()).collect()
+        let table = self.lock();
+        let behind = table.live.range((Bound::Excluded(after), Bound::Unbounded));
+        behind.take(max).map(|(_, row)| Arc::clone(&row.connection)).collect()
     }
-}
 
-impl Row {
-    fn listed(&mut self) -> Arc<Connection> {
-        if self.told == Told::Nothing {
-            self.told = Told::Listed;
+    /// Whether a connection may be shown: its end will be told from now on. Not when it ended, and
+    /// not before it is announced when too many ends wait: then its beginning is told later.
+    pub(super) fn list(&self, subscriber: Subscriber) -> bool {
+        let mut table = self.lock();
+        let crowded = table.ended.len() >= PRESENCE_ENDED_MAX;
+        let Some(row) = table.live.get_mut(&subscriber) else { return false };
+        if row.told == Told::Nothing {
+            if crowded {
+                return false;
+            }
+            row.told = Told::Listed;
         }
-        Arc::clone(&self.connection)
+        true
     }
 }
 
@@ -277,18 +281,20 @@ impl Table {
 
     /// Ends first: whoever is told of more and more beginnings must also hear of ends.
     fn take(&mut self, max: usize, now: Instant) -> Vec<Change> {
-        let mut changes = Vec::new();
-        while changes.len() < max
+        let (mut changes, mut count) = (Vec::new(), 0);
+        while count < max
             && let Some(connection) = self.ended.pop_front()
         {
+            count += connection.subscriptions.len().max(1);
             changes.push((connection, false));
         }
-        while changes.len() < max
+        while count < max
             && let Some((since, begun)) = self.begun.front()
             && (*since + PRESENCE_CANCEL_WINDOW <= now || !self.live.contains_key(begun))
         {
             if let Some(row) = self.live.get_mut(begun) {
                 row.told = Told::Announced;
+                count += row.connection.subscriptions.len().max(1);
                 changes.push((Arc::clone(&row.connection), true));
             }
             self.begun.pop_front();

@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http_body_util::BodyExt;
 use proptest::prelude::*;
 use tidings_core::{
     Batch, Clock, Durability, Grant, HistoryOptions, HubOptions, Keep, Namespace, Selection, Start,
     Subscription,
 };
 
+use super::list::{List, Wanted};
 use super::*;
-use crate::limits::PRESENCE_CANCEL_WINDOW;
+use crate::limits::{PRESENCE_CANCEL_WINDOW, PRESENCE_ENDED_MAX, PRESENCE_PIECE_BYTES};
 
 struct Now(Instant);
 
@@ -39,7 +41,7 @@ fn hub() -> Hub {
 
 /// With somebody to hear it in both generations.
 fn presence(hub: &Hub) -> Presence {
-    let presence = Presence::new(hub);
+    let presence = Presence::new(hub, std::thread::Builder::new()).unwrap();
     presence.spoken.draft.store(true, Ordering::Relaxed);
     presence.spoken.modern.store(true, Ordering::Relaxed);
     presence
@@ -62,9 +64,10 @@ fn listed(presence: &Presence, generation: Generation) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut after = Subscriber::FIRST;
     loop {
-        let page = presence.registry.page(after, 3);
+        let mut page = presence.registry.page(after, 3);
         let Some(last) = page.last() else { return found };
         after = last.subscriber;
+        page.retain(|connection| presence.registry.list(connection.subscriber));
         for connection in &page {
             for shown in &connection.subscriptions {
                 let place = documents::Place::Listed;
@@ -216,6 +219,94 @@ fn memory_is_given_back_when_everybody_left() {
     drop(everybody);
     wait_until_quiet(&presence);
     assert!(presence.registry.is_empty());
+}
+
+/// Many subscriptions of one connection, with patterns of so many bytes.
+fn join_many(presence: &Presence, name: usize, count: usize, bytes: usize) -> Present {
+    let topics: Vec<String> =
+        (0..count).map(|number| format!("{name}/{number}/{}", "x".repeat(bytes))).collect();
+    let asked: Vec<_> = topics.iter().map(|topic| (Language::Exact, topic.as_str())).collect();
+    join(presence, Generation::Draft, &asked)
+}
+
+fn list_of(presence: &Presence, wanted: Wanted) -> List {
+    let (registry, documents) = (presence.registry.clone(), presence.documents.clone());
+    List::new(registry, documents, Generation::Final, wanted, "{\"subscriptions\":[".into())
+}
+
+#[tokio::test]
+async fn a_list_comes_in_pieces_of_few_bytes_however_much_one_connection_brings() {
+    let hub = hub();
+    let presence = presence(&hub);
+    let _everybody: Vec<_> = (0..3).map(|name| join_many(&presence, name, 200, 2_000)).collect();
+    let mut body = list_of(&presence, Wanted::All).into_body();
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let piece = frame.unwrap().into_data().unwrap();
+        assert!(piece.len() <= PRESENCE_PIECE_BYTES + 8_192, "{}", piece.len());
+        whole.extend_from_slice(&piece);
+    }
+    let whole: serde_json::Value = serde_json::from_slice(&whole).unwrap();
+    let members = whole["subscriptions"].as_array().unwrap();
+    let ids: BTreeSet<_> = members.iter().map(|member| member["id"].as_str().unwrap()).collect();
+    assert_eq!((members.len(), ids.len()), (600, 600), "each once");
+}
+
+#[test]
+fn who_keeps_up_a_little_loses_nothing_of_a_connection_with_many_or_large_subscriptions() {
+    for (connections, count, bytes) in [(1, 600, 4_000), (20, 300, 1)] {
+        let hub = hub();
+        let presence = Presence::new(&hub, std::thread::Builder::new()).unwrap();
+        presence.spoken.modern.store(true, Ordering::Relaxed);
+        let mut watching = watch(&hub, Generation::Final, Start::Now);
+        let _there: Vec<_> =
+            (0..connections).map(|name| join_many(&presence, name, count, bytes)).collect();
+        let mut known = BTreeSet::new();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while known.len() < connections * count {
+            assert!(Instant::now() < deadline, "{} known", known.len());
+            // A watcher on a network, not beside the hub.
+            std::thread::sleep(Duration::from_millis(250));
+            apply(&mut watching, &hub, &mut known);
+        }
+    }
+}
+
+#[test]
+fn what_a_list_does_not_show_may_still_cancel_itself() {
+    let hub = hub();
+    let presence = presence(&hub);
+    let mut watching = watch(&hub, Generation::Final, Start::Now);
+    let shown = join(&presence, Generation::Final, &[(Language::Exact, "shown")]);
+    let other = join(&presence, Generation::Final, &[(Language::Exact, "other")]);
+    drop(list_of(&presence, Wanted::Final(Language::Exact, "shown".to_owned())).into_body());
+    drop((shown, other));
+    wait_until_quiet(&presence);
+    assert_eq!(apply(&mut watching, &hub, &mut BTreeSet::new()), 1, "the end of what was shown");
+}
+
+#[test]
+fn lists_add_no_ends_while_too_many_wait() {
+    let registry = Registry::default();
+    let join = || registry.join(Subscriber::random(), None, Vec::new());
+    for _ in 0..PRESENCE_ENDED_MAX {
+        let connection = join();
+        assert!(registry.list(connection.subscriber));
+        registry.leave(&connection);
+        assert!(!registry.list(connection.subscriber), "gone");
+    }
+    let late = join();
+    assert!(!registry.list(late.subscriber), "its beginning is announced later");
+    assert_eq!(registry.wait_for_changes(1).unwrap().len(), 1);
+    assert!(registry.list(late.subscriber));
+}
+
+#[test]
+fn presence_without_its_thread_does_not_start() {
+    let thread = std::thread::Builder::new().stack_size(1 << 60);
+    let error = Presence::new(&hub(), thread).err().unwrap();
+    let said = crate::mercure::BadStart::Thread(error).to_string();
+    assert!(said.contains("switch subscriptions off"), "{said}");
 }
 
 #[derive(Debug, Clone)]
