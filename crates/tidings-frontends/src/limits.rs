@@ -116,6 +116,9 @@ pub const ACME_RETRY_FIRST: Duration = Duration::from_secs(60);
 pub const ACME_RETRY_MAX: Duration = Duration::from_secs(6 * 60 * 60);
 /// Longest wait that an ACME server can ask for: the longest span over which public ones count.
 pub const ACME_RETRY_AFTER_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How far a clock is set back in ordinary life. What was noted at a time further ahead than this
+/// was noted by a clock that was wrong, and holds up no order.
+pub const ACME_CLOCK_STEP_MAX: Duration = Duration::from_secs(60 * 60);
 /// Time for one answer of an ACME server.
 pub const ACME_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time until an ACME server has validated names, or made a certificate.

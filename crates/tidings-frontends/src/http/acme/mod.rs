@@ -145,7 +145,7 @@ impl Acme {
     pub async fn run(self: Arc<Acme>, shutdown: Shutdown) {
         let mut schedule = self.folder.schedule().unwrap_or_default();
         loop {
-            let wait = schedule.next(self.due()).saturating_sub(now());
+            let wait = schedule.next(self.due(), now()).saturating_sub(now());
             if wait > 0 {
                 let wait = Duration::from_secs(wait).min(ACME_LOOK_INTERVAL);
                 tokio::select! {
@@ -198,7 +198,7 @@ impl Acme {
             Err(problem) => {
                 let told = *told.lock().unwrap_or_else(PoisonError::into_inner);
                 schedule.fail(now(), told, jitter());
-                self.complain(&problem, schedule.next(self.due()).saturating_sub(now()));
+                self.complain(&problem, schedule.next(self.due(), now()).saturating_sub(now()));
             }
         }
         if let Err(error) = self.folder.keep_schedule(schedule) {
