@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use crate::encrypted::{Authority, address, exchange, handshake, parsed, read_until};
 use crate::http::{self, PATIENCE};
@@ -41,6 +42,19 @@ fn asked(hub: &TestHub, header: &[u8], target: &str) -> Option<http::Reply> {
     let request = http::request("GET", target, &[("Connection", "close")], b"");
     let bytes = everything(&mut open(hub, &[header, &request].concat()));
     (!bytes.is_empty()).then(|| parsed(&bytes))
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_headers() {
+    let mut hub = TestHub::start(BALANCER);
+    let mut silent = open(&hub, b"PROXY TC");
+    assert_eq!(asked(&hub, &probe(), "/healthz").unwrap().status, 200, "it was accepted before");
+    let begun = Instant::now();
+    hub.signal("TERM");
+    assert_eq!(everything(&mut silent), b"");
+    assert_eq!(hub.wait_for_exit(PATIENCE), 0);
+    // The header alone would have had five seconds.
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
 }
 
 #[test]
