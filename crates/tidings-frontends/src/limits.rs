@@ -137,6 +137,9 @@ pub const ACME_DETAIL_CHARS_MAX: usize = 300;
 /// Longest token in bytes. A token travels in a header or cookie, and common proxies cut those off
 /// at 8 or 16 KiB; twice that leaves room and still costs less to refuse than to verify.
 pub const TOKEN_BYTES_MAX: usize = 32 * 1024;
+/// Characters of what was found, and of what would pass, that the log repeats for each check that
+/// a token fails: a URL or a list of two. There are nine checks at most.
+pub const FINDING_CHARS_MAX: usize = 160;
 /// Mercure authorization details in one token, as in the hubs that people migrate from.
 pub const TOKEN_DETAILS_MAX: usize = 100;
 /// Topics of all Mercure authorization details of one token together: each is a matcher that is
