@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 mod descriptors;
 mod encryption;
 mod healthz;
+mod internal;
 mod key_sets;
 mod parts;
 
