@@ -136,8 +136,8 @@ fn judged(domains: &[String], chain: &str, key: &str) -> Result<Issued, AcmeProb
             Unfit::Chain(Flaw::NoCertificate) => wrong("there is none in the answer".to_owned()),
             Unfit::Chain(flaw) | Unfit::Key(flaw) => wrong(format!("it {flaw}")),
         })?;
-    if certificate.days_over(now()).is_some() {
-        return Err(wrong("it has expired".to_owned()));
+    if let Some(days) = certificate.days_over(now()) {
+        return Err(wrong(format!("it expired {days} days ago")));
     }
     match domains.iter().find(|domain| !certificate.names(domain)) {
         Some(domain) => Err(wrong(format!("it does not name {domain}"))),
