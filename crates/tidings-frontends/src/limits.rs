@@ -116,6 +116,9 @@ pub const ACME_RETRY_FIRST: Duration = Duration::from_secs(60);
 pub const ACME_RETRY_MAX: Duration = Duration::from_secs(6 * 60 * 60);
 /// Longest wait that an ACME server can ask for: the longest span over which public ones count.
 pub const ACME_RETRY_AFTER_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How far a clock is set back in ordinary life. What was noted at a time further ahead than this
+/// was noted by a clock that was wrong, and holds up no order.
+pub const ACME_CLOCK_STEP_MAX: Duration = Duration::from_secs(60 * 60);
 /// Time for one answer of an ACME server.
 pub const ACME_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time until an ACME server has validated names, or made a certificate.
@@ -134,6 +137,9 @@ pub const ACME_DETAIL_CHARS_MAX: usize = 300;
 /// Longest token in bytes. A token travels in a header or cookie, and common proxies cut those off
 /// at 8 or 16 KiB; twice that leaves room and still costs less to refuse than to verify.
 pub const TOKEN_BYTES_MAX: usize = 32 * 1024;
+/// Characters of what was found, and of what would pass, that the log repeats for each check that
+/// a token fails: a URL or a list of two. There are nine checks at most.
+pub const FINDING_CHARS_MAX: usize = 160;
 /// Mercure authorization details in one token, as in the hubs that people migrate from.
 pub const TOKEN_DETAILS_MAX: usize = 100;
 /// Topics of all Mercure authorization details of one token together: each is a matcher that is

@@ -24,6 +24,21 @@ pub(crate) enum LedgerProblem {
     Storage(#[from] StateError),
 }
 
+/// The list from before cannot be put to use. The fault of the storage.
+#[derive(Debug, thiserror::Error)]
+pub enum UnreadableLedger {
+    /// The hub's storage.
+    #[error("the list of revocations cannot be read: {0}")]
+    Storage(#[from] StateError),
+    /// A row is not a revocation.
+    #[error(
+        "a stored revocation is damaged, and without it a revoked token might be let in again: \
+         restore the data folder from a copy, or replace the keys that sign tokens and begin with \
+         a new folder"
+    )]
+    Damaged,
+}
+
 /// The list.
 pub(crate) struct Ledger {
     hub: Hub,
@@ -38,21 +53,18 @@ impl Ledger {
     /// Reads what was revoked before and puts it to use in `revocations`.
     ///
     /// # Errors
-    /// When the hub's state cannot be read.
+    /// When the hub's state cannot be read, or a row of it is damaged: to go on without a
+    /// revocation would let somebody in again.
     pub(crate) fn open(
         hub: Hub,
         revocations: Arc<Revocations>,
         clock: Arc<dyn Clock>,
         is_durable: bool,
-    ) -> Result<Ledger, StateError> {
+    ) -> Result<Ledger, UnreadableLedger> {
         let rows = hub.state().rows(Table::Revocations, REVOCATIONS_MAX)?;
         let mut list = Vec::with_capacity(rows.len());
         for (_, value) in rows {
-            match serde_json::from_slice::<Revocation>(&value) {
-                Ok(one) => list.push(one),
-                // To go on without it would let somebody in again.
-                Err(error) => tracing::error!(%error, "a stored revocation is not readable"),
-            }
+            list.push(serde_json::from_slice(&value).map_err(|_| UnreadableLedger::Damaged)?);
         }
         revocations.replace(&list);
         Ok(Ledger { hub, revocations, clock, list: Mutex::new(list), is_durable })
@@ -181,6 +193,21 @@ mod tests {
         assert!(ledger.withdraw(&Revoked::Subject("a".into()), None).unwrap());
         assert_eq!(ledger.list(), [subject("b", None)]);
         assert_eq!(open(&hub).list(), [subject("b", None)]);
+    }
+
+    #[test]
+    fn a_damaged_row_lets_nobody_in_again() {
+        let hub = hub();
+        open(&hub).revoke(subject("a", None)).unwrap();
+        let whole = hub.state().rows(Table::Revocations, REVOCATIONS_MAX).unwrap();
+        let (key, value) = whole.first().unwrap();
+        for damaged in [&value[..value.len() - 1], b"", b"{}", b"null"] {
+            let write = Write { table: Table::Revocations, key, value: Some(damaged) };
+            hub.state().commit(&[write]).unwrap();
+            let clock = Arc::new(SystemClock::new());
+            let opened = Ledger::open(hub.clone(), Arc::default(), clock, false);
+            assert!(matches!(opened, Err(UnreadableLedger::Damaged)), "{damaged:?}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::jwt::{self, Compact, DETAILS, LEGACY, LEGACY_NAMESPACED};
 use super::problem::TokenCause;
 use super::verify::{Check, Route, signer};
 use super::{Auth, Generation, Role, claims};
+use crate::limits::FINDING_CHARS_MAX;
 
 /// One check of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,8 +47,8 @@ impl Auth {
             Ok(route) => {
                 findings.push(self.issuer_finding(&token, Some(&route), None));
                 findings.push(algorithm_finding(&token, &route, role));
-                findings.push(signature_finding(&token, &route, role));
                 let signer = signer(&route, &token, role).map(|signer| signer.issuer);
+                findings.push(signature_finding(&route, role, &signer));
                 // Without a signer, the first candidate's rules tell what would be looked at.
                 if let Some(issuer) = signer.ok().or(route.issuers.first().copied()) {
                     findings.extend(
@@ -73,6 +74,24 @@ impl Auth {
             }
         }
         findings
+    }
+
+    /// The checks that a refused token fails, with what was found and what would pass, in one line
+    /// of bounded length for the operator's log. Empty when all pass, as for a revoked token.
+    /// `topics` says whether topics may be shown.
+    pub fn failed_checks(&self, token: &str, role: Role, now: u64, topics: bool) -> String {
+        let findings = self.explain(token, role, now);
+        let failed = findings.iter().filter(|finding| finding.problem.is_some());
+        let words = |finding: &Finding| {
+            let is_grant = [DETAILS, LEGACY, LEGACY_NAMESPACED].contains(&finding.check);
+            let found = if is_grant && !topics {
+                "not shown without log.topics".to_owned()
+            } else {
+                shortened(&finding.found)
+            };
+            format!("{}: {found}, would pass: {}", finding.check, shortened(&finding.wanted))
+        };
+        failed.map(words).collect::<Vec<_>>().join("; ")
     }
 
     fn issuer_finding(
@@ -143,15 +162,18 @@ fn algorithm_finding(token: &Compact<'_>, route: &Route<'_>, role: Role) -> Find
     Finding { check: "alg", found, wanted: wanted.join(", "), problem }
 }
 
-fn signature_finding(token: &Compact<'_>, route: &Route<'_>, role: Role) -> Finding {
-    let signer = signer(route, token, role);
-    let found = match &signer {
-        Ok(signer) => format!("made by the {role} key of {:?}", signer.issuer.id),
+fn signature_finding(
+    route: &Route<'_>,
+    role: Role,
+    signer: &Result<&Issuer, TokenCause>,
+) -> Finding {
+    let found = match signer {
+        Ok(issuer) => format!("made by the {role} key of {:?}", issuer.id),
         Err(_) => "not made by any key that may".to_owned(),
     };
     let ids: Vec<_> = route.issuers.iter().map(|issuer| format!("{:?}", issuer.id)).collect();
     let wanted = format!("the {role} key of {}", ids.join(" or "));
-    Finding { check: "signature", found, wanted, problem: signer.err() }
+    Finding { check: "signature", found, wanted, problem: signer.clone().err() }
 }
 
 fn check_finding(
@@ -175,6 +197,16 @@ fn check_finding(
     };
     let problem = check.run(token, generation, issuer, now).err();
     Finding { check: name, found: shown(found), wanted, problem }
+}
+
+/// The beginning of a text, in which nothing ends the line.
+fn shortened(text: &str) -> String {
+    let shown = |character: char| if character.is_control() { ' ' } else { character };
+    let mut short: String = text.chars().take(FINDING_CHARS_MAX).map(shown).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
 }
 
 /// A claim as JSON text, which also keeps control characters off the operator's terminal.

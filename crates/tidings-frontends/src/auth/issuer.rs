@@ -351,7 +351,10 @@ mod tests {
 
     #[test]
     fn a_key_is_checked_as_a_hub_that_starts_does_and_what_it_would_warn_about_is_said() {
-        let issuer = |accept: &str, key: &str| json!({ "id": "i", "accept": [accept], "publish": { "key": key } });
+        let issuer = |accept: &str, key: &str| {
+            let publish = json!({ "key": key });
+            json!({ "id": "i", "accept": [accept], "publish": publish })
+        };
         let long = "0123456789abcdef0123456789abcdef";
         assert_eq!(checked(issuer("0.x", long), Role::Publish).unwrap(), None);
         assert_eq!(checked(issuer("0.x", "short"), Role::Publish).unwrap(), Some(SHORT_SECRET));

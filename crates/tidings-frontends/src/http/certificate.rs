@@ -84,12 +84,17 @@ pub enum Flaw {
     /// A key of a kind that TLS here does not use.
     #[error("holds a key that cannot be used: RSA from 2,048 bits, ECDSA and Ed25519 can")]
     KeyKind,
-    /// Its time is over.
-    #[error("expired {days} days ago: renew it")]
-    Expired {
-        /// Whole days since then.
-        days: u64,
-    },
+}
+
+/// A certificate whose time is over. It is served all the same, because the one that is renewed
+/// may come any moment, and because others beside it are good.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file} expired {days} days ago: clients refuse it, renew it")]
+pub struct Expired {
+    /// The file of the certificate.
+    pub file: String,
+    /// Whole days since then.
+    pub days: u64,
 }
 
 /// A certificate that can be served.
@@ -134,11 +139,12 @@ impl Certificate {
             .map_err(|_| Unfit::Key(Flaw::KeyKind))?;
         let key = CertifiedKey::new(chain, key);
         key.keys_match().map_err(|_| Unfit::Strangers)?;
-        let late = now().saturating_sub(until);
-        if late > 0 {
-            return Err(Unfit::Chain(Flaw::Expired { days: late / DAY }));
-        }
         Ok(Certificate { key: Arc::new(key), from, until })
+    }
+
+    /// Whole days since it has expired at `now`, in seconds since 1970; `None` before.
+    pub(super) fn days_over(&self, now: u64) -> Option<u64> {
+        (self.until < now).then(|| (now - self.until) / DAY)
     }
 
     /// Whether it is made for this DNS name.
@@ -170,21 +176,14 @@ pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Reads pairs of files. The first is served to clients that name nobody, or somebody unknown.
-pub(super) fn read_all(files: &[CertificateFiles]) -> Result<Vec<Certificate>, BadCertificate> {
-    if files.len() > CERTIFICATES_MAX {
-        return Err(BadCertificate::TooMany);
-    }
-    files.iter().map(Certificate::read).collect()
-}
-
-/// Checks pairs of files as a hub that starts would.
+/// Checks a pair of files as a hub that starts would. An expired certificate is served, and told.
 ///
 /// # Errors
 ///
-/// The first that cannot be served.
-pub fn check_certificates(files: &[CertificateFiles]) -> Result<(), BadCertificate> {
-    read_all(files).map(|_| ())
+/// Why it cannot be served.
+pub fn check_certificate(files: &CertificateFiles) -> Result<Option<Expired>, BadCertificate> {
+    let days = Certificate::read(files)?.days_over(now());
+    Ok(days.map(|days| Expired { file: shown(&files.certificate), days }))
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>, BadCertificate> {
@@ -200,7 +199,7 @@ fn bytes(path: &Path) -> Result<Vec<u8>, BadCertificate> {
 }
 
 /// A path for people; a key that was pasted in its place is not shown.
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     let text = path.to_string_lossy();
     if text.contains("-----BEGIN") || text.len() > crate::limits::PATH_SHOWN_BYTES_MAX {
         return "a text that is no path (put it into a file)".to_owned();
@@ -273,7 +272,6 @@ mod tests {
     fn every_flaw_has_its_own_words() {
         let (chain, key) = pair(&["a.example"], 2080);
         let (_, other) = pair(&["a.example"], 2080);
-        let (old, old_key) = pair(&["a.example"], 2021);
         assert_eq!(flaw(&chain, &other), Unfit::Strangers);
         assert_eq!(flaw(&key, &key), Unfit::Chain(Flaw::NoCertificate));
         assert_eq!(flaw("", &key), Unfit::Chain(Flaw::NoCertificate));
@@ -286,7 +284,6 @@ mod tests {
         assert_eq!(flaw(nothing, &key), Unfit::Chain(Flaw::NotX509));
         let nothing = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
         assert_eq!(flaw(&chain, nothing), Unfit::Key(Flaw::KeyKind));
-        assert!(matches!(flaw(&old, &old_key), Unfit::Chain(Flaw::Expired { days: 1_000.. })));
         assert_eq!(flaw(&chain.repeat(50), &key), Unfit::Chain(Flaw::LongChain));
     }
 
@@ -302,10 +299,13 @@ mod tests {
         let (chain, key_path) = (at("chain.pem", &chain), at("key.pem", &key));
         let large = at("large.pem", &"x".repeat(1024 * 1024));
         let read = |certificate: &Path, key: &Path| {
-            let files = [CertificateFiles { certificate: certificate.into(), key: key.into() }];
-            check_certificates(&files).map_err(|error| error.to_string())
+            let files = CertificateFiles { certificate: certificate.into(), key: key.into() };
+            check_certificate(&files).map_err(|error| error.to_string())
         };
-        assert_eq!(read(&chain, &key_path), Ok(()));
+        assert_eq!(read(&chain, &key_path), Ok(None));
+        let (old, old_key) = pair(&["a.example"], 2021);
+        let expired = read(&at("old.pem", &old), &at("old.key", &old_key)).unwrap().unwrap();
+        assert!(expired.file.ends_with("old.pem") && expired.days > 1_000, "{expired}");
         assert!(read(&large, &key_path).unwrap_err().contains("large.pem is larger"));
         let swapped = read(&key_path, &chain).unwrap_err();
         assert!(swapped.contains("key.pem holds no certificate"), "{swapped}");

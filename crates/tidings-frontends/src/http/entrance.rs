@@ -72,7 +72,12 @@ pub(super) async fn enter(
 }
 
 async fn behind_balancer(server: &Server, stream: &mut TcpStream, peer: IpAddr) -> Option<IpAddr> {
-    match proxy_protocol::read(stream).await {
+    let read = tokio::select! {
+        read = proxy_protocol::read(stream) => read,
+        // Nobody has asked for anything yet.
+        () = server.shutdown.accepting_ended() => return None,
+    };
+    match read {
         Ok(Origin::Client(client)) => Some(client),
         Ok(Origin::Balancer) => Some(peer),
         Err(error) => {

@@ -35,7 +35,7 @@ mod wire;
 
 pub use accept::{HttpOptions, Listener, Server, bind};
 pub use body::{Bodies, BodyProblem, Share, empty, full};
-pub use certificate::{BadCertificate, CertificateFiles, Flaw, check_certificates};
+pub use certificate::{BadCertificate, CertificateFiles, Expired, Flaw, check_certificate};
 pub use closing::{Closing, Shutdown};
 pub use counters::HttpCounters;
 pub use entrance::Entrance;

@@ -18,9 +18,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Shutdown;
-use super::certificate::{BadCertificate, Certificate, CertificateFiles, now, read_all};
+use super::certificate::{BadCertificate, Certificate, CertificateFiles, Expired, now, shown};
 use super::impatient::Impatient;
-use crate::limits::{CERTIFICATE_LOOK_INTERVAL, CERTIFICATE_WARNED_BEFORE};
+use crate::limits::{CERTIFICATE_LOOK_INTERVAL, CERTIFICATE_WARNED_BEFORE, CERTIFICATES_MAX};
 
 /// What a server that validates a name by `tls-alpn-01` asks for (RFC 8737 section 4).
 const ACME_TLS: &[u8] = b"acme-tls/1";
@@ -34,17 +34,27 @@ pub struct Tls {
 
 /// Certificates that were read and checked, ready to be served.
 pub struct Loaded {
-    files: Vec<CertificateFiles>,
-    states: Vec<Option<State>>,
+    pairs: Vec<Pair>,
     certificates: Vec<Certificate>,
 }
 
 /// The files that are served, as they were when they were read.
 #[derive(Default)]
 struct Watched {
-    files: Vec<CertificateFiles>,
-    states: Vec<Option<State>>,
+    pairs: Vec<Pair>,
+    /// Which list of files this is: counted up when it is replaced.
+    list: u64,
 }
+
+/// The files of one certificate.
+#[derive(Clone)]
+struct Pair {
+    files: CertificateFiles,
+    state: PairState,
+}
+
+/// The states of a certificate's file and its key's; `None` for one that is not there.
+type PairState = [Option<State>; 2];
 
 /// What changes when a file is replaced or written: time, size, inode.
 type State = (SystemTime, u64, u64);
@@ -65,10 +75,17 @@ impl Loaded {
     ///
     /// The first that cannot be served.
     pub fn read(files: Vec<CertificateFiles>) -> Result<Loaded, BadCertificate> {
-        // Before reading: a change in between is then seen at the next look.
-        let states = states(&files);
-        let certificates = read_all(&files)?;
-        Ok(Loaded { files, states, certificates })
+        if files.len() > CERTIFICATES_MAX {
+            return Err(BadCertificate::TooMany);
+        }
+        let mut loaded = Loaded { pairs: Vec::new(), certificates: Vec::new() };
+        for files in files {
+            // Before reading: a change in between is then seen at the next look.
+            let state = pair_state(&files);
+            loaded.certificates.push(Certificate::read(&files)?);
+            loaded.pairs.push(Pair { files, state });
+        }
+        Ok(loaded)
     }
 }
 
@@ -101,17 +118,20 @@ impl Tls {
 
     /// Serves these certificates from now on; open connections go on with theirs.
     pub fn install(&self, loaded: Loaded) {
-        let Loaded { files, states, certificates } = loaded;
+        let Loaded { pairs, certificates } = loaded;
+        for (pair, certificate) in pairs.iter().zip(&certificates) {
+            tell_if_expired(pair, certificate);
+        }
+        // Held to the end: files and certificates belong together.
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         *self.choice.from_files.write().unwrap_or_else(PoisonError::into_inner) = certificates;
-        *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = Watched { files, states };
+        *watched = Watched { pairs, list: watched.list.wrapping_add(1) };
     }
 
     /// Seconds until the first certificate expires, zero when one has. `None` without any.
     pub fn seconds_left(&self) -> Option<u64> {
-        let ordered = self.choice.ordered.read().unwrap_or_else(PoisonError::into_inner);
-        let from_files = self.choice.from_files.read().unwrap_or_else(PoisonError::into_inner);
-        let until = from_files.iter().chain(ordered.as_ref()).map(|certificate| certificate.until);
-        until.min().map(|until| until.saturating_sub(now()))
+        let until = self.ends().into_iter().map(|(_, until)| until).min();
+        until.map(|until| until.saturating_sub(now()))
     }
 
     /// Looks at the files from time to time and reads them again when they have changed, until the
@@ -132,43 +152,91 @@ impl Tls {
         }
     }
 
-    /// Reads the files again if one has changed since they were read.
+    /// Reads the files again that have changed since they were read, each pair for itself.
     fn look(&self) {
-        let files = {
+        self.look_and(|| {});
+    }
+
+    /// [`Tls::look`], with something that happens meanwhile.
+    fn look_and(&self, meanwhile: impl FnOnce()) {
+        let (pairs, list) = {
+            let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+            (watched.pairs.clone(), watched.list)
+        };
+        let mut changed = Vec::new();
+        for (at, pair) in pairs.into_iter().enumerate() {
+            let state = pair_state(&pair.files);
+            if state != pair.state {
+                let certificate = Certificate::read(&pair.files);
+                changed.push((at, Pair { state, ..pair }, certificate));
+            }
+        }
+        meanwhile();
+        let mut outcomes = Vec::new();
+        {
             let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-            let states = states(&watched.files);
-            if states == watched.states {
+            if watched.list != list {
+                // A reload came in between, and has read its own files.
                 return;
             }
-            // Noted whatever they hold, so that a broken file is in the log once.
-            watched.states = states;
-            watched.files.clone()
-        };
-        match Loaded::read(files) {
-            Ok(loaded) => {
-                self.install(loaded);
-                tracing::info!("the certificates have changed and are served");
+            let mut served = self.choice.from_files.write().unwrap_or_else(PoisonError::into_inner);
+            for (at, pair, certificate) in changed {
+                // Noted whatever they hold, so that a broken file is in the log once.
+                if let Some(known) = watched.pairs.get_mut(at) {
+                    *known = pair.clone();
+                }
+                if let (Ok(certificate), Some(place)) = (&certificate, served.get_mut(at)) {
+                    *place = certificate.clone();
+                }
+                outcomes.push((pair, certificate));
             }
-            Err(error) => {
-                tracing::error!(%error, "the certificates have changed, the old ones are served");
+        }
+        for (pair, certificate) in outcomes {
+            let file = shown(&pair.files.certificate);
+            match certificate {
+                Ok(certificate) => {
+                    tracing::info!(file, "a certificate has changed and is served");
+                    tell_if_expired(&pair, &certificate);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a certificate has changed, the old one is served");
+                }
             }
         }
     }
 
-    /// Once a day when little is left.
+    /// Once a day for each certificate of which little is left.
     fn warn_of_the_end(&self, warned_at: &mut Option<u64>) {
-        let Some(left) = self.seconds_left() else { return };
+        let now = now();
         let day = 24 * 60 * 60;
-        let told = warned_at.is_some_and(|at| now().saturating_sub(at) < day);
-        if left > CERTIFICATE_WARNED_BEFORE.as_secs() || told {
+        if warned_at.is_some_and(|at| now.saturating_sub(at) < day) {
             return;
         }
-        *warned_at = Some(now());
-        if left == 0 {
-            tracing::error!("a certificate has expired: clients refuse the connection");
-        } else {
-            tracing::warn!("a certificate expires in {}", in_words(left));
+        let near = now.saturating_add(CERTIFICATE_WARNED_BEFORE.as_secs());
+        for (file, until) in self.ends().into_iter().filter(|(_, until)| *until <= near) {
+            *warned_at = Some(now);
+            let left = until.saturating_sub(now);
+            if left == 0 {
+                tracing::error!(file, "a certificate has expired: clients refuse the connection");
+            } else {
+                tracing::warn!(file, "a certificate expires in {}", in_words(left));
+            }
         }
+    }
+
+    /// Each certificate, by its file, with its end in seconds since 1970.
+    fn ends(&self) -> Vec<(String, u64)> {
+        let ordered = self.ordered();
+        let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let from_files = self.choice.from_files.read().unwrap_or_else(PoisonError::into_inner);
+        let mut ends: Vec<_> = watched
+            .pairs
+            .iter()
+            .zip(from_files.iter())
+            .map(|(pair, certificate)| (shown(&pair.files.certificate), certificate.until))
+            .collect();
+        ends.extend(ordered.map(|one| ("from ACME".to_owned(), one.until)));
+        ends
     }
 
     /// Does the handshake. `None` when it was an ACME server's, which has learned all it wanted.
@@ -213,14 +281,26 @@ impl ResolvesServerCert for Choice {
         let from_files = self.from_files.read().unwrap_or_else(PoisonError::into_inner);
         let ordered = self.ordered.read().unwrap_or_else(PoisonError::into_inner);
         let mut all = from_files.iter().chain(ordered.as_ref());
-        let meant = name.and_then(|name| all.clone().find(|one| one.names(name)));
+        let now = now();
+        let meant = name.and_then(|name| {
+            let made_for_it = || all.clone().filter(|one| one.names(name));
+            // An expired one stands back for another of the same name.
+            made_for_it().find(|one| one.until > now).or_else(|| made_for_it().next())
+        });
         meant.or_else(|| all.next()).map(|certificate| Arc::clone(&certificate.key))
     }
 }
 
-fn states(files: &[CertificateFiles]) -> Vec<Option<State>> {
-    let paths = files.iter().flat_map(|pair| [&pair.certificate, &pair.key]);
-    paths.map(|path| state(path)).collect()
+/// Loudly, because clients refuse it.
+fn tell_if_expired(pair: &Pair, certificate: &Certificate) {
+    if let Some(days) = certificate.days_over(now()) {
+        let expired = Expired { file: shown(&pair.files.certificate), days };
+        tracing::error!("a certificate is served that has expired: {expired}");
+    }
+}
+
+fn pair_state(files: &CertificateFiles) -> PairState {
+    [state(&files.certificate), state(&files.key)]
 }
 
 fn state(path: &Path) -> Option<State> {
@@ -245,7 +325,13 @@ mod tests {
     use rcgen::{CertificateParams, KeyPair};
 
     fn write(folder: &Path, name: &str) -> CertificateFiles {
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        write_until(folder, name, 2080)
+    }
+
+    fn write_until(folder: &Path, name: &str, year: i32) -> CertificateFiles {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
         let key = KeyPair::generate().unwrap();
         let files = CertificateFiles {
             certificate: folder.join("certificate.pem"),
@@ -280,6 +366,46 @@ mod tests {
         tls.look();
         assert!(names(&tls, "thirds.example"));
         assert!(tls.seconds_left().unwrap() > 86_400);
+    }
+
+    #[test]
+    fn each_pair_is_judged_alone() {
+        let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
+        let [one, old, broken] = [0, 1, 2].map(|at| folders[at].path());
+        let files = [
+            write(one, "one.example"),
+            write_until(old, "old.example", 2021),
+            write(broken, "broken.example"),
+        ];
+        let tls = Tls::new(Loaded::read(files.to_vec()).unwrap(), false).unwrap();
+        assert!(names(&tls, "one.example") && names(&tls, "old.example"), "served on");
+        assert_eq!(tls.seconds_left(), Some(0));
+        write(one, "fresh.example");
+        std::fs::write(&files[2].key, "half of a fi").unwrap();
+        tls.look();
+        assert!(names(&tls, "fresh.example") && !names(&tls, "one.example"), "renewed");
+        assert!(names(&tls, "old.example") && names(&tls, "broken.example"), "kept");
+        write_until(one, "late.example", 2022);
+        tls.look();
+        assert!(names(&tls, "late.example"), "expired, and what the operator wants");
+        write(broken, "repaired.example");
+        tls.look();
+        assert!(names(&tls, "repaired.example") && !names(&tls, "broken.example"));
+    }
+
+    #[test]
+    fn a_look_does_not_undo_a_reload_that_came_in_between() {
+        let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let before = write(folders[0].path(), "before.example");
+        let tls = Tls::new(Loaded::read(vec![before]).unwrap(), false).unwrap();
+        write(folders[0].path(), "changed.example");
+        let after = write(folders[1].path(), "after.example");
+        tls.look_and(|| tls.install(Loaded::read(vec![after]).unwrap()));
+        assert!(names(&tls, "after.example"));
+        assert!(!names(&tls, "before.example") && !names(&tls, "changed.example"));
+        write(folders[1].path(), "watched.example");
+        tls.look();
+        assert!(names(&tls, "watched.example"), "the new files are watched");
     }
 
     #[test]

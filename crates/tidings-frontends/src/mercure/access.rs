@@ -75,7 +75,7 @@ pub(super) async fn read_with_fresh_keys(
 ) -> Worded<Access> {
     let first = read(head, query, role, settings, clock.wall(), by_parameters);
     match &first {
-        Err((_, Refusal::BadToken(cause))) if settings.auth.key_may_come(cause).await => {
+        Err((_, Refusal::BadToken { cause, .. })) if settings.auth.key_may_come(cause).await => {
             read(head, query, role, settings, clock.wall(), by_parameters)
         }
         _ => first,
@@ -94,7 +94,7 @@ fn read(
     by_parameters: Generation,
 ) -> Worded<Access> {
     let auth = &settings.auth;
-    let refused = |problem| refused(problem, by_parameters);
+    let looked_at = Looked { settings, role, now, by_parameters };
     let misused = |presentation| (by_parameters, Refusal::BadPresentation(presentation));
     let mut headers = head.headers.get_all(header::AUTHORIZATION).iter();
     if let Some(value) = headers.next() {
@@ -103,16 +103,16 @@ fn read(
         }
         let bearer =
             Bearer::parse(value.as_bytes()).ok_or_else(|| misused(Presentation::NotBearer))?;
-        let verified = auth.verify(bearer.token, role, now).map_err(refused)?;
+        let verified = looked_at.verify(bearer.token)?;
         if verified.generation == Generation::Draft && !bearer.is_as_in_draft {
             return Err((Generation::Draft, Refusal::BadPresentation(Presentation::Unusual)));
         }
         return Ok(Access::Token(verified));
     }
     match presented_in_query(query, auth, by_parameters)? {
-        None => in_cookie(head, role, settings, now, by_parameters),
+        None => in_cookie(head, &looked_at),
         Some(token) => {
-            let verified = auth.verify(token, role, now).map_err(refused)?;
+            let verified = looked_at.verify(token)?;
             if verified.generation == Generation::Final {
                 return Err((Generation::Final, Refusal::BadPresentation(Presentation::InUrl)));
             }
@@ -121,26 +121,43 @@ fn read(
     }
 }
 
-fn refused(problem: TokenProblem, by_parameters: Generation) -> (Generation, Refusal) {
-    let generation = if problem.recognized { problem.generation } else { by_parameters };
-    (generation, Refusal::BadToken(problem.cause))
+/// By what a token is looked at.
+struct Looked<'s> {
+    settings: &'s Settings,
+    role: Role,
+    now: u64,
+    by_parameters: Generation,
+}
+
+impl Looked<'_> {
+    fn verify(&self, token: &str) -> Worded<Arc<Verified>> {
+        let verified = self.settings.auth.verify(token, self.role, self.now);
+        verified.map_err(|problem| self.refused(token, problem))
+    }
+
+    fn refused(&self, token: &str, problem: TokenProblem) -> (Generation, Refusal) {
+        let TokenProblem { generation, recognized, cause } = problem;
+        let generation = if recognized { generation } else { self.by_parameters };
+        // All checks cost what the first one that failed did not: only for who reads the log.
+        let checks = if tracing::enabled!(tracing::Level::INFO) {
+            let Settings { auth, log_topics, .. } = self.settings;
+            auth.failed_checks(token, self.role, self.now, *log_topics)
+        } else {
+            String::new()
+        };
+        (generation, Refusal::BadToken { cause, checks })
+    }
 }
 
 /// The token in a cookie. A browser sends it whatever page makes the request, so that to publish
 /// with it needs a page that may; that is said before anything about the token.
-fn in_cookie(
-    head: &Parts,
-    role: Role,
-    settings: &Settings,
-    now: u64,
-    by_parameters: Generation,
-) -> Worded<Access> {
+fn in_cookie(head: &Parts, looked_at: &Looked<'_>) -> Worded<Access> {
+    let settings = looked_at.settings;
     let Some(token) = settings.cookies.token(&head.headers) else { return Ok(Access::Anonymous) };
     // What is no text is no token either.
     let token = std::str::from_utf8(token).unwrap_or_default();
-    let verified = settings.auth.verify(token, role, now);
-    let verified = verified.map_err(|problem| refused(problem, by_parameters));
-    if role == Role::Publish {
+    let verified = looked_at.verify(token);
+    if looked_at.role == Role::Publish {
         let generation = verified.as_ref().map_or_else(|(words, _)| *words, |it| it.generation);
         cookie::check_origin(&head.headers, &settings.publish_origins)
             .map_err(|refusal| (generation, refusal))?;

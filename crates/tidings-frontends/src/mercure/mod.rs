@@ -247,7 +247,8 @@ impl Mercure {
                 if refusal.is_ours() {
                     tracing::error!(request = %id, %client, reason, "refused");
                 } else {
-                    tracing::info!(request = %id, %client, reason, "refused");
+                    let checks = refusal.checks();
+                    tracing::info!(request = %id, %client, reason, checks, "refused");
                 }
                 refusal.answer(generation, &settings.metadata.url)
             }

@@ -20,8 +20,13 @@ pub(super) enum Refusal {
     #[error("a token is needed and none was sent")]
     NoToken,
     /// The client's: the token is not valid.
-    #[error("the token is not valid: {0}")]
-    BadToken(TokenCause),
+    #[error("the token is not valid: {cause}")]
+    BadToken {
+        /// The first reason.
+        cause: TokenCause,
+        /// What was found and what would pass, for the operator's log; empty when nobody looks.
+        checks: String,
+    },
     /// The client's: the token was not presented as the protocol says.
     #[error("the token was not presented as it must be: {0}")]
     BadPresentation(Presentation),
@@ -131,7 +136,7 @@ impl From<Refused> for Refusal {
             Refused::Reserved(_) => Refusal::Reserved,
             Refused::NotGranted => Refusal::NotGranted,
             Refused::Expired => Refusal::Expired,
-            Refused::Fallen => Refusal::BadToken(TokenCause::Revoked),
+            Refused::Fallen => Refusal::bad_token(TokenCause::Revoked),
             Refused::KeyReused => Refusal::KeyReused,
             Refused::NoSpace => Refusal::NoSpace,
             Refused::StorageFailed(reason) => Refusal::StorageFailed(reason),
@@ -148,6 +153,19 @@ enum Challenge {
 }
 
 impl Refusal {
+    /// A token that is refused for this reason, about which nothing else is to be said.
+    pub(super) fn bad_token(cause: TokenCause) -> Refusal {
+        Refusal::BadToken { cause, checks: String::new() }
+    }
+
+    /// The checks that the token fails, for the operator's log, if it is refused for some.
+    pub(super) fn checks(&self) -> Option<&str> {
+        match self {
+            Refusal::BadToken { checks, .. } if !checks.is_empty() => Some(checks),
+            _ => None,
+        }
+    }
+
     /// The exact reason, for the operator's log. What is said of a pattern may quote it, and a
     /// pattern is a topic as good as any.
     pub(super) fn reason(&self, topics: bool) -> String {
@@ -200,7 +218,7 @@ impl Refusal {
         let bearer = |code| Challenge::Bearer(Some(code));
         match self {
             Refusal::NoToken => (StatusCode::UNAUTHORIZED, Challenge::Bearer(None)),
-            Refusal::BadToken(_) | Refusal::Expired => {
+            Refusal::BadToken { .. } | Refusal::Expired => {
                 (StatusCode::UNAUTHORIZED, bearer("invalid_token"))
             }
             Refusal::BadPresentation(_) | Refusal::NoOrigin | Refusal::ForeignPage(_) => {
@@ -248,7 +266,9 @@ impl Refusal {
         match self {
             Refusal::NoToken => "An access token is needed.".to_owned(),
             // Which check failed helps only those who forge tokens.
-            Refusal::BadToken(_) | Refusal::Expired => "The access token is not valid.".to_owned(),
+            Refusal::BadToken { .. } | Refusal::Expired => {
+                "The access token is not valid.".to_owned()
+            }
             Refusal::BadPresentation(presentation) => format!(
                 "Expected a token once, as \
                 `Authorization: Bearer <token>`: {presentation}."
@@ -282,7 +302,7 @@ impl Refusal {
     fn in_draft(&self) -> Response<Body> {
         let (status, line): (StatusCode, &str) = match self {
             Refusal::NoToken
-            | Refusal::BadToken(_)
+            | Refusal::BadToken { .. }
             | Refusal::BadPresentation(_)
             | Refusal::NoOrigin
             | Refusal::ForeignPage(_)

@@ -849,7 +849,7 @@ mod tests {
             pieces: VecDeque::new(),
             last: None,
             missed: None,
-            forgotten: false,
+            forgotten: None,
         };
         stream.source = Source::History(Box::pin(std::future::ready(Some(turn))));
         assert_eq!(frame(&mut stream).await, None);

@@ -1,13 +1,14 @@
 //! Reads the key sets of issuers and keeps them fresh: one task for each set, ended when nobody
-//! needs it any more. The operator named the addresses, so any address will do; what comes from
-//! there is bounded in bytes and time all the same. Knows no token.
+//! needs it any more. Addresses that the operator named may be any; one that an issuer's metadata
+//! names may not be internal unless the issuer is, and is asked where it was looked up. What comes
+//! is bounded in bytes and time in any case. Knows no token.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, CACHE_CONTROL, HeaderMap};
-use reqwest::{Client, StatusCode};
+use reqwest::{Client, ClientBuilder, StatusCode};
 use serde_json::Value;
 use tidings_core::Clock;
 use tidings_frontends::auth::{
@@ -18,6 +19,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use url::Url;
 
+use super::internal::{NoWay, Way, way};
 use crate::limits::{
     CLIENT_CONNECT_TIMEOUT, KEY_SET_AGE_DEFAULT, KEY_SET_AGE_MAX, KEY_SET_AGE_MIN, KEY_SET_REST,
     KEY_SET_RETRY_MAX, KEY_SET_RETRY_MIN, KEY_SET_TIMEOUT, METADATA_BYTES_MAX,
@@ -38,6 +40,8 @@ enum Unread {
     Flawed(#[from] BadKeySet),
     #[error("the issuer's metadata {0}")]
     Metadata(&'static str),
+    #[error("the issuer's metadata has a `jwks_uri` with {0}")]
+    Elsewhere(#[from] NoWay),
     #[error(transparent)]
     File(KeyFlaw),
     #[error("the file could not be read to its end")]
@@ -115,12 +119,15 @@ pub(crate) fn read_key_sets(sets: &[Arc<KeySet>], now: u64) -> Vec<String> {
 }
 
 fn client() -> Result<Client, reqwest::Error> {
+    client_builder().build()
+}
+
+fn client_builder() -> ClientBuilder {
     Client::builder()
         .connect_timeout(CLIENT_CONNECT_TIMEOUT)
         // A set elsewhere than the operator said is another set.
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(concat!("tidings/", env!("CARGO_PKG_VERSION")))
-        .build()
 }
 
 async fn keep_fresh(set: Arc<KeySet>, client: Client, clock: Arc<dyn Clock>) {
@@ -210,7 +217,14 @@ async fn read(set: &KeySet, client: &Client) -> Result<(Vec<u8>, Duration), Unre
         KeySetPlace::Url(url) => get(client, url, KEY_SET_BYTES_MAX).await,
         KeySetPlace::Discovered(issuer) => {
             let url = discover(client, issuer, set.issuer()).await?;
-            get(client, &url, KEY_SET_BYTES_MAX).await
+            match way(issuer, &url).await? {
+                Way::AsBefore => get(client, &url, KEY_SET_BYTES_MAX).await,
+                Way::Pinned(addresses) => {
+                    let host = url.host_str().unwrap_or_default();
+                    let pinned = client_builder().resolve_to_addrs(host, &addresses).build()?;
+                    get(&pinned, &url, KEY_SET_BYTES_MAX).await
+                }
+            }
         }
         KeySetPlace::File(path) => {
             let path: Box<Path> = path.as_path().into();

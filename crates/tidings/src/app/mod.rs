@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tidings_core::{Clock, Hub, OpenError, StateError};
+use tidings_core::{Clock, Hub, OpenError};
 use tidings_frontends::auth::BadKeys;
 use tidings_frontends::http::acme::AcmeProblem;
 use tidings_frontends::http::{
@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 mod descriptors;
 mod encryption;
 mod healthz;
+mod internal;
 mod key_sets;
 mod parts;
 
@@ -29,6 +30,7 @@ pub(crate) use key_sets::read_key_sets;
 use crate::admin::Ready;
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::ledger::UnreadableLedger;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, BLOCKING_END_TIMEOUT, POLLS_BEFORE_SOCKETS};
 use crate::telemetry::{self, BadLog};
 use encryption::Encryption;
@@ -63,8 +65,8 @@ pub enum AppProblem {
     #[error(transparent)]
     Keys(#[from] BadKeys),
     /// What the hub keeps beside its history.
-    #[error("the list of revocations cannot be read: {0}")]
-    State(#[from] StateError),
+    #[error(transparent)]
+    Revocations(#[from] UnreadableLedger),
     /// The connections to issuers.
     #[error("key sets cannot be read: {0}")]
     KeySets(#[from] reqwest::Error),

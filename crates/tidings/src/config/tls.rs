@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustls::pki_types::DnsName;
 use serde::Deserialize;
 use tidings_frontends::http::acme::AcmeOptions;
-use tidings_frontends::http::{CertificateFiles, check_certificates};
+use tidings_frontends::http::{CertificateFiles, check_certificate};
 use tidings_frontends::limits::{ACME_DOMAINS_MAX, CERTIFICATES_MAX};
 use url::Url;
 
@@ -140,7 +140,7 @@ impl Meaning<'_> {
         notes: &mut Vec<String>,
     ) -> TlsOptions {
         let TlsSettings { listen, certificate, key, redirect, hsts, acme } = settings;
-        let certificates = self.certificates(&certificate, &key);
+        let certificates = self.certificates(&certificate, &key, notes);
         let acme = self.acme(acme, history);
         let any = !certificate.is_empty() || acme.is_some();
         if listen.is_empty() && any {
@@ -169,7 +169,12 @@ impl Meaning<'_> {
         TlsOptions { listen, certificates, redirect, hsts, acme }
     }
 
-    fn certificates(&mut self, files: &[PathBuf], keys: &[PathBuf]) -> Vec<CertificateFiles> {
+    fn certificates(
+        &mut self,
+        files: &[PathBuf],
+        keys: &[PathBuf],
+        notes: &mut Vec<String>,
+    ) -> Vec<CertificateFiles> {
         if files.len() != keys.len() {
             self.wrong(
                 if files.is_empty() { "tls.key" } else { "tls.certificate" },
@@ -191,9 +196,12 @@ impl Meaning<'_> {
             })
             .collect();
         for pair in &pairs {
-            if let Err(error) = check_certificates(std::slice::from_ref(pair)) {
-                let hint = "both files are PEM, for the user that runs the hub to read";
-                self.wrong("tls.certificate", error.to_string(), hint);
+            match check_certificate(pair) {
+                Ok(expired) => notes.extend(expired.map(|expired| expired.to_string())),
+                Err(error) => {
+                    let hint = "both files are PEM, for the user that runs the hub to read";
+                    self.wrong("tls.certificate", error.to_string(), hint);
+                }
             }
         }
         pairs

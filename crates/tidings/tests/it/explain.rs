@@ -39,6 +39,64 @@ fn the_log_says_the_exact_reason_under_the_id_that_the_client_got() {
     }
     let signature = good.rsplit('.').next().unwrap();
     assert!(!hub.log().contains(signature), "a signature is in the log");
+    assert!(!hub.log().contains("checks=\"\""), "nothing is said of nothing");
+}
+
+#[test]
+fn the_log_says_of_a_refused_token_what_was_found_and_what_would_pass() {
+    let hub = TestHub::start(MEMORY);
+    let claims = tokens::claims_final(json!([tokens::detail(Role::Subscribe, &["*"])]));
+    let typed = |header: serde_json::Value| mint(&header, &claims, Role::Subscribe.key());
+    let line_of = |token: &str| {
+        let header = bearer(token);
+        let reply = hub.get(&format!("{HUB}?match=*"), &[with_token(&header)]).expect(401);
+        let id = reply.header("x-request-id").unwrap();
+        let line = hub.wait_for_log(&format!("request={id}")).replace('\\', "");
+        assert!(!reply.text().contains("would pass"), "{}", reply.text());
+        assert!(!line.contains(token), "{line}");
+        for part in token.split('.').filter(|part| part.len() > 20) {
+            assert!(!line.contains(part), "{part}: {line}");
+        }
+        line
+    };
+    let other = "https://other.example";
+    for (token, said) in [
+        (changed("exp", json!(1)), "exp: 1, would pass: after now ("),
+        (changed("nbf", json!("soon")), "nbf: \"soon\", would pass: not after now ("),
+        (
+            changed("aud", json!(other)),
+            "aud: \"https://other.example\", would pass: https://hub.example/.well-known/mercure",
+        ),
+        (changed("iss", json!(other)), "iss: \"https://other.example\", would pass: \"https://iss"),
+        (typed(json!({ "alg": "HS256", "typ": "JWT" })), "typ: \"JWT\", would pass: at+jwt"),
+        (typed(json!({ "alg": "HS512", "typ": "at+jwt" })), "alg: \"HS512\", would pass: HS256"),
+        (
+            token_final(Role::Publish, &["*"]),
+            "signature: not made by any key that may, would pass: the subscribe key of",
+        ),
+        ("no.token".to_owned(), "form: 8 bytes, would pass: three parts"),
+    ] {
+        let line = line_of(&token);
+        assert!(line.contains(said), "{said}: {line}");
+    }
+    // Every check that fails, in one line that is bounded and tells no topic.
+    let long = format!("https://{}.example", "x".repeat(5_000));
+    let mut many = claims.clone();
+    many["aud"] = json!(long);
+    many["exp"] = json!(1);
+    many["authorization_details"] = json!([{ "type": "hush-hush\nsecond line" }, 7]);
+    let header = json!({ "alg": "HS256", "typ": "JWT" });
+    let line = line_of(&mint(&header, &many, Role::Subscribe.key()));
+    for check in ["typ: ", "exp: ", "aud: ", "authorization_details: not shown"] {
+        assert!(line.contains(check), "{check}: {line}");
+    }
+    assert!(line.len() < 2_000 && !line.contains("hush"), "{} bytes: {line}", line.len());
+    // A publisher's is explained by the publishers' key.
+    let (name, value) = bearer(&token_final(Role::Subscribe, &["*"]));
+    let sent = [(name.as_str(), value.as_str())];
+    let reply = hub.request("POST", HUB, &sent, b"topic=a&data=b").expect(401);
+    let line = hub.wait_for_log(&format!("request={}", reply.header("x-request-id").unwrap()));
+    assert!(line.contains("would pass: the publish key of"), "{line}");
 }
 
 #[test]

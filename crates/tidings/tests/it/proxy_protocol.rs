@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use crate::encrypted::{Authority, address, exchange, handshake, parsed, read_until};
 use crate::http::{self, PATIENCE};
@@ -41,6 +42,19 @@ fn asked(hub: &TestHub, header: &[u8], target: &str) -> Option<http::Reply> {
     let request = http::request("GET", target, &[("Connection", "close")], b"");
     let bytes = everything(&mut open(hub, &[header, &request].concat()));
     (!bytes.is_empty()).then(|| parsed(&bytes))
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_headers() {
+    let mut hub = TestHub::start(BALANCER);
+    let mut silent = open(&hub, b"PROXY TC");
+    assert_eq!(asked(&hub, &probe(), "/healthz").unwrap().status, 200, "it was accepted before");
+    let begun = Instant::now();
+    hub.signal("TERM");
+    assert_eq!(everything(&mut silent), b"");
+    assert_eq!(hub.wait_for_exit(PATIENCE), 0);
+    // The header alone would have had five seconds.
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
 }
 
 #[test]
@@ -110,7 +124,7 @@ fn a_balancer_without_its_header_is_closed_and_the_log_says_what_to_set() {
 #[test]
 fn a_balancer_that_says_nothing_is_closed_in_time() {
     let hub = TestHub::start(BALANCER);
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     assert_eq!(everything(&mut open(&hub, b"\r\n\r\n\0\r\nQ")), b"");
     assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
 }

@@ -168,13 +168,39 @@ fn a_new_certificate_is_served_after_sighup_and_a_broken_one_is_not() {
 }
 
 #[test]
+fn an_expired_certificate_is_a_warning_and_holds_nothing_up() {
+    let setup = Setup::new();
+    let folder = setup.folder.path();
+    let (chain, key) = setup.authority.issue(&["old.example.com"], (-90, -3));
+    std::fs::write(folder.join("old.pem"), chain).unwrap();
+    std::fs::write(folder.join("old.key"), key).unwrap();
+    let toml = toml(folder, &["old", "hub"], "");
+    let said = "old.pem expired 3 days ago";
+    let output = run(&["check"], Some(&toml));
+    let text = String::from_utf8_lossy(&output.stdout).replace('\n', " ");
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains(said), "{text}");
+    let hub = TestHub::start(&toml);
+    assert!(hub.wait_for_log("a certificate is served that has expired").contains(said));
+    drop(setup.connect(&hub, NAME));
+    let client = setup.authority.client(&[]);
+    let refused = connect(&client, address(&hub), "old.example.com").unwrap_err().to_string();
+    assert!(
+        refused.contains("certificate expired"),
+        "it is the expired one that is served: {refused}"
+    );
+    assert_eq!(metric(&hub, "tidings_certificate_remaining_seconds"), 0);
+    setup.authority.write(folder, "hub", &["new.example.com"]);
+    hub.signal("HUP");
+    hub.wait_for_log("configuration reloaded");
+    drop(setup.connect(&hub, "new.example.com"));
+}
+
+#[test]
 fn mistakes_in_certificates_are_explained_with_the_file() {
     let setup = Setup::new();
     let folder = setup.folder.path();
     setup.authority.write(folder, "other", &[NAME]);
-    let (chain, key) = setup.authority.issue(&[NAME], (-90, -3));
-    std::fs::write(folder.join("old.pem"), chain).unwrap();
-    std::fs::write(folder.join("old.key"), key).unwrap();
     std::fs::copy(folder.join("hub.pem"), folder.join("mixed.pem")).unwrap();
     std::fs::copy(folder.join("other.key"), folder.join("mixed.key")).unwrap();
     std::fs::write(folder.join("text.pem"), "no PEM at all").unwrap();
@@ -182,7 +208,6 @@ fn mistakes_in_certificates_are_explained_with_the_file() {
     std::fs::copy(folder.join("hub.pem"), folder.join("keyless.pem")).unwrap();
     std::fs::write(folder.join("keyless.key"), "").unwrap();
     for (file, said) in [
-        ("old", "old.pem expired 3 days ago"),
         ("mixed", "mixed.key is not the key of"),
         ("text", "text.pem holds no certificate"),
         ("keyless", "keyless.key holds no private key"),

@@ -114,7 +114,15 @@ impl Acme {
         let folder = Folder::open(&options.folder).map_err(problem)?;
         if let Some(pem) = folder.certificate().map_err(problem)? {
             match Certificate::parse(&pem, &pem) {
-                Ok(certificate) => tls.install_ordered(certificate),
+                Ok(certificate) => {
+                    if let Some(days) = certificate.days_over(now()) {
+                        tracing::error!(
+                            "the certificate of ACME expired {days} days ago: it is served until \
+                             there is a new one, and clients refuse it"
+                        );
+                    }
+                    tls.install_ordered(certificate);
+                }
                 Err(unfit) => tracing::warn!("the certificate of ACME is not served: {unfit:?}"),
             }
         }
@@ -137,7 +145,7 @@ impl Acme {
     pub async fn run(self: Arc<Acme>, shutdown: Shutdown) {
         let mut schedule = self.folder.schedule().unwrap_or_default();
         loop {
-            let wait = schedule.next(self.due()).saturating_sub(now());
+            let wait = schedule.next(self.due(), now()).saturating_sub(now());
             if wait > 0 {
                 let wait = Duration::from_secs(wait).min(ACME_LOOK_INTERVAL);
                 tokio::select! {
@@ -190,7 +198,7 @@ impl Acme {
             Err(problem) => {
                 let told = *told.lock().unwrap_or_else(PoisonError::into_inner);
                 schedule.fail(now(), told, jitter());
-                self.complain(&problem, schedule.next(self.due()).saturating_sub(now()));
+                self.complain(&problem, schedule.next(self.due(), now()).saturating_sub(now()));
             }
         }
         if let Err(error) = self.folder.keep_schedule(schedule) {
@@ -273,4 +281,35 @@ fn jitter() -> f64 {
 fn shortened(text: &str) -> String {
     let shown = |character: char| if character.is_control() { ' ' } else { character };
     text.chars().take(ACME_DETAIL_CHARS_MAX).map(shown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tls::Loaded;
+    use super::*;
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+    #[test]
+    fn an_expired_certificate_is_served_after_a_restart_and_renewed_at_once() {
+        let root = tempfile::tempdir().unwrap();
+        let name = "hub.example.com".to_owned();
+        let mut params = CertificateParams::new(vec![name.clone()]).unwrap();
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem() + &key.serialize_pem();
+        Folder::open(root.path()).unwrap().keep_certificate(&pem).unwrap();
+        let tls = Tls::new(Loaded::read(Vec::new()).unwrap(), true).unwrap();
+        let options = AcmeOptions {
+            domains: vec![name.clone()],
+            contact: None,
+            directory: "https://acme.example/directory".to_owned(),
+            folder: root.path().to_owned(),
+            roots: None,
+        };
+        let acme = Acme::open(options, Arc::clone(&tls)).unwrap();
+        assert!(tls.ordered().unwrap().names(&name));
+        assert_eq!(tls.seconds_left(), Some(0));
+        assert!(acme.due() < now());
+    }
 }

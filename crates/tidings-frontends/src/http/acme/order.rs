@@ -12,7 +12,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 
 use super::AcmeProblem;
-use crate::http::certificate::{Certificate, Flaw, Unfit};
+use crate::http::certificate::{Certificate, Flaw, Unfit, now};
 use crate::http::tls::Tls;
 use crate::limits::ACME_ORDER_TIMEOUT;
 
@@ -136,6 +136,9 @@ fn judged(domains: &[String], chain: &str, key: &str) -> Result<Issued, AcmeProb
             Unfit::Chain(Flaw::NoCertificate) => wrong("there is none in the answer".to_owned()),
             Unfit::Chain(flaw) | Unfit::Key(flaw) => wrong(format!("it {flaw}")),
         })?;
+    if let Some(days) = certificate.days_over(now()) {
+        return Err(wrong(format!("it expired {days} days ago")));
+    }
     match domains.iter().find(|domain| !certificate.names(domain)) {
         Some(domain) => Err(wrong(format!("it does not name {domain}"))),
         None => Ok(Issued { pem: format!("{key}{chain}"), certificate }),
