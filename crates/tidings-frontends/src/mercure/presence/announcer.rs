@@ -84,7 +84,8 @@ impl Work {
                 let full =
                     updates.len() == ANNOUNCED_AT_ONCE_MAX || bytes + weight > PRESENCE_ROUND_BYTES;
                 if full && !updates.is_empty() {
-                    self.tell(generation, std::mem::take(&mut updates), told);
+                    self.tell(generation, &updates, told);
+                    updates.clear();
                     bytes = 0;
                     if self.registry.is_stopped() {
                         return;
@@ -95,18 +96,18 @@ impl Work {
             }
         }
         if !updates.is_empty() {
-            self.tell(generation, updates, told);
+            self.tell(generation, &updates, told);
         }
     }
 
     /// Announces for as long as it takes: what watchers are not told would be lost in silence.
-    fn tell(&self, generation: Generation, updates: Vec<Update>, told: &mut usize) {
+    fn tell(&self, generation: Generation, updates: &[Update], told: &mut usize) {
         if *told > 0 {
             self.registry.pause(PRESENCE_PACE);
         }
         *told += 1;
         loop {
-            match self.hub.announce(scope(generation), updates.clone()) {
+            match self.hub.announce(scope(generation), updates.to_vec()) {
                 Ok(()) => return,
                 // Streams end as well: there is nobody to tell.
                 Err(Refused::ShuttingDown) => return,
