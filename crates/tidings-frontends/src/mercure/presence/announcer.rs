@@ -85,7 +85,8 @@ impl Work {
                     updates.len() == ANNOUNCED_AT_ONCE_MAX || bytes + weight > PRESENCE_ROUND_BYTES;
                 if full && !updates.is_empty() {
                     self.tell(generation, &updates, told);
-                    (updates, bytes) = (Vec::new(), 0);
+                    updates.clear();
+                    bytes = 0;
                     if self.registry.is_stopped() {
                         return;
                     }
