@@ -124,7 +124,7 @@ fn a_balancer_without_its_header_is_closed_and_the_log_says_what_to_set() {
 #[test]
 fn a_balancer_that_says_nothing_is_closed_in_time() {
     let hub = TestHub::start(BALANCER);
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     assert_eq!(everything(&mut open(&hub, b"\r\n\r\n\0\r\nQ")), b"");
     assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
 }
