@@ -60,7 +60,15 @@ pub const REFUSAL_RETRY_SECONDS: u32 = 5;
 /// Connections that the kernel keeps while the accept loop is busy: reconnect storms come at once.
 pub const LISTEN_BACKLOG: u32 = 4_096;
 /// Connections that are accepted before others get their turn: publishers stand behind them.
-pub const ACCEPT_BURST: usize = 16;
+pub const ACCEPT_BURST: usize = 8;
+/// A wait for that turn which tells that there is more to do than processors: an idle hub's is a
+/// tenth of it.
+pub const ACCEPT_TURN_LATE: Duration = Duration::from_micros(300);
+/// How many times as long as that wait the others then have for themselves. Thousands who connect
+/// at once are let in by the hundred, while a publisher waits a little longer than usual.
+pub const ACCEPT_REST: u32 = 4;
+/// The longest of these rests: new clients wait no longer for a machine that stood still.
+pub const ACCEPT_REST_MAX: Duration = Duration::from_millis(50);
 /// Time that a client may leave its socket full unless the operator says otherwise. The end of a
 /// token or of the program is not heard meanwhile; mobile networks come back sooner.
 pub const WRITE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
@@ -229,17 +237,17 @@ pub const CATCH_UP_READERS: usize = 4;
 /// Threads that look up where streams begin. Their own, because a client waits for its answer's
 /// head meanwhile; a look-up is much shorter than a turn of reading.
 pub const CURSOR_READERS: usize = 2;
-/// How little those threads matter (`nice`): a tenth of the time of a thread that publishes when
-/// both want the same processor.
-pub const READERS_NICENESS: i32 = 10;
+/// How little those threads matter (`nice`): next to nothing while a thread that publishes wants
+/// the same processor.
+pub const READERS_NICENESS: i32 = 19;
 /// How long one stream reads before others get their turn.
-pub const CATCH_UP_TURN: Duration = Duration::from_millis(2);
+pub const CATCH_UP_TURN: Duration = Duration::from_millis(1);
 /// Bytes that one turn hands to a socket: what waits for a slow reader is bounded by this, and so
 /// is the time that one write keeps a thread from others.
 pub const CATCH_UP_FRAME_BYTES: usize = 32 * 1024;
-/// Streams that the runtime is told to poll at the same time: enough for every processor, few
-/// enough that a publisher behind them waits less than a millisecond.
-pub const STREAMS_AT_ONCE: usize = 16;
+/// Streams for each processor that the runtime is told to poll at the same time: one that writes
+/// and one that is next. A publisher stands behind no more than these.
+pub const STREAMS_AT_ONCE_EACH: usize = 2;
 /// Time without any movement after which turns are taken for lost: much longer than one takes.
 pub const TURN_LATE: Duration = Duration::from_millis(50);
 

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -19,8 +19,9 @@ use super::places::{Full, Places};
 use super::tls::Tls;
 use super::{Frontend, Shutdown, connection, refusal};
 use crate::limits::{
-    ACCEPT_BURST, ACCEPT_PAUSE, CONNECTIONS_MAX_DEFAULT, CONNECTIONS_PER_ADDRESS_DEFAULT,
-    HEAD_TIMEOUT_DEFAULT, LISTEN_BACKLOG, REFUSALS_MAX, WRITE_TIMEOUT_DEFAULT,
+    ACCEPT_BURST, ACCEPT_PAUSE, ACCEPT_REST, ACCEPT_REST_MAX, ACCEPT_TURN_LATE,
+    CONNECTIONS_MAX_DEFAULT, CONNECTIONS_PER_ADDRESS_DEFAULT, HEAD_TIMEOUT_DEFAULT, LISTEN_BACKLOG,
+    REFUSALS_MAX, WRITE_TIMEOUT_DEFAULT,
 };
 
 /// What the operator decides about connections.
@@ -182,7 +183,7 @@ impl Listening {
         loop {
             if in_a_row == ACCEPT_BURST {
                 in_a_row = 0;
-                tokio::task::yield_now().await;
+                give_way().await;
             }
             tokio::select! {
                 () = self.server.shutdown.accepting_ended() => break,
@@ -269,5 +270,16 @@ fn note_panic(ended: Result<(), JoinError>) {
         && error.is_panic()
     {
         tracing::error!("a connection ended by a panic");
+    }
+}
+
+/// Lets everybody else have their turn, and where that takes long, rests for longer still: who is
+/// connected comes before who wants to be.
+async fn give_way() {
+    let begun = Instant::now();
+    tokio::task::yield_now().await;
+    let waited = begun.elapsed();
+    if waited > ACCEPT_TURN_LATE {
+        tokio::time::sleep((waited * ACCEPT_REST).min(ACCEPT_REST_MAX)).await;
     }
 }

@@ -39,7 +39,7 @@ use crate::http::{Answer, Bodies, Body, Frontend, Request, empty};
 use crate::limits::{
     BODIES_BYTES_MAX, CATCH_UP_READERS, COOKIE_DEFAULT, CURSOR_READERS, FORM_BYTES_DEFAULT,
     FORM_FIELDS_MAX, HEARTBEAT_DEFAULT, QUERIES_BYTES_MAX, STREAM_LIFETIME_DEFAULT,
-    STREAMS_AT_ONCE,
+    STREAMS_AT_ONCE_EACH,
 };
 use access::Worded;
 use cookie::Cookies;
@@ -199,7 +199,7 @@ impl Mercure {
             hub: hub.clone(),
             clock: Arc::clone(&clock),
             readers: Readers::start("history", processors.min(CATCH_UP_READERS)),
-            turns: Arc::new(Turns::new(STREAMS_AT_ONCE)),
+            turns: Arc::new(Turns::new(processors * STREAMS_AT_ONCE_EACH)),
         };
         Ok(Mercure {
             hub,
