@@ -10,6 +10,24 @@ const TOPIC: &str = "https://privacy.example/canonical";
 const ALTERNATE: &str = "https://privacy.example/alternate-of-somebody";
 
 #[test]
+fn m77_encrypted_data_is_carried_as_it_is() {
+    // A JWE in compact form (RFC 7516 appendix A.3): five parts, nothing that the hub reads.
+    let encrypted = "eyJhbGciOiJBMTI4S1ciLCJlbmMiOiJBMTI4Q0JDLUhTMjU2In0.6KB707dM9YTIgHtLvtgWQ8mKwboJ\
+                     W3of9locizkDTHzBC2IlrT1oOQ.AxY8DCtDaGlsbGljb3RoZQ.KDlTtXchhZTGufMYmOYGS4HffxPS\
+                     UrfmqCHXaI9wOGY.U0m_YmjN04DJvceFICbCVQ";
+    let hub = TestHub::start(MEMORY);
+    let mut live = hub.subscribe(&format!("match={}", encode(TOPIC)));
+    for private in [false, true] {
+        let mut fields = vec![("topic", TOPIC), ("data", encrypted)];
+        fields.extend(private.then_some(("private", "on")));
+        hub.publish(&fields);
+        assert_eq!(live.event().data, encrypted);
+    }
+    let kept: Vec<String> = hub.history().into_iter().map(|event| event.data).collect();
+    assert_eq!(kept, [encrypted, encrypted], "in the history as well");
+}
+
+#[test]
 fn m80_ids_disclose_neither_order_nor_rate_nor_time() {
     let hub = TestHub::start(MEMORY);
     let ids: Vec<String> =
