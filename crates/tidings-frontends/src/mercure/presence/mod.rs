@@ -105,7 +105,7 @@ impl Presence {
             Access::Token(verified) => Some(verified),
             Access::Anonymous => None,
         };
-        let shown = asked.iter().map(|asked| {
+        let shown = asked.iter().filter(|asked| has_a_path(asked.text)).map(|asked| {
             let detail = verified.and_then(|verified| self.payload_of(verified, asked.text));
             let pattern = match generation {
                 Generation::Final => Pattern::new(asked.language, asked.text),
@@ -131,6 +131,12 @@ impl Presence {
         verified.details.get(found)?.payload.as_ref()?;
         u16::try_from(found).ok()
     }
+}
+
+/// Whether a subscription to this can be named in a path. A dot segment (RFC 3986 section 3.3)
+/// cannot, encoded or not: whoever resolves it asks for another place, which other grants cover.
+fn has_a_path(text: &str) -> bool {
+    !matches!(text, "." | "..")
 }
 
 #[cfg(test)]
