@@ -1,5 +1,5 @@
 //! The list of subscriptions as a body that is made while it is read: however long it is, it holds
-//! up neither who joins nor other requests, and needs no memory.
+//! up neither who joins nor other requests, and needs memory for one piece.
 
 use std::pin::Pin;
 use std::sync::Arc;
