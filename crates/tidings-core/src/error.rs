@@ -14,9 +14,9 @@ pub enum Refused {
     /// The publisher's fault: a topic that belongs to the hub.
     #[error("the topic {:?} is reserved for the hub", .0.as_str())]
     Reserved(Topic),
-    /// The publisher's fault: the grant does not cover every topic.
-    #[error("the grant does not cover every topic")]
-    NotGranted,
+    /// The publisher's fault: the grant does not cover this topic.
+    #[error("the grant does not cover the topic {:?}", .0.as_str())]
+    NotGranted(Topic),
     /// The publisher's fault: the grant has ended.
     #[error("the grant has expired")]
     Expired,

@@ -57,9 +57,9 @@ impl Grant {
         Grant { publish: any.clone(), subscribe: any, ..Grant::default() }
     }
 
-    /// Whether an update of these topics may be published: each must be granted.
-    pub fn covers_publishing(&self, topics: &[Candidate<'_>]) -> bool {
-        topics.iter().all(|topic| self.publish.iter().any(|matcher| matcher.matches(topic)))
+    /// Whether this topic may be published to. All topics of an update must be.
+    pub fn covers_publishing(&self, topic: &Candidate<'_>) -> bool {
+        self.publish.iter().any(|matcher| matcher.matches(topic))
     }
 
     /// Whether a private update of these topics may be read: one granted topic is enough.

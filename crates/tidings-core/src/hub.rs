@@ -257,8 +257,9 @@ impl Hub {
         if !self.inner.shared.subscribers.standing.holds(grant) {
             return Err(Refused::Fallen);
         }
-        if !grant.covers_publishing(&topics) {
-            return Err(Refused::NotGranted);
+        let mut pairs = update.topics.iter().zip(&topics);
+        if let Some((topic, _)) = pairs.find(|(_, topic)| !grant.covers_publishing(topic)) {
+            return Err(Refused::NotGranted(Topic::clone(topic)));
         }
         Ok(())
     }

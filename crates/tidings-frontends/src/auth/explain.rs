@@ -199,8 +199,8 @@ fn check_finding(
     Finding { check: name, found: shown(found), wanted, problem }
 }
 
-/// The beginning of a text, in which nothing ends the line.
-fn shortened(text: &str) -> String {
+/// The beginning of a text for the operator's log, in which nothing ends the line.
+pub(crate) fn shortened(text: &str) -> String {
     let shown = |character: char| if character.is_control() { ' ' } else { character };
     let mut short: String = text.chars().take(FINDING_CHARS_MAX).map(shown).collect();
     if short.len() < text.len() {

@@ -34,6 +34,7 @@ use tidings_core::{BadPattern, Clock, Grant, Hub, Judgement, Language, Matcher, 
 pub use algorithm::Algorithm;
 pub use claims::{DETAIL_TYPE, language};
 pub use explain::Finding;
+pub(crate) use explain::shortened;
 pub use flaw::{BadKeys, KeyFlaw};
 pub use issuer::{check_key, is_trustworthy};
 pub use jwk::BadKeySet;

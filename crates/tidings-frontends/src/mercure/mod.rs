@@ -240,6 +240,7 @@ impl Mercure {
         let is_preflight =
             is_options && request.head.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
         let (id, client) = (request.id, request.client);
+        let is_list = self.presence_at(request.head.uri.path()).is_some();
         let mut answer = match self.dispatch(request, &settings).await {
             Ok(answer) => answer,
             Err((generation, refusal)) => {
@@ -247,10 +248,14 @@ impl Mercure {
                 if refusal.is_ours() {
                     tracing::error!(request = %id, %client, reason, "refused");
                 } else {
-                    let checks = refusal.checks();
+                    let checks = refusal.checks(settings.log_topics);
                     tracing::info!(request = %id, %client, reason, checks, "refused");
                 }
-                refusal.answer(generation, &settings.metadata.url)
+                let mut answer = refusal.answer(generation, &settings.metadata.url);
+                if is_list && generation == Generation::Final {
+                    presence::mark_refused(self, &refusal, answer.headers_mut());
+                }
+                answer
             }
         };
         settings.cors.mark(origin.as_ref(), answer.headers_mut());

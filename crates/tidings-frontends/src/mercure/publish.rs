@@ -3,10 +3,11 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
-use tidings_core::{Candidate, Durability, Grant, Line, Receipt, Topic, Update};
+use tidings_core::{Candidate, Durability, Grant, Line, Receipt, Refused, Topic, Update};
 use unicode_general_category::{GeneralCategory, get_general_category};
 
 use super::access::{self, Access, Worded};
+use super::cursor::EARLIEST;
 use super::fault::Fault;
 use super::form::{self, Field, Text};
 use super::refusal::{Excess, Refusal};
@@ -60,7 +61,8 @@ fn may_publish(verified: &Verified) -> Result<(), Refusal> {
         Generation::Draft => verified.may,
         Generation::Final => !verified.grant.publish.is_empty(),
     };
-    if may { Ok(()) } else { Err(Refusal::NotGranted) }
+    let nothing = Refusal::NotGranted { role: Role::Publish, topic: None };
+    if may { Ok(()) } else { Err(nothing) }
 }
 
 async fn send(
@@ -160,7 +162,7 @@ fn read_topic(generation: Generation, text: &str) -> Result<Topic, Refusal> {
 
 fn read_id(generation: Generation, text: &str) -> Result<Line, Refusal> {
     if generation == Generation::Final {
-        if text.starts_with('#') || text == "earliest" {
+        if text.starts_with('#') || text == EARLIEST {
             return Err(Refusal::BadParameter(Fault::ReservedId));
         }
         // Spaces around a header's value are not part of it (RFC 9110 section 5.5).
@@ -229,7 +231,8 @@ fn refuse_as_draft_does(mercure: &Mercure, grant: &Grant, update: &Update) -> Re
         return Ok(());
     }
     let namespace = mercure.hub.namespace();
-    let topics: Vec<Candidate<'_>> =
-        update.topics.iter().map(|topic| Candidate::new(topic.as_str(), namespace)).collect();
-    Err(if grant.covers_publishing(&topics) { Refusal::Reserved } else { Refusal::NotGranted })
+    let is_covered =
+        |topic: &&Topic| grant.covers_publishing(&Candidate::new(topic.as_str(), namespace));
+    let uncovered = update.topics.iter().find(|topic| !is_covered(topic));
+    Err(uncovered.map_or(Refusal::Reserved, |topic| Refused::NotGranted(topic.clone()).into()))
 }

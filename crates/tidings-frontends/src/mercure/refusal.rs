@@ -9,7 +9,7 @@ use tidings_core::{Flaw, Refused};
 
 use super::access::Presentation;
 use super::fault::Fault;
-use crate::auth::{Generation, TokenCause};
+use crate::auth::{Generation, Role, TokenCause, shortened};
 use crate::http::{Body, BodyProblem, full};
 use crate::problem::problem;
 
@@ -44,7 +44,12 @@ pub(super) enum Refusal {
     ForeignPage(String),
     /// The client's: the token is valid and does not allow this.
     #[error("the token does not allow this")]
-    NotGranted,
+    NotGranted {
+        /// To do what.
+        role: Role,
+        /// The first topic that it does not cover; `None` when it grants nothing of the kind.
+        topic: Option<String>,
+    },
     /// The client's: the token ended while the request was on its way.
     #[error("the token has expired")]
     Expired,
@@ -134,7 +139,9 @@ impl From<Refused> for Refusal {
                 Refusal::BadParameter(Fault::Flawed)
             }
             Refused::Reserved(_) => Refusal::Reserved,
-            Refused::NotGranted => Refusal::NotGranted,
+            Refused::NotGranted(topic) => {
+                Refusal::NotGranted { role: Role::Publish, topic: Some(topic.as_str().to_owned()) }
+            }
             Refused::Expired => Refusal::Expired,
             Refused::Fallen => Refusal::bad_token(TokenCause::Revoked),
             Refused::KeyReused => Refusal::KeyReused,
@@ -158,10 +165,25 @@ impl Refusal {
         Refusal::BadToken { cause, checks: String::new() }
     }
 
-    /// The checks that the token fails, for the operator's log, if it is refused for some.
-    pub(super) fn checks(&self) -> Option<&str> {
+    /// The checks that the token fails, what was found and what would pass, for the operator's log.
+    /// `topics` says whether it may show them.
+    pub(super) fn checks(&self, topics: bool) -> Option<String> {
         match self {
-            Refusal::BadToken { checks, .. } if !checks.is_empty() => Some(checks),
+            Refusal::BadToken { checks, .. } => {
+                Some(checks.clone()).filter(|said| !said.is_empty())
+            }
+            Refusal::NotGranted { role, topic: None } => {
+                Some(format!("{role}: nothing granted, would pass: a token that grants topics"))
+            }
+            Refusal::NotGranted { role, topic: Some(topic) } => {
+                let topic = match topics {
+                    true => format!("{:?}", shortened(topic)),
+                    false => "a topic (not shown without log.topics)".to_owned(),
+                };
+                Some(format!(
+                    "{role}: nothing granted matches {topic}, would pass: a token that grants it"
+                ))
+            }
             _ => None,
         }
     }
@@ -224,7 +246,7 @@ impl Refusal {
             Refusal::BadPresentation(_) | Refusal::NoOrigin | Refusal::ForeignPage(_) => {
                 (StatusCode::BAD_REQUEST, bearer("invalid_request"))
             }
-            Refusal::NotGranted => (StatusCode::FORBIDDEN, bearer("insufficient_scope")),
+            Refusal::NotGranted { .. } => (StatusCode::FORBIDDEN, bearer("insufficient_scope")),
             Refusal::Reserved | Refusal::BadParameter(_) | Refusal::BadPattern(_) => {
                 (StatusCode::BAD_REQUEST, Challenge::None)
             }
@@ -278,7 +300,7 @@ impl Refusal {
                 those that the hub is told."
                     .to_owned()
             }
-            Refusal::NotGranted => "The access token does not allow this.".to_owned(),
+            Refusal::NotGranted { .. } => "The access token does not allow this.".to_owned(),
             Refusal::Reserved => "A topic lies in the namespace of the hub itself.".to_owned(),
             Refusal::BadParameter(fault) => format!("{fault}."),
             Refusal::BadPattern(pattern) => format!("A pattern cannot be used: {pattern}."),
@@ -306,7 +328,7 @@ impl Refusal {
             | Refusal::BadPresentation(_)
             | Refusal::NoOrigin
             | Refusal::ForeignPage(_)
-            | Refusal::NotGranted
+            | Refusal::NotGranted { .. }
             | Refusal::Expired => (StatusCode::UNAUTHORIZED, "Unauthorized"),
             Refusal::Reserved => {
                 (StatusCode::FORBIDDEN, "a topic is in the hub's reserved namespace")
@@ -383,7 +405,14 @@ mod tests {
         for origin in [Refusal::NoOrigin, Refusal::ForeignPage("https://a".to_owned())] {
             check(&origin, 400, Some(&invalid_request), 401, "Unauthorized");
         }
-        check(&Refusal::NotGranted, 403, Some(&scope), 401, "Unauthorized");
+        let topic = Some("a".to_owned());
+        check(
+            &Refusal::NotGranted { role: Role::Publish, topic },
+            403,
+            Some(&scope),
+            401,
+            "Unauthorized",
+        );
     }
 
     #[test]
@@ -429,6 +458,30 @@ mod tests {
         for theirs in [Refusal::NoToken, Refusal::ShuttingDown, Refusal::TooSlow] {
             assert!(!theirs.is_ours(), "{theirs}");
         }
+    }
+
+    #[test]
+    fn the_log_says_what_a_token_lacks_and_names_topics_only_where_they_may_be_logged() {
+        let lacking = |topic: Option<&str>| Refusal::NotGranted {
+            role: Role::Publish,
+            topic: topic.map(str::to_owned),
+        };
+        let nothing = "publish: nothing granted, would pass: a token that grants topics";
+        assert_eq!(lacking(None).checks(true).unwrap(), nothing);
+        assert_eq!(lacking(None).checks(false).unwrap(), nothing);
+        assert_eq!(
+            lacking(Some("a\nb")).checks(true).unwrap(),
+            "publish: nothing granted matches \"a b\", would pass: a token that grants it"
+        );
+        assert_eq!(
+            lacking(Some("hush")).checks(false).unwrap(),
+            "publish: nothing granted matches a topic (not shown without log.topics), would pass: \
+             a token that grants it"
+        );
+        let long = lacking(Some(&"é".repeat(10_000))).checks(true).unwrap();
+        assert!(long.chars().count() < 300 && long.contains("é…"), "{long}");
+        assert_eq!(Refusal::Reserved.checks(true), None);
+        assert_eq!(Refusal::bad_token(TokenCause::Revoked).checks(true), None);
     }
 
     #[test]

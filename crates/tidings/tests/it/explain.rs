@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::http::encode;
+use crate::http::{Reply, encode};
 use crate::hub::{HUB, TestHub, run};
 use crate::mercure::{MEMORY, METADATA, with_token};
 use crate::tokens::{self, Role, bearer, mint, token_draft, token_final};
@@ -97,6 +97,40 @@ fn the_log_says_of_a_refused_token_what_was_found_and_what_would_pass() {
     let reply = hub.request("POST", HUB, &sent, b"topic=a&data=b").expect(401);
     let line = hub.wait_for_log(&format!("request={}", reply.header("x-request-id").unwrap()));
     assert!(line.contains("would pass: the publish key of"), "{line}");
+}
+
+#[test]
+fn the_log_says_what_a_valid_token_lacks() {
+    let presence = "[mercure]\nsubscriptions = true\n";
+    let list = format!("{HUB}/subscriptions");
+    let published = token_final(Role::Publish, &["https://e.com/1"]);
+    let draft = token_draft(Role::Publish, &["https://e.com/1"]);
+    let watcher = token_final(Role::Subscribe, &["https://e.com/1"]);
+    for topics in [false, true] {
+        let hub = TestHub::start(&format!("{MEMORY}\n{presence}[log]\ntopics = {topics}\n"));
+        let line_of = |reply: Reply| {
+            assert!(!reply.text().contains("would pass"), "{}", reply.text());
+            let id = reply.header("x-request-id").unwrap();
+            hub.wait_for_log(&format!("request={id}")).replace('\\', "")
+        };
+        let fields = [("topic", "https://e.com/1"), ("topic", "https://e.com/hush"), ("data", "x")];
+        for (token, status) in [(&published, 403), (&draft, 401)] {
+            let line = line_of(hub.publish_with(token, &fields).expect(status));
+            assert!(line.contains("publish: nothing granted matches "), "{line}");
+            assert!(line.contains("would pass: a token that grants it"), "{line}");
+            assert_eq!(line.contains("\"https://e.com/hush\""), topics, "{line}");
+        }
+        let header = bearer(&watcher);
+        let line = line_of(hub.get(&list, &[with_token(&header)]).expect(403));
+        assert!(line.contains("subscribe: nothing granted matches "), "{line}");
+        let nothing = mint(
+            &json!({ "alg": "HS256", "typ": "JWT" }),
+            &json!({ "mercure": { "subscribe": ["*"] } }),
+            Role::Publish.key(),
+        );
+        let line = line_of(hub.publish_with(&nothing, &fields).expect(401));
+        assert!(line.contains("publish: nothing granted, would pass: a token that"), "{line}");
+    }
 }
 
 #[test]

@@ -358,6 +358,30 @@ fn m73_answers_name_the_hub_and_a_cursor_and_can_be_read_across_origins() {
 }
 
 #[test]
+fn m73_refusals_name_the_hub_too_and_tell_strangers_no_cursor() {
+    let hub = TestHub::start(PRESENCE);
+    let id = hub.publish(&[("topic", "a"), ("data", "x")]);
+    let start = format!("<{HUB}>; rel=\"mercure\"; last-event-id=\"");
+    let limited = token_final(Role::Subscribe, &["a"]);
+    let unknown = format!("{LIST}/regexp/a");
+    let cases = [
+        (get(&hub, &limited, LIST), 403, id.as_str()),
+        (get(&hub, &all(false), &unknown), 404, id.as_str()),
+        (get(&hub, "not.a.token", LIST), 401, "earliest"),
+        (hub.get(LIST, &[]), 401, "earliest"),
+        (hub.request("POST", LIST, &[], b""), 405, "earliest"),
+    ];
+    for (reply, status, last) in cases {
+        assert_eq!(cursor(&reply), last, "{status}");
+        assert!(reply.header("link").unwrap().starts_with(&start), "{status}");
+        reply.expect(status);
+    }
+    assert_eq!(hub.get(HUB, &[]).expect(401).header("link"), None, "it is no list");
+    let draft = token_draft(Role::Subscribe, &["a"]);
+    assert_eq!(get(&hub, &draft, LIST).expect(401).header("link"), None, "as hubs of 0.x");
+}
+
+#[test]
 fn m73_what_the_client_has_already_is_not_sent_again() {
     let hub = TestHub::start(PRESENCE);
     let (_stream, _) = subscribe_and_see(&hub, &all(false), "match=a");
@@ -652,7 +676,7 @@ fn a_client_that_vanished_without_a_word_is_gone_soon() {
         eprintln!("this machine has no networks of one's own: not tested");
         return;
     }
-    let toml = format!("{PRESENCE}heartbeat = \"1s\"\n[http]\nwrite_timeout = \"1s\"\n");
+    let toml = format!("{PRESENCE}heartbeat = \"1s\"\n");
     let hub = TestHub::launch(Launch {
         under: ["unshare", "-rn", "sh", "-c", "ip link set lo up; exec \"$0\" \"$@\""]
             .map(str::to_owned)

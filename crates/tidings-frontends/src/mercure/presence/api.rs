@@ -15,6 +15,7 @@ use crate::auth::{self, Generation, Role};
 use crate::http::{Body, empty, full};
 use crate::mercure::Mercure;
 use crate::mercure::access::{self, Access, Worded};
+use crate::mercure::cursor::EARLIEST;
 use crate::mercure::form::Field;
 use crate::mercure::refusal::Refusal;
 
@@ -60,7 +61,7 @@ pub(in crate::mercure) async fn answer(
     };
     let topic = Candidate::new(&id, mercure.hub.namespace());
     if !verified.grant.covers_reading(&[topic]) {
-        return Err((generation, Refusal::NotGranted));
+        return Err((generation, Refusal::NotGranted { role, topic: Some(id) }));
     }
     let named = path.strip_prefix(presence.path()).and_then(|rest| named(generation, rest));
     let Some(named) = named else { return Err((generation, Refusal::NotFound)) };
@@ -182,6 +183,32 @@ fn is_known(headers: &HeaderMap, etag: &str, generation: Generation) -> bool {
     }
 }
 
+/// Where a watcher begins who has this answer: how the protocol of 1.0 marks refusals as well. One
+/// without a valid token is not told how far the hub has come.
+pub(in crate::mercure) fn mark_refused(
+    mercure: &Mercure,
+    refusal: &Refusal,
+    headers: &mut HeaderMap,
+) {
+    let last = match refusal {
+        Refusal::NotGranted { .. } | Refusal::NotFound => mercure.hub.cursor(mercure.hub.end()),
+        _ => EARLIEST.to_owned(),
+    };
+    if let Some(link) = link(mercure, Generation::Final, &last) {
+        headers.insert(header::LINK, link);
+    }
+}
+
+/// The hub, and from where on nothing is missed, in the words of RFC 8288.
+fn link(mercure: &Mercure, generation: Generation, last: &str) -> Option<HeaderValue> {
+    let link = format!(
+        "<{}>; rel=\"mercure\"; last-event-id=\"{last}\"; type=\"mercure\"; content-type=\"{}\"",
+        mercure.path,
+        content_type(generation)
+    );
+    HeaderValue::from_str(&link).ok()
+}
+
 fn mark(
     mercure: &Mercure,
     generation: Generation,
@@ -189,13 +216,8 @@ fn mark(
     etag: &str,
     headers: &mut HeaderMap,
 ) {
-    let link = format!(
-        "<{}>; rel=\"mercure\"; last-event-id=\"{last}\"; type=\"mercure\"; content-type=\"{}\"",
-        mercure.path,
-        content_type(generation)
-    );
     let fields: [(HeaderName, Option<HeaderValue>); 5] = [
-        (header::LINK, HeaderValue::from_str(&link).ok()),
+        (header::LINK, link(mercure, generation, last)),
         (header::ETAG, HeaderValue::from_str(etag).ok()),
         (header::CACHE_CONTROL, Some(HeaderValue::from_static("must-revalidate"))),
         // A cache that several clients share must not take one's answer for another's.

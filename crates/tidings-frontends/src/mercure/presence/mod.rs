@@ -23,7 +23,7 @@ use documents::Documents;
 use registry::{Connection, Pattern, Registry, Shown};
 use subscriber::Subscriber;
 
-pub(super) use api::{METHODS, answer};
+pub(super) use api::{METHODS, answer, mark_refused};
 
 /// The scope of the announcements that a generation's subscribers hear.
 pub(super) fn scope(generation: Generation) -> Scope {
