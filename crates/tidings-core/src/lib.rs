@@ -57,7 +57,7 @@ pub use selection::Selection;
 pub use standing::Judgement;
 pub use state::{Row, State, StateError, Table, Write};
 pub use store::check;
-pub use subscription::{Start, Subscription, Taken};
+pub use subscription::{Ending, Start, Subscription, Taken};
 pub use topic::{BadText, Line, Topic};
 pub use update::{Entry, Epoch, Flaw, Form, Offset, Origin, Scope, Update};
 

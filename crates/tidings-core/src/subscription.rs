@@ -47,6 +47,17 @@ pub struct Taken {
     pub ephemerals_lost: bool,
 }
 
+/// Whether a subscription has ended, for those who do not own it.
+#[derive(Debug, Clone)]
+pub struct Ending(Arc<Slot>);
+
+impl Ending {
+    /// As [`Subscription::is_ended`].
+    pub fn has_come(&self) -> bool {
+        self.0.is_ended()
+    }
+}
+
 /// A receiver as the fan-out sees it.
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -203,6 +214,11 @@ impl Subscription {
             hears_announced,
             ready_keys: Vec::new(),
         }
+    }
+
+    /// What tells others than the owner that the subscription has ended.
+    pub fn ending(&self) -> Ending {
+        Ending(Arc::clone(&self.slot))
     }
 
     /// Up to where this receiver has everything.

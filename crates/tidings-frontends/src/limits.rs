@@ -69,9 +69,12 @@ pub const ACCEPT_TURN_LATE: Duration = Duration::from_micros(300);
 pub const ACCEPT_REST: u32 = 4;
 /// The longest of these rests: new clients wait no longer for a machine that stood still.
 pub const ACCEPT_REST_MAX: Duration = Duration::from_millis(50);
-/// Time that a client may leave its socket full unless the operator says otherwise. The end of a
-/// token or of the program is not heard meanwhile; mobile networks come back sooner.
+/// Time that a client may leave its socket full unless the operator says otherwise: mobile networks
+/// come back sooner.
 pub const WRITE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// How often it is looked whether an answer still counts whose client takes nothing of it: two such
+/// looks fit into the second within which a revoked token's streams have ended.
+pub const STANDING_LOOK_INTERVAL: Duration = Duration::from_millis(400);
 /// Bytes that a client whose socket stays full must take within that time: ten times slower than
 /// the slowest mobile networks, and too fast for somebody who only wants to hold a place.
 pub const WRITE_PROGRESS_BYTES_MIN: usize = 16 * 1024;

@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 
 use super::entrance::{Entered, Entrance, enter};
 use super::forwarded::{client, is_trusted};
+use super::patience::Current;
 use super::places::Place;
 use super::redacted::{redacted, shortened};
 use super::streams::{Streams, watched};
@@ -43,10 +44,11 @@ pub(super) async fn run(
     let _ = stream.set_nodelay(true);
     let options = server.options();
     // A client that vanished without a word: what it was sent is never acknowledged, and the kernel
-    // would try for a quarter of an hour. Silent streams find out by their heartbeat.
+    // would try for a quarter of an hour.
     #[cfg(target_os = "linux")]
-    let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(options.write_timeout));
-    let entered = enter(&server, &options, stream, peer, place, &entrance).await;
+    let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(options.acknowledge_timeout));
+    let current = Current::default();
+    let entered = enter(&server, &options, stream, peer, place, &entrance, &current).await;
     let Some(Entered { wire, peer, place }) = entered else { return };
     let head_timeout = options.head_timeout;
     let secure = entrance.is_secure();
@@ -55,7 +57,7 @@ pub(super) async fn run(
         let (server, asked) = (Arc::clone(&server), Arc::clone(&asked));
         service_fn(move |request| {
             asked.store(true, Ordering::Relaxed);
-            answer(Arc::clone(&server), peer, secure, request)
+            answer(Arc::clone(&server), peer, secure, current.clone(), request)
         })
     };
     let streams = Streams::new(Arc::clone(&server), options.write_timeout);
@@ -120,6 +122,7 @@ async fn answer(
     server: Arc<Server>,
     peer: IpAddr,
     secure: bool,
+    current: Current,
     request: http::Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let begun = Instant::now();
@@ -160,7 +163,7 @@ async fn answer(
         counter.fetch_add(1, Ordering::Relaxed);
     }
     line.write(&response, begun.elapsed());
-    Ok(watched(response))
+    Ok(watched(response, &current))
 }
 
 async fn frontend(server: &Server, request: Request) -> Response<Body> {

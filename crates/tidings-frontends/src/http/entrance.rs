@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 
 use super::forwarded::is_trusted;
 use super::impatient::Impatient;
+use super::patience::Current;
 use super::places::Place;
 use super::proxy_protocol::{self, Origin};
 use super::tls::Tls;
@@ -47,6 +48,7 @@ pub(super) async fn enter(
     peer: IpAddr,
     mut place: Place,
     entrance: &Entrance,
+    current: &Current,
 ) -> Option<Entered> {
     let mut client = peer;
     if is_trusted(peer, &options.proxy_protocol) {
@@ -63,7 +65,7 @@ pub(super) async fn enter(
             }
         }
     }
-    let stream = Impatient::new(stream, options.write_timeout, Arc::clone(server));
+    let stream = Impatient::new(stream, options.write_timeout, current.clone(), Arc::clone(server));
     let wire = match entrance {
         Entrance::Plain => Wire::Plain(stream),
         Entrance::Tls(tls) => encrypted(server, tls, stream, client).await?,

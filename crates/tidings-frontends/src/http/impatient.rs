@@ -1,5 +1,4 @@
-//! A socket that does not wait for ever for a client that takes nothing. While a socket is full
-//! nobody asks the answer's body for more, so that the body cannot end either: this can.
+//! A socket that does not wait for ever for a client that takes nothing.
 //!
 //! Knows no request and no protocol: only bytes, and how long they have been waiting.
 
@@ -7,14 +6,14 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep};
 
 use super::Server;
+use super::patience::{Current, Over, Patience};
 use crate::limits::WRITE_PROGRESS_BYTES_MIN;
 
 /// A connection's socket.
@@ -22,21 +21,28 @@ pub(super) struct Impatient {
     stream: TcpStream,
     server: Arc<Server>,
     limit: Duration,
+    current: Current,
     /// There is none while everything that was to be written could be.
     waiting: Option<Waiting>,
 }
 
 /// Bytes that found the socket full.
 struct Waiting {
-    timer: Pin<Box<Sleep>>,
-    /// What the client took since the timer was set.
+    patience: Patience,
+    /// What the client took meanwhile.
     taken: usize,
 }
 
 impl Impatient {
-    /// Errors when the socket stays full for `limit` and the client takes next to nothing.
-    pub(super) fn new(stream: TcpStream, limit: Duration, server: Arc<Server>) -> Impatient {
-        Impatient { stream, server, limit, waiting: None }
+    /// Errors when the socket stays full for `limit` and the client takes next to nothing, or
+    /// while the `current` answer has no right to go on.
+    pub(super) fn new(
+        stream: TcpStream,
+        limit: Duration,
+        current: Current,
+        server: Arc<Server>,
+    ) -> Impatient {
+        Impatient { stream, server, limit, current, waiting: None }
     }
 
     fn judge(
@@ -56,28 +62,28 @@ impl Impatient {
                 self.waiting = None;
                 written
             }
-            Poll::Pending if self.is_over(context) => {
-                self.server.counters.stalled.fetch_add(1, Ordering::Relaxed);
-                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-            }
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => self.poll_over(context).map(|over| {
+                Err(match over {
+                    Over::Late => {
+                        self.server.counters.stalled.fetch_add(1, Ordering::Relaxed);
+                        io::ErrorKind::TimedOut.into()
+                    }
+                    Over::Ended => io::Error::other("the answer ended while its client took none"),
+                })
+            }),
         }
     }
 
-    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
-        let limit = self.limit;
-        let waiting = self.waiting.get_or_insert_with(|| Waiting {
-            timer: Box::pin(tokio::time::sleep(limit)),
-            taken: 0,
-        });
-        while waiting.timer.as_mut().poll(context).is_ready() {
-            if waiting.taken < WRITE_PROGRESS_BYTES_MIN {
-                return true;
+    fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<Over> {
+        let begin = || Waiting { patience: Patience::new(self.limit), taken: 0 };
+        let waiting = self.waiting.get_or_insert_with(begin);
+        loop {
+            let over = ready!(waiting.patience.poll(context, &self.current));
+            if over == Over::Ended || waiting.taken < WRITE_PROGRESS_BYTES_MIN {
+                return Poll::Ready(over);
             }
-            waiting.taken = 0;
-            waiting.timer.as_mut().reset(Instant::now() + limit);
+            *waiting = begin();
         }
-        false
     }
 }
 

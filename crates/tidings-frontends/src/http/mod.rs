@@ -23,6 +23,7 @@ mod forwarded;
 mod head;
 mod hints;
 mod impatient;
+mod patience;
 mod places;
 mod proxy_protocol;
 mod redacted;
@@ -41,6 +42,7 @@ pub use counters::HttpCounters;
 pub use entrance::Entrance;
 #[doc(hidden)]
 pub use forwarded::fuzz_forwarded;
+pub use patience::{Standing, Until};
 #[doc(hidden)]
 pub use proxy_protocol::fuzz_proxy_protocol;
 pub use redacted::redacted;

@@ -1,6 +1,5 @@
 //! Streams of HTTP/2 connections. One that its client gives no room stands still though its
-//! connection does not: nobody asks the answer's body for more, so that the body cannot end. Such
-//! a stream is reset.
+//! connection does not. Such a stream is reset in the end.
 //!
 //! Knows no request and no protocol: only pieces of bodies, and how long one has been waiting.
 
@@ -14,9 +13,9 @@ use bytes::Bytes;
 use http::Response;
 use http_body::{Frame, SizeHint};
 use hyper::rt::Executor;
-use tokio::time::Sleep;
 use tokio_util::task::TaskTracker;
 
+use super::patience::{Current, Over, Patience, Until};
 use super::{Body, BoxError, Server, boxed};
 use crate::limits::HTTP2_PIECE_BYTES;
 
@@ -35,23 +34,26 @@ pub(super) struct Streams {
 
 /// The pieces that a body handed out. One is on its way when the number is odd.
 #[derive(Default)]
-struct Pieces(AtomicUsize);
+struct Pieces {
+    handed_out: AtomicUsize,
+    current: Current,
+}
 
 impl Pieces {
     /// The number of the piece that is on its way.
     fn waiting(&self) -> Option<usize> {
-        let number = self.0.load(Ordering::Relaxed);
+        let number = self.handed_out.load(Ordering::Relaxed);
         (number % 2 == 1).then_some(number)
     }
 
     fn asked(&self) {
         if self.waiting().is_some() {
-            self.0.fetch_add(1, Ordering::Relaxed);
+            self.handed_out.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn handed_out(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.handed_out.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -76,33 +78,41 @@ async fn run<F: Future>(stream: F, server: Arc<Server>, limit: Duration) {
     let pieces = Arc::new(Pieces::default());
     let stream = PIECES.scope(Arc::clone(&pieces), stream);
     tokio::pin!(stream);
-    let mut timer: Option<(usize, Pin<Box<Sleep>>)> = None;
+    let mut waiting: Option<(usize, Patience)> = None;
     std::future::poll_fn(|context| {
         if stream.as_mut().poll(context).is_ready() {
             return Poll::Ready(());
         }
         let Some(number) = pieces.waiting() else {
-            timer = None;
+            waiting = None;
             return Poll::Pending;
         };
-        if timer.as_ref().is_none_or(|(of, _)| *of != number) {
-            timer = Some((number, Box::pin(tokio::time::sleep(limit))));
+        let (of, patience) = waiting.get_or_insert_with(|| (number, Patience::new(limit)));
+        if *of != number {
+            (*of, *patience) = (number, Patience::new(limit));
         }
-        let Some((_, timer)) = &mut timer else { return Poll::Pending };
-        if timer.as_mut().poll(context).is_pending() {
-            return Poll::Pending;
-        }
-        server.counters.stalled.fetch_add(1, Ordering::Relaxed);
-        Poll::Ready(())
+        patience.poll(context, &pieces.current).map(|over| {
+            if over == Over::Late {
+                server.counters.stalled.fetch_add(1, Ordering::Relaxed);
+            }
+        })
     })
     .await;
 }
 
-/// Has the answer's body count its pieces, if the current task is a stream's.
-pub(super) fn watched(response: Response<Body>) -> Response<Body> {
+/// Has the answer's body count its pieces, if the current task is a stream's, and its end known to
+/// the stream or else to the `connection`.
+pub(super) fn watched(mut response: Response<Body>, connection: &Current) -> Response<Body> {
+    let until = response.extensions_mut().remove::<Until>();
     match PIECES.try_with(Arc::clone) {
-        Ok(pieces) => response.map(|body| boxed(InPieces { body, rest: Bytes::new(), pieces })),
-        Err(_) => response,
+        Ok(pieces) => {
+            pieces.current.is(until);
+            response.map(|body| boxed(InPieces { body, rest: Bytes::new(), pieces }))
+        }
+        Err(_) => {
+            connection.is(until);
+            response
+        }
     }
 }
 

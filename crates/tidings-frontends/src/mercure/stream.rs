@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
-use tidings_core::{Batch, Clock, Hub, Missed, Offset, Subscription};
+use tidings_core::{Batch, Clock, Ending, Hub, Missed, Offset, Subscription};
 use tokio::time::{Instant, Sleep};
 
 use super::catch_up::{Turn, catch_up};
@@ -21,7 +21,7 @@ use super::pieces::Pieces;
 use super::presence::Present;
 use super::readers::Readers;
 use super::turns::{Place, Turns};
-use crate::http::{BoxError, RequestId};
+use crate::http::{BoxError, RequestId, Standing, Until};
 use crate::limits::EXPIRY_JUDGED_EVERY;
 
 /// A comment: opens the stream for proxies and `EventSource`, and keeps it open.
@@ -36,6 +36,35 @@ pub(super) struct Limits {
     pub(super) heartbeat: Option<Duration>,
     /// How long a stream lives at most.
     pub(super) lifetime: Option<Duration>,
+}
+
+/// Until when a stream may go on.
+struct Lasting {
+    ending: Ending,
+    /// The end of the grant, in milliseconds since 1970 by the wall clock.
+    expires: Option<u64>,
+    /// The end of its longest time.
+    ends: Option<Instant>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Lasting {
+    fn reason_to_end(&self) -> Option<&'static str> {
+        if self.ending.has_come() {
+            return Some("its token no longer counts");
+        }
+        if self.expires.is_some_and(|expires| self.clock.wall() >= expires) {
+            return Some("its token expired");
+        }
+        let is_over = self.ends.is_some_and(|ends| Instant::now() >= ends);
+        is_over.then_some("its longest time is over")
+    }
+}
+
+impl Standing for Lasting {
+    fn has_ended(&self) -> bool {
+        self.reason_to_end().is_some()
+    }
 }
 
 /// What all streams use.
@@ -68,11 +97,11 @@ enum Source {
 pub(super) struct EventStream {
     request: RequestId,
     source: Source,
-    limits: Limits,
+    heartbeat: Option<Duration>,
+    lasting: Arc<Lasting>,
     opened: bool,
     /// The client is told in band how its stream goes on.
     tells: bool,
-    ends: Option<Instant>,
     /// Pieces that were not taken by the socket yet.
     waiting: VecDeque<Bytes>,
     written: Instant,
@@ -99,13 +128,19 @@ impl EventStream {
         closing: End,
     ) -> EventStream {
         let now = Instant::now();
+        let lasting = Lasting {
+            ending: subscription.ending(),
+            expires: limits.expires,
+            ends: limits.lifetime.map(|lifetime| now + shortened(lifetime)),
+            clock: Arc::clone(&streams.clock),
+        };
         let mut stream = EventStream {
             request,
             told: subscription.offset(),
             passed: subscription.offset(),
             source: Source::Live(subscription),
-            ends: limits.lifetime.map(|lifetime| now + shortened(lifetime)),
-            limits,
+            heartbeat: limits.heartbeat,
+            lasting: Arc::new(lasting),
             opened: false,
             tells: false,
             waiting: VecDeque::new(),
@@ -134,28 +169,21 @@ impl EventStream {
         self
     }
 
+    /// Until when it may go on, for those who cannot ask it because its client takes nothing.
+    pub(super) fn until(&self) -> Until {
+        Until(Arc::<Lasting>::clone(&self.lasting))
+    }
+
     /// The next moment at which something is to be done though no entry came.
     fn set_timer(&mut self, now: Instant) {
-        let heartbeat = self.limits.heartbeat.map(|silence| self.written + silence);
-        let expires = self.limits.expires.map(|expires| {
-            let left = Duration::from_millis(expires.saturating_sub(self.streams.clock.wall()));
+        let heartbeat = self.heartbeat.map(|silence| self.written + silence);
+        let expires = self.lasting.expires.map(|expires| {
+            let left = Duration::from_millis(expires.saturating_sub(self.lasting.clock.wall()));
             // The wall clock may jump, so it is looked at again before its time.
             now + left.min(EXPIRY_JUDGED_EVERY)
         });
-        let next = [heartbeat, expires, self.ends].into_iter().flatten().min();
+        let next = [heartbeat, expires, self.lasting.ends].into_iter().flatten().min();
         self.timer.as_mut().reset(next.unwrap_or(now + EXPIRY_JUDGED_EVERY));
-    }
-
-    fn has_ended(&self, now: Instant) -> Option<&'static str> {
-        if let Source::Live(subscription) = &self.source
-            && subscription.is_ended()
-        {
-            return Some("its token no longer counts");
-        }
-        if self.limits.expires.is_some_and(|expires| self.streams.clock.wall() >= expires) {
-            return Some("its token expired");
-        }
-        self.ends.is_some_and(|ends| now >= ends).then_some("its longest time is over")
     }
 
     /// Ends the stream. What it says last: where the client is, when it has come further than the
@@ -297,12 +325,11 @@ impl EventStream {
             return Poll::Ready(self.end("the hub is shutting down", Some(pause)));
         }
         loop {
-            let now = Instant::now();
-            if let Some(reason) = self.has_ended(now) {
+            if let Some(reason) = self.lasting.reason_to_end() {
                 return Poll::Ready(self.end(reason, None));
             }
             if let Some(piece) = self.waiting.pop_front() {
-                self.written = now;
+                self.written = Instant::now();
                 return Poll::Ready(Some(piece));
             }
             match self.poll_source(context) {
@@ -329,12 +356,12 @@ impl EventStream {
         }
         let now = Instant::now();
         let silent = now.saturating_duration_since(self.written);
-        let heartbeat = self.limits.heartbeat.is_some_and(|silence| silent >= silence);
+        let heartbeat = self.heartbeat.is_some_and(|silence| silent >= silence);
         if heartbeat {
             self.written = now;
         }
         self.set_timer(now);
-        if !heartbeat || self.has_ended(now).is_some() {
+        if !heartbeat || self.lasting.has_ended() {
             return None;
         }
         if self.tells {

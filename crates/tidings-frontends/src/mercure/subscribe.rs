@@ -92,6 +92,7 @@ pub(super) async fn subscribe(
         }
     };
     let beginning = behind_what_is_forgotten(&mercure.hub, &selection, beginning);
+    let mut until = None;
     let stream = if head.method == Method::HEAD {
         empty()
     } else {
@@ -104,9 +105,13 @@ pub(super) async fn subscribe(
         tracing::debug!(request = %id, "a stream opens");
         let stream = EventStream::new(id, subscription, limits, streams, closing.stream());
         let stream = stream.seen_as(present);
+        until = Some(stream.until());
         boxed(if tells { stream.telling(&beginning.continuity) } else { stream })
     };
     let mut answer = Response::new(stream);
+    if let Some(until) = until {
+        answer.extensions_mut().insert(until);
+    }
     mark_as_stream(answer.headers_mut());
     beginning.mark(answer.headers_mut());
     Ok(answer)

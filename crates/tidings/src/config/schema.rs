@@ -181,7 +181,8 @@ as in `cors_origins`. \"*\" stands for all but \"null\", and lets every page pub
         Kind::DurationOrOff,
         Default::Span(HEARTBEAT_DEFAULT),
         "Silence after which an idle stream gets a comment. Half of the 30 seconds after which the
-most impatient proxies close, so that one may come late. \"off\" sends none.",
+most impatient proxies close, so that one may come late. Whose machine has not acknowledged one when
+the next is due is gone. \"off\" sends none.",
     ),
     bound(
         "mercure.connection_age_max",
@@ -223,7 +224,7 @@ connection is kept: publishers that reuse one pause between updates.",
         Kind::Duration,
         Default::Span(WRITE_TIMEOUT_DEFAULT),
         "How long a client may leave its socket full while there is something for it. It is cut
-off then: it would not hear that its token or the hub ends.",
+off then, so that it does not hold its place for ever.",
     ),
     bound(
         "http.connections_max",

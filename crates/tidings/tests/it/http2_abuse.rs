@@ -170,27 +170,19 @@ impl Setup {
             abuse(&mut setup.encrypted());
         };
         round(self);
-        let before = self.metric("tidings_process_resident_bytes");
+        let before = self.hub.metric("tidings_process_resident_bytes");
         round(self);
         round(self);
         self.hub.publish(&[("topic", TOPIC), ("data", "still here")]);
         assert_eq!(self.witness.event().data, "still here");
-        let grown = self.metric("tidings_process_resident_bytes").saturating_sub(before);
+        let grown = self.hub.metric("tidings_process_resident_bytes").saturating_sub(before);
         assert!(grown < GROWTH, "{grown} bytes more");
         let deadline = Instant::now() + PATIENCE;
-        while self.metric("tidings_connections_open") > 1 {
+        while self.hub.metric("tidings_connections_open") > 1 {
             assert!(Instant::now() < deadline, "places were not given back");
             std::thread::sleep(Duration::from_millis(10));
         }
-        assert_eq!(self.metric("tidings_requests_panicked_total"), 0);
-    }
-
-    #[track_caller]
-    fn metric(&self, name: &str) -> u64 {
-        let admin = self.hub.admin.unwrap();
-        let text = http::exchange(admin, &http::request("GET", "/metrics", &[], b"")).text();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("{name} in\n{text}")).parse().unwrap()
+        assert_eq!(self.hub.metric("tidings_requests_panicked_total"), 0);
     }
 }
 
@@ -331,7 +323,7 @@ fn streams_that_are_reset_at_once_cost_their_connection_only() {
         }
         let _ = wire.socket().shutdown(Shutdown::Both);
     });
-    assert_eq!(setup.metric("tidings_subscribers"), 1, "the witness alone");
+    assert_eq!(setup.hub.metric("tidings_subscribers"), 1, "the witness alone");
 }
 
 #[test]
@@ -399,5 +391,5 @@ fn a_stream_without_a_window_is_reset_and_others_go_on() {
         assert!(ended);
         let _ = wire.socket().shutdown(Shutdown::Both);
     });
-    assert!(setup.metric("tidings_connections_stalled_total") >= 1);
+    assert!(setup.hub.metric("tidings_connections_stalled_total") >= 1);
 }

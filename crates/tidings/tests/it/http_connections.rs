@@ -18,14 +18,6 @@ fn until_served(hub: &TestHub) {
     }
 }
 
-fn metric(hub: &TestHub, name: &str) -> u64 {
-    let admin = hub.admin.expect("the admin listener's address in the log");
-    let text =
-        http::exchange(admin, &http::request("GET", "/metrics", &[], b"")).expect(200).text();
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("{name} in\n{text}")).parse().unwrap()
-}
-
 #[test]
 fn connections_over_the_limit_of_an_address_are_refused_and_others_go_on() {
     let hub = TestHub::start("[http]\nconnections_per_address_max = 3");
@@ -49,7 +41,7 @@ fn connections_over_the_limit_of_an_address_are_refused_and_others_go_on() {
     assert_eq!(first.data(2), ["one", "two"]);
     drop(second);
     until_served(&hub);
-    assert!(metric(&hub, "tidings_connections_refused_total{limit=\"address\"}") >= 1);
+    assert!(hub.metric("tidings_connections_refused_total{limit=\"address\"}") >= 1);
 }
 
 #[test]
@@ -254,6 +246,6 @@ fn without_descriptors_accepting_pauses_and_streams_go_on() {
     until_served(&hub);
     hub.publish(&[("topic", TOPIC), ("data", "after")]);
     assert_eq!(stream.event().data, "after");
-    assert!(metric(&hub, "tidings_accept_pauses_total") >= 1);
+    assert!(hub.metric("tidings_accept_pauses_total") >= 1);
     assert_eq!(hub.log().matches("no connection can be accepted").count(), 1);
 }

@@ -226,6 +226,27 @@ impl TestHub {
         self.request("GET", target, headers, b"")
     }
 
+    /// What the admin listener says of one of its numbers, whose name has its labels.
+    #[track_caller]
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let admin = self.admin.expect("the admin listener's address in the log");
+        let text =
+            http::exchange(admin, &http::request("GET", "/metrics", &[], b"")).expect(200).text();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name} in\n{text}")).parse().unwrap()
+    }
+
+    /// Waits until one of its numbers is this, and answers how long that took.
+    #[track_caller]
+    pub(crate) fn wait_for_metric(&self, name: &str, value: u64) -> Duration {
+        let begun = Instant::now();
+        while self.metric(name) != value {
+            assert!(begun.elapsed() < PATIENCE, "{name} is {}, not {value}", self.metric(name));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        begun.elapsed()
+    }
+
     /// POST of a form to the hub.
     #[track_caller]
     pub(crate) fn post(&self, headers: Pairs<'_>, fields: Pairs<'_>) -> Reply {

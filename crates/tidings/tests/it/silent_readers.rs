@@ -1,11 +1,11 @@
-//! Subscribers that stop reading: they keep neither a token's rights beyond its end nor the program
-//! from ending.
+//! Subscribers that stop reading: they keep neither a token's rights nor their place beyond its end,
+//! and do not keep the program from ending.
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::http::{Connection, PATIENCE, Part, request};
+use crate::http::{Connection, PATIENCE, Part, exchange, request, stream_http2};
 use crate::hub::{HUB, TestHub};
 use crate::mercure::MEMORY;
 use crate::tokens::{Role, bearer, claims_final, detail, mint, now, token_final};
@@ -47,11 +47,10 @@ fn rest(connection: &mut Connection) -> String {
 #[test]
 fn m57_who_reads_on_after_the_end_of_its_token_gets_nothing_from_after_it() {
     let hub = TestHub::start(MEMORY);
-    let mut claims = claims_final(json!([detail(Role::Subscribe, &["*"])]));
+    let mut claims = claims();
     let end = now() + 3;
     claims["exp"] = json!(end);
-    let header = json!({ "alg": "HS256", "typ": "at+jwt" });
-    let mut connection = silent(&hub, &mint(&header, &claims, Role::Subscribe.key()));
+    let mut connection = silent(&hub, &mint_final(&claims));
     flood(&hub);
     while now() <= end {
         std::thread::sleep(Duration::from_millis(50));
@@ -61,6 +60,54 @@ fn m57_who_reads_on_after_the_end_of_its_token_gets_nothing_from_after_it() {
     assert!(rest.contains("xxx"), "what was sent before comes");
     assert!(rest.matches("data: ").count() < FLOOD, "the buffers held all: the test shows nothing");
     assert!(!rest.contains("from after the end"));
+}
+
+fn claims() -> Value {
+    claims_final(json!([detail(Role::Subscribe, &["*"])]))
+}
+
+fn mint_final(claims: &Value) -> String {
+    mint(&json!({ "alg": "HS256", "typ": "at+jwt" }), claims, Role::Subscribe.key())
+}
+
+const SUBSCRIBERS: &str = "tidings_subscribers";
+
+#[test]
+fn the_place_of_who_never_reads_ends_with_its_token() {
+    let hub = TestHub::start(&format!("{MEMORY}\n[mercure]\nsubscriptions = true"));
+    let mut claims = claims();
+    let end = now() + 8;
+    claims["exp"] = json!(end);
+    let token = mint_final(&claims);
+    let (name, value) = bearer(&token);
+    let silent = silent(&hub, &token);
+    let silent_http2 =
+        stream_http2(hub.address, "GET", &format!("{HUB}?match=*"), &[(&name, &value)], b"");
+    assert_eq!(hub.metric(SUBSCRIBERS), 2);
+    flood(&hub);
+    hub.wait_for_metric(SUBSCRIBERS, 0);
+    assert!((end..=end + 2).contains(&now()), "{} s late", now() - end);
+    drop((silent, silent_http2));
+}
+
+#[test]
+fn the_place_of_who_never_reads_ends_when_its_token_is_revoked() {
+    let admin = "[admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"admin-token-of-the-tests\"";
+    let hub = TestHub::start(admin);
+    let mut claims = claims();
+    claims["jti"] = json!("taken back");
+    let token = mint_final(&claims);
+    let silent: Vec<_> = (0..3).map(|_| silent(&hub, &token)).collect();
+    flood(&hub);
+    assert_eq!(hub.metric(SUBSCRIBERS), 3);
+    let (name, value) = bearer("admin-token-of-the-tests");
+    let headers = [(name.as_str(), value.as_str())];
+    let path = "/tidings/admin/revocations";
+    let ask = request("POST", path, &headers, b"{\"token_id\":\"taken back\"}");
+    exchange(hub.admin.unwrap(), &ask).expect(201);
+    let waited = hub.wait_for_metric(SUBSCRIBERS, 0);
+    assert!(waited < Duration::from_secs(1), "{waited:?}");
+    drop(silent);
 }
 
 #[test]

@@ -29,14 +29,6 @@ fn toml(folder: &Path, files: &[&str], more: &str) -> String {
     )
 }
 
-fn metric(hub: &TestHub, name: &str) -> u64 {
-    let admin = hub.admin.expect("the admin listener's address in the log");
-    let text =
-        http::exchange(admin, &http::request("GET", "/metrics", &[], b"")).expect(200).text();
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("{name} in\n{text}")).parse().unwrap()
-}
-
 struct Setup {
     folder: TempDir,
     authority: Authority,
@@ -82,7 +74,7 @@ fn both_versions_of_tls_and_of_http_are_served_beside_plain_http() {
     let unknown = setup.authority.client(&["spdy/3"]);
     assert!(connect(&unknown, address(&hub), NAME).is_err(), "no protocol in common");
     hub.get("/healthz", &[("Connection", "close")]).expect(200);
-    let left = metric(&hub, "tidings_certificate_remaining_seconds");
+    let left = hub.metric("tidings_certificate_remaining_seconds");
     assert!((86_400 * 58..86_400 * 61).contains(&left), "{left}");
 }
 
@@ -189,7 +181,7 @@ fn an_expired_certificate_is_a_warning_and_holds_nothing_up() {
         refused.contains("certificate expired"),
         "it is the expired one that is served: {refused}"
     );
-    assert_eq!(metric(&hub, "tidings_certificate_remaining_seconds"), 0);
+    assert_eq!(hub.metric("tidings_certificate_remaining_seconds"), 0);
     setup.authority.write(folder, "hub", &["new.example.com"]);
     hub.signal("HUP");
     hub.wait_for_log("configuration reloaded");
@@ -273,10 +265,10 @@ fn what_is_no_handshake_ends_in_time_and_harms_nobody() {
     assert_eq!(silent.read(&mut [0; 8]).unwrap_or(0), 0);
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     let deadline = Instant::now() + PATIENCE;
-    while metric(&hub, "tidings_connections_open") > 0 {
+    while hub.metric("tidings_connections_open") > 0 {
         assert!(Instant::now() < deadline, "places were not given back");
     }
-    assert!(metric(&hub, "tidings_handshakes_failed_total") >= 5);
+    assert!(hub.metric("tidings_handshakes_failed_total") >= 5);
 }
 
 #[test]
@@ -286,7 +278,7 @@ fn connections_over_the_limit_are_closed_before_a_handshake() {
     let (_first, _second) = (setup.connect(&hub, NAME), setup.connect(&hub, NAME));
     let client = setup.authority.client(&[]);
     assert!(connect(&client, address(&hub), NAME).is_err());
-    assert_eq!(metric(&hub, "tidings_connections_refused_total{limit=\"address\"}"), 1);
+    assert_eq!(hub.metric("tidings_connections_refused_total{limit=\"address\"}"), 1);
 }
 
 #[test]
@@ -308,15 +300,15 @@ fn thousands_of_connections_that_come_and_go_leave_nothing_behind() {
         }
     };
     round();
-    let before = metric(&hub, "tidings_process_resident_bytes");
+    let before = hub.metric("tidings_process_resident_bytes");
     round();
     hub.publish(&[("topic", TOPIC), ("data", "still here")]);
     assert_eq!(witness.event().data, "still here");
     let deadline = Instant::now() + PATIENCE;
-    let open = || metric(&hub, "tidings_connections_open") + metric(&hub, "tidings_subscribers");
+    let open = || hub.metric("tidings_connections_open") + hub.metric("tidings_subscribers");
     while open() > 2 {
         assert!(Instant::now() < deadline, "{} are left", open());
     }
-    let grown = metric(&hub, "tidings_process_resident_bytes").saturating_sub(before);
+    let grown = hub.metric("tidings_process_resident_bytes").saturating_sub(before);
     assert!(grown < 32 * 1024 * 1024, "{grown} bytes");
 }
