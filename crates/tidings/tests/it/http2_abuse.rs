@@ -10,7 +10,7 @@ use rustls::ClientConfig;
 use tempfile::TempDir;
 
 use crate::encrypted::{Authority, Secure, address, connect};
-use crate::http::{self, EventStream, PATIENCE};
+use crate::http::{EventStream, PATIENCE};
 use crate::hub::{HUB, TestHub};
 
 const NAME: &str = "hub.example.com";

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::http::{
-    Connection, PATIENCE, Pairs, Part, encode, exchange, exchange_http2, request, stream_http2,
+    Connection, PATIENCE, Pairs, Part, encode, exchange_http2, request, stream_http2,
 };
 use crate::hub::{HUB, TestHub};
 use crate::mercure::{
