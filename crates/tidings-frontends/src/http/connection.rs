@@ -44,11 +44,14 @@ pub(super) async fn run(
     let _ = stream.set_nodelay(true);
     let options = server.options();
     // A client that vanished without a word: what it was sent is never acknowledged, and the kernel
-    // would try for a quarter of an hour.
+    // would try for a quarter of an hour. It takes a client that reads nothing for one that is gone,
+    // so this is as long as anybody may leave a socket full.
     #[cfg(target_os = "linux")]
-    let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(options.acknowledge_timeout));
+    let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(options.write_timeout));
     let current = Current::default();
-    let entered = enter(&server, &options, stream, peer, place, &entrance, &current).await;
+    let entered = enter(&server, &options, stream, peer, place, &entrance, &current);
+    // Its room is not kept for as long as the connection lasts.
+    let entered = Box::pin(entered).await;
     let Some(Entered { wire, peer, place }) = entered else { return };
     let head_timeout = options.head_timeout;
     let secure = entrance.is_secure();
@@ -57,7 +60,8 @@ pub(super) async fn run(
         let (server, asked) = (Arc::clone(&server), Arc::clone(&asked));
         service_fn(move |request| {
             asked.store(true, Ordering::Relaxed);
-            answer(Arc::clone(&server), peer, secure, current.clone(), request)
+            // The connection keeps room for this future, also while a stream is sent.
+            Box::pin(answer(Arc::clone(&server), peer, secure, current.clone(), request))
         })
     };
     let streams = Streams::new(Arc::clone(&server), options.write_timeout);
