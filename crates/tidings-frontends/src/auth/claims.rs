@@ -57,6 +57,17 @@ pub(super) fn not_before(claims: &Map<String, Value>) -> Result<Option<u64>, Tok
     time(claims, "nbf")
 }
 
+/// A claim that is a text (RFC 7519 sections 4.1.2 and 4.1.7), if there is one.
+pub(super) fn text<'c>(
+    claims: &'c Map<String, Value>,
+    name: &'static str,
+) -> Result<Option<&'c str>, TokenCause> {
+    match claims.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value.as_str().map(Some).ok_or(TokenCause::BadClaim(name)),
+    }
+}
+
 /// Whether `aud` (RFC 7519 section 4.1.3: a string or an array of strings) names one of `accepted`.
 pub(super) fn check_audience(
     claims: &Map<String, Value>,

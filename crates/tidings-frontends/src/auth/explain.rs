@@ -8,7 +8,7 @@ use super::jwt::{self, Compact, DETAILS, LEGACY, LEGACY_NAMESPACED};
 use super::problem::TokenCause;
 use super::verify::{Check, Route, signer};
 use super::{Auth, Generation, Role, claims};
-use crate::limits::FINDING_CHARS_MAX;
+use crate::limits::{FINDING_CHARS_MAX, TOKEN_BYTES_MAX};
 
 /// One check of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +39,9 @@ impl Auth {
         let token = match jwt::read(token) {
             Ok(token) => token,
             Err(cause) => {
-                return vec![finding("form", format!("{length} bytes"), form, Some(cause))];
+                let shorter = format!("{TOKEN_BYTES_MAX} bytes at most");
+                let wanted = if cause == TokenCause::TooLong { &shorter } else { form };
+                return vec![finding("form", format!("{length} bytes"), wanted, Some(cause))];
             }
         };
         let mut findings = vec![finding("form", format!("{length} bytes"), form, None)];
@@ -194,6 +196,8 @@ fn check_finding(
             ("nbf", token.claims.get("nbf"), format!("not after now ({seconds}), or none"))
         }
         Check::Audience => ("aud", token.claims.get("aud"), issuer.audience.join(" or ")),
+        Check::Subject => ("sub", token.claims.get("sub"), "a text, or none".to_owned()),
+        Check::TokenId => ("jti", token.claims.get("jti"), "a text, or none".to_owned()),
     };
     let problem = check.run(token, generation, issuer, now).err();
     Finding { check: name, found: shown(found), wanted, problem }

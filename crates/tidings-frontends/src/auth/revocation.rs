@@ -54,9 +54,17 @@ pub enum BadRevocation {
     /// A name that is too long.
     #[error("the token id, subject, key or issuer is longer than {REVOKED_BYTES_MAX} bytes")]
     TooLong,
+    /// A whole token, which has no place in lists and logs.
+    #[error("this is a whole token: give its `jti`, `sub` or `kid`, which `token explain` shows")]
+    Token,
     /// It has ended already.
     #[error("the end is not in the future")]
     Past,
+}
+
+/// Whether this looks like a token: three parts, of which the first begins a JSON object.
+fn is_token(name: &str) -> bool {
+    name.trim_start().starts_with("eyJ") && name.matches('.').count() == 2
 }
 
 impl Revocation {
@@ -71,6 +79,9 @@ impl Revocation {
         }
         if names.iter().flatten().any(|name| name.len() > REVOKED_BYTES_MAX) {
             return Err(BadRevocation::TooLong);
+        }
+        if names.iter().flatten().any(|name| is_token(name)) {
+            return Err(BadRevocation::Token);
         }
         if self.is_over(now) { Err(BadRevocation::Past) } else { Ok(()) }
     }
@@ -181,6 +192,12 @@ mod tests {
         assert_eq!(check("", None), Err(BadRevocation::Empty));
         assert_eq!(check(&"k".repeat(1_024), None), Ok(()));
         assert_eq!(check(&"k".repeat(1_025), None), Err(BadRevocation::TooLong));
+        assert_eq!(
+            check(" eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.AAAA", None),
+            Err(BadRevocation::Token)
+        );
+        assert_eq!(check("eyJhbGciOiJIUzI1NiJ9", None), Ok(()));
+        assert_eq!(check("a.b.c", None), Ok(()));
         let of = |issuer| one(Revoked::Key("k".into()), Some(issuer), None).check(0);
         assert_eq!((of("i"), of("")), (Ok(()), Err(BadRevocation::Empty)));
     }

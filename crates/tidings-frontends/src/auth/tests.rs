@@ -421,6 +421,23 @@ fn m49_iss_is_exact_and_aud_names_this_hub() {
 }
 
 #[test]
+fn m50_sub_and_jti_are_texts_or_absent_in_both_generations() {
+    let draft = json!({ "mercure": { "publish": ["*"] } });
+    for name in ["sub", "jti"] {
+        let both = |value: Value| {
+            let last = publish_claims(&with(final_claims(), name, value.clone()));
+            [last, legacy(&with(draft.clone(), name, value))]
+        };
+        for value in [json!(4242), json!(["a"]), json!({}), json!(true)] {
+            assert_eq!(both(value).map(refused), [(); 2].map(|()| TokenCause::BadClaim(name)));
+        }
+        for value in [json!("a"), json!(null), json!("")] {
+            assert!(both(value).iter().all(Result::is_ok));
+        }
+    }
+}
+
+#[test]
 fn an_issuer_may_name_more_audiences() {
     let auth = auth_of(&json!([{
         "id": ISSUER, "audience": ["https://localhost/hub"], "publish": { "key": PUBLISHER },

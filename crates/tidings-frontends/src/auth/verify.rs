@@ -35,14 +35,19 @@ pub(super) enum Check {
     NotBefore,
     /// `aud`.
     Audience,
+    /// `sub`: what is no text could not be revoked, nor told from another one.
+    Subject,
+    /// `jti`, for the same reason.
+    TokenId,
 }
 
 impl Check {
     /// The checks of a generation, in order. 0.x has no `typ` and no `aud`.
     pub(super) fn of(generation: Generation) -> &'static [Check] {
+        use Check::{Audience, Expiry, NotBefore, Subject, TokenId, Type};
         match generation {
-            Generation::Draft => &[Check::Expiry, Check::NotBefore],
-            Generation::Final => &[Check::Type, Check::Expiry, Check::NotBefore, Check::Audience],
+            Generation::Draft => &[Expiry, NotBefore, Subject, TokenId],
+            Generation::Final => &[Type, Expiry, NotBefore, Audience, Subject, TokenId],
         }
     }
 
@@ -69,6 +74,8 @@ impl Check {
                 _ => Ok(()),
             },
             Check::Audience => claims::check_audience(&token.claims, &issuer.audience),
+            Check::Subject => claims::text(&token.claims, "sub").map(|_| ()),
+            Check::TokenId => claims::text(&token.claims, "jti").map(|_| ()),
         }
     }
 }
@@ -93,7 +100,7 @@ impl Auth {
         let granted = self.granted(&token, generation, role).map_err(refuse)?;
         let expires = claims::expiry(&token.claims).map_err(refuse)?;
         let not_before = claims::not_before(&token.claims).map_err(refuse)?;
-        let identity = identity(&token, &signer, role, generation);
+        let identity = identity(&token, &signer, role, generation).map_err(refuse)?;
         let mut grant = Grant { expires, token: identity, ..Grant::default() };
         match role {
             Role::Publish => grant.publish = granted.matchers,
@@ -213,17 +220,15 @@ pub(super) fn signer<'a>(
     let ids = |issuers: Vec<&Issuer>| issuers.iter().map(|issuer| issuer.id.clone()).collect();
     let unread: Vec<_> =
         fitting.iter().filter(|(_, keys)| keys.snapshot().is_none()).map(|(one, _)| *one).collect();
-    if !unread.is_empty() {
-        return Err(TokenCause::KeysUnread { issuers: ids(unread) });
-    }
     let lacking =
         read.iter().filter(|(_, keys, now)| keys.set().is_some() && !now.keys.iter().any(is_named));
     let lacking: Vec<_> = lacking.map(|(issuer, _, _)| *issuer).collect();
-    if lacking.is_empty() {
-        Err(TokenCause::BadSignature)
-    } else {
-        Err(TokenCause::KeyUnknown { issuers: ids(lacking) })
-    }
+    Err(match (lacking.is_empty(), unread.is_empty()) {
+        (true, true) => TokenCause::BadSignature,
+        (true, false) => TokenCause::KeysUnread { issuers: ids(unread) },
+        // One set that cannot be read must not hide that another one has changed.
+        (false, _) => TokenCause::KeyUnknown { issuers: ids([lacking, unread].concat()) },
+    })
 }
 
 fn identity(
@@ -231,17 +236,14 @@ fn identity(
     signer: &Signer<'_>,
     role: Role,
     generation: Generation,
-) -> TokenIdentity {
-    let text = |claims: &Map<String, Value>, name| {
-        claims.get(name).and_then(Value::as_str).map(Box::<str>::from)
-    };
-    TokenIdentity {
+) -> Result<TokenIdentity, TokenCause> {
+    Ok(TokenIdentity {
         issuer: Some(signer.issuer.id.clone()),
-        subject: text(&token.claims, "sub"),
-        token_id: text(&token.claims, "jti"),
+        subject: claims::text(&token.claims, "sub")?.map(Into::into),
+        token_id: claims::text(&token.claims, "jti")?.map(Into::into),
         key: Some(signer.kid.clone().unwrap_or_else(|| role.action().into())),
         key_mark: signer.issuer.mark(role, generation),
-    }
+    })
 }
 
 /// See [`super::fuzz_token`].

@@ -15,8 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rcgen::{KeyPair, PublicKeyData};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     ClientConfig, DigitallySignedStruct, ServerConfig, ServerConnection, SignatureScheme,
     StreamOwned,
@@ -82,24 +81,14 @@ impl AcmeServer {
     pub(crate) fn start(authority: Authority, days: (i64, i64)) -> Arc<AcmeServer> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("https://localhost:{}", listener.local_addr().unwrap().port());
-        let (chain, key) = authority.issue(&["localhost"], (-1, 1));
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![CertificateDer::from_pem_slice(chain.as_bytes()).unwrap()],
-                PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
-            )
-            .unwrap();
+        let config = authority.server(&["localhost"]);
         let server = Arc::new(AcmeServer {
             base,
             state: Arc::default(),
             authority: Arc::new(authority),
             days,
         });
-        let (config, shared) = (Arc::new(config), Arc::clone(&server));
+        let shared = Arc::clone(&server);
         std::thread::spawn(move || {
             for socket in listener.incoming().map_while(Result::ok) {
                 let (config, server) = (Arc::clone(&config), Arc::clone(&shared));

@@ -2,7 +2,7 @@
 //! metadata.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -10,9 +10,12 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
+use crate::encrypted::Authority;
 use crate::hub::{Launch, TestHub, configuration};
+use crate::silent_readers::{flood, silent};
 use crate::tokens::{Role, claims_final, detail, mint};
 
 const TOPIC: &str = "https://keys.example/";
@@ -58,6 +61,10 @@ impl Pair {
     fn token_named(self, kid: &str, issuer: &str, role: Role) -> String {
         let mut claims = claims_final(json!([detail(role, &["*"])]));
         claims["iss"] = json!(issuer);
+        self.sign(kid, &claims)
+    }
+
+    fn sign(self, kid: &str, claims: &Value) -> String {
         let (name, algorithm, key) = match self {
             Pair::Ed => {
                 let key = EncodingKey::from_ed_pem(pem!("ed25519.private").as_bytes());
@@ -70,7 +77,7 @@ impl Pair {
         };
         let header = json!({ "alg": name, "typ": "at+jwt", "kid": kid });
         let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let signed = format!("{}.{}", encode(&header), encode(&claims));
+        let signed = format!("{}.{}", encode(&header), encode(claims));
         let signature =
             jsonwebtoken::crypto::sign(signed.as_bytes(), &key.unwrap(), algorithm).unwrap();
         format!("{signed}.{signature}")
@@ -110,6 +117,11 @@ struct Issuer {
 
 impl Issuer {
     fn start(mood: Mood) -> Issuer {
+        Issuer::start_with(mood, None)
+    }
+
+    /// Over TLS when there is something to show.
+    fn start_with(mood: Mood, shown_certificate: Option<Arc<ServerConfig>>) -> Issuer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (mood, asked) = (Arc::new(Mutex::new(mood)), Arc::new(AtomicUsize::new(0)));
@@ -117,7 +129,14 @@ impl Issuer {
         std::thread::spawn(move || {
             for socket in listener.incoming().map_while(Result::ok) {
                 let (shown, counted) = (Arc::clone(&shown), Arc::clone(&counted));
-                std::thread::spawn(move || serve(socket, &shown, &counted));
+                let certificate = shown_certificate.clone();
+                std::thread::spawn(move || match certificate {
+                    None => serve(socket, &shown, &counted),
+                    Some(config) => {
+                        let connection = ServerConnection::new(config).unwrap();
+                        serve(StreamOwned::new(connection, socket), &shown, &counted);
+                    }
+                });
             }
         });
         Issuer { address, mood, asked }
@@ -140,7 +159,7 @@ impl Issuer {
     }
 }
 
-fn serve(mut socket: TcpStream, mood: &Mutex<Mood>, asked: &AtomicUsize) {
+fn serve(mut socket: impl Read + Write, mood: &Mutex<Mood>, asked: &AtomicUsize) {
     let mut head = Vec::new();
     let mut piece = [0; 1024];
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {
@@ -177,6 +196,7 @@ fn serve(mut socket: TcpStream, mood: &Mutex<Mood>, asked: &AtomicUsize) {
          Connection: close\r\n\r\n"
     );
     let _ = socket.write_all(head.as_bytes()).and_then(|()| socket.write_all(body.as_bytes()));
+    let _ = socket.flush();
 }
 
 fn settings(address: &str) -> String {
@@ -346,6 +366,59 @@ fn m46_metadata_says_where_the_keys_are_and_is_believed_for_its_own_issuer_only(
 }
 
 #[test]
+fn a_set_that_cannot_be_read_hides_no_rotation_of_another_one() {
+    let (hanging, issuer) = (Issuer::start(Mood::Hangs), Issuer::start(Mood::Hangs));
+    issuer.turns(Mood::Answers(200, set(&[Pair::Ed])));
+    let of = |id: &str, issuer: &Issuer| {
+        let keys = format!("publish = {{ jwks = \"{}/keys\" }}", issuer.url());
+        format!("[[auth.issuer]]\nid = \"https://{id}\"\naccept = [\"0.x\"]\n{keys}\n")
+    };
+    let hub = TestHub::start(&(of("a.example", &hanging) + &of("b.example", &issuer)));
+    // A token of 0.x need not say whose it is.
+    let claims = json!({ "mercure": { "publish": ["*"] } });
+    publish_until(&hub, &Pair::Ed.sign("ed", &claims), 200);
+    issuer.turns(Mood::Answers(200, set(&[Pair::Ec])));
+    publish_until(&hub, &Pair::Ec.sign("ec", &claims), 200);
+    assert!(hanging.asked() >= 1);
+}
+
+#[test]
+fn m46_sets_and_metadata_come_over_tls_from_who_has_a_certificate_for_the_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let root = folder.path().join("root.pem");
+    std::fs::write(&root, authority.root()).unwrap();
+    let trusting = |toml: &str| {
+        let trusted = ("SSL_CERT_FILE".to_owned(), root.display().to_string());
+        TestHub::launch(Launch { environment: vec![trusted], ..Launch::toml(toml) })
+    };
+    let start = |names: &[&str]| {
+        let issuer = Issuer::start_with(Mood::Hangs, Some(authority.server(names)));
+        let id = format!("https://localhost:{}", issuer.address.port());
+        let found = json!({ "issuer": id, "jwks_uri": format!("{id}/the-keys") });
+        issuer.turns(Mood::Paths(vec![
+            ("/.well-known/oauth-authorization-server".to_owned(), found.to_string()),
+            ("/the-keys".to_owned(), set(&[Pair::Ed])),
+        ]));
+        (issuer, id)
+    };
+    let (_issuer, id) = start(&["localhost"]);
+    let token = Pair::Ed.token_named("ed", &id, Role::Publish);
+    let found = format!("[[auth.issuer]]\nid = \"{id}\"\ndiscover = true");
+    assert_eq!(publish(&trusting(&found), &token), 200);
+    let told = settings(&format!("{id}/the-keys"));
+    assert_eq!(publish(&trusting(&told), &Pair::Ed.token(Role::Publish)), 200);
+
+    // Nobody vouches for it, or it is somebody else.
+    let (_other, other) = start(&["elsewhere.example"]);
+    for hub in [TestHub::start(&told), trusting(&settings(&format!("{other}/the-keys")))] {
+        hub.wait_for_log("tokens of this issuer are refused until it can");
+        assert!(hub.log().contains("certificate"), "{}", hub.log());
+        assert_eq!(publish(&hub, &Pair::Ed.token(Role::Publish)), 401);
+    }
+}
+
+#[test]
 fn an_issuer_that_leaves_the_configuration_takes_its_connections_with_it() {
     let issuer = Issuer::start(Mood::Answers(200, set(&[Pair::Ed])));
     let own = "id = \"https://issuer.example\"\npublish.key = \
@@ -354,7 +427,9 @@ fn an_issuer_that_leaves_the_configuration_takes_its_connections_with_it() {
     let both = format!("{}\n[[auth.issuer]]\n{own}", settings(&format!("{}/keys", issuer.url())));
     let hub = TestHub::start(&both);
     let mut leaving = hub.subscribe_with(&Pair::Ed.token(Role::Subscribe), "match=*", &[]);
-    let mut staying = hub.subscribe("match=*");
+    let mut staying = hub.subscribe("match=staying");
+    let silent = silent(&hub, &Pair::Ed.token(Role::Subscribe));
+    flood(&hub);
     let folder = hub.config().parent().unwrap().to_owned();
     let launch = Launch::toml(&format!("[[auth.issuer]]\n{own}"));
     std::fs::write(hub.config(), configuration(&folder, &launch)).unwrap();
@@ -362,8 +437,10 @@ fn an_issuer_that_leaves_the_configuration_takes_its_connections_with_it() {
     hub.wait_for_log("subscriptions ended: their issuer or key is not configured");
     let reloaded = Instant::now();
     let (events, _) = leaving.until_end();
-    assert!(events.is_empty() && reloaded.elapsed() < Duration::from_secs(1));
-    hub.publish(&[("topic", TOPIC), ("data", "on")]);
+    hub.wait_for_metric("tidings_subscribers", 1);
+    assert!(!events.is_empty() && reloaded.elapsed() < Duration::from_secs(2));
+    drop(silent);
+    hub.publish(&[("topic", "staying"), ("data", "on")]);
     assert_eq!(staying.data(1), ["on"]);
     assert_eq!(publish(&hub, &Pair::Ed.token(Role::Publish)), 401);
 }

@@ -9,9 +9,11 @@ use std::time::Duration;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PublicKeyData,
 };
-use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, StreamOwned};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{
+    ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, ServerConfig, StreamOwned,
+};
 
 use crate::http::{self, PATIENCE, Pairs, Reply};
 use crate::hub::TestHub;
@@ -65,6 +67,21 @@ impl Authority {
         let (chain, key) = self.issue(names, (-1, 60));
         std::fs::write(folder.join(format!("{file}.pem")), chain).unwrap();
         std::fs::write(folder.join(format!("{file}.key")), key).unwrap();
+    }
+
+    /// What a server of these names shows.
+    pub(crate) fn server(&self, names: &[&str]) -> Arc<ServerConfig> {
+        let (chain, key) = self.issue(names, (-1, 1));
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![CertificateDer::from_pem_slice(chain.as_bytes()).unwrap()],
+                PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+            );
+        Arc::new(config.unwrap())
     }
 
     /// What a client of this authority trusts and offers.

@@ -15,7 +15,7 @@ const TOPIC: &str = "https://silent.example/1";
 const FLOOD: usize = 24;
 
 /// A subscriber to everything that has not read anything but the head of the answer.
-fn silent(hub: &TestHub, token: &str) -> Connection {
+pub(crate) fn silent(hub: &TestHub, token: &str) -> Connection {
     let (name, value) = bearer(token);
     let mut connection = Connection::open(hub.address);
     let target = format!("{HUB}?match=*");
@@ -24,7 +24,8 @@ fn silent(hub: &TestHub, token: &str) -> Connection {
     connection
 }
 
-fn flood(hub: &TestHub) {
+/// Publishes more than a silent reader's sockets hold.
+pub(crate) fn flood(hub: &TestHub) {
     let large = "x".repeat(1_000_000);
     for _ in 0..FLOOD {
         hub.publish(&[("topic", TOPIC), ("data", &large)]);

@@ -59,6 +59,24 @@ async fn a_key_is_waited_for_where_it_may_come_from() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_set_that_hangs_takes_nothing_from_another_one() {
+    let of = |id: &str| json!({ "id": id, "publish": { "jwks": format!("{id}/keys") } });
+    let auth = auth_of(&json!([of(ISSUER), of("https://other.example")]));
+    let [hanging, other] = auth.key_sets() else { panic!("two sets") };
+    let issuers = vec![ISSUER.into(), "https://other.example".into()];
+    let cause = TokenCause::KeyUnknown { issuers };
+    hanging.begin_reading();
+    other.begin_reading();
+    let read = async {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        other.end_reading();
+    };
+    assert!(tokio::join!(auth.key_may_come(&cause), read).0);
+    other.begin_reading();
+    assert!(!auth.key_may_come(&cause).await, "neither came");
+}
+
 #[test]
 fn who_comes_without_a_token_is_let_in_where_the_operator_says_so() {
     for anonymous in [false, true] {
@@ -89,4 +107,15 @@ fn a_forged_token_asks_for_other_keys_only_with_a_name_that_the_set_lacks() {
     auth.key_sets()[0].replace(keys.as_bytes(), 1).unwrap();
     assert_eq!(cause("known"), TokenCause::BadSignature);
     assert_eq!(cause("unknown"), TokenCause::KeyUnknown { issuers: issuers() });
+    // Where a token may be anybody's, all are named whose set lacks the key or is not there.
+    let unread = "https://unread.example";
+    let of =
+        |id: &str| json!({ "id": id, "accept": ["0.x"], "publish": { "jwks": format!("{id}/k") } });
+    let auth = auth_of(&json!([of(unread), of(ISSUER)]));
+    auth.key_sets()[1].replace(keys.as_bytes(), 1).unwrap();
+    let header = json!({ "alg": "EdDSA", "kid": "unknown" }).to_string();
+    let claims = json!({ "mercure": { "publish": ["*"] } }).to_string();
+    let token = format!("{}.{}.{}", encode(header), encode(claims), encode([0; 64]));
+    let issuers = vec![ISSUER.into(), unread.into()];
+    assert_eq!(refused(publish(&auth, &token)), TokenCause::KeyUnknown { issuers });
 }
