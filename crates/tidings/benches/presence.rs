@@ -1,7 +1,7 @@
 //! Ten thousand clients that join and leave while a hundred watch who is there: what a publisher
 //! notices, what is written to the disk for it, and what memory is left behind. Prints figures.
 //!
-//! `CLIENTS` and `WATCHERS` in the environment make it smaller.
+//! `CLIENTS`, `WATCHERS`, `RATE` (joins and leaves a second) and `ROUNDS` in the environment change it.
 
 #![expect(clippy::print_stdout, reason = "figures are what a benchmark is for")]
 
@@ -43,7 +43,6 @@ fn main() {
 /// What the joining and leaving alone costs, then with everybody told of it.
 async fn run() {
     for subscriptions in [false, true] {
-        println!("mercure.subscriptions = {subscriptions}");
         measure(subscriptions).await;
     }
 }
@@ -51,7 +50,9 @@ async fn run() {
 async fn measure(subscriptions: bool) {
     let clients = from_environment("CLIENTS", 10_000);
     let watchers = from_environment("WATCHERS", 100);
-    let folder = tempfile::tempdir_in(".").expect("a folder on this disk");
+    let rate = from_environment("RATE", 500);
+    println!("subscriptions = {subscriptions}, {clients} clients, {watchers} watchers");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder on this disk");
     let hub = Running::start(folder.path(), subscriptions);
     hub.wait().await;
     let heard = Arc::new(AtomicUsize::new(0));
@@ -63,54 +64,61 @@ async fn measure(subscriptions: bool) {
     }
     // Everybody has heard of everybody.
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let publisher = hub.publisher();
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    let (calm, calm_updates, calm_time) = publisher.end();
-    // Once without a look at memory: buffers that stay for the next time are no leak.
-    let first = storm(&hub, clients).await;
-    drop(first);
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    let (before, heard_before) = (hub.resident(), heard.load(Ordering::Relaxed));
-    let written_before = hub.written();
-    let quiet = storm(&hub, clients).await;
-    let full = hub.resident();
-    drop(quiet);
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let written = hub.written() - written_before;
-    let told = heard.load(Ordering::Relaxed) - heard_before;
-    println!("without a publisher: {written} bytes written for {clients} joins and leaves");
-    let publisher = hub.publisher();
-    let busy_storm = storm(&hub, clients).await;
-    drop(busy_storm);
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let (busy, busy_updates, _) = publisher.end();
-    tokio::time::sleep(Duration::from_secs(65)).await;
+    let (start, written) = (hub.resident(), hub.written());
+    drop(join(&hub, clients, usize::MAX).await);
+    tokio::time::sleep(SETTLED).await;
     println!(
-        "{clients} joins and leaves, {watchers} watchers heard {:.0} announcements each; memory \
-         {} KiB before, {} KiB with all of them, {} KiB a minute after; publish p99 {:.2} ms idle \
-         ({calm_updates} in {:.1} s), {:.2} ms meanwhile ({busy_updates}, {:.1} x); watchers still \
-         there: {}",
-        told as f64 / watchers as f64,
-        before,
-        full,
-        hub.resident(),
-        calm.as_secs_f64() * 1e3,
-        calm_time.as_secs_f64(),
-        busy.as_secs_f64() * 1e3,
-        busy.as_secs_f64() / calm.as_secs_f64(),
-        watching.len(),
+        "  all at once, and all leave: {} bytes written, watchers heard {:.0} announcements each",
+        hub.written() - written,
+        heard.load(Ordering::Relaxed) as f64 / watchers as f64
     );
+    let mut ratios = Vec::new();
+    for _ in 0..from_environment("ROUNDS", 3) {
+        let publisher = hub.publisher();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let (calm, _) = publisher.end();
+        let publisher = hub.publisher();
+        let streams = join(&hub, clients, rate).await;
+        let full = hub.resident();
+        leave(streams, rate).await;
+        let (busy, updates) = publisher.end();
+        tokio::time::sleep(SETTLED).await;
+        let ratio = busy.as_secs_f64() / calm.as_secs_f64();
+        ratios.push(ratio);
+        println!(
+            "  {rate} joins, then leaves a second: publish p99 {:.2} ms, calm {:.2} ms, {ratio:.1} x \
+             ({updates} updates); memory {start} KiB at the start, {full} KiB with all, {} KiB after",
+            busy.as_secs_f64() * 1e3,
+            calm.as_secs_f64() * 1e3,
+            hub.resident(),
+        );
+    }
+    ratios.sort_unstable_by(f64::total_cmp);
+    let median = ratios.get(ratios.len() / 2).copied().unwrap_or_default();
+    println!("  median {median:.1} x; watchers still there: {}", watching.len());
 }
 
-/// All clients join at once, as fast as one machine lets them.
-async fn storm(hub: &Running, clients: usize) -> Vec<TcpStream> {
+/// Time after which what was there is forgotten.
+const SETTLED: Duration = Duration::from_secs(15);
+/// Clients that connect at the same time at most.
+const AT_ONCE: usize = 20;
+
+/// The time at which something is due when `rate` of them are due each second.
+fn due(begun: Instant, number: usize, rate: usize) -> tokio::time::Instant {
+    (begun + Duration::from_secs_f64(number as f64 / rate as f64)).into()
+}
+
+/// All clients join, so many a second as far as this machine lets them.
+async fn join(hub: &Running, clients: usize, rate: usize) -> Vec<TcpStream> {
+    let begun = Instant::now();
     let mut joining = JoinSet::new();
-    for part in 0..20 {
+    for part in 0..AT_ONCE {
         let address = hub.address;
         joining.spawn(async move {
             let mut streams = Vec::new();
             let mut buffer = [0; 200];
-            for number in (part..clients).step_by(20) {
+            for number in (part..clients).step_by(AT_ONCE) {
+                tokio::time::sleep_until(due(begun, number, rate)).await;
                 let mut stream = connect(address, number).await;
                 stream.read_exact(&mut buffer).await.expect("the head");
                 streams.push(stream);
@@ -121,6 +129,16 @@ async fn storm(hub: &Running, clients: usize) -> Vec<TcpStream> {
     let streams = joining.join_all().await.into_iter().flatten().collect();
     tokio::time::sleep(Duration::from_secs(1)).await;
     streams
+}
+
+/// All clients leave, so many a second.
+async fn leave(streams: Vec<TcpStream>, rate: usize) {
+    let begun = Instant::now();
+    for (number, stream) in streams.into_iter().enumerate() {
+        tokio::time::sleep_until(due(begun, number, rate)).await;
+        drop(stream);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
 }
 
 async fn connect(address: SocketAddr, number: usize) -> TcpStream {
@@ -242,13 +260,13 @@ struct Publisher {
 }
 
 impl Publisher {
-    /// Stops it; the p99 of the time to the answer, how many there were, and how long it took.
-    fn end(self) -> (Duration, usize, Duration) {
+    /// Stops it; the p99 of the time to the answer, and how many there were.
+    fn end(self) -> (Duration, usize) {
         self.stop.store(true, Ordering::Relaxed);
         let mut times = self.thread.join().expect("published");
         times.sort_unstable();
         let p99 = times.get(times.len() * 99 / 100).copied().unwrap_or_default();
-        (p99, times.len(), times.iter().sum())
+        (p99, times.len())
     }
 }
 

@@ -268,13 +268,15 @@ impl Mercure {
     async fn dispatch(&self, request: Request, settings: &Settings) -> Worded<Response<Body>> {
         let method = request.head.method.clone();
         let presence = self.presence_at(request.head.uri.path());
-        if method == Method::OPTIONS && presence.is_none() {
-            return Ok(options());
+        let is_metadata = request.head.uri.path() == self.metadata_path;
+        if method == Method::OPTIONS {
+            let is_read = is_metadata || presence.is_some();
+            return Ok(options(if is_read { cors::READ_METHODS } else { cors::METHODS }));
         }
-        if request.head.uri.path() == self.metadata_path {
+        if is_metadata {
             return match method {
                 Method::GET | Method::HEAD => Ok(settings.metadata.answer()),
-                _ => Err((Generation::Final, Refusal::BadMethod)),
+                _ => Err((Generation::Final, Refusal::ReadOnly)),
             };
         }
         let query = request.head.uri.query().unwrap_or_default();
@@ -313,10 +315,10 @@ impl Frontend for Mercure {
     }
 }
 
-fn options() -> Response<Body> {
+fn options(methods: &'static str) -> Response<Body> {
     let mut answer = Response::new(empty());
     *answer.status_mut() = StatusCode::NO_CONTENT;
-    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(cors::METHODS));
+    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
     answer
 }
 
@@ -352,6 +354,12 @@ pub fn fuzz_form(bytes: &[u8]) {
 #[doc(hidden)]
 pub fn fuzz_cookies(bytes: &[u8]) {
     cookie::fuzz(bytes);
+}
+
+/// Feeds outside bytes to the reader of paths of subscriptions.
+#[doc(hidden)]
+pub fn fuzz_subscriptions(bytes: &[u8]) {
+    presence::fuzz(bytes);
 }
 
 /// Feeds outside bytes to the reader of lists of origins.

@@ -80,8 +80,8 @@ pub(super) enum Refusal {
     /// The client's: a list or subscription that is not there, or not any more.
     #[error("no such list or subscription")]
     NotFound,
-    /// The client's: lists of subscriptions can only be read.
-    #[error("the method is not allowed: a list is only read")]
+    /// The client's: lists of subscriptions and documents can only be read.
+    #[error("the method is not allowed: this is only read")]
     ReadOnly,
     /// The client's: an idempotency key that stands for another update.
     #[error("the idempotency key was used for another update")]
@@ -224,7 +224,7 @@ impl Refusal {
             headers.insert(header::ALLOW, HeaderValue::from_static(super::cors::METHODS));
         }
         if matches!(self, Refusal::ReadOnly) {
-            headers.insert(header::ALLOW, HeaderValue::from_static(super::presence::METHODS));
+            headers.insert(header::ALLOW, HeaderValue::from_static(super::cors::READ_METHODS));
         }
         if matches!(self, Refusal::UnsupportedBody) {
             headers.insert("accept-query", HeaderValue::from_static(super::FORM_TYPE));

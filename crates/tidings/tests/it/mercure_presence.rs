@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::http::{Event, EventStream, PATIENCE, Pairs, Reply, encode};
+use crate::http::{Connection, Event, EventStream, PATIENCE, Pairs, Reply, encode, request};
 use crate::hub::{HUB, Launch, TestHub};
 use crate::mercure::{
     MEMORY, METADATA, data_until_mark, expect_challenge, expect_draft, expect_problem,
-    expect_unauthorized, marked, with_token,
+    expect_unauthorized, marked, until_mark, with_token,
 };
 use crate::tokens::{
     PUBLIC_URL, Role, bearer, claims_final, detail, mint, token_draft, token_final,
@@ -358,6 +359,43 @@ fn m73_answers_name_the_hub_and_a_cursor_and_can_be_read_across_origins() {
 }
 
 #[test]
+fn who_is_there_without_being_listed_is_not_said_to_end() {
+    let hub = TestHub::start(PRESENCE);
+    let token = all(false);
+    let mut watcher = hub.subscribe_with(&token, &marked("match=*"), &[]);
+    watcher.until_open();
+    let (name, value) = bearer(&token);
+    for _ in 0..20 {
+        let there = hub.subscribe("match=short");
+        // It shows nobody.
+        hub.request("HEAD", LIST, &[(&name, &value)], b"").expect(200);
+        drop(there);
+    }
+    hub.wait_for_metric("tidings_subscribers", 1);
+    std::thread::sleep(Duration::from_secs(1));
+    let mut begun = BTreeSet::new();
+    for (id, active) in announcements(&hub, &mut watcher) {
+        if active {
+            begun.insert(id);
+        } else {
+            assert!(begun.remove(&id), "an end of {id} without its beginning");
+        }
+    }
+}
+
+#[test]
+fn m72_what_is_not_there_is_404_whatever_the_client_has_already() {
+    let hub = TestHub::start(PRESENCE);
+    let token = all(false);
+    let etag = get(&hub, &token, LIST).expect(200).header("etag").unwrap();
+    for known in ["*", etag.as_str()] {
+        let target = format!("{LIST}/exact/a/{UNKNOWN}");
+        get_with(&hub, &token, &target, &[("If-None-Match", known)]).expect(404);
+        get_with(&hub, &token, LIST, &[("If-None-Match", known)]).expect(304);
+    }
+}
+
+#[test]
 fn m73_refusals_name_the_hub_too_and_tell_strangers_no_cursor() {
     let hub = TestHub::start(PRESENCE);
     let id = hub.publish(&[("topic", "a"), ("data", "x")]);
@@ -659,6 +697,68 @@ fn a_long_list_is_whole_and_holds_nobody_up() {
     wait_until(|| subscribers(&hub).is_empty());
 }
 
+/// What was announced up to now: of which subscriptions, and whether they began.
+fn announcements(hub: &TestHub, watcher: &mut EventStream) -> Vec<(String, bool)> {
+    let events = until_mark(hub, watcher).into_iter();
+    events
+        .filter(|event| event.event.as_deref() == Some("mercure"))
+        .map(|event| {
+            let document: Value = serde_json::from_str(&event.data).unwrap();
+            let id = document["id"].as_str().unwrap().to_owned();
+            (id, document["active"] == json!(true))
+        })
+        .collect()
+}
+
+#[test]
+fn a_client_that_comes_and_goes_without_end_holds_up_nobody_and_leaves_nothing() {
+    let hub = TestHub::start(PRESENCE);
+    let token = all(false);
+    let mut watcher = hub.subscribe_with(&token, &marked("match=*"), &[]);
+    watcher.until_open();
+    let (name, value) = bearer(&token);
+    let ask = request("GET", &format!("{HUB}?match=restless"), &[(&name, &value)], b"");
+    // As fast as they can: a thousand a second where the machine lets them.
+    let opened = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let threads = [(); 4].map(|()| {
+            scope.spawn(|| {
+                while opened.load(Ordering::Relaxed) < 3_000 {
+                    let mut connection = Connection::open(hub.address);
+                    connection.send(&ask);
+                    // Half of them are gone before they are answered.
+                    if opened.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+                        connection.head(false).unwrap().expect(200);
+                    }
+                }
+            })
+        });
+        while opened.load(Ordering::Relaxed) < 3_000 {
+            let asked = Instant::now();
+            hub.publish(&[("topic", "steady"), ("data", "steady")]);
+            get(&hub, &token, LIST).expect(200);
+            assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+        }
+        threads.map(|thread| thread.join().unwrap());
+    });
+    hub.wait_for_metric("tidings_subscribers", 1);
+    wait_until(|| subscribers(&hub).len() == 1);
+    // Whoever watched knows in the end who is there: the watcher itself, and who came later.
+    let _later = hub.subscribe("match=later");
+    let mut known = BTreeSet::new();
+    std::thread::sleep(Duration::from_secs(1));
+    for (id, active) in announcements(&hub, &mut watcher) {
+        if active {
+            known.insert(id)
+        } else {
+            known.remove(&id)
+        };
+    }
+    assert!(known.iter().all(|id| !id.contains("restless")), "{known:?}");
+    assert!(known.iter().any(|id| id.contains("later")), "{known:?}");
+    assert_eq!(hub.metric("tidings_requests_panicked_total"), 0);
+}
+
 /// Runs a command to its end inside the network of a process.
 fn inside(pid: u32, command: &[&str]) -> String {
     let pid = pid.to_string();
@@ -672,11 +772,9 @@ fn inside(pid: u32, command: &[&str]) -> String {
 fn a_client_that_vanished_without_a_word_is_gone_soon() {
     let mut possible = Command::new("unshare");
     possible.args(["-rn", "ip", "link"]).stdout(Stdio::null());
-    if !possible.status().is_ok_and(|status| status.success()) {
-        eprintln!("this machine has no networks of one's own: not tested");
-        return;
-    }
-    let toml = format!("{PRESENCE}heartbeat = \"1s\"\n");
+    let status = possible.status().expect("unshare, of the package util-linux");
+    assert!(status.success(), "a network of one's own (unshare -rn) with ip, of iproute2");
+    let toml = format!("{PRESENCE}heartbeat = \"1s\"\n[http]\nwrite_timeout = \"1s\"\n");
     let hub = TestHub::launch(Launch {
         under: ["unshare", "-rn", "sh", "-c", "ip link set lo up; exec \"$0\" \"$@\""]
             .map(str::to_owned)

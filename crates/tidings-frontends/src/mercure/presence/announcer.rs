@@ -60,7 +60,7 @@ impl Work {
         while let Some(changes) = self.registry.wait_for_changes(ANNOUNCED_AT_ONCE_MAX) {
             let spoken =
                 [(Generation::Final, &self.spoken.modern), (Generation::Draft, &self.spoken.draft)];
-            let mut told = 0;
+            let mut told = false;
             for (generation, is_spoken) in spoken {
                 if is_spoken.load(Ordering::Relaxed) {
                     self.announce(generation, &changes, &mut told);
@@ -73,52 +73,115 @@ impl Work {
 
     /// Tells changes to a generation in rounds that are bounded in number and bytes: what a single
     /// connection brings may be as much as the hub remembers, and watchers are to keep up with it.
-    /// `told` counts rounds, of which each but the first waits for its time.
-    fn announce(&self, generation: Generation, changes: &[Change], told: &mut usize) {
-        let (mut updates, mut bytes) = (Vec::new(), 0);
+    /// Each round waits for its time but the first, before which nothing was `told`.
+    fn announce(&self, generation: Generation, changes: &[Change], told: &mut bool) {
+        let mut round = Round::default();
         for (connection, active) in changes {
             for shown in &connection.subscriptions {
                 let update = self.documents.update(generation, connection, shown, *active);
                 let Some(update) = update else { continue };
-                let weight = update.weight();
-                let full =
-                    updates.len() == ANNOUNCED_AT_ONCE_MAX || bytes + weight > PRESENCE_ROUND_BYTES;
-                if full && !updates.is_empty() {
+                if let Some(updates) = round.add(update) {
                     self.tell(generation, &updates, told);
-                    updates.clear();
-                    bytes = 0;
                     if self.registry.is_stopped() {
                         return;
                     }
                 }
-                bytes += weight;
-                updates.push(update);
             }
         }
-        if !updates.is_empty() {
-            self.tell(generation, &updates, told);
+        if !round.updates.is_empty() {
+            self.tell(generation, &round.updates, told);
         }
     }
 
     /// Announces for as long as it takes: what watchers are not told would be lost in silence.
-    fn tell(&self, generation: Generation, updates: &[Update], told: &mut usize) {
-        if *told > 0 {
+    fn tell(&self, generation: Generation, updates: &[Update], told: &mut bool) {
+        if std::mem::replace(told, true) {
             self.registry.pause(PRESENCE_PACE);
         }
-        *told += 1;
         loop {
             match self.hub.announce(scope(generation), updates.to_vec()) {
                 Ok(()) => return,
                 // Streams end as well: there is nobody to tell.
                 Err(Refused::ShuttingDown) => return,
+                // A mistake of ours, which a second try would not mend.
+                Err(refused @ Refused::Flawed(_)) => {
+                    tracing::error!(%refused, "subscribers are not announced");
+                    return;
+                }
                 Err(refused) => {
                     tracing::error!(%refused, "subscribers could not be announced");
                     self.registry.pause(PRESENCE_RETRY);
-                    if self.registry.is_stopped() || matches!(refused, Refused::Flawed(_)) {
+                    if self.registry.is_stopped() {
                         return;
                     }
                 }
             }
         }
+    }
+}
+
+/// Updates that are announced at once.
+#[derive(Default)]
+struct Round {
+    updates: Vec<Update>,
+    bytes: usize,
+}
+
+impl Round {
+    /// Adds an update; answers those before when it does not fit to them any more.
+    fn add(&mut self, update: Update) -> Option<Vec<Update>> {
+        let weight = update.weight();
+        let is_full = self.updates.len() == ANNOUNCED_AT_ONCE_MAX
+            || self.bytes + weight > PRESENCE_ROUND_BYTES;
+        let full = (is_full && !self.updates.is_empty()).then(|| std::mem::take(self).updates);
+        self.bytes += weight;
+        self.updates.push(update);
+        full
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mercure::presence::registry::Pattern;
+    use crate::mercure::presence::subscriber::Subscriber;
+    use tidings_core::{Language, Namespace};
+
+    fn update(bytes: usize) -> Update {
+        let namespace = Namespace::new("https://hub.example/hub".parse().unwrap());
+        let (registry, documents) = (Registry::default(), Documents::new(&namespace));
+        let pattern = Pattern::new(Language::Exact, "a");
+        let connection = registry.join(Subscriber::random(), None, vec![(pattern, None)]);
+        let shown = &connection.subscriptions[0];
+        let mut update = documents.update(Generation::Final, &connection, shown, true).unwrap();
+        update.data = Vec::new().into();
+        let beside = update.weight();
+        update.data = vec![b'x'; bytes.saturating_sub(beside)].into();
+        update
+    }
+
+    #[test]
+    fn a_round_is_bounded_in_number_and_bytes_and_never_empty() {
+        let mut round = Round::default();
+        let (half, rest) = (PRESENCE_ROUND_BYTES / 2, PRESENCE_ROUND_BYTES.div_ceil(2));
+        assert!(round.add(update(half)).is_none());
+        assert!(round.add(update(rest)).is_none(), "exactly full");
+        assert_eq!(round.add(update(1)).unwrap().len(), 2);
+        assert_eq!(round.add(update(PRESENCE_ROUND_BYTES)).unwrap().len(), 1);
+        assert_eq!(
+            round.add(update(2 * PRESENCE_ROUND_BYTES)).unwrap().len(),
+            1,
+            "alone too large"
+        );
+        assert_eq!(round.add(update(1)).unwrap().len(), 1);
+        assert_eq!((round.updates.len(), round.bytes), (1, update(1).weight()));
+
+        let mut round = Round::default();
+        let small = update(1);
+        assert!(small.weight() * ANNOUNCED_AT_ONCE_MAX < PRESENCE_ROUND_BYTES);
+        for _ in 0..ANNOUNCED_AT_ONCE_MAX {
+            assert!(round.add(small.clone()).is_none());
+        }
+        assert_eq!(round.add(small).unwrap().len(), ANNOUNCED_AT_ONCE_MAX);
     }
 }

@@ -7,20 +7,17 @@ use http::{Method, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use tidings_core::Candidate;
 
+use super::Presence;
 use super::documents::{Place, content_type};
 use super::list::{List, Wanted};
 use super::subscriber::Subscriber;
-use super::{Pattern, Presence, Shown};
 use crate::auth::{self, Generation, Role};
-use crate::http::{Body, empty, full};
+use crate::http::{Body, empty, full, redacted};
 use crate::mercure::Mercure;
 use crate::mercure::access::{self, Access, Worded};
 use crate::mercure::cursor::EARLIEST;
 use crate::mercure::form::Field;
 use crate::mercure::refusal::Refusal;
-
-/// Methods of these URLs.
-pub(in crate::mercure) const METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// What a path names.
 #[derive(Debug)]
@@ -40,12 +37,6 @@ pub(in crate::mercure) async fn answer(
     let without_token = settings.without_token();
     match head.method {
         Method::GET | Method::HEAD => {}
-        Method::OPTIONS => {
-            let mut answer = Response::new(empty());
-            *answer.status_mut() = StatusCode::NO_CONTENT;
-            answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(METHODS));
-            return Ok(answer);
-        }
         _ => return Err((without_token, Refusal::ReadOnly)),
     }
     let (role, clock) = (Role::Subscribe, &*mercure.clock);
@@ -61,7 +52,9 @@ pub(in crate::mercure) async fn answer(
     };
     let topic = Candidate::new(&id, mercure.hub.namespace());
     if !verified.grant.covers_reading(&[topic]) {
-        return Err((generation, Refusal::NotGranted { role, topic: Some(id) }));
+        // As in every line of the log: where a token stands in a target, it is not shown.
+        let topic = Some(redacted(&head.uri, true));
+        return Err((generation, Refusal::NotGranted { role, topic }));
     }
     let named = path.strip_prefix(presence.path()).and_then(|rest| named(generation, rest));
     let Some(named) = named else { return Err((generation, Refusal::NotFound)) };
@@ -72,7 +65,11 @@ pub(in crate::mercure) async fn answer(
         Generation::Final => format!("\"{last}\""),
         Generation::Draft => last.clone(),
     };
-    if is_known(&head.headers, &etag, generation) && presence.registry.is_quiet() {
+    let is_there = match &named {
+        Named::List(_) => true,
+        Named::One(_, subscriber) => presence.registry.find(*subscriber).is_some(),
+    };
+    if is_there && is_known(&head.headers, &etag, generation) && presence.registry.is_quiet() {
         let mut answer = Response::new(empty());
         *answer.status_mut() = StatusCode::NOT_MODIFIED;
         mark(mercure, generation, &last, &etag, answer.headers_mut());
@@ -159,12 +156,8 @@ fn one(
     last: &str,
 ) -> Option<Vec<u8>> {
     let connection = presence.registry.find(subscriber)?;
-    let is_it = |pattern: &Pattern| match wanted {
-        Wanted::All => true,
-        Wanted::Final(language, text) => pattern.language == *language && *pattern.text == **text,
-        Wanted::Draft(topic) => pattern.is_in_draft && *pattern.text == **topic,
-    };
-    let shown = connection.subscriptions.iter().find(|shown: &&Shown| is_it(&shown.pattern))?;
+    let mut subscriptions = connection.subscriptions.iter();
+    let shown = subscriptions.find(|shown| wanted.is(&shown.pattern))?;
     let place = Place::Alone { last_event_id: last };
     let document = presence.documents.document(generation, &connection, shown, place)?;
     presence.registry.list(subscriber).then_some(document)
@@ -229,6 +222,16 @@ fn mark(
             headers.insert(name, value);
         }
     }
+}
+
+/// See `fuzz_subscriptions`.
+pub(in crate::mercure) fn fuzz(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (path, query) = text.split_once('?').unwrap_or((&text, ""));
+    for generation in [Generation::Draft, Generation::Final] {
+        named(generation, path);
+    }
+    request_uri(path, Some(query));
 }
 
 #[cfg(test)]

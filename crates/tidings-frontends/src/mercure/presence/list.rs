@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 
 use super::documents::{Documents, Place};
-use super::registry::{Connection, Registry};
+use super::registry::{Connection, Pattern, Registry};
 use super::subscriber::Subscriber;
 use crate::auth::Generation;
 use crate::http::{self, BoxError};
@@ -26,6 +26,19 @@ pub(super) enum Wanted {
     Draft(String),
 }
 
+impl Wanted {
+    /// Whether a subscription to this is one of them.
+    pub(super) fn is(&self, pattern: &Pattern) -> bool {
+        match self {
+            Wanted::All => true,
+            Wanted::Final(language, text) => {
+                pattern.language == *language && *pattern.text == **text
+            }
+            Wanted::Draft(topic) => pattern.is_in_draft && *pattern.text == **topic,
+        }
+    }
+}
+
 /// A list on its way.
 pub(super) struct List {
     registry: Arc<Registry>,
@@ -35,8 +48,8 @@ pub(super) struct List {
     /// What was not handed out yet.
     head: Bytes,
     after: Subscriber,
-    /// A connection of which a part is written, and its next subscription. Stays though it ends:
-    /// its end is told behind the list's cursor.
+    /// A connection of which a part is written, and its next subscription. The rest is left out when
+    /// it ends: that is told behind the list's cursor.
     begun: Option<(Arc<Connection>, usize)>,
     is_first: bool,
     ended: bool,
@@ -92,21 +105,13 @@ impl List {
 
     /// Adds what is wanted of a connection, from one of its subscriptions on, up to the bound.
     fn add(&mut self, connection: Arc<Connection>, from: usize, piece: &mut Vec<u8>) {
-        let mut is_written = from > 0;
+        let mut is_written = false;
         for (index, shown) in connection.subscriptions.iter().enumerate().skip(from) {
             if piece.len() >= PRESENCE_PIECE_BYTES {
                 self.begun = Some((connection, index));
                 return;
             }
-            let pattern = &shown.pattern;
-            let is_wanted = match &self.wanted {
-                Wanted::All => true,
-                Wanted::Final(language, text) => {
-                    pattern.language == *language && *pattern.text == **text
-                }
-                Wanted::Draft(topic) => *pattern.text == **topic,
-            };
-            if !is_wanted {
+            if !self.wanted.is(&shown.pattern) {
                 continue;
             }
             let documents = &self.documents;

@@ -20,10 +20,10 @@ use super::access::Access;
 use crate::auth::{Auth, Generation, Verified};
 use announcer::{Announcer, Spoken};
 use documents::Documents;
-use registry::{Connection, Pattern, Registry, Shown};
+use registry::{Connection, Pattern, Registry};
 use subscriber::Subscriber;
 
-pub(super) use api::{METHODS, answer, mark_refused};
+pub(super) use api::{answer, fuzz, mark_refused};
 
 /// The scope of the announcements that a generation's subscribers hear.
 pub(super) fn scope(generation: Generation) -> Scope {

@@ -168,7 +168,7 @@ impl Registry {
                 table.announcing = true;
                 return Some(changes);
             }
-            let ripe = table.begun.front().map(|(since, _)| *since + PRESENCE_CANCEL_WINDOW);
+            let ripe = table.begun.front().map(|(since, _)| ripe(*since));
             table = match ripe {
                 None => self.changed.wait(table).unwrap_or_else(PoisonError::into_inner),
                 Some(ripe) => {
@@ -245,6 +245,11 @@ impl Registry {
     }
 }
 
+/// When a beginning is told: it does not cancel itself any more.
+fn ripe(since: Instant) -> Instant {
+    since + PRESENCE_CANCEL_WINDOW
+}
+
 impl Table {
     fn shared(&mut self, pattern: Pattern) -> Arc<Pattern> {
         if let Some((known, _)) = self.patterns.get_key_value(&pattern) {
@@ -264,9 +269,7 @@ impl Table {
         if *count == 0 {
             self.patterns.remove(pattern);
         }
-        if self.patterns.capacity() > PRESENCE_PENDING_SWEEP
-            && self.patterns.len() * 4 < self.patterns.capacity()
-        {
+        if self.patterns.len() * 4 < self.patterns.capacity() {
             self.patterns.shrink_to(self.patterns.len() * 2);
         }
     }
@@ -290,7 +293,7 @@ impl Table {
         }
         while count < max
             && let Some((since, begun)) = self.begun.front()
-            && (*since + PRESENCE_CANCEL_WINDOW <= now || !self.live.contains_key(begun))
+            && (ripe(*since) <= now || !self.live.contains_key(begun))
         {
             if let Some(row) = self.live.get_mut(begun) {
                 row.told = Told::Announced;
@@ -312,13 +315,15 @@ impl Table {
 
 #[cfg(test)]
 impl Registry {
+    /// How many beginnings are noted.
+    pub(super) fn begun(&self) -> usize {
+        self.lock().begun.len()
+    }
+
     /// Whether nothing is left of anybody.
     pub(super) fn is_empty(&self) -> bool {
         let table = self.lock();
-        let capacity = table.ended.capacity() + table.begun.capacity();
-        table.live.is_empty()
-            && table.patterns.is_empty()
-            && table.patterns.capacity() <= 2 * PRESENCE_PENDING_SWEEP
-            && capacity == 0
+        let capacity = table.ended.capacity() + table.begun.capacity() + table.patterns.capacity();
+        table.live.is_empty() && capacity == 0
     }
 }

@@ -13,7 +13,10 @@ use tidings_core::{
 
 use super::list::{List, Wanted};
 use super::*;
-use crate::limits::{PRESENCE_CANCEL_WINDOW, PRESENCE_ENDED_MAX, PRESENCE_PIECE_BYTES};
+use crate::limits::{
+    PRESENCE_CANCEL_WINDOW, PRESENCE_ENDED_MAX, PRESENCE_PACE, PRESENCE_PENDING_SWEEP,
+    PRESENCE_PIECE_BYTES,
+};
 
 struct Now(Instant);
 
@@ -28,7 +31,11 @@ impl Clock for Now {
 }
 
 fn hub() -> Hub {
-    let url = url::Url::parse("https://hub.example/.well-known/mercure").unwrap();
+    hub_at("https://hub.example/.well-known/mercure")
+}
+
+fn hub_at(url: &str) -> Hub {
+    let url = url::Url::parse(url).unwrap();
     let history = HistoryOptions {
         path: None,
         durability: Durability::Memory,
@@ -221,6 +228,77 @@ fn memory_is_given_back_when_everybody_left() {
     assert!(presence.registry.is_empty());
 }
 
+#[test]
+fn what_cannot_be_announced_holds_up_nobody() {
+    // Its topics are those of another host when they are read as references: not the hub's own.
+    let hub = hub_at("https://hub.example//other/hub");
+    let presence = presence(&hub);
+    let _stays = join(&presence, Generation::Final, &[(Language::Exact, "a")]);
+    wait_until_quiet(&presence);
+}
+
+#[test]
+fn what_a_generation_has_no_words_for_costs_it_no_round() {
+    let hub = hub();
+    let presence = presence(&hub);
+    let begun = Instant::now();
+    let there: Vec<_> = (0..20)
+        .map(|_| {
+            let present = join(&presence, Generation::Final, &[(Language::Mqtt, "a/+")]);
+            wait_until_quiet(&presence);
+            present
+        })
+        .collect();
+    // Each takes the time in which it could cancel itself and then that of one round at most.
+    let most = PRESENCE_CANCEL_WINDOW + PRESENCE_PACE + Duration::from_millis(20);
+    assert!(begun.elapsed() < most * 20, "{:?}", begun.elapsed());
+    drop(there);
+}
+
+#[test]
+fn who_asks_for_the_same_shares_one_pattern_as_long_as_somebody_does() {
+    let registry = Registry::default();
+    let join = |text: &str| {
+        let shown = vec![(Pattern::new(Language::Exact, text), None)];
+        registry.join(Subscriber::random(), None, shown)
+    };
+    let pattern = |of: &Arc<Connection>| Arc::clone(&of.subscriptions[0].pattern);
+    let (first, second, other) = (join("a"), join("a"), join("b"));
+    assert!(Arc::ptr_eq(&pattern(&first), &pattern(&second)));
+    assert!(!Arc::ptr_eq(&pattern(&first), &pattern(&other)));
+    registry.leave(&first);
+    let third = join("a");
+    assert!(Arc::ptr_eq(&pattern(&second), &pattern(&third)), "somebody still asked for it");
+    registry.leave(&second);
+    registry.leave(&third);
+    let later = join("a");
+    assert!(!Arc::ptr_eq(&pattern(&third), &pattern(&later)), "nobody did any more");
+}
+
+#[test]
+fn the_thread_that_announces_ends_with_presence() {
+    let presence = presence(&hub());
+    let registry = Arc::clone(&presence.registry);
+    drop(presence);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Arc::strong_count(&registry) > 1 {
+        assert!(Instant::now() < deadline, "it still waits for changes");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_list_or_document_is_of_what_was_asked_for_in_every_part() {
+    let pattern = Pattern::new(Language::Exact, "a");
+    let last = |language, text: &str| Wanted::Final(language, text.to_owned()).is(&pattern);
+    assert!(Wanted::All.is(&pattern));
+    assert!(last(Language::Exact, "a"));
+    assert!(!last(Language::Exact, "b") && !last(Language::Mqtt, "a"));
+    let draft = |text: &str, pattern: &Pattern| Wanted::Draft(text.to_owned()).is(pattern);
+    assert!(draft("a", &pattern) && !draft("b", &pattern));
+    assert!(!draft("a", &Pattern::new(Language::Mqtt, "a")), "0.x has no words for it");
+}
+
 /// Many subscriptions of one connection, with patterns of so many bytes.
 fn join_many(presence: &Presence, name: usize, count: usize, bytes: usize) -> Present {
     let topics: Vec<String> =
@@ -299,6 +377,24 @@ fn lists_add_no_ends_while_too_many_wait() {
     assert!(!registry.list(late.subscriber), "its beginning is announced later");
     assert_eq!(registry.wait_for_changes(1).unwrap().len(), 1);
     assert!(registry.list(late.subscriber));
+}
+
+#[test]
+fn beginnings_are_forgotten_with_who_left_and_told_as_many_as_are_asked_for() {
+    let registry = Registry::default();
+    let join = || registry.join(Subscriber::random(), None, Vec::new());
+    let (_one, _two) = (join(), join());
+    // With the one that comes three are there: twice as many and some may be noted.
+    let bound = 2 * 3 + PRESENCE_PENDING_SWEEP;
+    for _ in 2..bound {
+        registry.leave(&join());
+    }
+    assert_eq!(registry.begun(), bound);
+    let _three = join();
+    assert_eq!(registry.begun(), 3);
+    std::thread::sleep(PRESENCE_CANCEL_WINDOW);
+    assert_eq!(registry.wait_for_changes(2).unwrap().len(), 2);
+    assert_eq!(registry.wait_for_changes(2).unwrap().len(), 1);
 }
 
 #[test]
