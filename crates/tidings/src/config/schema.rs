@@ -181,8 +181,8 @@ as in `cors_origins`. \"*\" stands for all but \"null\", and lets every page pub
         Kind::DurationOrOff,
         Default::Span(HEARTBEAT_DEFAULT),
         "Silence after which an idle stream gets a comment. Half of the 30 seconds after which the
-most impatient proxies close, so that one may come late. Whose machine has not acknowledged one when
-the next is due is gone. \"off\" sends none.",
+most impatient proxies close, so that one may come late. \"off\" sends none, and clients that
+vanish without a word are not noticed.",
     ),
     bound(
         "mercure.connection_age_max",
@@ -223,8 +223,8 @@ connection is kept: publishers that reuse one pause between updates.",
         "http.write_timeout",
         Kind::Duration,
         Default::Span(WRITE_TIMEOUT_DEFAULT),
-        "How long a client may leave its socket full while there is something for it. It is cut
-off then, so that it does not hold its place for ever.",
+        "How long a client may leave its socket full, or what it was sent unacknowledged. It is
+cut off then, so that it does not hold its place for ever.",
     ),
     bound(
         "http.connections_max",

@@ -11,6 +11,7 @@ use http_body_util::BodyExt;
 use instant_acme::{BodyWrapper, BytesResponse, Error as Failed, HttpClient};
 
 use super::AcmeProblem;
+use crate::causes;
 use crate::limits::{ACME_ANSWER_BYTES_MAX, ACME_ANSWER_TIMEOUT};
 
 /// How long an ACME server wants to be left alone, as far as it has said so.
@@ -84,18 +85,6 @@ impl HttpClient for Client {
 
 fn unreachable(error: &reqwest::Error) -> Failed {
     Failed::Other(causes(error).into())
-}
-
-/// An error with what caused it, which is where the reason stands.
-fn causes(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// `Retry-After` as a span (RFC 9110 section 10.2.3): seconds, or a date.
