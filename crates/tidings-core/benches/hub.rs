@@ -52,7 +52,7 @@ fn open(folder: &Path, durability: Durability) -> Hub {
 
 fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let folder = tempfile::tempdir_in(".").expect("a folder on this disk");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder on this disk");
     let only = std::env::args().nth(1).filter(|word| !word.starts_with('-'));
     let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
     if wanted("publish") {

@@ -4,8 +4,11 @@
 //! what a client says into an `Update` or a `Selection` and the hub's answer into its protocol.
 
 pub mod auth;
+mod causes;
 pub mod http;
 pub mod limits;
 pub mod mercure;
 pub mod page;
 pub mod problem;
+
+pub use causes::causes;

@@ -58,7 +58,7 @@ fn main() {
 async fn run() {
     let clients = from_environment("CLIENTS", 10_000);
     let bytes = from_environment("BYTES", 1 << 30);
-    let folder = tempfile::tempdir_in(".").expect("a folder on this disk");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder on this disk");
     let data = folder.path().join("data");
     let begin = Instant::now();
     let cursor = fill(&data, bytes).await;

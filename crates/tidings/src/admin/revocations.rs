@@ -109,7 +109,13 @@ pub(super) async fn answer(
     request: Request,
 ) -> Response<Body> {
     match request.head.method {
-        Method::GET | Method::HEAD => json(StatusCode::OK, &list(ledger)),
+        Method::GET | Method::HEAD => {
+            let own = Arc::clone(ledger);
+            match tokio::task::spawn_blocking(move || list(&own)).await {
+                Ok(list) => json(StatusCode::OK, &list),
+                Err(_) => failed(),
+            }
+        }
         Method::POST => revoke(ledger, bodies, request).await,
         Method::DELETE => {
             let query = request.head.uri.query().unwrap_or_default();

@@ -28,7 +28,7 @@ use crate::limits::{
 /// A set that could not be read. The issuer's fault, the network's, or the operator's.
 #[derive(Debug, thiserror::Error)]
 enum Unread {
-    #[error("it cannot be reached: {}", crate::client::causes(.0))]
+    #[error("it cannot be reached: {}", tidings_frontends::causes(.0))]
     Unreachable(reqwest::Error),
     #[error("it was not there within {} s", KEY_SET_TIMEOUT.as_secs())]
     TooSlow,
@@ -276,8 +276,13 @@ async fn discover(client: &Client, issuer: &Url, id: &str) -> Result<Url, Unread
         Err(Unread::Status(_)) => get(client, &openid, METADATA_BYTES_MAX).await?.0,
         other => other?.0,
     };
+    named_in(&bytes, issuer, id)
+}
+
+/// Where metadata says that the issuer's key set is.
+fn named_in(bytes: &[u8], issuer: &Url, id: &str) -> Result<Url, Unread> {
     let metadata: Value =
-        serde_json::from_slice(&bytes).map_err(|_| Unread::Metadata("is not JSON"))?;
+        serde_json::from_slice(bytes).map_err(|_| Unread::Metadata("is not JSON"))?;
     let text = |name| metadata.get(name).and_then(Value::as_str);
     // Exactly, or one issuer could speak for another (RFC 8414 section 3.3).
     if text("issuer") != Some(id) {
@@ -301,6 +306,15 @@ fn metadata_urls(issuer: &Url) -> [Url; 2] {
         at(&format!("/.well-known/oauth-authorization-server{path}")),
         at(&format!("{path}/.well-known/openid-configuration")),
     ]
+}
+
+/// Feeds outside bytes to the reader of issuers' metadata.
+#[doc(hidden)]
+pub fn fuzz_metadata(bytes: &[u8]) {
+    let id = "https://issuer.example";
+    if let Ok(issuer) = Url::parse(id) {
+        let _place = named_in(bytes, &issuer, id);
+    }
 }
 
 #[cfg(test)]

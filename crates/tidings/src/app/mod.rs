@@ -25,6 +25,8 @@ mod internal;
 mod key_sets;
 mod parts;
 
+#[doc(hidden)]
+pub use key_sets::fuzz_metadata;
 pub(crate) use key_sets::read_key_sets;
 
 use crate::admin::Ready;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Response, StatusCode};
 use tidings_frontends::auth::{KeyFlaw, read_key_file};
+use tidings_frontends::causes;
 use url::Url;
 
 mod events;
@@ -111,18 +112,6 @@ impl From<reqwest::Error> for ClientProblem {
     fn from(error: reqwest::Error) -> ClientProblem {
         ClientProblem::Unreachable(error.without_url())
     }
-}
-
-/// An error with what caused it, which is where the reason stands.
-pub(crate) fn causes(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 impl HubArguments {

@@ -33,18 +33,10 @@ const PRESENT_WITHOUT_EQUIVALENT: [&str; 4] =
 /// Variables that tell an older hub from other programs that also read `ADDR` or `DEBUG`.
 const LEGACY_KEYS: [&str; 3] = ["JWT_KEY", "PUBLISHER_JWT_KEY", "SUBSCRIBER_JWT_KEY"];
 /// Variables of older hubs that configure what this program does not have.
-const LEGACY_WITHOUT_EQUIVALENT: [&str; 10] = [
-    "ACME_CERT_DIR",
-    "ACME_HOSTS",
-    "CERT_FILE",
-    "COMPRESS",
-    "DEMO",
-    "DISPATCH_TIMEOUT",
-    "KEY_FILE",
-    "METRICS",
-    "READ_TIMEOUT",
-    "USE_FORWARDED_HEADERS",
-];
+const LEGACY_WITHOUT_EQUIVALENT: [&str; 6] =
+    ["COMPRESS", "DEMO", "DISPATCH_TIMEOUT", "METRICS", "READ_TIMEOUT", "USE_FORWARDED_HEADERS"];
+/// Variables of older hubs for TLS, whose ports are set in another way here.
+const LEGACY_TLS: [&str; 4] = ["ACME_CERT_DIR", "ACME_HOSTS", "CERT_FILE", "KEY_FILE"];
 
 /// What the environment of another hub gave.
 #[derive(Debug, Default)]
@@ -239,6 +231,13 @@ fn misspelled(variables: &Variables, found: &mut Found) {
 fn from_legacy(tree: &mut Node, variables: &Variables, found: &mut Found) {
     for name in LEGACY_WITHOUT_EQUIVALENT {
         without_equivalent(variables, name, found);
+    }
+    for name in LEGACY_TLS.into_iter().filter(|name| variables.get(name).is_some()) {
+        let place = Place::Variable(name.to_owned());
+        found.problems.push(Problem::new(place, "is not read: TLS is set up by other names").hint(
+            "take it out and set TIDINGS_TLS_LISTEN with TIDINGS_TLS_CERTIFICATE and \
+             TIDINGS_TLS_KEY, or with TIDINGS_TLS_ACME_DOMAINS",
+        ));
     }
     let mut translation = Translation::default();
     for role in ["publisher", "subscriber"] {

@@ -202,7 +202,10 @@ fn written(kind: Kind, text: &str) -> Result<toml::Value, Wrong> {
         }
         Kind::Origins => match origin(text) {
             Ok(()) => Ok(text.into()),
-            Err(hint) => Err((format!("has {text:?}, which is not an origin"), Some(hint))),
+            Err(hint) => {
+                let shown = without_user(text);
+                Err((format!("has {shown:?}, which is not an origin"), Some(hint)))
+            }
         },
         Kind::Choice(choices) | Kind::Choices(choices) => choice(text, choices),
         Kind::Url => url(text).map(|()| text.into()).map_err(plain),
@@ -272,6 +275,14 @@ fn origin(text: &str) -> Result<(), String> {
     if plain && anonymous && url.has_host() { Ok(()) } else { Err(hint()) }
 }
 
+/// A text without what may be a password in it.
+fn without_user(text: &str) -> String {
+    match text.split_once("://") {
+        Some((scheme, rest)) if rest.contains('@') => format!("{scheme}://…"),
+        _ => text.to_owned(),
+    }
+}
+
 fn url(text: &str) -> Result<(), String> {
     let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
@@ -282,6 +293,9 @@ fn url(text: &str) -> Result<(), String> {
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err("must not have a query or fragment".to_owned());
+    }
+    if url.path().contains("//") {
+        return Err("must not have two slashes in a row in its path".to_owned());
     }
     Ok(())
 }

@@ -326,6 +326,9 @@ fn settings_that_contradict_each_other_are_refused() {
     );
     refused(&format!("hub_path = \"/a/../b\"\n{MINIMAL}"), &["it takes a plain path"]);
     refused(&format!("{MINIMAL}[mercure]\ncors_origins = [\"https://a/\"]"), &["not an origin"]);
+    let shown = format!("{MINIMAL}[mercure]\ncors_origins = [\"https://u:hush@a\"]");
+    refused(&shown, &["has \"https://…\", which is not an origin"]);
+    refused(&MINIMAL.replace("hub.example.com", "hub.example.com//x"), &["two slashes"]);
 }
 
 #[test]
@@ -527,8 +530,13 @@ fn environment_of_an_older_hub_configures_one() {
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.history.path.as_deref(), Some("/data/tidings".as_ref()));
     assert_eq!(config.auth.issuer[0].accept, [Generation::Draft]);
-    let report = image([("JWT_KEY", KEY.1), ("ACME_HOSTS", "x")]).unwrap_err();
-    assert!(report.contains("ACME_HOSTS: has no equivalent"), "{report}");
+    let report = image([("JWT_KEY", KEY.1), ("METRICS", "1")]).unwrap_err();
+    assert!(report.contains("METRICS: has no equivalent"), "{report}");
+    for name in ["ACME_HOSTS", "CERT_FILE"] {
+        let report = image([("JWT_KEY", KEY.1), (name, "x")]).unwrap_err();
+        assert!(report.contains(&format!("{name}: is not read")), "{report}");
+        assert!(report.contains("TIDINGS_TLS_CERTIFICATE"), "{report}");
+    }
     // Without a key of an older hub, such names are somebody else's.
     let report = image([("ADDR", "nonsense")]).unwrap_err();
     assert!(!report.contains("ADDR"), "{report}");

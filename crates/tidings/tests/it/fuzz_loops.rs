@@ -219,6 +219,30 @@ fn cookies_of_any_bytes() {
 }
 
 #[test]
+fn subscriptions_of_any_bytes() {
+    run(
+        "subscriptions",
+        tidings_frontends::mercure::fuzz_subscriptions,
+        &[
+            b"/exact/https%3A%2F%2Fexample.com%2F1/urn%3Auuid%3A00000000-0000-4000-8000-000000000000",
+            b"/a+b%252F/urn%3Auuid%3A00000000-0000-4000-8000-000000000000?authorization=x&a=b",
+        ],
+    );
+}
+
+#[test]
+fn metadata_of_any_bytes() {
+    run(
+        "metadata",
+        tidings::app::fuzz_metadata,
+        &[
+            b"{\"issuer\":\"https://issuer.example\",\"jwks_uri\":\"https://e.com/k\"}",
+            b"{\"issuer\":\"https://issuer.example\",\"jwks_uri\":\"http://127.0.0.1/\"}",
+        ],
+    );
+}
+
+#[test]
 fn keys_of_any_bytes() {
     run(
         "keys",
