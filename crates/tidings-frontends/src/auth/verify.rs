@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tidings_core::{Grant, Namespace, TokenIdentity};
 
 use super::cache::Remembered;

@@ -721,25 +721,24 @@ fn a_client_that_comes_and_goes_without_end_holds_up_nobody_and_leaves_nothing()
     // As fast as they can: a thousand a second where the machine lets them.
     let opened = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        let threads = [(); 4].map(|()| {
+        for _ in 0..4 {
             scope.spawn(|| {
                 while opened.load(Ordering::Relaxed) < 3_000 {
                     let mut connection = Connection::open(hub.address);
                     connection.send(&ask);
                     // Half of them are gone before they are answered.
-                    if opened.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+                    if opened.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
                         connection.head(false).unwrap().expect(200);
                     }
                 }
-            })
-        });
+            });
+        }
         while opened.load(Ordering::Relaxed) < 3_000 {
             let asked = Instant::now();
             hub.publish(&[("topic", "steady"), ("data", "steady")]);
             get(&hub, &token, LIST).expect(200);
             assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
         }
-        threads.map(|thread| thread.join().unwrap());
     });
     hub.wait_for_metric("tidings_subscribers", 1);
     wait_until(|| subscribers(&hub).len() == 1);
