@@ -6,25 +6,25 @@
 
 #![expect(clippy::print_stdout, reason = "figures are what a benchmark is for")]
 
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+mod beside;
+
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use beside::{PAYLOAD, Publisher, Running, connect, from_environment};
 use tidings_core::{
     Clock, Durability, Grant, HistoryOptions, Hub, HubOptions, Keep, Namespace, Topic, Update,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-const PAYLOAD: usize = 256;
 const BEHIND: usize = 1_000;
-const SECRET: &str = "a secret that is only used by this benchmark";
-const CONNECTIONS_PER_ADDRESS: usize = 250;
+/// Bytes that the hub read from files; reads from sockets are not counted there.
+const READ: &str = "rchar:";
 
 struct Now(Instant);
 
@@ -38,21 +38,8 @@ impl Clock for Now {
     }
 }
 
-fn from_environment(name: &str, otherwise: usize) -> usize {
-    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(otherwise)
-}
-
-/// The clients' threads give way to everybody else: in the world they run on other machines.
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .on_thread_start(|| {
-            let _priority = rustix::process::setpriority_process(None, 19);
-        })
-        .build()
-        .expect("a runtime");
-    let on_runtime = runtime.spawn(run());
-    runtime.block_on(on_runtime).expect("it ran to the end");
+    beside::run_clients(run());
 }
 
 async fn run() {
@@ -65,7 +52,7 @@ async fn run() {
     println!("filled {} MiB in {:.1} s", bytes >> 20, begin.elapsed().as_secs_f64());
 
     let begin = Instant::now();
-    let hub = Running::start(folder.path(), &data);
+    let hub = Running::start(folder.path(), "");
     hub.wait().await;
     let first = begin.elapsed().as_millis();
     println!("start: first request answered after {first} ms");
@@ -80,7 +67,7 @@ async fn run() {
     let publisher = hub.publisher();
     tokio::time::sleep(Duration::from_secs(5)).await;
     let calm = publisher.end();
-    let (before, read_before) = (hub.resident(), hub.bytes_read());
+    let (before, read_before) = (hub.resident(), hub.counted(READ));
     let storm = Storm::begin(&hub, clients, &cursor);
     let (live, busy, peak) = storm.end(&hub).await;
     let range = (BEHIND * (PAYLOAD + 136)) as f64;
@@ -92,9 +79,9 @@ async fn run() {
         before >> 10,
         peak >> 10,
         peak.saturating_sub(before) >> 10,
-        (hub.bytes_read() - read_before) as f64 / 1_048_576.0,
-        (hub.bytes_read() - read_before) as f64 / (range * clients as f64),
-        (hub.bytes_read() - read_before) as f64 / range,
+        (hub.counted(READ) - read_before) as f64 / 1_048_576.0,
+        (hub.counted(READ) - read_before) as f64 / (range * clients as f64),
+        (hub.counted(READ) - read_before) as f64 / range,
         calm.as_secs_f64() * 1e3,
         busy.as_secs_f64() * 1e3,
         busy.as_secs_f64() / calm.as_secs_f64(),
@@ -138,137 +125,8 @@ async fn fill(data: &Path, bytes: usize) -> String {
     cursor
 }
 
-/// The program on that history.
-struct Running {
-    child: Child,
-    address: SocketAddr,
-    token: String,
-}
-
-impl Running {
-    fn start(folder: &Path, data: &Path) -> Running {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-        let address = port.expect("a free port");
-        let configuration = format!(
-            "listen = \"{address}\"\npublic_url = \"http://{address}\"\n\
-             [history]\npath = {data:?}\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-             [http]\nconnections_max = 19000\nconnections_per_address_max = 19000\n\
-             [auth]\nanonymous = true\n[[auth.issuer]]\nid = \"bench\"\naccept = [\"0.x\"]\n\
-             publish = {{ key = \"{SECRET}\", algorithm = \"HS256\" }}\n\
-             [log]\nlevel = \"warn\"\n"
-        );
-        let file = folder.join("tidings.toml");
-        std::fs::write(&file, configuration).expect("written");
-        let child = Command::new(env!("CARGO_BIN_EXE_tidings"))
-            .args(["serve", "--config"])
-            .arg(&file)
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("the hub starts");
-        let claims = serde_json::json!({ "mercure": { "publish": ["*"] } });
-        let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
-        let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key);
-        Running { child, address, token: token.expect("a token") }
-    }
-
-    async fn wait(&self) {
-        while head(self.address).await.is_none() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    fn proc(&self, file: &str, field: &str) -> u64 {
-        let text = std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id()));
-        let text = text.expect("the hub runs");
-        let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or("0");
-        line.trim().trim_end_matches(" kB").parse().unwrap_or(0)
-    }
-
-    /// Resident memory in KiB.
-    fn resident(&self) -> u64 {
-        self.proc("status", "VmRSS:")
-    }
-
-    /// Bytes that the hub read from files; reads from sockets are not counted here.
-    fn bytes_read(&self) -> u64 {
-        self.proc("io", "rchar:")
-    }
-
-    /// Publishes one after the other, 200 a second, on a thread of its own until told to stop.
-    fn publisher(&self) -> Publisher {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (address, token, told) = (self.address, self.token.clone(), Arc::clone(&stop));
-        let thread = std::thread::spawn(move || {
-            let _priority = rustix::process::setpriority_process(None, 0);
-            publish(address, &token, &told)
-        });
-        Publisher { thread, stop }
-    }
-}
-
-/// A publisher beside everything else.
-struct Publisher {
-    thread: std::thread::JoinHandle<Vec<Duration>>,
-    stop: Arc<AtomicBool>,
-}
-
-impl Publisher {
-    /// Stops it; the p99 of the time to the answer.
-    fn end(self) -> Duration {
-        self.stop.store(true, Ordering::Relaxed);
-        let mut times = self.thread.join().expect("published");
-        times.sort_unstable();
-        times.get(times.len() * 99 / 100).copied().unwrap_or_default()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _gone = self.child.kill();
-        let _gone = self.child.wait();
-    }
-}
-
-async fn head(address: SocketAddr) -> Option<()> {
-    let mut stream = TcpStream::connect(address).await.ok()?;
-    let request = "HEAD /.well-known/mercure?topic=a HTTP/1.1\r\nHost: x\r\n\r\n";
-    stream.write_all(request.as_bytes()).await.ok()?;
-    let mut answer = [0; 12];
-    stream.read_exact(&mut answer).await.ok()?;
-    answer.ends_with(b"200").then_some(())
-}
-
-fn publish(address: SocketAddr, token: &str, stop: &AtomicBool) -> Vec<Duration> {
-    let mut stream = std::net::TcpStream::connect(address).expect("connected");
-    let body = format!("topic=https%3A%2F%2Fexample.com%2Flive&data={}", "x".repeat(PAYLOAD));
-    let request = format!(
-        "POST /.well-known/mercure HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
-         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let mut times = Vec::new();
-    let mut answer = vec![0; 4096];
-    while !stop.load(Ordering::Relaxed) {
-        let begin = Instant::now();
-        stream.write_all(request.as_bytes()).expect("sent");
-        let length = stream.read(&mut answer).expect("answered");
-        assert!(answer.get(..length).is_some_and(|answer| answer.starts_with(b"HTTP/1.1 200")));
-        times.push(begin.elapsed());
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    times
-}
-
-/// A client's address: many, as in the world.
-fn source(number: usize) -> SocketAddr {
-    let part = u8::try_from(number / CONNECTIONS_PER_ADDRESS).unwrap_or(u8::MAX);
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 1, part.max(1))), 0)
-}
-
-async fn connect(address: SocketAddr, number: usize, cursor: &str) -> TcpStream {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    socket.bind(source(number)).expect("bound");
-    let mut stream = socket.connect(address).await.expect("connected");
+/// What a client asks for that has this cursor, or none.
+fn request(cursor: &str) -> String {
     let cursor = match cursor {
         "" => String::new(),
         cursor => format!("Last-Event-ID: {cursor}\r\n"),
@@ -276,17 +134,14 @@ async fn connect(address: SocketAddr, number: usize, cursor: &str) -> TcpStream 
     // What they missed, and not what the publisher beside them goes on to publish: that would
     // measure ten thousand live deliveries for each of its updates.
     let topics = "https%3A%2F%2Fexample.com%2Flast%2F%7Bnumber%7D";
-    let request =
-        format!("GET /.well-known/mercure?topic={topics} HTTP/1.1\r\nHost: x\r\n{cursor}\r\n");
-    stream.write_all(request.as_bytes()).await.expect("sent");
-    stream
+    format!("GET /.well-known/mercure?topic={topics} HTTP/1.1\r\nHost: x\r\n{cursor}\r\n")
 }
 
 async fn idle_clients(address: SocketAddr, clients: usize) -> Vec<TcpStream> {
     let mut streams = Vec::new();
     let mut buffer = [0; 4096];
     for number in 0..clients {
-        let mut stream = connect(address, number, "").await;
+        let mut stream = connect(address, number, &request("")).await;
         stream.read_exact(&mut buffer[..200]).await.expect("the head");
         streams.push(stream);
     }
@@ -312,7 +167,7 @@ impl Storm {
             let (address, cursor) = (hub.address, cursor.to_owned());
             let live = Arc::clone(&live);
             tasks.spawn(async move {
-                let stream = connect(address, number, &cursor).await;
+                let stream = connect(address, number, &request(&cursor)).await;
                 read_behind(stream, &live).await;
             });
         }
