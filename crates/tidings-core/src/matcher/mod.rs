@@ -255,6 +255,29 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_reaches_the_hubs_own_topics_unless_its_fixed_text_leads_elsewhere() {
+        let own = "/.well-known/mercure/subscriptions";
+        for (language, pattern, expected) in [
+            (Language::Exact, "*", true),
+            (Language::Exact, &format!("{own}/exact/a/b"), true),
+            (Language::Exact, "/books/1", false),
+            (Language::UriTemplate, &format!("{own}{{/topic}}{{/subscriber}}"), true),
+            (Language::UriTemplate, "/.well-known/{+rest}", true),
+            (Language::UriTemplate, "{+all}", true),
+            (Language::UriTemplate, "/books/{id}", false),
+            (Language::UriTemplate, "/.well-known/mercury/{id}", false),
+            (Language::UrlPattern, &format!("{own}/exact/:match/:subscriber"), true),
+            (Language::UrlPattern, "/.well-known/:any*", true),
+            (Language::UrlPattern, "https://other.example/:any*", false),
+            (Language::Mqtt, "#", false),
+            (Language::Nats, ">", false),
+        ] {
+            let matcher = Matcher::parse(language, pattern, &namespace()).unwrap();
+            assert_eq!(matcher.reaches_into(&namespace()), expected, "{language:?} {pattern}");
+        }
+    }
+
+    #[test]
     fn m19_exact_is_byte_for_byte() {
         let topic = "https://example.com/caf\u{e9}";
         assert!(matches(Language::Exact, topic, topic));
