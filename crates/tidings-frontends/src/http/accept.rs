@@ -31,6 +31,9 @@ pub struct HttpOptions {
     pub head_timeout: Duration,
     /// Time that a client may leave its socket full while there is something for it.
     pub write_timeout: Duration,
+    /// Time that a client's machine may leave bytes unacknowledged that it was sent. One that has
+    /// vanished without a word is noticed when something is written to it that long after.
+    pub acknowledge_timeout: Duration,
     /// Connections in total.
     pub connections_max: usize,
     /// Connections of one client address, by /64 in IPv6, and its requests at the same time over
@@ -56,6 +59,7 @@ impl Default for HttpOptions {
         HttpOptions {
             head_timeout: HEAD_TIMEOUT_DEFAULT,
             write_timeout: WRITE_TIMEOUT_DEFAULT,
+            acknowledge_timeout: WRITE_TIMEOUT_DEFAULT,
             connections_max: CONNECTIONS_MAX_DEFAULT,
             connections_per_address_max: CONNECTIONS_PER_ADDRESS_DEFAULT,
             trusted_proxies: Vec::new(),

@@ -65,7 +65,7 @@ pub(super) async fn enter(
             }
         }
     }
-    let stream = Impatient::new(stream, options.write_timeout, current.clone(), Arc::clone(server));
+    let stream = Impatient::new(stream, options, current.clone(), Arc::clone(server));
     let wire = match entrance {
         Entrance::Plain => Wire::Plain(stream),
         Entrance::Tls(tls) => encrypted(server, tls, stream, client).await?,

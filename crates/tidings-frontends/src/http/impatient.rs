@@ -1,4 +1,4 @@
-//! A socket that does not wait for ever for a client that takes nothing.
+//! A socket that does not wait for ever for a client that takes nothing, or that is gone.
 //!
 //! Knows no request and no protocol: only bytes, and how long they have been waiting.
 
@@ -7,13 +7,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::Server;
 use super::patience::{Current, Over, Patience};
+use super::vanished::has_vanished;
+use super::{HttpOptions, Server};
 use crate::limits::WRITE_PROGRESS_BYTES_MIN;
 
 /// A connection's socket.
@@ -21,6 +22,9 @@ pub(super) struct Impatient {
     stream: TcpStream,
     server: Arc<Server>,
     limit: Duration,
+    acknowledge_limit: Duration,
+    /// When the client was sent something last.
+    written: Instant,
     current: Current,
     /// There is none while everything that was to be written could be.
     waiting: Option<Waiting>,
@@ -34,15 +38,25 @@ struct Waiting {
 }
 
 impl Impatient {
-    /// Errors when the socket stays full for `limit` and the client takes next to nothing, or
-    /// while the `current` answer has no right to go on.
+    /// Errors when the socket stays full for the write timeout and the client takes next to
+    /// nothing, when it is written to and its machine has long acknowledged nothing, or when it is
+    /// full while the `current` answer has no right to go on.
     pub(super) fn new(
         stream: TcpStream,
-        limit: Duration,
+        options: &HttpOptions,
         current: Current,
         server: Arc<Server>,
     ) -> Impatient {
-        Impatient { stream, server, limit, current, waiting: None }
+        let (limit, acknowledge_limit) = (options.write_timeout, options.acknowledge_timeout);
+        let (written, waiting) = (Instant::now(), None);
+        Impatient { stream, server, limit, acknowledge_limit, written, current, waiting }
+    }
+
+    /// Before something is written: whether what was written long before never arrived.
+    fn has_vanished(&self) -> bool {
+        // Heartbeats come a little early by this clock.
+        let limit = self.acknowledge_limit * 9 / 10;
+        self.written.elapsed() >= limit && has_vanished(&self.stream, limit)
     }
 
     fn judge(
@@ -60,6 +74,7 @@ impl Impatient {
             }
             Poll::Ready(_) => {
                 self.waiting = None;
+                self.written = Instant::now();
                 written
             }
             Poll::Pending => self.poll_over(context).map(|over| {
@@ -103,6 +118,9 @@ impl AsyncWrite for Impatient {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.has_vanished() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.judge(context, written, bytes.len())
     }
@@ -112,6 +130,9 @@ impl AsyncWrite for Impatient {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.has_vanished() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         self.judge(context, written, slices.iter().map(|slice| slice.len()).sum())
     }

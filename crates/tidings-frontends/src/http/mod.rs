@@ -32,6 +32,7 @@ mod request_id;
 mod secure;
 mod streams;
 mod tls;
+mod vanished;
 mod wire;
 
 pub use accept::{HttpOptions, Listener, Server, bind};

@@ -147,9 +147,12 @@ fn mercure_options(config: &Config, update_bytes_max: usize) -> mercure::Options
 /// `connections_possible` is what the descriptors of this process allow, whatever is configured.
 pub(super) fn http_options(config: &Config, connections_possible: usize) -> HttpOptions {
     let options = &config.http;
+    // Whoever has not acknowledged a heartbeat when the next one is due is gone.
+    let heartbeat = config.mercure.heartbeat;
     HttpOptions {
         head_timeout: options.header_timeout,
         write_timeout: options.write_timeout,
+        acknowledge_timeout: heartbeat.unwrap_or(options.write_timeout).min(options.write_timeout),
         connections_max: options.connections_max.min(connections_possible),
         connections_per_address_max: options.connections_per_address_max,
         trusted_proxies: options.trusted_proxies.clone(),

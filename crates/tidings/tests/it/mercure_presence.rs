@@ -773,7 +773,7 @@ fn a_client_that_vanished_without_a_word_is_gone_soon() {
     possible.args(["-rn", "ip", "link"]).stdout(Stdio::null());
     let status = possible.status().expect("unshare, of the package util-linux");
     assert!(status.success(), "a network of one's own (unshare -rn) with ip, of iproute2");
-    let toml = format!("{PRESENCE}heartbeat = \"1s\"\n[http]\nwrite_timeout = \"1s\"\n");
+    let toml = format!("{PRESENCE}heartbeat = \"1s\"\n");
     let hub = TestHub::launch(Launch {
         under: ["unshare", "-rn", "sh", "-c", "ip link set lo up; exec \"$0\" \"$@\""]
             .map(str::to_owned)

@@ -112,6 +112,24 @@ fn the_place_of_who_never_reads_ends_when_its_token_is_revoked() {
 }
 
 #[test]
+fn who_pauses_for_longer_than_a_heartbeat_reads_on_where_it_stopped() {
+    let hub = TestHub::start(&format!("{MEMORY}\n[mercure]\nheartbeat = \"1s\""));
+    let mut connection = silent(&hub, &token_final(Role::Subscribe, &["*"]));
+    flood(&hub);
+    // Its machine acknowledges that it takes no more.
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(hub.metric(SUBSCRIBERS), 1, "{}", hub.log());
+    let deadline = Instant::now() + PATIENCE;
+    let mut read = 0;
+    while read < FLOOD * 1_000_000 {
+        match connection.part(deadline) {
+            Part::Bytes(bytes) => read += bytes.len(),
+            other => panic!("{other:?} after {read} bytes"),
+        }
+    }
+}
+
+#[test]
 fn readers_that_never_read_do_not_keep_the_program_from_ending() {
     let mut hub = TestHub::start("[http]\nshutdown_budget = \"2s\"");
     let token = token_final(Role::Subscribe, &["*"]);
