@@ -181,8 +181,8 @@ as in `cors_origins`. \"*\" stands for all but \"null\", and lets every page pub
         Kind::DurationOrOff,
         Default::Span(HEARTBEAT_DEFAULT),
         "Silence after which an idle stream gets a comment. Half of the 30 seconds after which the
-most impatient proxies close, so that one may come late. Whose machine has not acknowledged one when
-the next is due is gone. \"off\" sends none.",
+most impatient proxies close, so that one may come late. Whose machine has not acknowledged
+one when the next is due is gone. \"off\" sends none.",
     ),
     bound(
         "mercure.connection_age_max",
