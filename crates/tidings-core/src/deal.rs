@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::batch::Run;
 use crate::matcher::index::MatcherId;
 use crate::namespace::Namespace;
+use crate::slot::Slot;
 use crate::subscribers::{Registered, Registry};
-use crate::subscription::Slot;
 use crate::update::{Entry, Scope};
 
 /// One run and everybody who gets it.

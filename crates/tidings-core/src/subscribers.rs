@@ -13,8 +13,8 @@ use crate::matcher::{Candidate, Matcher};
 use crate::metrics::{Counters, add};
 use crate::namespace::Namespace;
 use crate::selection::Selection;
+use crate::slot::{Pushed, Slot};
 use crate::standing::Standing;
-use crate::subscription::{Pushed, Slot};
 use crate::update::{Entry, Offset, Scope};
 
 /// All receivers, and up to where the writer has committed.

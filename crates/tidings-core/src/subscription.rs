@@ -1,21 +1,19 @@
 //! One receiver's place in the history: replay up to where it joined, then live, without gap or
 //! repeat. No queue of its own but a short list; who overflows it reads the history again.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 
 use crate::batch::{Batch, Run};
 use crate::error::Missed;
 use crate::history::Stored;
 use crate::hub::Shared;
-use crate::limits::{
-    PENDING_BYTES_MAX, PENDING_ENTRIES_MAX, RUN_BYTES, TAKE_BYTES_MAX, TAKE_ENTRIES_MAX,
-};
+use crate::limits::{TAKE_BYTES_MAX, TAKE_ENTRIES_MAX};
 use crate::metrics::count;
 use crate::ready::ReadyList;
 use crate::selection::Selection;
+use crate::slot::{Ending, Slot};
 use crate::update::{Entry, Offset};
 
 /// Where a subscription begins.
@@ -45,121 +43,6 @@ pub struct Taken {
     /// they told has to be read anew from where it is kept. Said once for each such loss, and not
     /// for what was forgotten before the subscription began (see `Hub::forgotten_behind`).
     pub ephemerals_lost: bool,
-}
-
-/// Whether a subscription has ended, for those who do not own it.
-#[derive(Debug, Clone)]
-pub struct Ending(Arc<Slot>);
-
-impl Ending {
-    /// As [`Subscription::is_ended`].
-    pub fn has_come(&self) -> bool {
-        self.0.is_ended()
-    }
-}
-
-/// A receiver as the fan-out sees it.
-#[derive(Debug)]
-pub(crate) struct Slot {
-    list: Mutex<Waiting>,
-    owner: Arc<ReadyList>,
-    /// The owner's name for it.
-    key: u64,
-    /// Its grant ended before its time.
-    ended: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    /// What waits, and what each run is charged to this receiver in bytes.
-    runs: VecDeque<(Arc<Run>, usize)>,
-    /// Entries of the first run that were taken already.
-    taken: usize,
-    entries: usize,
-    bytes: usize,
-    /// Everything up to here is left to the replay or was pushed already.
-    seen: Offset,
-    /// Live entries were dropped: the history has to be read again.
-    overflowed: bool,
-    /// The key stands in the owner's list.
-    announced: bool,
-}
-
-impl Slot {
-    pub(crate) fn new(owner: Arc<ReadyList>, key: u64) -> Slot {
-        Slot { list: Mutex::default(), owner, key, ended: AtomicBool::new(false) }
-    }
-
-    /// Ends it, and hands out the waker of whoever owns it.
-    pub(crate) fn end(&self) -> Option<Waker> {
-        self.ended.store(true, Ordering::Release);
-        self.owner.add(self.key)
-    }
-
-    pub(crate) fn is_ended(&self) -> bool {
-        self.ended.load(Ordering::Acquire)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// From here on live entries are for this slot; called under the registry's lock.
-    pub(crate) fn join(&self, committed: Offset) {
-        let mut list = self.lock();
-        list.seen = list.seen.max(committed);
-        list.overflowed = false;
-        list.announced = false;
-    }
-
-    /// Adds a run that so many receivers share. Answers what became of it, and the waker to wake
-    /// when the fan-out is done.
-    pub(crate) fn push(&self, run: &Arc<Run>, shared_by: usize) -> (Pushed, Option<Waker>) {
-        let mut list = self.lock();
-        let Some(run) = list.unseen(run) else { return (Pushed::Already, None) };
-        list.seen = run.last();
-        // What many wait for costs each of them little.
-        let charge = run.weight / shared_by.max(1) + RUN_BYTES;
-        let full = list.entries + run.entries.len() > PENDING_ENTRIES_MAX
-            || list.bytes + charge > PENDING_BYTES_MAX;
-        let pushed = if list.overflowed || full && !list.runs.is_empty() {
-            if std::mem::replace(&mut list.overflowed, true) {
-                return (Pushed::Already, None);
-            }
-            Pushed::Overflowed
-        } else {
-            let count = run.entries.len();
-            list.entries += count;
-            list.bytes += charge;
-            list.runs.push_back((run, charge));
-            Pushed::Taken(count)
-        };
-        if std::mem::replace(&mut list.announced, true) {
-            return (pushed, None);
-        }
-        drop(list);
-        (pushed, self.owner.add(self.key))
-    }
-
-    /// Live entries were not pushed to it. Answers whether that is news, and the waker to wake.
-    pub(crate) fn overflow(&self) -> (bool, Option<Waker>) {
-        let mut list = self.lock();
-        let news = !std::mem::replace(&mut list.overflowed, true);
-        if std::mem::replace(&mut list.announced, true) {
-            return (news, None);
-        }
-        drop(list);
-        (news, self.owner.add(self.key))
-    }
-}
-
-/// What became of a pushed run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pushed {
-    /// So many entries wait now.
-    Taken(usize),
-    Already,
-    Overflowed,
 }
 
 /// One receiver and its place in the history. Dropping it ends it.
@@ -218,7 +101,7 @@ impl Subscription {
 
     /// What tells others than the owner that the subscription has ended.
     pub fn ending(&self) -> Ending {
-        Ending(Arc::clone(&self.slot))
+        Ending::of(&self.slot)
     }
 
     /// Up to where this receiver has everything.
@@ -240,7 +123,7 @@ impl Subscription {
     /// Whether it is up with the hub. While not, [`Subscription::take`] reads the history, which
     /// may block on a disk.
     pub fn is_live(&self) -> bool {
-        self.replay_until.is_none() && !self.slot.lock().is_exhausted()
+        self.replay_until.is_none() && !self.slot.is_exhausted()
     }
 
     /// Moves what is next to `batch`, bounded in number and bytes, and says up to where the
@@ -255,7 +138,7 @@ impl Subscription {
         if self.is_ended() {
             return Ok(Taken { offset: self.position, ephemerals_lost: false });
         }
-        if self.replay_until.is_none() && self.slot.lock().is_exhausted() {
+        if self.replay_until.is_none() && self.slot.is_exhausted() {
             let joined = self.shared.subscribers.rejoin(&self.slot);
             self.replay_until = Some(joined);
         }
@@ -312,18 +195,12 @@ impl Subscription {
     fn take_live(&mut self, batch: &mut Batch) -> Taken {
         // Read first: everything up to here has been pushed already.
         let fanned_out = self.shared.fanned_out();
-        let mut list = self.slot.lock();
-        list.take(batch);
+        let is_all = self.slot.take(batch);
         if let Some(last) = batch.last() {
             self.position = self.position.max(last.offset);
         }
-        if list.runs.is_empty() {
-            list.announced = list.overflowed;
-            if !list.overflowed {
-                self.position = self.position.max(fanned_out);
-            }
-            // An idle receiver keeps no buffer.
-            list.runs = VecDeque::new();
+        if is_all {
+            self.position = self.position.max(fanned_out);
         }
         Taken { offset: self.position, ephemerals_lost: false }
     }
@@ -331,11 +208,11 @@ impl Subscription {
     /// Ready when [`Subscription::take`] has something to do. For a task that owns one subscription
     /// made by `Hub::subscribe`.
     pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.replay_until.is_some() || self.is_ended() || self.slot.lock().has_work() {
+        if self.replay_until.is_some() || self.is_ended() || self.slot.has_work() {
             return Poll::Ready(());
         }
         self.ready_keys.clear();
-        match self.slot.owner.poll(context, &mut self.ready_keys) {
+        match self.slot.poll(context, &mut self.ready_keys) {
             Poll::Ready(()) => {
                 self.ready_keys.clear();
                 Poll::Ready(())
@@ -352,52 +229,6 @@ impl Subscription {
     pub async fn next(&mut self, batch: &mut Batch) -> Result<Taken, Missed> {
         std::future::poll_fn(|context| self.poll_ready(context)).await;
         self.take(batch)
-    }
-}
-
-impl Waiting {
-    /// What of a run lies behind the place where this receiver joined.
-    fn unseen(&self, run: &Arc<Run>) -> Option<Arc<Run>> {
-        let from = run.entries.partition_point(|entry| entry.offset <= self.seen);
-        match run.entries.get(from..) {
-            _ if from == 0 => Some(Arc::clone(run)),
-            None | Some([]) => None,
-            Some(rest) => Some(Arc::new(Run::new(rest.into()))),
-        }
-    }
-
-    /// Moves what waits to `batch`, bounded in number and bytes.
-    fn take(&mut self, batch: &mut Batch) {
-        let mut room = TAKE_ENTRIES_MAX;
-        let mut bytes = 0;
-        while room > 0
-            && bytes < TAKE_BYTES_MAX
-            && let Some((run, charge)) = self.runs.pop_front()
-        {
-            let begin = std::mem::take(&mut self.taken);
-            let mut end = begin;
-            while end < run.entries.len().min(begin + room) && bytes < TAKE_BYTES_MAX {
-                bytes += run.entries.get(end).map_or(0, |entry| entry.update.weight());
-                end += 1;
-            }
-            room -= end - begin;
-            self.entries -= end - begin;
-            batch.add(Arc::clone(&run), begin..end);
-            if end < run.entries.len() {
-                self.taken = end;
-                self.runs.push_front((run, charge));
-            } else {
-                self.bytes -= charge;
-            }
-        }
-    }
-
-    fn is_exhausted(&self) -> bool {
-        self.overflowed && self.runs.is_empty()
-    }
-
-    fn has_work(&self) -> bool {
-        self.overflowed || !self.runs.is_empty()
     }
 }
 

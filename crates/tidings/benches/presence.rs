@@ -1,7 +1,8 @@
 //! Ten thousand clients that join and leave while a hundred watch who is there: what a publisher
 //! notices, what is written to the disk for it, and what memory is left behind. Prints figures.
 //!
-//! `CLIENTS`, `WATCHERS`, `RATE` (joins and leaves a second) and `ROUNDS` in the environment change it.
+//! `CLIENTS`, `WATCHERS`, `RATE` (joins and leaves a second) and `ROUNDS` in the environment
+//! change it.
 
 #![expect(clippy::print_stdout, reason = "figures are what a benchmark is for")]
 
@@ -76,8 +77,8 @@ async fn measure(subscriptions: bool) {
         let ratio = busy.as_secs_f64() / calm.as_secs_f64();
         ratios.push(ratio);
         println!(
-            "  {rate} joins, then leaves a second: publish p99 {:.2} ms, calm {:.2} ms, {ratio:.1} x; \
-             memory {start} KiB at the start, {full} KiB with all, {} KiB after",
+            "  {rate} joins, then leaves a second: publish p99 {:.2} ms, calm {:.2} ms, \
+             {ratio:.1} x; memory {start} KiB at the start, {full} KiB with all, {} KiB after",
             busy.as_secs_f64() * 1e3,
             calm.as_secs_f64() * 1e3,
             hub.resident(),

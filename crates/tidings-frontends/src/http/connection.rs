@@ -44,8 +44,8 @@ pub(super) async fn run(
     let _ = stream.set_nodelay(true);
     let options = server.options();
     // A client that vanished without a word: what it was sent is never acknowledged, and the kernel
-    // would try for a quarter of an hour. It takes a client that reads nothing for one that is gone,
-    // so this is as long as anybody may leave a socket full; `vanished` tells them apart, and sooner.
+    // would try for a quarter of an hour. It takes a client that reads nothing for one that is
+    // gone, so this is as long as anybody may leave a socket full; `vanished` tells them apart.
     #[cfg(target_os = "linux")]
     let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(options.write_timeout));
     let current = Current::default();

@@ -14,6 +14,7 @@ mod cursor;
 mod event;
 mod fault;
 mod form;
+mod lasting;
 mod metadata;
 mod origins;
 mod pieces;

@@ -11,17 +11,19 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Body, Frame};
-use tidings_core::{Batch, Clock, Ending, Hub, Missed, Offset, Subscription};
+use http::Response;
+use http_body::Frame;
+use tidings_core::{Batch, Clock, Hub, Missed, Offset, Subscription};
 use tokio::time::{Instant, Sleep};
 
 use super::catch_up::{Turn, catch_up};
 use super::continuity::{self, Continuity};
+use super::lasting::{Lasting, shortened};
 use super::pieces::Pieces;
 use super::presence::Present;
 use super::readers::Readers;
 use super::turns::{Place, Turns};
-use crate::http::{BoxError, RequestId, Standing, Until};
+use crate::http::{Body, BoxError, RequestId, Standing, Until, boxed};
 use crate::limits::EXPIRY_JUDGED_EVERY;
 
 /// A comment: opens the stream for proxies and `EventSource`, and keeps it open.
@@ -36,35 +38,6 @@ pub(super) struct Limits {
     pub(super) heartbeat: Option<Duration>,
     /// How long a stream lives at most.
     pub(super) lifetime: Option<Duration>,
-}
-
-/// Until when a stream may go on.
-struct Lasting {
-    ending: Ending,
-    /// The end of the grant, in milliseconds since 1970 by the wall clock.
-    expires: Option<u64>,
-    /// The end of its longest time.
-    ends: Option<Instant>,
-    clock: Arc<dyn Clock>,
-}
-
-impl Lasting {
-    fn reason_to_end(&self) -> Option<&'static str> {
-        if self.ending.has_come() {
-            return Some("its token no longer counts");
-        }
-        if self.expires.is_some_and(|expires| self.clock.wall() >= expires) {
-            return Some("its token expired");
-        }
-        let is_over = self.ends.is_some_and(|ends| Instant::now() >= ends);
-        is_over.then_some("its longest time is over")
-    }
-}
-
-impl Standing for Lasting {
-    fn has_ended(&self) -> bool {
-        self.reason_to_end().is_some()
-    }
 }
 
 /// What all streams use.
@@ -169,9 +142,12 @@ impl EventStream {
         self
     }
 
-    /// Until when it may go on, for those who cannot ask it because its client takes nothing.
-    pub(super) fn until(&self) -> Until {
-        Until(Arc::<Lasting>::clone(&self.lasting))
+    /// The stream as an answer, which says until when it may go on.
+    pub(super) fn into_answer(self) -> Response<Body> {
+        let until = Until(Arc::<Lasting>::clone(&self.lasting));
+        let mut answer = Response::new(boxed(self));
+        answer.extensions_mut().insert(until);
+        answer
     }
 
     /// The next moment at which something is to be done though no entry came.
@@ -373,7 +349,7 @@ impl EventStream {
     }
 }
 
-impl Body for EventStream {
+impl http_body::Body for EventStream {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -394,17 +370,12 @@ impl Drop for EventStream {
     }
 }
 
-/// Between 80 and 100 % of a lifetime: streams that began together do not end together.
-fn shortened(lifetime: Duration) -> Duration {
-    let random = getrandom::u64().unwrap_or(u64::MAX) as f64 / u64::MAX as f64;
-    lifetime.mul_f64(0.8 + 0.2 * random)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::limits::{CATCH_UP_FRAME_BYTES, PIECE_BYTES};
     use crate::mercure::catch_up::read_history;
+    use http_body::Body as _;
     use http_body_util::BodyExt;
     use std::sync::atomic::{AtomicU64, Ordering};
     use tidings_core::{

@@ -21,7 +21,7 @@ use super::refusal::Refusal;
 use super::stream::{EventStream, Limits};
 use super::{Mercure, Settings, is_form, refuse_coded};
 use crate::auth::{Generation, Role};
-use crate::http::{Bodies, Body, Request, boxed, empty};
+use crate::http::{Bodies, Body, Request, empty};
 use crate::limits::{
     BODY_TIMEOUT, DRAFT_TOPICS_MAX, FORM_FIELDS_MAX, MATCHERS_MAX, QUERY_BYTES_MAX,
 };
@@ -92,9 +92,8 @@ pub(super) async fn subscribe(
         }
     };
     let beginning = behind_what_is_forgotten(&mercure.hub, &selection, beginning);
-    let mut until = None;
-    let stream = if head.method == Method::HEAD {
-        empty()
+    let mut answer = if head.method == Method::HEAD {
+        Response::new(empty())
     } else {
         let subscription = mercure.hub.subscribe(selection, beginning.start);
         // Behind the subscription, which so hears of its own beginning.
@@ -105,13 +104,9 @@ pub(super) async fn subscribe(
         tracing::debug!(request = %id, "a stream opens");
         let stream = EventStream::new(id, subscription, limits, streams, closing.stream());
         let stream = stream.seen_as(present);
-        until = Some(stream.until());
-        boxed(if tells { stream.telling(&beginning.continuity) } else { stream })
+        let stream = if tells { stream.telling(&beginning.continuity) } else { stream };
+        stream.into_answer()
     };
-    let mut answer = Response::new(stream);
-    if let Some(until) = until {
-        answer.extensions_mut().insert(until);
-    }
     mark_as_stream(answer.headers_mut());
     beginning.mark(answer.headers_mut());
     Ok(answer)

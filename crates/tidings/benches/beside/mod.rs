@@ -23,7 +23,7 @@ pub(crate) fn from_environment(name: &str, otherwise: usize) -> usize {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(otherwise)
 }
 
-/// Runs clients on threads that give way to everybody else: in the world they run on other machines.
+/// Runs clients on threads that give way to everybody else: in the world they run elsewhere.
 pub(crate) fn run_clients(run: impl Future<Output = ()> + Send + 'static) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -48,8 +48,8 @@ pub(super) struct List {
     /// What was not handed out yet.
     head: Bytes,
     after: Subscriber,
-    /// A connection of which a part is written, and its next subscription. The rest is left out when
-    /// it ends: that is told behind the list's cursor.
+    /// A connection of which a part is written, and its next subscription. The rest is left out
+    /// when it ends: that is told behind the list's cursor.
     begun: Option<(Arc<Connection>, usize)>,
     is_first: bool,
     ended: bool,

@@ -1,0 +1,201 @@
+//! What waits for one receiver: a short list that the fan-out fills and the receiver empties. Who
+//! overflows it reads the history instead.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use crate::batch::{Batch, Run};
+use crate::limits::{
+    PENDING_BYTES_MAX, PENDING_ENTRIES_MAX, RUN_BYTES, TAKE_BYTES_MAX, TAKE_ENTRIES_MAX,
+};
+use crate::ready::ReadyList;
+use crate::update::Offset;
+
+/// Whether a subscription has ended, for those who do not own it.
+#[derive(Debug, Clone)]
+pub struct Ending(Arc<Slot>);
+
+impl Ending {
+    pub(crate) fn of(slot: &Arc<Slot>) -> Ending {
+        Ending(Arc::clone(slot))
+    }
+
+    /// As `Subscription::is_ended`.
+    pub fn has_come(&self) -> bool {
+        self.0.is_ended()
+    }
+}
+
+/// A receiver as the fan-out sees it.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    list: Mutex<Waiting>,
+    owner: Arc<ReadyList>,
+    /// The owner's name for it.
+    key: u64,
+    /// Its grant ended before its time.
+    ended: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// What waits, and what each run is charged to this receiver in bytes.
+    runs: VecDeque<(Arc<Run>, usize)>,
+    /// Entries of the first run that were taken already.
+    taken: usize,
+    entries: usize,
+    bytes: usize,
+    /// Everything up to here is left to the replay or was pushed already.
+    seen: Offset,
+    /// Live entries were dropped: the history has to be read again.
+    overflowed: bool,
+    /// The key stands in the owner's list.
+    announced: bool,
+}
+
+impl Slot {
+    pub(crate) fn new(owner: Arc<ReadyList>, key: u64) -> Slot {
+        Slot { list: Mutex::default(), owner, key, ended: AtomicBool::new(false) }
+    }
+
+    /// Ends it, and hands out the waker of whoever owns it.
+    pub(crate) fn end(&self) -> Option<Waker> {
+        self.ended.store(true, Ordering::Release);
+        self.owner.add(self.key)
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Whether live entries were dropped and all before them is taken.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        let list = self.lock();
+        list.overflowed && list.runs.is_empty()
+    }
+
+    pub(crate) fn has_work(&self) -> bool {
+        let list = self.lock();
+        list.overflowed || !list.runs.is_empty()
+    }
+
+    /// Moves what waits to `batch`, bounded in number and bytes. Answers whether that was all there
+    /// is up to now.
+    pub(crate) fn take(&self, batch: &mut Batch) -> bool {
+        let mut list = self.lock();
+        list.take(batch);
+        if !list.runs.is_empty() {
+            return false;
+        }
+        list.announced = list.overflowed;
+        // An idle receiver keeps no buffer.
+        list.runs = VecDeque::new();
+        !list.overflowed
+    }
+
+    /// See `ReadyList::poll`, of its owner.
+    pub(crate) fn poll(&self, context: &mut Context<'_>, keys: &mut Vec<u64>) -> Poll<()> {
+        self.owner.poll(context, keys)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From here on live entries are for this slot; called under the registry's lock.
+    pub(crate) fn join(&self, committed: Offset) {
+        let mut list = self.lock();
+        list.seen = list.seen.max(committed);
+        list.overflowed = false;
+        list.announced = false;
+    }
+
+    /// Adds a run that so many receivers share. Answers what became of it, and the waker to wake
+    /// when the fan-out is done.
+    pub(crate) fn push(&self, run: &Arc<Run>, shared_by: usize) -> (Pushed, Option<Waker>) {
+        let mut list = self.lock();
+        let Some(run) = list.unseen(run) else { return (Pushed::Already, None) };
+        list.seen = run.last();
+        // What many wait for costs each of them little.
+        let charge = run.weight / shared_by.max(1) + RUN_BYTES;
+        let full = list.entries + run.entries.len() > PENDING_ENTRIES_MAX
+            || list.bytes + charge > PENDING_BYTES_MAX;
+        let pushed = if list.overflowed || full && !list.runs.is_empty() {
+            if std::mem::replace(&mut list.overflowed, true) {
+                return (Pushed::Already, None);
+            }
+            Pushed::Overflowed
+        } else {
+            let count = run.entries.len();
+            list.entries += count;
+            list.bytes += charge;
+            list.runs.push_back((run, charge));
+            Pushed::Taken(count)
+        };
+        if std::mem::replace(&mut list.announced, true) {
+            return (pushed, None);
+        }
+        drop(list);
+        (pushed, self.owner.add(self.key))
+    }
+
+    /// Live entries were not pushed to it. Answers whether that is news, and the waker to wake.
+    pub(crate) fn overflow(&self) -> (bool, Option<Waker>) {
+        let mut list = self.lock();
+        let news = !std::mem::replace(&mut list.overflowed, true);
+        if std::mem::replace(&mut list.announced, true) {
+            return (news, None);
+        }
+        drop(list);
+        (news, self.owner.add(self.key))
+    }
+}
+
+/// What became of a pushed run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// So many entries wait now.
+    Taken(usize),
+    Already,
+    Overflowed,
+}
+
+impl Waiting {
+    /// What of a run lies behind the place where this receiver joined.
+    fn unseen(&self, run: &Arc<Run>) -> Option<Arc<Run>> {
+        let from = run.entries.partition_point(|entry| entry.offset <= self.seen);
+        match run.entries.get(from..) {
+            _ if from == 0 => Some(Arc::clone(run)),
+            None | Some([]) => None,
+            Some(rest) => Some(Arc::new(Run::new(rest.into()))),
+        }
+    }
+
+    /// Moves what waits to `batch`, bounded in number and bytes.
+    fn take(&mut self, batch: &mut Batch) {
+        let mut room = TAKE_ENTRIES_MAX;
+        let mut bytes = 0;
+        while room > 0
+            && bytes < TAKE_BYTES_MAX
+            && let Some((run, charge)) = self.runs.pop_front()
+        {
+            let begin = std::mem::take(&mut self.taken);
+            let mut end = begin;
+            while end < run.entries.len().min(begin + room) && bytes < TAKE_BYTES_MAX {
+                bytes += run.entries.get(end).map_or(0, |entry| entry.update.weight());
+                end += 1;
+            }
+            room -= end - begin;
+            self.entries -= end - begin;
+            batch.add(Arc::clone(&run), begin..end);
+            if end < run.entries.len() {
+                self.taken = end;
+                self.runs.push_front((run, charge));
+            } else {
+                self.bytes -= charge;
+            }
+        }
+    }
+}
