@@ -587,14 +587,19 @@ fn m50_claims_that_the_hub_does_not_need_may_be_missing_or_odd() {
     for claims in [
         claims(),
         with(claims(), "sub", json!("alice")),
-        with(claims(), "sub", json!(5)),
+        with(claims(), "jti", json!("1")),
         with(claims(), "client_id", json!(["x"])),
-        with(claims(), "jti", json!({})),
         with(claims(), "scope", json!("openid")),
         with(claims(), "cnf", json!(null)),
     ] {
         for role in ROLES {
             check(&hub, role, &mint(&header(), &claims, role.key()), true, &claims.to_string());
+        }
+    }
+    // What cannot be compared with a text could not be revoked (RFC 7519 sections 4.1.2, 4.1.7).
+    for claims in [with(claims(), "sub", json!(5)), with(claims(), "jti", json!({}))] {
+        for role in ROLES {
+            check(&hub, role, &mint(&header(), &claims, role.key()), false, &claims.to_string());
         }
     }
 }
