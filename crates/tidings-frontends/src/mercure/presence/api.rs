@@ -67,7 +67,10 @@ pub(in crate::mercure) async fn answer(
     };
     let is_there = match &named {
         Named::List(_) => true,
-        Named::One(_, subscriber) => presence.registry.find(*subscriber).is_some(),
+        Named::One(wanted, subscriber) => {
+            let connection = presence.registry.find(*subscriber);
+            connection.is_some_and(|connection| wanted.among(&connection).is_some())
+        }
     };
     if is_there && is_known(&head.headers, &etag, generation) && presence.registry.is_quiet() {
         let mut answer = Response::new(empty());
@@ -156,8 +159,7 @@ fn one(
     last: &str,
 ) -> Option<Vec<u8>> {
     let connection = presence.registry.find(subscriber)?;
-    let mut subscriptions = connection.subscriptions.iter();
-    let shown = subscriptions.find(|shown| wanted.is(&shown.pattern))?;
+    let shown = wanted.among(&connection)?;
     let place = Place::Alone { last_event_id: last };
     let document = presence.documents.document(generation, &connection, shown, place)?;
     presence.registry.list(subscriber).then_some(document)

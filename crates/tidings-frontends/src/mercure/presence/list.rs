@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 
 use super::documents::{Documents, Place};
-use super::registry::{Connection, Pattern, Registry};
+use super::registry::{Connection, Pattern, Registry, Shown};
 use super::subscriber::Subscriber;
 use crate::auth::Generation;
 use crate::http::{self, BoxError};
@@ -27,6 +27,11 @@ pub(super) enum Wanted {
 }
 
 impl Wanted {
+    /// The first of a connection's subscriptions that is one of them.
+    pub(super) fn among<'c>(&self, connection: &'c Connection) -> Option<&'c Shown> {
+        connection.subscriptions.iter().find(|shown| self.is(&shown.pattern))
+    }
+
     /// Whether a subscription to this is one of them.
     pub(super) fn is(&self, pattern: &Pattern) -> bool {
         match self {
