@@ -52,11 +52,12 @@ impl Impatient {
         Impatient { stream, server, limit, acknowledge_limit, written, current, waiting }
     }
 
-    /// Before something is written: whether what was written long before never arrived.
-    fn has_vanished(&self) -> bool {
+    /// Before something is written: an error when what was written long before never arrived.
+    fn check(&self) -> io::Result<()> {
         // Heartbeats come a little early by this clock.
         let limit = self.acknowledge_limit * 9 / 10;
-        self.written.elapsed() >= limit && has_vanished(&self.stream, limit)
+        let is_gone = self.written.elapsed() >= limit && has_vanished(&self.stream, limit);
+        if is_gone { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
     }
 
     fn judge(
@@ -118,9 +119,7 @@ impl AsyncWrite for Impatient {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.has_vanished() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
+        self.check()?;
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.judge(context, written, bytes.len())
     }
@@ -130,9 +129,7 @@ impl AsyncWrite for Impatient {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.has_vanished() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
+        self.check()?;
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         self.judge(context, written, slices.iter().map(|slice| slice.len()).sum())
     }

@@ -88,8 +88,8 @@ impl Work {
                 }
             }
         }
-        if !round.updates.is_empty() {
-            self.tell(generation, &round.updates, told);
+        if let Some(updates) = round.rest() {
+            self.tell(generation, &updates, told);
         }
     }
 
@@ -138,6 +138,11 @@ impl Round {
         self.updates.push(update);
         full
     }
+
+    /// What was added last, if anything: an empty round would cost its time for nothing.
+    fn rest(self) -> Option<Vec<Update>> {
+        (!self.updates.is_empty()).then_some(self.updates)
+    }
 }
 
 #[cfg(test)]
@@ -175,6 +180,8 @@ mod tests {
         );
         assert_eq!(round.add(update(1)).unwrap().len(), 1);
         assert_eq!((round.updates.len(), round.bytes), (1, update(1).weight()));
+        assert_eq!(round.rest().unwrap().len(), 1);
+        assert!(Round::default().rest().is_none());
 
         let mut round = Round::default();
         let small = update(1);
