@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::clock::Clock;
 use crate::error::{OpenError, Refused};
 use crate::grant::Grant;
+use crate::held::Held;
 use crate::history::History;
 use crate::ids::Ids;
 use crate::interner::Interner;
@@ -17,12 +18,13 @@ use crate::matcher::{BadPattern, Candidate, Language, Matcher};
 use crate::metrics::{Counters, count};
 use crate::namespace::Namespace;
 use crate::options::{Durability, HubOptions};
+use crate::reading::Start;
 use crate::ready::ReadyList;
 use crate::selection::Selection;
 use crate::state::State;
 use crate::store::Store;
 use crate::subscribers::Subscribers;
-use crate::subscription::{Start, Subscription};
+use crate::subscription::Subscription;
 use crate::tail::Tail;
 use crate::topic::Topic;
 use crate::update::{Epoch, Offset, Update};
@@ -283,20 +285,31 @@ impl Hub {
 
     /// Begins a subscription that belongs to one task, which waits by `Subscription::poll_ready`.
     pub fn subscribe(&self, selection: Selection, start: Start) -> Subscription {
-        self.subscribe_in(selection, start, Arc::new(ReadyList::default()), 0)
+        let owner = Arc::new(ReadyList::default());
+        let grant = Arc::clone(&selection.grant);
+        let shared = Arc::clone(&self.inner.shared);
+        let subscription = Subscription::new(
+            Arc::clone(&shared),
+            Arc::new(selection),
+            start,
+            Arc::clone(&owner),
+            0,
+        );
+        subscription.holding(Held::new(shared, grant, owner, 0))
     }
 
-    /// Begins a subscription whose owner has many: `key` appears in the owner's list when there is
-    /// something to take.
-    pub fn subscribe_in(
+    /// Begins, with what comes from now on, a subscription behind which many receivers stand who
+    /// ask for the same and may read the same. Its owner has many such: `key` appears in the
+    /// owner's list when there is something to take. It does not end by itself: each receiver's
+    /// grant is held for itself (`Hub::hold`).
+    pub fn subscribe_for_many(
         &self,
-        selection: Selection,
-        start: Start,
+        selection: Arc<Selection>,
         owner: Arc<ReadyList>,
         key: u64,
     ) -> Subscription {
-        count(&self.inner.shared.counters.subscribers);
-        Subscription::new(Arc::clone(&self.inner.shared), selection, start, owner, key)
+        let shared = Arc::clone(&self.inner.shared);
+        Subscription::new(shared, selection, Start::Now, owner, key)
     }
 
     /// What the hub counts.

@@ -7,8 +7,8 @@ use crate::error::Missed;
 use crate::history::Stored;
 use crate::hub::Hub;
 use crate::limits::SUB_MAX;
+use crate::reading::Start;
 use crate::selection::Selection;
-use crate::subscription::Start;
 use crate::update::{Entry, Offset};
 
 /// What a cursor means to this hub.

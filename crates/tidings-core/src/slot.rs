@@ -2,7 +2,6 @@
 //! overflows it reads the history instead.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -13,21 +12,6 @@ use crate::limits::{
 use crate::ready::ReadyList;
 use crate::update::Offset;
 
-/// Whether a subscription has ended, for those who do not own it.
-#[derive(Debug, Clone)]
-pub struct Ending(Arc<Slot>);
-
-impl Ending {
-    pub(crate) fn of(slot: &Arc<Slot>) -> Ending {
-        Ending(Arc::clone(slot))
-    }
-
-    /// As `Subscription::is_ended`.
-    pub fn has_come(&self) -> bool {
-        self.0.is_ended()
-    }
-}
-
 /// A receiver as the fan-out sees it.
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -35,8 +19,6 @@ pub(crate) struct Slot {
     owner: Arc<ReadyList>,
     /// The owner's name for it.
     key: u64,
-    /// Its grant ended before its time.
-    ended: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -57,17 +39,7 @@ struct Waiting {
 
 impl Slot {
     pub(crate) fn new(owner: Arc<ReadyList>, key: u64) -> Slot {
-        Slot { list: Mutex::default(), owner, key, ended: AtomicBool::new(false) }
-    }
-
-    /// Ends it, and hands out the waker of whoever owns it.
-    pub(crate) fn end(&self) -> Option<Waker> {
-        self.ended.store(true, Ordering::Release);
-        self.owner.add(self.key)
-    }
-
-    pub(crate) fn is_ended(&self) -> bool {
-        self.ended.load(Ordering::Acquire)
+        Slot { list: Mutex::default(), owner, key }
     }
 
     /// Whether live entries were dropped and all before them is taken.

@@ -34,20 +34,20 @@ impl Standing {
 
 impl Hub {
     /// Judges grants by `judgement` from now on, those in use as well. Answers how many
-    /// subscriptions end by that.
+    /// receivers end by that.
     pub fn judge_by(&self, judgement: Judgement) -> usize {
         let standing = &self.shared().subscribers.standing;
         *standing.0.write().unwrap_or_else(PoisonError::into_inner) = Some(judgement);
         self.judge_again()
     }
 
-    /// Ends every subscription whose grant no longer counts, and wakes its owner: for when what
+    /// Ends every receiver whose grant no longer counts, and wakes its owner: for when what
     /// the judgement looks at has changed. Who subscribes meanwhile is judged as well. Answers how
-    /// many ended. Costs time by the number of subscribers.
+    /// many ended. Costs time by the number of receivers.
     pub fn judge_again(&self) -> usize {
         let subscribers = &self.shared().subscribers;
         let Some(holds) = subscribers.standing.judgement() else { return 0 };
-        let (ended, wake) = subscribers.end(&|grant| !holds(grant));
+        let (ended, wake) = subscribers.holders.end(&|grant| !holds(grant));
         for waker in wake {
             waker.wake();
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use crate::deal::Deal;
-use crate::grant::Grant;
+use crate::held::Holders;
 use crate::limits::BARE_PATTERNS_MAX;
 use crate::matcher::index::{Budget, Index, MatcherId};
 use crate::matcher::{Candidate, Matcher};
@@ -26,6 +26,8 @@ pub(crate) struct Subscribers {
     committed: Mutex<Offset>,
     /// Which grants still count.
     pub(crate) standing: Standing,
+    /// Who holds one.
+    pub(crate) holders: Holders,
 }
 
 /// Who is there, under one lock.
@@ -77,9 +79,6 @@ pub(crate) struct Registered {
     pub(crate) places: Vec<(MatcherId, usize)>,
     pub(crate) grant: Arc<[MatcherId]>,
     pub(crate) grant_id: usize,
-    /// Whom to tell when the grant ends before its time.
-    slot: Arc<Slot>,
-    held: Arc<Grant>,
     pub(crate) scope: Option<Scope>,
 }
 
@@ -95,26 +94,7 @@ impl Subscribers {
         // Read behind the registration: what is committed later is pushed later, so it is seen.
         let committed = self.committed();
         slot.join(committed);
-        drop(registry);
-        // Judged behind the registration: whose grant falls later is found by `end`.
-        if !self.standing.holds(&selection.grant) {
-            slot.end();
-        }
         (id, committed)
-    }
-
-    /// Ends everybody whose grant has fallen. Answers how many, and the owners to wake.
-    pub(crate) fn end(&self, has_fallen: &dyn Fn(&Grant) -> bool) -> (usize, Vec<Waker>) {
-        let registry = self.lock();
-        let mut wake = Vec::new();
-        let mut ended = 0;
-        for registered in registry.slots.iter().flatten() {
-            if !registered.slot.is_ended() && has_fallen(&registered.held) {
-                ended += 1;
-                wake.extend(registered.slot.end());
-            }
-        }
-        (ended, wake)
     }
 
     /// Makes a receiver live again that overflowed: entries behind the returned place will be
@@ -205,9 +185,7 @@ impl Registry {
         let grant: Arc<[MatcherId]> = grant.into();
         let grant_id = self.reference_grant(&grant);
         if let Some(place) = self.slots.get_mut(slot_id) {
-            let (slot, held) = (Arc::clone(slot), Arc::clone(&selection.grant));
-            let scope = selection.scope;
-            *place = Some(Registered { places, grant, grant_id, scope, slot, held });
+            *place = Some(Registered { places, grant, grant_id, scope: selection.scope });
         }
         slot_id
     }
