@@ -13,7 +13,9 @@ use crate::held::Held;
 use crate::history::History;
 use crate::ids::Ids;
 use crate::interner::Interner;
-use crate::limits::{QUEUE_PERMIT_BYTES, QUEUE_UPDATES_MAX};
+use crate::limits::{
+    PENDING_BYTES_MAX, PENDING_BYTES_OF_MANY_MAX, QUEUE_PERMIT_BYTES, QUEUE_UPDATES_MAX,
+};
 use crate::matcher::{BadPattern, Candidate, Language, Matcher};
 use crate::metrics::{Counters, count};
 use crate::namespace::Namespace;
@@ -294,6 +296,7 @@ impl Hub {
             start,
             Arc::clone(&owner),
             0,
+            PENDING_BYTES_MAX,
         );
         subscription.holding(Held::new(shared, grant, owner, 0))
     }
@@ -309,7 +312,7 @@ impl Hub {
         key: u64,
     ) -> Subscription {
         let shared = Arc::clone(&self.inner.shared);
-        Subscription::new(shared, selection, Start::Now, owner, key)
+        Subscription::new(shared, selection, Start::Now, owner, key, PENDING_BYTES_OF_MANY_MAX)
     }
 
     /// What the hub counts.

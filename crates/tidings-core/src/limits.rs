@@ -39,6 +39,9 @@ pub const PENDING_ENTRIES_MAX: usize = 2 * BATCH_UPDATES_MAX;
 /// Bytes of live entries that one receiver may hold back before it reads the history again. What
 /// several receivers wait for is charged to each in equal parts.
 pub const PENDING_BYTES_MAX: usize = 64 * 1024;
+/// The same where many receivers stand behind one subscription: as much as arrives while their
+/// owner writes to ten thousand sockets.
+pub const PENDING_BYTES_OF_MANY_MAX: usize = 512 * 1024;
 /// What a waiting run costs beside its entries, in bytes, rounded up.
 pub const RUN_BYTES: usize = 64;
 

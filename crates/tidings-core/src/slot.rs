@@ -6,9 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::batch::{Batch, Run};
-use crate::limits::{
-    PENDING_BYTES_MAX, PENDING_ENTRIES_MAX, RUN_BYTES, TAKE_BYTES_MAX, TAKE_ENTRIES_MAX,
-};
+use crate::limits::{PENDING_ENTRIES_MAX, RUN_BYTES, TAKE_BYTES_MAX, TAKE_ENTRIES_MAX};
 use crate::ready::ReadyList;
 use crate::update::Offset;
 
@@ -19,6 +17,8 @@ pub(crate) struct Slot {
     owner: Arc<ReadyList>,
     /// The owner's name for it.
     key: u64,
+    /// Bytes that may wait before it reads the history instead.
+    pending_bytes_max: usize,
 }
 
 #[derive(Debug, Default)]
@@ -38,8 +38,8 @@ struct Waiting {
 }
 
 impl Slot {
-    pub(crate) fn new(owner: Arc<ReadyList>, key: u64) -> Slot {
-        Slot { list: Mutex::default(), owner, key }
+    pub(crate) fn new(owner: Arc<ReadyList>, key: u64, pending_bytes_max: usize) -> Slot {
+        Slot { list: Mutex::default(), owner, key, pending_bytes_max }
     }
 
     /// Whether live entries were dropped and all before them is taken.
@@ -93,7 +93,7 @@ impl Slot {
         // What many wait for costs each of them little.
         let charge = run.weight / shared_by.max(1) + RUN_BYTES;
         let full = list.entries + run.entries.len() > PENDING_ENTRIES_MAX
-            || list.bytes + charge > PENDING_BYTES_MAX;
+            || list.bytes + charge > self.pending_bytes_max;
         let pushed = if list.overflowed || full && !list.runs.is_empty() {
             if std::mem::replace(&mut list.overflowed, true) {
                 return (Pushed::Already, None);

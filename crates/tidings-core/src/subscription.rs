@@ -34,8 +34,9 @@ impl Subscription {
         start: Start,
         owner: Arc<ReadyList>,
         key: u64,
+        pending_bytes_max: usize,
     ) -> Subscription {
-        let slot = Arc::new(Slot::new(owner, key));
+        let slot = Arc::new(Slot::new(owner, key, pending_bytes_max));
         // Live before history: rules out a gap.
         let (slot_id, joined) = shared.subscribers.add(&slot, &selection);
         let reading = Reading::new(shared, selection, start, joined);
@@ -51,6 +52,14 @@ impl Subscription {
     /// Up to where this receiver has everything.
     pub fn offset(&self) -> Offset {
         self.reading.position
+    }
+
+    /// [`Subscription::offset`] as it would be after taking, when nothing is there to be taken.
+    pub fn caught_up(&self) -> Offset {
+        // Read first: everything up to here has been pushed already.
+        let fanned_out = self.reading.shared.fanned_out();
+        let has_work = !self.reading.is_done() || self.slot.has_work();
+        if has_work { self.offset() } else { self.offset().max(fanned_out) }
     }
 
     /// What it asked for.

@@ -10,5 +10,7 @@ pub mod limits;
 pub mod mercure;
 pub mod page;
 pub mod problem;
+mod shard;
+mod sse;
 
 pub use causes::causes;

@@ -72,9 +72,6 @@ pub const ACCEPT_REST_MAX: Duration = Duration::from_millis(50);
 /// Time that a client may leave its socket full unless the operator says otherwise: mobile networks
 /// come back sooner.
 pub const WRITE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
-/// How often it is looked whether an answer still counts whose client takes nothing of it: two such
-/// looks fit into the second within which a revoked token's streams have ended.
-pub const STANDING_LOOK_INTERVAL: Duration = Duration::from_millis(400);
 /// Bytes that a client whose socket stays full must take within that time: ten times slower than
 /// the slowest mobile networks, and too fast for somebody who only wants to hold a place.
 pub const WRITE_PROGRESS_BYTES_MIN: usize = 16 * 1024;
@@ -248,11 +245,27 @@ pub const CATCH_UP_TURN: Duration = Duration::from_millis(1);
 /// Bytes that one turn hands to a socket: what waits for a slow reader is bounded by this, and so
 /// is the time that one write keeps a thread from others.
 pub const CATCH_UP_FRAME_BYTES: usize = 32 * 1024;
-/// Streams for each processor that the runtime is told to poll at the same time: one that writes
-/// and one that is next. A publisher stands behind no more than these.
-pub const STREAMS_AT_ONCE_EACH: usize = 2;
-/// Time without any movement after which turns are taken for lost: much longer than one takes.
-pub const TURN_LATE: Duration = Duration::from_millis(50);
+
+// ---- Shards ----
+
+/// Steps in which a shard's times pass: silence is broken and streams end no later than this after
+/// their moment.
+pub const WHEEL_TICK: Duration = Duration::from_millis(10);
+/// Steps of one turn of the wheel: twenty seconds, longer than the usual silence.
+pub const WHEEL_SLOTS: usize = 2_048;
+/// Sockets that a shard hears of at a time.
+pub const EVENTS_AT_ONCE: usize = 1_024;
+/// Bytes of a shard's room for what clients say that counts for nothing.
+pub const SCRATCH_BYTES: usize = 16 * 1024;
+/// Bytes that a client may say at a time behind a request that is answered by a stream.
+pub const IGNORED_BYTES_MAX: usize = 64 * 1024;
+/// Bytes that are encrypted before the socket has taken them: one record of TLS.
+pub const ENCRYPT_BYTES: usize = 16 * 1024;
+/// Bytes that wait for the task of a connection with many streams, for each stream.
+pub const HANDOFF_BYTES: usize = 16 * 1024;
+/// Bytes that an audience remembers of what it was given last, while somebody in it is behind:
+/// what comes during one turn of reading.
+pub const RECENT_BYTES: usize = 32 * 1024;
 
 // ---- Presence ----
 

@@ -13,7 +13,7 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{Method, Response, StatusCode};
 
-use crate::http::{Answer, Body, Frontend, Request, full};
+use crate::http::{Answer, Body, Content, Frontend, Request, full};
 use crate::problem::problem;
 
 /// What the program tells the page.
@@ -143,7 +143,7 @@ impl Frontend for Page {
     }
 
     fn call(self: Arc<Self>, request: Request) -> Answer {
-        Box::pin(std::future::ready(self.answer(&request.head)))
+        Box::pin(std::future::ready(self.answer(&request.head).map(Content::Body)))
     }
 }
 

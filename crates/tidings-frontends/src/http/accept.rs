@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{JoinError, JoinSet};
+use tokio_util::task::TaskTracker;
 use url::Url;
 
 use super::counters::HttpCounters;
@@ -76,7 +77,9 @@ impl Default for HttpOptions {
 pub struct Server {
     pub(super) frontends: Vec<Arc<dyn Frontend>>,
     pub(super) places: Arc<Places>,
-    pub(super) counters: HttpCounters,
+    pub(super) counters: Arc<HttpCounters>,
+    /// Connections that were given to their answers.
+    pub(super) given: TaskTracker,
     pub(super) shutdown: Shutdown,
     pub(super) hints: Hints,
     /// Of its listeners, as soon as they serve.
@@ -111,7 +114,8 @@ impl Server {
         Arc::new(Server {
             frontends,
             places: Arc::new(Places::default()),
-            counters: HttpCounters::default(),
+            counters: Arc::default(),
+            given: TaskTracker::new(),
             shutdown,
             hints: Hints::default(),
             tls: OnceLock::new(),
@@ -158,6 +162,8 @@ impl Server {
                 tracing::error!(%error, "an accept loop ended");
             }
         }
+        self.given.close();
+        self.given.wait().await;
     }
 }
 

@@ -1,9 +1,9 @@
 //! The order in which connections end when the program does. Knows no hub: what has to happen
 //! between the steps (the queue drained, positions saved) is the program's.
 
-use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -23,13 +23,20 @@ pub struct Closing {
 #[derive(Debug)]
 struct Shared {
     accepting_ends: CancellationToken,
-    streams_end: CancellationToken,
     budget: Duration,
     open: AtomicUsize,
-    /// Streams that were open when `streams_end` fired.
+    /// Streams that were open when they were told to end.
     to_close: AtomicUsize,
     /// Streams that have asked for their moment since.
     asked: AtomicUsize,
+    /// Whom to wake when the streams are to end.
+    watchers: Mutex<Watchers>,
+}
+
+#[derive(Debug, Default)]
+struct Watchers {
+    wakers: Vec<Waker>,
+    streams_end: bool,
 }
 
 impl Shutdown {
@@ -38,11 +45,11 @@ impl Shutdown {
         Shutdown {
             shared: Arc::new(Shared {
                 accepting_ends: CancellationToken::new(),
-                streams_end: CancellationToken::new(),
                 budget,
                 open: AtomicUsize::new(0),
                 to_close: AtomicUsize::new(0),
                 asked: AtomicUsize::new(0),
+                watchers: Mutex::default(),
             }),
         }
     }
@@ -55,7 +62,14 @@ impl Shutdown {
     /// Second step: streams end, one after the other, evenly over the budget.
     pub fn close_streams(&self) {
         self.shared.to_close.store(self.shared.open.load(Ordering::SeqCst), Ordering::SeqCst);
-        self.shared.streams_end.cancel();
+        let wakers = {
+            let mut watchers = self.shared.lock();
+            watchers.streams_end = true;
+            std::mem::take(&mut watchers.wakers)
+        };
+        for waker in wakers {
+            waker.wake();
+        }
     }
 
     /// What a request carries.
@@ -75,12 +89,20 @@ impl Shutdown {
 }
 
 impl Closing {
-    /// Counts the caller as an open stream until the future is dropped. Resolves when this stream
-    /// has to end, with a time for its client to wait before it comes back (`retry:`): random over
-    /// the budget, so that a restarted hub does not meet all of them at once.
-    pub fn stream(&self) -> Pin<Box<dyn Future<Output = Duration> + Send + Sync>> {
-        let open = Open::new(Arc::clone(&self.shared));
-        Box::pin(async move { open.ends().await })
+    /// Counts one more open stream, until what is answered is dropped.
+    pub fn open(&self) -> Open {
+        self.shared.open.fetch_add(1, Ordering::SeqCst);
+        Open { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Has `waker` woken when streams are to end; each then asks for its moment.
+    pub fn watch(&self, waker: Waker) {
+        let mut watchers = self.shared.lock();
+        if watchers.streams_end {
+            drop(watchers);
+            return waker.wake();
+        }
+        watchers.wakers.push(waker);
     }
 
     /// Whether the program is ending: a new stream may be refused at once.
@@ -89,23 +111,30 @@ impl Closing {
     }
 }
 
-struct Open {
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Watchers> {
+        self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An open stream.
+#[derive(Debug)]
+pub struct Open {
     shared: Arc<Shared>,
 }
 
 impl Open {
-    fn new(shared: Arc<Shared>) -> Open {
-        shared.open.fetch_add(1, Ordering::SeqCst);
-        Open { shared }
-    }
-
-    async fn ends(self) -> Duration {
-        self.shared.streams_end.cancelled().await;
+    /// When this stream has to end, from now on, if streams are to end; and a time for its client
+    /// to wait before it comes back (`retry:`): random over the budget, so that a restarted hub
+    /// does not meet all of them at once. For each stream to ask once.
+    pub fn moment(&self) -> Option<(Duration, Duration)> {
         let shared = &self.shared;
+        if !shared.lock().streams_end {
+            return None;
+        }
         let rank = shared.asked.fetch_add(1, Ordering::SeqCst);
         let all = shared.to_close.load(Ordering::SeqCst).max(1);
-        tokio::time::sleep(moment(shared.budget, rank, all)).await;
-        spread(shared.budget)
+        Some((moment(shared.budget, rank, all), spread(shared.budget)))
     }
 }
 
@@ -133,29 +162,39 @@ fn spread(budget: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::task::Wake;
 
-    #[tokio::test(start_paused = true)]
-    async fn streams_end_evenly_over_the_budget() {
-        let shutdown = Shutdown::new(Duration::from_secs(10));
-        let begun = tokio::time::Instant::now();
-        let mut streams = tokio::task::JoinSet::new();
-        for _ in 0..5 {
-            let stream = shutdown.closing().stream();
-            streams.spawn(async move {
-                let retry = stream.await;
-                (begun.elapsed().as_secs(), retry)
-            });
+    struct Flag(AtomicUsize);
+
+    impl Wake for Flag {
+        fn wake(self: Arc<Flag>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
         }
+    }
+
+    #[test]
+    fn streams_end_evenly_over_the_budget() {
+        let shutdown = Shutdown::new(Duration::from_secs(10));
+        let closing = shutdown.closing();
+        let streams: Vec<Open> = (0..5).map(|_| closing.open()).collect();
+        let flag = Arc::new(Flag(AtomicUsize::new(0)));
+        closing.watch(Waker::from(Arc::clone(&flag)));
         assert_eq!(shutdown.streams_open(), 5);
         shutdown.stop_accepting();
+        assert!(closing.has_begun() && streams[0].moment().is_none());
+        assert_eq!(flag.0.load(Ordering::SeqCst), 0);
         shutdown.close_streams();
+        assert_eq!(flag.0.load(Ordering::SeqCst), 1);
         let mut seconds = Vec::new();
-        while let Some(end) = streams.join_next().await {
-            let (second, retry) = end.unwrap();
-            assert!(retry > Duration::ZERO && retry <= Duration::from_secs(10));
-            seconds.push(second);
+        for stream in &streams {
+            let (after, pause) = stream.moment().unwrap();
+            assert!(pause > Duration::ZERO && pause <= Duration::from_secs(10));
+            seconds.push(after.as_secs());
         }
         assert_eq!(seconds, [0, 2, 4, 6, 8]);
+        closing.watch(Waker::from(Arc::clone(&flag)));
+        assert_eq!(flag.0.load(Ordering::SeqCst), 2, "who comes too late is told at once");
+        drop(streams);
         assert_eq!(shutdown.streams_open(), 0);
     }
 

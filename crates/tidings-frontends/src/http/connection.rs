@@ -1,11 +1,12 @@
 //! One connection: HTTP/1.1 or HTTP/2, told apart by its first bytes. Knows no frontend's protocol.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -14,18 +15,22 @@ use futures_util::FutureExt;
 use http::{HeaderValue, Response, Version, header};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
 use super::entrance::{Entered, Entrance, enter};
 use super::forwarded::{client, is_trusted};
-use super::patience::Current;
+use super::handing::{Content, Given, Handing};
 use super::places::Place;
 use super::redacted::{redacted, shortened};
 use super::streams::{Streams, watched};
-use super::{Body, BoxError, Request, RequestId, Server, boxed, head, refusal, secure};
+use super::wire::{Spoken, Wire};
+use super::{
+    Body, BoxError, HttpOptions, Request, RequestId, Server, boxed, head, refusal, secure,
+};
 use crate::limits::{
     HEAD_BYTES_MAX, HEADERS_MAX, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_ERRORS_MAX,
     HTTP2_PING_INTERVAL, HTTP2_PING_TIMEOUT, HTTP2_RESETS_PENDING_MAX, HTTP2_SEND_BUFFER_BYTES,
@@ -48,135 +53,248 @@ pub(super) async fn run(
     // gone, so this is as long as anybody may leave a socket full; `vanished` tells them apart.
     #[cfg(target_os = "linux")]
     let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(options.write_timeout));
-    let current = Current::default();
-    let entered = enter(&server, &options, stream, peer, place, &entrance, &current);
+    let entered = enter(&server, &options, stream, peer, place, &entrance);
     // Its room is not kept for as long as the connection lasts.
     let entered = Box::pin(entered).await;
-    let Some(Entered { wire, peer, place }) = entered else { return };
-    let head_timeout = options.head_timeout;
-    let secure = entrance.is_secure();
-    let asked = Arc::new(AtomicBool::new(false));
-    let service = {
-        let (server, asked) = (Arc::clone(&server), Arc::clone(&asked));
-        service_fn(move |request| {
-            asked.store(true, Ordering::Relaxed);
-            // The connection keeps room for this future, also while a stream is sent.
-            Box::pin(answer(Arc::clone(&server), peer, secure, current.clone(), request))
-        })
-    };
-    let streams = Streams::new(Arc::clone(&server), options.write_timeout);
-    let builder = builder(streams, head_timeout);
-    let mut connection =
-        Box::pin(builder.serve_connection_with_upgrades(TokioIo::new(wire), service));
-    let mut ending = false;
-    let silence = tokio::time::sleep(head_timeout);
-    tokio::pin!(silence);
-    let mut watched = true;
-    loop {
-        tokio::select! {
-            // Errors here are the peer's: broken framing, a reset, a head that was too slow.
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    tracing::debug!(client = %peer, %error, "a connection ended");
-                }
-                break;
-            }
-            // hyper's own timeout begins only when it knows which version is spoken.
-            () = &mut silence, if watched => {
-                watched = false;
-                if !asked.load(Ordering::Relaxed) {
-                    server.counters.silent.fetch_add(1, Ordering::Relaxed);
-                    break;
-                }
-            }
-            () = server.shutdown.accepting_ended(), if !ending => {
-                ending = true;
-                connection.as_mut().graceful_shutdown();
-            }
+    let Some(Entered { mut wire, peer, place }) = entered else { return };
+    let handing = Arc::new(Handing::new(&server, &options));
+    let mut silence = pin!(tokio::time::sleep(options.head_timeout));
+    let spoken = tokio::select! {
+        spoken = wire.spoken() => spoken,
+        () = server.shutdown.accepting_ended() => return,
+        () = silence.as_mut() => {
+            server.counters.silent.fetch_add(1, Ordering::Relaxed);
+            return;
         }
+    };
+    let connection = Connection { server, peer, secure: entrance.is_secure(), handing };
+    match spoken {
+        Ok(Spoken::Http1) => connection.http1(wire, &options, place, silence).await,
+        Ok(Spoken::Http2) => connection.http2(wire, &options, place, silence).await,
+        Err(error) => tracing::debug!(client = %peer, %error, "a connection ended"),
     }
-    drop(place);
 }
 
-fn builder(streams: Streams, head_timeout: Duration) -> auto::Builder<Streams> {
-    let mut builder = auto::Builder::new(streams);
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(head_timeout)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .max_headers(HEADERS_MAX)
-        .keep_alive(true);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(HTTP2_STREAMS_MAX)
-        .max_pending_accept_reset_streams(HTTP2_RESETS_PENDING_MAX)
-        .max_local_error_reset_streams(HTTP2_ERRORS_MAX)
-        .max_header_list_size(HEAD_BYTES_MAX as u32)
-        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
-        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
-        .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
-        .keep_alive_interval(HTTP2_PING_INTERVAL)
-        .keep_alive_timeout(HTTP2_PING_TIMEOUT);
-    builder
-}
-
-async fn answer(
+/// What all requests of a connection share.
+#[derive(Clone)]
+struct Connection {
     server: Arc<Server>,
     peer: IpAddr,
     secure: bool,
-    current: Current,
-    request: http::Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
-    let begun = Instant::now();
-    let id = RequestId::next();
-    let options = server.options();
-    let (head, body) = request.into_parts();
-    let trusted = is_trusted(peer, &options.trusted_proxies);
-    let client = client(peer, &head.headers, &options.trusted_proxies);
-    if let Some(public) = &options.public_url {
-        server.hints.look(peer, trusted, &head.headers, public);
-    }
-    let line = Line::new(&head, client, id, options.log_topics);
-    // Where one connection carries many requests, its own place says little: a proxy's belongs to
-    // all its clients, and one of HTTP/2 can hold hundreds of streams.
-    let many = head.version == Version::HTTP_2 || trusted;
-    let place = many
-        .then(|| server.places.request(client, options.connections_per_address_max))
-        .transpose();
-    let elsewhere = if secure { None } else { secure::redirect(&options, trusted, &head) };
-    let mut response = match place {
-        Ok(_) if elsewhere.is_some() => refusal::moved(elsewhere),
-        Ok(place) => {
-            let request = Request { head, body, client, id, closing: server.shutdown.closing() };
-            hold(frontend(&server, request).await, place)
-        }
-        Err(full) => {
-            server.counters.refused(full).fetch_add(1, Ordering::Relaxed);
-            refusal::response(full)
-        }
-    };
-    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
-        response.headers_mut().insert("x-request-id", value);
-    }
-    if let Some(value) = options.hsts.filter(|_| secure) {
-        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, secure::hsts(value));
-    }
-    if let Some(counter) = server.counters.answer(response.status()) {
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-    line.write(&response, begun.elapsed());
-    Ok(watched(response, &current))
+    handing: Arc<Handing>,
 }
 
-async fn frontend(server: &Server, request: Request) -> Response<Body> {
+impl Connection {
+    /// Serves requests one after the other, until one is answered by a stream.
+    async fn http1(
+        self,
+        wire: Wire,
+        options: &HttpOptions,
+        place: Place,
+        mut silence: Pin<&mut Sleep>,
+    ) {
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(options.head_timeout)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .max_headers(HEADERS_MAX)
+            .keep_alive(true);
+        let asked = Arc::new(AtomicBool::new(false));
+        let given: Arc<Mutex<Option<Given>>> = Arc::default();
+        let service = {
+            let (this, asked, given) = (self.clone(), Arc::clone(&asked), Arc::clone(&given));
+            service_fn(move |request| {
+                asked.store(true, Ordering::Relaxed);
+                let (this, given) = (this.clone(), Arc::clone(&given));
+                // The connection keeps room for this future for as long as it lasts.
+                Box::pin(async move {
+                    match this.answer(request).await {
+                        Answered::Whole(response) => Ok::<_, Infallible>(response),
+                        Answered::Lasting(lasting) => {
+                            *given.lock().unwrap_or_else(PoisonError::into_inner) = Some(lasting);
+                            // The connection is taken away from here.
+                            std::future::pending().await
+                        }
+                    }
+                })
+            })
+        };
+        let mut connection = builder.serve_connection(TokioIo::new(wire), service);
+        let mut ending = false;
+        let mut watched = true;
+        let taken = || given.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let given = loop {
+            let polled = poll_fn(|context| match Pin::new(&mut connection).poll(context) {
+                Poll::Ready(ended) => Poll::Ready(Some(ended)),
+                Poll::Pending if given.lock().is_ok_and(|given| given.is_some()) => {
+                    Poll::Ready(None)
+                }
+                Poll::Pending => Poll::Pending,
+            });
+            tokio::select! {
+                ended = polled => match ended {
+                    Some(ended) => return self.note_end(ended),
+                    None => break taken(),
+                },
+                // hyper's own timeout begins only with the first byte.
+                () = silence.as_mut(), if watched => {
+                    watched = false;
+                    if !asked.load(Ordering::Relaxed) {
+                        self.server.counters.silent.fetch_add(1, Ordering::Relaxed);
+                        return;
+                    }
+                }
+                () = self.server.shutdown.accepting_ended(), if !ending => {
+                    ending = true;
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+            }
+        };
+        let wire = connection.into_parts().io.into_inner();
+        let Some(given) = given else { return };
+        if let Err(error) = self.handing.give(given, wire, place) {
+            tracing::debug!(client = %self.peer, %error, "a connection ended");
+        }
+    }
+
+    /// Serves many requests at a time.
+    async fn http2(
+        self,
+        wire: Wire,
+        options: &HttpOptions,
+        place: Place,
+        mut silence: Pin<&mut Sleep>,
+    ) {
+        let streams = Streams::new(Arc::clone(&self.server), options.write_timeout);
+        let mut builder = http2::Builder::new(streams);
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(HTTP2_STREAMS_MAX)
+            .max_pending_accept_reset_streams(HTTP2_RESETS_PENDING_MAX)
+            .max_local_error_reset_streams(HTTP2_ERRORS_MAX)
+            .max_header_list_size(HEAD_BYTES_MAX as u32)
+            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+            .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+            .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
+            .keep_alive_interval(HTTP2_PING_INTERVAL)
+            .keep_alive_timeout(HTTP2_PING_TIMEOUT);
+        let asked = Arc::new(AtomicBool::new(false));
+        let service = {
+            let (this, asked) = (self.clone(), Arc::clone(&asked));
+            service_fn(move |request| {
+                asked.store(true, Ordering::Relaxed);
+                let this = this.clone();
+                Box::pin(async move {
+                    Ok::<_, Infallible>(match this.answer(request).await {
+                        Answered::Whole(response) => response,
+                        Answered::Lasting(Given { head, lasting, place, .. }) => {
+                            head.map(|()| this.handing.share(lasting, place))
+                        }
+                    })
+                })
+            })
+        };
+        let mut connection = Box::pin(builder.serve_connection(TokioIo::new(wire), service));
+        let mut ending = false;
+        let mut watched = true;
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => break self.note_end(ended),
+                () = silence.as_mut(), if watched => {
+                    watched = false;
+                    if !asked.load(Ordering::Relaxed) {
+                        self.server.counters.silent.fetch_add(1, Ordering::Relaxed);
+                        break;
+                    }
+                }
+                () = self.server.shutdown.accepting_ended(), if !ending => {
+                    ending = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+        drop(place);
+    }
+
+    /// Errors here are the peer's: broken framing, a reset, a head that was too slow.
+    fn note_end(&self, ended: hyper::Result<()>) {
+        if let Err(error) = ended {
+            tracing::debug!(client = %self.peer, %error, "a connection ended");
+        }
+    }
+
+    async fn answer(&self, request: http::Request<Incoming>) -> Answered {
+        let Connection { server, peer, secure, .. } = self;
+        let (peer, secure) = (*peer, *secure);
+        let begun = Instant::now();
+        let id = RequestId::next();
+        let options = server.options();
+        let (head, body) = request.into_parts();
+        let version = head.version;
+        let trusted = is_trusted(peer, &options.trusted_proxies);
+        let client = client(peer, &head.headers, &options.trusted_proxies);
+        if let Some(public) = &options.public_url {
+            server.hints.look(peer, trusted, &head.headers, public);
+        }
+        let line = Line::new(&head, client, id, options.log_topics);
+        // Where one connection carries many requests, its own place says little: a proxy's belongs
+        // to all its clients, and one of HTTP/2 can hold hundreds of streams.
+        let many = version == Version::HTTP_2 || trusted;
+        let place = many
+            .then(|| server.places.request(client, options.connections_per_address_max))
+            .transpose();
+        let elsewhere = if secure { None } else { secure::redirect(&options, trusted, &head) };
+        let (mut response, place) = match place {
+            Ok(place) if elsewhere.is_some() => {
+                (refusal::moved(elsewhere).map(Content::Body), place)
+            }
+            Ok(place) => {
+                let closing = server.shutdown.closing();
+                let request = Request { head, body, client, id, closing };
+                (frontend(server, request).await, place)
+            }
+            Err(full) => {
+                server.counters.refused(full).fetch_add(1, Ordering::Relaxed);
+                (refusal::response(full).map(Content::Body), None)
+            }
+        };
+        if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+            response.headers_mut().insert("x-request-id", value);
+        }
+        if let Some(value) = options.hsts.filter(|_| secure) {
+            response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, secure::hsts(value));
+        }
+        if let Some(counter) = server.counters.answer(response.status()) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        line.write(&response, begun.elapsed());
+        let (head, content) = response.into_parts();
+        match content {
+            Content::Body(body) => {
+                Answered::Whole(watched(hold(Response::from_parts(head, body), place)))
+            }
+            Content::Lasting(lasting) => {
+                let head = Response::from_parts(head, ());
+                Answered::Lasting(Given { head, lasting, version, place })
+            }
+        }
+    }
+}
+
+/// What became of a request.
+enum Answered {
+    Whole(Response<Body>),
+    Lasting(Given),
+}
+
+async fn frontend(server: &Server, request: Request) -> Response<Content> {
     if let Some(refusal) = head::refusal(&request.head) {
-        return refusal;
+        return refusal.map(Content::Body);
     }
     let path = request.head.uri.path();
     let Some(frontend) = server.frontends.iter().find(|frontend| frontend.claims(path)) else {
-        return refusal::not_found();
+        return refusal::not_found().map(Content::Body);
     };
     let frontend = Arc::clone(frontend);
     let id = request.id;
@@ -184,7 +302,7 @@ async fn frontend(server: &Server, request: Request) -> Response<Body> {
     answer.catch_unwind().await.unwrap_or_else(|_| {
         server.counters.panics.fetch_add(1, Ordering::Relaxed);
         tracing::error!(request = %id, "a frontend panicked");
-        refusal::panicked()
+        refusal::panicked().map(Content::Body)
     })
 }
 
@@ -205,7 +323,7 @@ impl Line {
     }
 
     /// Refusals are worth a line in production, the rest only when somebody looks closely.
-    fn write(self, response: &Response<Body>, took: Duration) {
+    fn write(self, response: &Response<Content>, took: Duration) {
         let Line { method, client, id, .. } = self;
         let Some(target) = self.target else { return };
         let status = response.status().as_u16();

@@ -8,7 +8,6 @@ use tokio::net::TcpStream;
 
 use super::forwarded::is_trusted;
 use super::impatient::Impatient;
-use super::patience::Current;
 use super::places::Place;
 use super::proxy_protocol::{self, Origin};
 use super::tls::Tls;
@@ -48,7 +47,6 @@ pub(super) async fn enter(
     peer: IpAddr,
     mut place: Place,
     entrance: &Entrance,
-    current: &Current,
 ) -> Option<Entered> {
     let mut client = peer;
     if is_trusted(peer, &options.proxy_protocol) {
@@ -65,9 +63,9 @@ pub(super) async fn enter(
             }
         }
     }
-    let stream = Impatient::new(stream, options, current.clone(), Arc::clone(server));
+    let stream = Impatient::new(stream, options, Arc::clone(server));
     let wire = match entrance {
-        Entrance::Plain => Wire::Plain(stream),
+        Entrance::Plain => Wire::plain(stream),
         Entrance::Tls(tls) => encrypted(server, tls, stream, client).await?,
     };
     Some(Entered { wire, peer: client, place })
@@ -104,7 +102,7 @@ async fn encrypted(server: &Server, tls: &Tls, stream: Impatient, client: IpAddr
         () = server.shutdown.accepting_ended() => return None,
     };
     let reason = match ended {
-        Ok(Ok(Some(stream))) => return Some(Wire::Encrypted(Box::new(stream))),
+        Ok(Ok(Some(stream))) => return Some(Wire::encrypted(stream)),
         Ok(Ok(None)) => {
             tracing::info!(%client, "a name was validated over TLS");
             return None;

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
-use super::patience::{Current, Over, Patience};
 use super::vanished::has_vanished;
 use super::{HttpOptions, Server};
 use crate::limits::WRITE_PROGRESS_BYTES_MIN;
@@ -25,31 +25,29 @@ pub(super) struct Impatient {
     acknowledge_limit: Duration,
     /// When the client was sent something last.
     written: Instant,
-    current: Current,
     /// There is none while everything that was to be written could be.
     waiting: Option<Waiting>,
 }
 
 /// Bytes that found the socket full.
 struct Waiting {
-    patience: Patience,
+    timer: Pin<Box<Sleep>>,
     /// What the client took meanwhile.
     taken: usize,
 }
 
 impl Impatient {
     /// Errors when the socket stays full for the write timeout and the client takes next to
-    /// nothing, when it is written to and its machine has long acknowledged nothing, or when it is
-    /// full while the `current` answer has no right to go on.
-    pub(super) fn new(
-        stream: TcpStream,
-        options: &HttpOptions,
-        current: Current,
-        server: Arc<Server>,
-    ) -> Impatient {
+    /// nothing, or when it is written to and its machine has long acknowledged nothing.
+    pub(super) fn new(stream: TcpStream, options: &HttpOptions, server: Arc<Server>) -> Impatient {
         let (limit, acknowledge_limit) = (options.write_timeout, options.acknowledge_timeout);
         let (written, waiting) = (Instant::now(), None);
-        Impatient { stream, server, limit, acknowledge_limit, written, current, waiting }
+        Impatient { stream, server, limit, acknowledge_limit, written, waiting }
+    }
+
+    /// The socket, for somebody who waits in another way.
+    pub(super) fn into_inner(self) -> TcpStream {
+        self.stream
     }
 
     /// Before something is written: an error when what was written long before never arrived.
@@ -78,25 +76,21 @@ impl Impatient {
                 self.written = Instant::now();
                 written
             }
-            Poll::Pending => self.poll_over(context).map(|over| {
-                Err(match over {
-                    Over::Late => {
-                        self.server.counters.stalled.fetch_add(1, Ordering::Relaxed);
-                        io::ErrorKind::TimedOut.into()
-                    }
-                    Over::Ended => io::Error::other("the answer ended while its client took none"),
-                })
+            Poll::Pending => self.poll_late(context).map(|()| {
+                self.server.counters.stalled.fetch_add(1, Ordering::Relaxed);
+                Err(io::ErrorKind::TimedOut.into())
             }),
         }
     }
 
-    fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<Over> {
-        let begin = || Waiting { patience: Patience::new(self.limit), taken: 0 };
+    fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let limit = self.limit;
+        let begin = || Waiting { timer: Box::pin(tokio::time::sleep(limit)), taken: 0 };
         let waiting = self.waiting.get_or_insert_with(begin);
         loop {
-            let over = ready!(waiting.patience.poll(context, &self.current));
-            if over == Over::Ended || waiting.taken < WRITE_PROGRESS_BYTES_MIN {
-                return Poll::Ready(over);
+            ready!(waiting.timer.as_mut().poll(context));
+            if waiting.taken < WRITE_PROGRESS_BYTES_MIN {
+                return Poll::Ready(());
             }
             *waiting = begin();
         }

@@ -20,10 +20,10 @@ mod connection;
 mod counters;
 mod entrance;
 mod forwarded;
+mod handing;
 mod head;
 mod hints;
 mod impatient;
-mod patience;
 mod places;
 mod proxy_protocol;
 mod redacted;
@@ -38,24 +38,27 @@ mod wire;
 pub use accept::{HttpOptions, Listener, Server, bind};
 pub use body::{Bodies, BodyProblem, Share, empty, full};
 pub use certificate::{BadCertificate, CertificateFiles, Expired, Flaw, check_certificate};
-pub use closing::{Closing, Shutdown};
+pub use closing::{Closing, Open, Shutdown};
 pub use counters::HttpCounters;
 pub use entrance::Entrance;
 #[doc(hidden)]
 pub use forwarded::fuzz_forwarded;
-pub use patience::{Standing, Until};
+pub use handing::{Content, Lasting};
 #[doc(hidden)]
 pub use proxy_protocol::fuzz_proxy_protocol;
 pub use redacted::redacted;
 pub use request_id::RequestId;
 pub use tls::{Loaded, Tls};
 
+pub(crate) use places::Place;
+pub(crate) use vanished::has_vanished;
+
 /// Why a body broke off.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The body of an answer, whole or streamed.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 /// An answer on its way.
-pub type Answer = Pin<Box<dyn Future<Output = http::Response<Body>> + Send>>;
+pub type Answer = Pin<Box<dyn Future<Output = http::Response<Content>> + Send>>;
 
 /// A request as a frontend sees it.
 #[derive(Debug)]

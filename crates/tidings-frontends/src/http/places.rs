@@ -33,7 +33,7 @@ pub(super) struct Places {
 
 /// A taken place; dropping it gives it back.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     places: Arc<Places>,
     address: Option<IpAddr>,
     kind: Kind,

@@ -4,8 +4,8 @@
 //! Knows no request and no protocol: only pieces of bodies, and how long one has been waiting.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,11 +13,12 @@ use bytes::Bytes;
 use http::Response;
 use http_body::{Frame, SizeHint};
 use hyper::rt::Executor;
+use tokio::time::Sleep;
 use tokio_util::task::TaskTracker;
 
-use super::patience::{Current, Over, Patience, Until};
 use super::{Body, BoxError, Server, boxed};
 use crate::limits::HTTP2_PIECE_BYTES;
+use crate::shard::Handoff;
 
 tokio::task_local! {
     /// Of the stream that the current task is.
@@ -36,7 +37,8 @@ pub(super) struct Streams {
 #[derive(Default)]
 struct Pieces {
     handed_out: AtomicUsize,
-    current: Current,
+    /// What the stream is sent from, when a shard does that: it is the one that waits.
+    handoff: OnceLock<Arc<Handoff>>,
 }
 
 impl Pieces {
@@ -78,42 +80,41 @@ async fn run<F: Future>(stream: F, server: Arc<Server>, limit: Duration) {
     let pieces = Arc::new(Pieces::default());
     let stream = PIECES.scope(Arc::clone(&pieces), stream);
     tokio::pin!(stream);
-    let mut waiting: Option<(usize, Patience)> = None;
+    let mut waiting: Option<(usize, Pin<Box<Sleep>>)> = None;
     std::future::poll_fn(|context| {
         if stream.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        if pieces.handoff.get().is_some_and(|handoff| handoff.poll_cut(context)) {
             return Poll::Ready(());
         }
         let Some(number) = pieces.waiting() else {
             waiting = None;
             return Poll::Pending;
         };
-        let (of, patience) = waiting.get_or_insert_with(|| (number, Patience::new(limit)));
-        if *of != number {
-            (*of, *patience) = (number, Patience::new(limit));
+        let begin = || (number, Box::pin(tokio::time::sleep(limit)));
+        if waiting.as_ref().is_none_or(|(of, _)| *of != number) {
+            waiting = Some(begin());
         }
-        patience.poll(context, &pieces.current).map(|over| {
-            if over == Over::Late {
-                server.counters.stalled.fetch_add(1, Ordering::Relaxed);
-            }
+        let (_, timer) = waiting.get_or_insert_with(begin);
+        timer.as_mut().poll(context).map(|()| {
+            server.counters.stalled.fetch_add(1, Ordering::Relaxed);
         })
     })
     .await;
 }
 
-/// Has the answer's body count its pieces, if the current task is a stream's, and its end known to
-/// the stream or else to the `connection`.
-pub(super) fn watched(mut response: Response<Body>, connection: &Current) -> Response<Body> {
-    let until = response.extensions_mut().remove::<Until>();
+/// Has the answer's body count its pieces, if the current task is a stream's.
+pub(super) fn watched(response: Response<Body>) -> Response<Body> {
     match PIECES.try_with(Arc::clone) {
-        Ok(pieces) => {
-            pieces.current.is(until);
-            response.map(|body| boxed(InPieces { body, rest: Bytes::new(), pieces }))
-        }
-        Err(_) => {
-            connection.is(until);
-            response
-        }
+        Ok(pieces) => response.map(|body| boxed(InPieces { body, rest: Bytes::new(), pieces })),
+        Err(_) => response,
     }
+}
+
+/// Lets a shard end the stream that the current task is.
+pub(super) fn ended_by(handoff: &Arc<Handoff>) {
+    let _none = PIECES.try_with(|pieces| pieces.handoff.set(Arc::clone(handoff)));
 }
 
 /// A body in pieces that are small enough for the slowest client that is waited for.

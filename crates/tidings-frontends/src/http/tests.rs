@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -24,40 +25,41 @@ impl Frontend for Obedient {
     fn call(self: Arc<Self>, request: Request) -> Answer {
         Box::pin(async move {
             let path = request.head.uri.path().to_owned();
-            match path.as_str() {
+            let response = match path.as_str() {
                 "/panic" => panic!("as told"),
                 "/flood" => {
                     let piece = Bytes::from(vec![0; 64 * 1024]);
                     let frames = futures_util::stream::repeat(piece).map(frame);
                     Response::new(boxed(StreamBody::new(frames)))
                 }
-                "/ended" => {
-                    let piece = Bytes::from(vec![0; 64 * 1024]);
-                    let frames = futures_util::stream::repeat(piece).map(frame);
-                    let mut answer = Response::new(boxed(StreamBody::new(frames)));
-                    answer.extensions_mut().insert(Until(Arc::new(Ended)));
-                    answer
-                }
                 "/stream" => {
-                    let closing = request.closing.stream();
+                    let ending = ended(request.closing);
                     let first = futures_util::stream::iter([Bytes::from_static(b"first")]);
-                    let last = futures_util::FutureExt::into_stream(closing)
+                    let last = futures_util::FutureExt::into_stream(Box::pin(ending))
                         .map(|retry| Bytes::from(format!("last {}", retry.as_millis())));
                     let frames = first.chain(last).map(frame);
                     Response::new(boxed(StreamBody::new(frames)))
                 }
                 _ => Response::new(full(request.client.to_string())),
-            }
+            };
+            response.map(Content::Body)
         })
     }
 }
 
-struct Ended;
-
-impl Standing for Ended {
-    fn has_ended(&self) -> bool {
-        true
-    }
+/// Waits for the moment of a stream to end, and for how long its client is to wait then.
+async fn ended(closing: Closing) -> Duration {
+    let open = closing.open();
+    let (after, pause) = std::future::poll_fn(|context| match open.moment() {
+        Some(moment) => Poll::Ready(moment),
+        None => {
+            closing.watch(context.waker().clone());
+            Poll::Pending
+        }
+    })
+    .await;
+    tokio::time::sleep(after).await;
+    pause
 }
 
 fn frame(piece: Bytes) -> Result<Frame<Bytes>, BoxError> {
@@ -273,32 +275,6 @@ async fn a_stream_without_room_is_reset_and_its_connection_goes_on() {
     let last = quiet.frame().await.unwrap().unwrap().into_data().unwrap();
     assert!(last.starts_with(b"last "), "{last:?}");
     assert_eq!(running.server.counters().stalled.load(Ordering::Relaxed), 1);
-}
-
-#[tokio::test]
-async fn an_answer_without_a_right_to_go_on_does_not_wait_for_its_client() {
-    // Far more time than the test has, for those that may go on.
-    let options = HttpOptions { write_timeout: Duration::from_secs(60), ..HttpOptions::default() };
-    let running = start(options);
-    let flooded = connect(&running, &get("/flood", "")).await;
-    // An answer that has ended says nothing of the next one.
-    let next = connect(&running, &(get("/nobody", "") + &get("/flood", ""))).await;
-    let ended = connect(&running, &get("/ended", "")).await;
-    let (mut client, _connection) = http2(&running).await;
-    let request = http::Request::get("http://x/ended").body(empty()).unwrap();
-    let mut reset = client.send_request(request).await.unwrap().into_body();
-    let over = async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        while reset.frame().await.is_some_and(|frame| frame.is_ok()) {}
-        while running.server.connections_open() != 3 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), over).await.unwrap();
-    let again = http::Request::get("http://x/").body(empty()).unwrap();
-    assert_eq!(client.send_request(again).await.unwrap().status(), 200);
-    assert_eq!(running.server.counters().stalled.load(Ordering::Relaxed), 0);
-    drop((flooded, next, ended));
 }
 
 #[tokio::test]

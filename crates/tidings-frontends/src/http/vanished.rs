@@ -7,14 +7,11 @@
 
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-
 /// Whether bytes are on their way and nothing was acknowledged for `limit`. A reader that pauses is
 /// not meant: its machine acknowledges all that it is sent, and that it takes no more.
 #[cfg(target_os = "linux")]
-pub(super) fn has_vanished(stream: &TcpStream, limit: Duration) -> bool {
+pub(crate) fn has_vanished(stream: &impl std::os::fd::AsRawFd, limit: Duration) -> bool {
     use std::mem::MaybeUninit;
-    use std::os::fd::AsRawFd;
 
     let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
     let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
@@ -39,6 +36,6 @@ pub(super) fn has_vanished(stream: &TcpStream, limit: Duration) -> bool {
 
 /// Elsewhere the system's own time-outs find out, later.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn has_vanished(_: &TcpStream, _: Duration) -> bool {
+pub(crate) fn has_vanished<Stream>(_: &Stream, _: Duration) -> bool {
     false
 }

@@ -1,18 +1,85 @@
-//! A connection's bytes, behind TLS or not. Knows no HTTP.
+//! A connection's bytes, behind TLS or not, and which version of HTTP they are. Knows no request.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustls::ServerConnection;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::impatient::Impatient;
 
+/// What a connection of HTTP/2 begins with (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// What requests are read from and answers written to.
-pub(super) enum Wire {
+pub(super) struct Wire {
+    stream: Stream,
+    /// Bytes that were read to find out the version, and are to be read again.
+    begun: Vec<u8>,
+}
+
+enum Stream {
     Plain(Impatient),
     Encrypted(Box<TlsStream<Impatient>>),
+}
+
+/// What is spoken on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spoken {
+    /// HTTP/1.1 or 1.0.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+impl Wire {
+    pub(super) fn plain(stream: Impatient) -> Wire {
+        Wire { stream: Stream::Plain(stream), begun: Vec::new() }
+    }
+
+    pub(super) fn encrypted(stream: TlsStream<Impatient>) -> Wire {
+        Wire { stream: Stream::Encrypted(Box::new(stream)), begun: Vec::new() }
+    }
+
+    /// What the client speaks, by its first bytes: as many as it takes to know.
+    ///
+    /// # Errors
+    ///
+    /// When the connection ends before.
+    pub(super) async fn spoken(&mut self) -> io::Result<Spoken> {
+        let mut begun = Vec::new();
+        let spoken = loop {
+            if !PREFACE.starts_with(&begun) {
+                break Spoken::Http1;
+            }
+            if begun.len() == PREFACE.len() {
+                break Spoken::Http2;
+            }
+            let mut bytes = [0; PREFACE.len()];
+            let room = bytes.get_mut(begun.len()..).unwrap_or_default();
+            let count = self.read(room).await?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            begun.extend_from_slice(room.get(..count).unwrap_or_default());
+        };
+        self.begun = begun;
+        Ok(spoken)
+    }
+
+    /// The socket, and the session behind which it stands.
+    pub(super) fn into_parts(self) -> (TcpStream, Option<ServerConnection>) {
+        match self.stream {
+            Stream::Plain(stream) => (stream.into_inner(), None),
+            Stream::Encrypted(stream) => {
+                let (stream, session) = stream.into_inner();
+                (stream.into_inner(), Some(session))
+            }
+        }
+    }
 }
 
 impl AsyncRead for Wire {
@@ -21,9 +88,19 @@ impl AsyncRead for Wire {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Wire::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Wire::Encrypted(stream) => Pin::new(stream).poll_read(context, buffer),
+        let wire = self.get_mut();
+        if !wire.begun.is_empty() {
+            let count = wire.begun.len().min(buffer.remaining());
+            buffer.put_slice(wire.begun.get(..count).unwrap_or_default());
+            wire.begun.drain(..count);
+            if wire.begun.is_empty() {
+                wire.begun = Vec::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        match &mut wire.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Stream::Encrypted(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
@@ -34,9 +111,9 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Wire::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Wire::Encrypted(stream) => Pin::new(stream).poll_write(context, bytes),
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Stream::Encrypted(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
@@ -45,30 +122,30 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Wire::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-            Wire::Encrypted(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Stream::Encrypted(stream) => Pin::new(stream).poll_write_vectored(context, slices),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Wire::Plain(stream) => stream.is_write_vectored(),
-            Wire::Encrypted(stream) => stream.is_write_vectored(),
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Encrypted(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Wire::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Wire::Encrypted(stream) => Pin::new(stream).poll_flush(context),
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Stream::Encrypted(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Wire::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Wire::Encrypted(stream) => Pin::new(stream).poll_shutdown(context),
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Encrypted(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

@@ -7,9 +7,9 @@ use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 use tidings_core::{Candidate, Entry, Grant, Hub, Located, Offset, Start};
 
-use super::continuity::Continuity;
 use super::form::{self, Field};
 use crate::auth::Generation;
+use crate::sse::continuity::Continuity;
 
 /// The cursor's response field in protocol 1.0.
 const FINAL_HEADER: HeaderName = HeaderName::from_static("mercure-last-event-id");

@@ -6,25 +6,17 @@
 //! protocols, or of why a token is valid.
 
 mod access;
-mod catch_up;
-mod continuity;
 mod cookie;
 mod cors;
 mod cursor;
-mod event;
 mod fault;
 mod form;
-mod lasting;
 mod metadata;
 mod origins;
-mod pieces;
 mod presence;
 mod publish;
-mod readers;
 mod refusal;
-mod stream;
 mod subscribe;
-mod turns;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -36,12 +28,12 @@ use tidings_core::{Clock, Hub, Namespace};
 pub use origins::BadOrigin;
 
 use crate::auth::{Auth, Generation};
-use crate::http::{Answer, Bodies, Body, Frontend, Request, empty};
+use crate::http::{Answer, Bodies, Body, Content, Frontend, Request, empty};
 use crate::limits::{
     BODIES_BYTES_MAX, CATCH_UP_READERS, COOKIE_DEFAULT, CURSOR_READERS, FORM_BYTES_DEFAULT,
     FORM_FIELDS_MAX, HEARTBEAT_DEFAULT, QUERIES_BYTES_MAX, STREAM_LIFETIME_DEFAULT,
-    STREAMS_AT_ONCE_EACH,
 };
+use crate::shard::{Readers, Shards};
 use access::Worded;
 use cookie::Cookies;
 use cors::Cors;
@@ -49,10 +41,7 @@ use fault::Fault;
 use metadata::Metadata;
 use origins::Origins;
 use presence::Presence;
-use readers::Readers;
 use refusal::Refusal;
-use stream::Streams;
-use turns::Turns;
 
 const FORM_TYPE: &str = "application/x-www-form-urlencoded";
 const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -155,6 +144,11 @@ pub enum BadStart {
          switch subscriptions off"
     )]
     Thread(std::io::Error),
+    /// The operating system's: there would be nobody to write to subscribers.
+    #[error(
+        "a thread that writes to subscribers did not start: {0}; raise the limits of threads and open files"
+    )]
+    Shards(std::io::Error),
 }
 
 /// The frontend.
@@ -166,7 +160,7 @@ pub struct Mercure {
     metadata_path: String,
     /// Who looks up where streams begin.
     cursor_readers: Readers,
-    streams: Arc<Streams>,
+    shards: Arc<Shards>,
     presence: Option<Presence>,
     /// Memory for the bodies of publications.
     bodies: Bodies,
@@ -196,12 +190,9 @@ impl Mercure {
         }
         let path = hub.namespace().hub_url().path().to_owned();
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let streams = Streams {
-            hub: hub.clone(),
-            clock: Arc::clone(&clock),
-            readers: Readers::start("history", processors.min(CATCH_UP_READERS)),
-            turns: Arc::new(Turns::new(processors * STREAMS_AT_ONCE_EACH)),
-        };
+        let readers = Arc::new(Readers::start("history", processors.min(CATCH_UP_READERS)));
+        let shards = Shards::start(&hub, &clock, &readers, processors);
+        let shards = shards.map_err(BadStart::Shards)?;
         Ok(Mercure {
             hub,
             clock,
@@ -209,7 +200,7 @@ impl Mercure {
             path,
             metadata_path,
             cursor_readers: Readers::start("cursors", CURSOR_READERS),
-            streams: Arc::new(streams),
+            shards: Arc::new(shards),
             presence,
             bodies: Bodies::new(BODIES_BYTES_MAX),
             query_bodies: Bodies::new(QUERIES_BYTES_MAX),
@@ -234,7 +225,7 @@ impl Mercure {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn answer(&self, request: Request) -> Response<Body> {
+    async fn answer(&self, request: Request) -> Response<Content> {
         let settings = self.settings();
         let origin = request.head.headers.get(header::ORIGIN).cloned();
         let is_options = request.head.method == Method::OPTIONS;
@@ -256,7 +247,7 @@ impl Mercure {
                 if is_list && generation == Generation::Final {
                     presence::mark_refused(self, &refusal, answer.headers_mut());
                 }
-                answer
+                answer.map(Content::Body)
             }
         };
         settings.cors.mark(origin.as_ref(), answer.headers_mut());
@@ -266,17 +257,18 @@ impl Mercure {
         answer
     }
 
-    async fn dispatch(&self, request: Request, settings: &Settings) -> Worded<Response<Body>> {
+    async fn dispatch(&self, request: Request, settings: &Settings) -> Worded<Response<Content>> {
         let method = request.head.method.clone();
         let presence = self.presence_at(request.head.uri.path());
         let is_metadata = request.head.uri.path() == self.metadata_path;
         if method == Method::OPTIONS {
             let is_read = is_metadata || presence.is_some();
-            return Ok(options(if is_read { cors::READ_METHODS } else { cors::METHODS }));
+            let methods = if is_read { cors::READ_METHODS } else { cors::METHODS };
+            return Ok(options(methods).map(Content::Body));
         }
         if is_metadata {
             return match method {
-                Method::GET | Method::HEAD => Ok(settings.metadata.answer()),
+                Method::GET | Method::HEAD => Ok(settings.metadata.answer().map(Content::Body)),
                 _ => Err((Generation::Final, Refusal::ReadOnly)),
             };
         }
@@ -284,13 +276,17 @@ impl Mercure {
         let query = form::parse(query.as_bytes(), FORM_FIELDS_MAX)
             .map_err(|_| (settings.without_token(), Refusal::BadParameter(Fault::TooManyFields)))?;
         if let Some(presence) = presence {
-            return presence::answer(self, presence, &request.head, &query).await;
+            let answer = presence::answer(self, presence, &request.head, &query).await?;
+            return Ok(answer.map(Content::Body));
         }
         match method {
             Method::GET | Method::HEAD | Method::QUERY => {
                 subscribe::subscribe(self, request, &query).await
             }
-            Method::POST => publish::publish(self, request, &query).await,
+            Method::POST => {
+                let answer = publish::publish(self, request, &query).await?;
+                Ok(answer.map(Content::Body))
+            }
             _ => Err((Generation::Final, Refusal::BadMethod)),
         }
     }

@@ -11,20 +11,20 @@ use http::{Method, Response};
 use tidings_core::{Hub, Language, Matcher, Selection, Start};
 
 use super::access::{self, Access, Worded};
-use super::continuity::Continuity;
 use super::cursor::{self, Beginning, Reader};
 use super::fault::Fault;
 use super::form::{self, Field, Text};
 use super::presence::{self, Asked};
 use super::publish::plain_text;
 use super::refusal::Refusal;
-use super::stream::{EventStream, Limits};
 use super::{Mercure, Settings, is_form, refuse_coded};
 use crate::auth::{Generation, Role};
-use crate::http::{Bodies, Body, Request, empty};
+use crate::http::{Bodies, Content, Lasting, Request, empty};
 use crate::limits::{
     BODY_TIMEOUT, DRAFT_TOPICS_MAX, FORM_FIELDS_MAX, MATCHERS_MAX, QUERY_BYTES_MAX,
 };
+use crate::shard::{Limits, Stream};
+use crate::sse::continuity::Continuity;
 
 /// Parameters of protocol 1.0 and their pattern languages. Every other name that starts with
 /// `match` is reserved for languages to come.
@@ -47,7 +47,7 @@ pub(super) async fn subscribe(
     mercure: &Mercure,
     request: Request,
     query: &[Field],
-) -> Worded<Response<Body>> {
+) -> Worded<Response<Content>> {
     let settings = mercure.settings();
     let without_token = generation_of(query, &[]).unwrap_or_else(|| settings.without_token());
     if request.closing.has_begun() {
@@ -93,19 +93,24 @@ pub(super) async fn subscribe(
     };
     let beginning = behind_what_is_forgotten(&mercure.hub, &selection, beginning);
     let mut answer = if head.method == Method::HEAD {
-        Response::new(empty())
+        Response::new(Content::Body(empty()))
     } else {
-        let subscription = mercure.hub.subscribe(selection, beginning.start);
-        // Behind the subscription, which so hears of its own beginning.
-        let presence = mercure.presence.as_ref();
-        let present = presence.map(|presence| presence.join(generation, &access, &asked));
+        let mut start = beginning.start;
+        let present = mercure.presence.as_ref().map(|presence| {
+            if start == Start::Now {
+                // It hears of its own beginning.
+                start = Start::After(mercure.hub.end());
+            }
+            Box::new(presence.join(generation, &access, &asked)) as Box<dyn Send>
+        });
         let limits = Limits { expires, heartbeat: settings.heartbeat, lifetime: settings.lifetime };
-        let streams = Arc::clone(&mercure.streams);
+        let tells = tells.then(|| beginning.continuity.clone());
         tracing::debug!(request = %id, "a stream opens");
-        let stream = EventStream::new(id, subscription, limits, streams, closing.stream());
-        let stream = stream.seen_as(present);
-        let stream = if tells { stream.telling(&beginning.continuity) } else { stream };
-        stream.into_answer()
+        let request = id;
+        let stream = Stream { request, selection, start, limits, tells, present, closing };
+        let shards = Arc::clone(&mercure.shards);
+        let begin = move |carrier| shards.begin(stream, carrier);
+        Response::new(Content::Lasting(Lasting::new(begin)))
     };
     mark_as_stream(answer.headers_mut());
     beginning.mark(answer.headers_mut());

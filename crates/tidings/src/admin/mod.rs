@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use tidings_core::{Clock, Hub};
 use tidings_frontends::auth::{Auth, Secret};
-use tidings_frontends::http::{Answer, Bodies, Body, Frontend, Request, Server, full};
+use tidings_frontends::http::{Answer, Bodies, Body, Content, Frontend, Request, Server, full};
 use tidings_frontends::problem::problem;
 
 mod metrics;
@@ -62,16 +62,17 @@ impl Frontend for Admin {
     fn call(self: Arc<Self>, request: Request) -> Answer {
         if request.head.uri.path() != REVOCATIONS_PATH {
             let response = self.answer(&request.head.method, request.head.uri.path());
-            return Box::pin(std::future::ready(response));
+            return Box::pin(std::future::ready(response.map(Content::Body)));
         }
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         let turned_away = revocations::turned_away(current.token.as_ref(), &request);
         drop(current);
         Box::pin(async move {
-            match turned_away {
+            let response = match turned_away {
                 Some(refusal) => refusal,
                 None => revocations::answer(&self.ledger, &self.bodies, request).await,
-            }
+            };
+            response.map(Content::Body)
         })
     }
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use http::{HeaderValue, Method, Response, StatusCode, header};
-use tidings_frontends::http::{Answer, Body, Frontend, Request, empty};
+use tidings_frontends::http::{Answer, Body, Content, Frontend, Request, empty};
 use tidings_frontends::problem::problem;
 
 /// Answers 200 without a body as long as there is somebody to answer.
@@ -17,7 +17,7 @@ impl Frontend for Healthz {
     }
 
     fn call(self: Arc<Self>, request: Request) -> Answer {
-        Box::pin(std::future::ready(answer(&request.head.method)))
+        Box::pin(std::future::ready(answer(&request.head.method).map(Content::Body)))
     }
 }
 

@@ -566,7 +566,7 @@ fn head_says_what_get_would_say_and_subscribes_nobody() {
     assert_eq!(hub.metric("tidings_subscribers"), 0);
     let get = hub.stream(&target, &headers);
     let without = |headers: &[(String, String)]| -> Vec<(String, String)> {
-        let own = ["date", "x-request-id", "transfer-encoding", "content-length"];
+        let own = ["date", "x-request-id", "transfer-encoding", "content-length", "connection"];
         let mut left: Vec<_> =
             headers.iter().filter(|(name, _)| !own.contains(&name.as_str())).cloned().collect();
         left.sort();

@@ -9,7 +9,7 @@ use tidings_core::{Hub, Missed, Offset};
 
 /// How a stream goes on from what its client has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Continuity {
+pub(crate) enum Continuity {
     /// The client named no cursor: it has nothing, and gets what comes.
     Live,
     /// Everything behind the client's cursor follows.
@@ -22,7 +22,7 @@ pub(super) enum Continuity {
 
 impl Continuity {
     /// The same when what follows the place is damaged.
-    pub(super) fn with_gap(self) -> Continuity {
+    pub(crate) fn with_gap(self) -> Continuity {
         match self {
             Continuity::Resumed(cursor) | Continuity::Gap(cursor) => Continuity::Gap(cursor),
             Continuity::Live | Continuity::Reset => self,
@@ -40,7 +40,7 @@ struct Told<'a> {
 }
 
 /// The first event of a stream that goes on behind `place`.
-pub(super) fn opening(hub: &Hub, continuity: &Continuity, place: Offset) -> Bytes {
+pub(crate) fn opening(hub: &Hub, continuity: &Continuity, place: Offset) -> Bytes {
     let id = hub.cursor(place);
     let (word, after) = match continuity {
         Continuity::Live => ("live", Some(id.as_str())),
@@ -52,7 +52,7 @@ pub(super) fn opening(hub: &Hub, continuity: &Continuity, place: Offset) -> Byte
 }
 
 /// The event in the middle of a stream that goes on at `place`, behind a gap.
-pub(super) fn gap(hub: &Hub, missed: &Missed, place: Offset) -> Bytes {
+pub(crate) fn gap(hub: &Hub, missed: &Missed, place: Offset) -> Bytes {
     event(hub, "gap", Some(&hub.cursor(missed.after)), &hub.cursor(place))
 }
 
@@ -65,6 +65,6 @@ fn event(hub: &Hub, word: &str, after: Option<&str>, id: &str) -> Bytes {
 
 /// A heartbeat that says how far the client has come. A block without data is no event, yet its id
 /// counts (WHATWG HTML, section 9.2.6): a quiet client never falls off the history.
-pub(super) fn heartbeat(hub: &Hub, place: Offset) -> Bytes {
+pub(crate) fn heartbeat(hub: &Hub, place: Offset) -> Bytes {
     format!(":\nid: {}\n\n", hub.cursor(place)).into()
 }

@@ -4,14 +4,23 @@
 use bytes::Bytes;
 use tidings_core::{Entry, Form, Update};
 
-/// The entry's bytes on a stream, rendered once for all receivers.
-pub(super) fn rendered(entry: &Entry) -> &Bytes {
-    entry.rendered(Form::ServerSentEvent, |entry| render(&entry.id(), &entry.update))
+use super::chunk;
+
+/// The entry as an event in a chunk of HTTP/1.1, rendered once for all receivers.
+pub(crate) fn chunked(entry: &Entry) -> &Bytes {
+    entry.rendered(Form::ServerSentEvent, |entry| chunk(&render(&entry.id(), &entry.update)))
+}
+
+/// The same event alone; the bytes are shared with the chunk.
+pub(crate) fn bare(entry: &Entry) -> Bytes {
+    let chunk = chunked(entry);
+    let head = chunk.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    chunk.slice(head..chunk.len().saturating_sub(2).max(head))
 }
 
 /// One event. The fields before `data` are [`Line`](tidings_core::Line)s and cannot hold a line
 /// end; `data` gets a field for each of its lines, so that nothing in it becomes another field.
-fn render(id: &str, update: &Update) -> Bytes {
+fn render(id: &str, update: &Update) -> Vec<u8> {
     let mut event = Vec::with_capacity(id.len() + update.data.len() + 64);
     if let Some(event_type) = &update.event_type {
         field(&mut event, "event", event_type.as_str().as_bytes());
@@ -24,7 +33,7 @@ fn render(id: &str, update: &Update) -> Bytes {
         field(&mut event, "data", line);
     }
     event.push(b'\n');
-    Bytes::from(event)
+    event
 }
 
 fn field(event: &mut Vec<u8>, name: &str, value: &[u8]) {
@@ -60,7 +69,7 @@ mod tests {
     }
 
     fn check(data: &str, expected: &str) {
-        assert_eq!(render("1", &update(data)), expected, "{data:?}");
+        assert_eq!(render("1", &update(data)), expected.as_bytes(), "{data:?}");
     }
 
     #[test]
@@ -81,7 +90,7 @@ mod tests {
         let mut update = update("d");
         update.event_type = Some(Line::parse("message").unwrap());
         update.retry = Some(0);
-        assert_eq!(render("urn:x", &update), "event: message\nretry: 0\nid: urn:x\ndata: d\n\n");
+        assert_eq!(render("urn:x", &update), b"event: message\nretry: 0\nid: urn:x\ndata: d\n\n");
     }
 
     proptest! {

@@ -1,0 +1,125 @@
+//! How a connection goes over to an answer that lasts. The library that read the request has done
+//! its work then: the head is written here, and the socket belongs to a shard.
+
+use std::io;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, Response, StatusCode, Version, header};
+use tokio_util::task::TaskTracker;
+
+use super::wire::Wire;
+use super::{Body, HttpOptions, Place, Server, boxed, streams};
+use crate::shard::{Carrier, Encrypted, Handoff, Outlet, Patience, Sent};
+use crate::sse::Framing;
+
+/// An answer that lasts: what it does with the connection that it is given.
+pub struct Lasting(Box<dyn FnOnce(Carrier) + Send>);
+
+/// What an answer has behind its head.
+pub enum Content {
+    /// A body that is sent as it comes.
+    Body(Body),
+    /// A stream without an end of its own.
+    Lasting(Lasting),
+}
+
+impl From<Body> for Content {
+    fn from(body: Body) -> Content {
+        Content::Body(body)
+    }
+}
+
+impl Lasting {
+    pub(crate) fn new(begin: impl FnOnce(Carrier) + Send + 'static) -> Lasting {
+        Lasting(Box::new(begin))
+    }
+}
+
+/// What connections that are given away share.
+pub(super) struct Handing {
+    patience: Arc<Patience>,
+    open: TaskTracker,
+}
+
+/// An answer that is to be given its connection.
+pub(super) struct Given {
+    pub(super) head: Response<()>,
+    pub(super) lasting: Lasting,
+    pub(super) version: Version,
+    /// The request's.
+    pub(super) place: Option<Place>,
+}
+
+impl Handing {
+    pub(super) fn new(server: &Server, options: &HttpOptions) -> Handing {
+        let patience = Patience {
+            write_timeout: options.write_timeout,
+            acknowledge_timeout: options.acknowledge_timeout,
+            counters: Arc::clone(&server.counters),
+        };
+        Handing { patience: Arc::new(patience), open: server.given.clone() }
+    }
+
+    /// Gives a connection of HTTP/1 to its answer. It carries nothing else from then on.
+    ///
+    /// # Errors
+    ///
+    /// When the connection has broken meanwhile.
+    pub(super) fn give(&self, given: Given, wire: Wire, place: Place) -> io::Result<()> {
+        let Given { head, lasting, version, place: of_request } = given;
+        let framing = if version == Version::HTTP_11 { Framing::Chunked } else { Framing::Bare };
+        let outlet = match wire.into_parts() {
+            (socket, None) => Outlet::Plain(mio::net::TcpStream::from_std(socket.into_std()?)),
+            (socket, Some(session)) => {
+                let socket = mio::net::TcpStream::from_std(socket.into_std()?);
+                Outlet::Encrypted(Box::new(Encrypted { socket, session }))
+            }
+        };
+        let places = [Some(place), of_request];
+        let head = written(head.status(), head.headers(), framing);
+        let (patience, open) = (Arc::clone(&self.patience), self.open.token());
+        (lasting.0)(Carrier { outlet, framing, head, patience, places, open });
+        Ok(())
+    }
+
+    /// The body of a stream of HTTP/2, which its answer fills.
+    pub(super) fn share(&self, lasting: Lasting, place: Option<Place>) -> Body {
+        let handoff = Arc::new(Handoff::default());
+        streams::ended_by(&handoff);
+        let carrier = Carrier {
+            outlet: Outlet::Shared(Arc::clone(&handoff)),
+            framing: Framing::Bare,
+            head: Bytes::new(),
+            patience: Arc::clone(&self.patience),
+            places: [None, place],
+            open: self.open.token(),
+        };
+        (lasting.0)(carrier);
+        boxed(Sent(handoff))
+    }
+}
+
+/// A head as HTTP/1 writes it (RFC 9112). Nothing follows the stream on this connection.
+fn written(status: StatusCode, headers: &HeaderMap, framing: Framing) -> Bytes {
+    let mut head = BytesMut::with_capacity(1024);
+    let version = if framing == Framing::Chunked { "HTTP/1.1" } else { "HTTP/1.0" };
+    let reason = status.canonical_reason().unwrap_or_default();
+    head.put_slice(format!("{version} {} {reason}\r\n", status.as_u16()).as_bytes());
+    for (name, value) in headers {
+        head.put_slice(name.as_str().as_bytes());
+        head.put_slice(b": ");
+        head.put_slice(value.as_bytes());
+        head.put_slice(b"\r\n");
+    }
+    if !headers.contains_key(header::DATE) {
+        let now = httpdate::fmt_http_date(SystemTime::now());
+        head.put_slice(format!("date: {now}\r\n").as_bytes());
+    }
+    if framing == Framing::Chunked {
+        head.put_slice(b"transfer-encoding: chunked\r\n");
+    }
+    head.put_slice(b"connection: close\r\n\r\n");
+    head.freeze()
+}

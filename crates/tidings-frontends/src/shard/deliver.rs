@@ -1,0 +1,252 @@
+//! How entries reach receivers: all of an audience at once, and who is behind by itself.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tidings_core::{Batch, Missed, Offset, Start, Subscription};
+
+use super::audience::{Covered, Source};
+use super::catch_up::{Behind, Gap, Turn, read_history};
+use super::inbox::Message;
+use super::portion::Portion;
+use super::receiver::{Phase, Sent};
+use super::run::Shard;
+use crate::limits::CATCH_UP_TURN;
+use crate::sse::{Framing, continuity};
+
+/// What a subscription had.
+struct Taken {
+    portion: Option<Portion>,
+    gap: Option<Gap>,
+    /// Up to here everybody behind it has everything then.
+    passed: Offset,
+}
+
+fn take(subscription: &mut Subscription) -> Taken {
+    let mut batch = Batch::new();
+    let after = subscription.offset();
+    let gap = match subscription.take(&mut batch) {
+        // It became too slow just now.
+        Ok(taken) if taken.ephemerals_lost => {
+            Some(Gap::Forgotten(Missed { after, until: taken.offset }))
+        }
+        Ok(_) => None,
+        Err(missed) => Some(Gap::Missed(missed)),
+    };
+    Taken { portion: Portion::new(batch), gap, passed: subscription.offset() }
+}
+
+impl Shard {
+    /// Hands out what waits for an audience, as much as one write carries.
+    pub(super) fn serve_audience(&mut self, number: u32) {
+        let Some(audience) = self.audiences.get_mut(number as usize) else { return };
+        let Source::Live(subscription) = &mut audience.source else { return };
+        if !subscription.is_live() {
+            self.read_for_all(number);
+            return;
+        }
+        let taken = take(subscription);
+        if taken.portion.is_some() || taken.gap.is_some() {
+            self.again.push(number);
+        }
+        self.hand_out(number, taken);
+    }
+
+    /// Gives a portion to everybody of an audience who is live, and tells them of a gap behind it.
+    fn hand_out(&mut self, number: u32, taken: Taken) {
+        let Taken { portion, gap, passed } = taken;
+        let lagging = match &portion {
+            Some(portion) => self.pass(number, portion),
+            None => 0,
+        };
+        let Some(audience) = self.audiences.get_mut(number as usize) else { return };
+        audience.behind += lagging;
+        match portion {
+            Some(portion) if gap.is_none() => audience.remember(portion),
+            Some(_) | None => {}
+        }
+        audience.passed = passed;
+        if let Some(gap) = gap {
+            audience.forget();
+            let members = audience.members.clone();
+            for member in members {
+                let receiver = self.receivers.get(member as usize);
+                if receiver.is_some_and(|receiver| receiver.phase == Phase::Live) {
+                    self.tell_gap(member, gap, passed);
+                }
+            }
+        }
+    }
+
+    /// One pass over an audience. Answers how many could not be given the portion.
+    fn pass(&mut self, number: u32, portion: &Portion) -> usize {
+        let Some(audience) = self.audiences.get_mut(number as usize) else { return 0 };
+        let members = std::mem::take(&mut audience.members);
+        let (mut waiting, mut gone, mut lagging) = (Vec::new(), Vec::new(), 0);
+        for member in &members {
+            let Some(receiver) = self.receivers.get_mut(*member as usize) else { continue };
+            if receiver.phase != Phase::Live || receiver.position >= portion.last() {
+                continue;
+            }
+            if receiver.rest.is_some() {
+                receiver.phase = Phase::Lagging;
+                lagging += 1;
+                continue;
+            }
+            match receiver.give(portion, self.now) {
+                Sent::All => {}
+                Sent::Waits => waiting.push(*member),
+                Sent::Never => gone.push(*member),
+            }
+        }
+        if let Some(audience) = self.audiences.get_mut(number as usize) {
+            audience.members = members;
+        }
+        for member in waiting {
+            self.arm(member);
+        }
+        for member in gone {
+            self.remove(member);
+        }
+        lagging
+    }
+
+    /// What became of one receiver's turn of reading.
+    pub(super) fn on_read(&mut self, number: u32, serial: u64, turn: Option<Turn>) {
+        let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
+        if receiver.serial != serial || receiver.phase != Phase::Reading {
+            return;
+        }
+        let Some(Turn { behind: Behind::One(reading), portion, gap }) = turn else {
+            return self.remove(number);
+        };
+        receiver.phase = Phase::Lagging;
+        if let Some(portion) = &portion
+            && receiver.give(portion, self.now) == Sent::Never
+        {
+            return self.remove(number);
+        }
+        let place = reading.offset();
+        if !reading.is_done() {
+            receiver.reading = Some(reading);
+        }
+        match gap {
+            Some(gap) => self.tell_gap(number, gap, place),
+            None => receiver.position = place.max(receiver.position),
+        }
+        self.catch_up(number);
+    }
+
+    /// What became of an audience's turn of reading.
+    pub(super) fn on_read_for_all(&mut self, number: u32, serial: u64, turn: Option<Turn>) {
+        let Some(audience) = self.audiences.get_mut(number as usize) else { return };
+        if audience.serial != serial {
+            return;
+        }
+        let Some(Turn { behind: Behind::All(subscription), portion, gap }) = turn else {
+            for member in audience.members.clone() {
+                self.remove(member);
+            }
+            return;
+        };
+        let passed = subscription.offset();
+        audience.source = Source::Live(subscription);
+        self.hand_out(number, Taken { portion, gap, passed });
+        self.again.push(number);
+    }
+
+    /// Has the history read for a whole audience that was too slow.
+    fn read_for_all(&mut self, number: u32) {
+        let Some(audience) = self.audiences.get_mut(number as usize) else { return };
+        let source = std::mem::replace(&mut audience.source, Source::Away);
+        let Source::Live(subscription) = source else { return };
+        let (serial, inbox) = (audience.serial, Arc::clone(&self.inbox));
+        let behind = Behind::All(subscription);
+        self.readers.give(move || {
+            let turn = read(behind, Framing::Chunked);
+            inbox.put(Message::ReadForAll { number, serial, turn });
+        });
+    }
+
+    /// Leads a receiver on that is behind and whose socket has room: with what its audience was
+    /// handed out meanwhile, or by the history.
+    pub(super) fn catch_up(&mut self, number: u32) {
+        loop {
+            let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
+            if receiver.phase != Phase::Lagging {
+                return;
+            }
+            if receiver.rest.is_some() {
+                return self.arm(number);
+            }
+            let Some(audience) = self.audiences.get_mut(receiver.audience as usize) else { return };
+            if let Some(reading) = receiver.reading.take() {
+                receiver.phase = Phase::Reading;
+                let (serial, inbox) = (receiver.serial, Arc::clone(&self.inbox));
+                let (behind, framing) = (Behind::One(reading), receiver.framing);
+                self.readers.give(move || {
+                    let turn = read(behind, framing);
+                    inbox.put(Message::Read { number, serial, turn });
+                });
+                return;
+            }
+            match audience.covers(receiver.position) {
+                Covered::Entirely => {
+                    receiver.phase = Phase::Live;
+                    audience.behind -= 1;
+                    if audience.behind == 0 {
+                        audience.forget();
+                    }
+                    return self.arm(number);
+                }
+                Covered::By(portion) => {
+                    if receiver.give(&portion, self.now) == Sent::Never {
+                        return self.remove(number);
+                    }
+                }
+                Covered::Not => {
+                    let place = receiver.position;
+                    let start = Start::Judged { after: place, forgotten: place };
+                    let reading = self.hub.reading(Arc::clone(&audience.selection), start);
+                    receiver.reading = Some(Box::new(reading));
+                }
+            }
+        }
+    }
+
+    /// Goes on behind a gap where the client asked to be told in band. Others are ended, and learn
+    /// the truth when they come back with the last id that they have: the place before the gap.
+    fn tell_gap(&mut self, number: u32, gap: Gap, place: Offset) {
+        let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
+        let (Gap::Missed(missed) | Gap::Forgotten(missed)) = gap;
+        let request = receiver.request;
+        if receiver.tells {
+            tracing::info!(%request, %missed, "a stream goes on behind a gap");
+            let event = receiver.framing.frame(&continuity::gap(&self.hub, &missed, place));
+            (receiver.told, receiver.position) = (place, place);
+            if receiver.send(&[event], self.now) == Sent::Never {
+                self.remove(number);
+            }
+            return;
+        }
+        receiver.position = match gap {
+            Gap::Missed(missed) => {
+                tracing::info!(%request, %missed, "a stream ends");
+                missed.after
+            }
+            Gap::Forgotten(_) => place,
+        };
+        self.end(number, "entries are missing", None);
+    }
+}
+
+/// One turn of reading; `None` when it panicked.
+fn read(behind: Behind, framing: Framing) -> Option<Turn> {
+    let turn = AssertUnwindSafe(|| read_history(behind, framing, CATCH_UP_TURN));
+    let turn = catch_unwind(turn).ok();
+    if turn.is_none() {
+        tracing::error!("reading the history panicked");
+    }
+    turn
+}

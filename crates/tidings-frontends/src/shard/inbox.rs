@@ -1,0 +1,70 @@
+//! What other threads have for a shard. Everything here stands for a receiver that has its place
+//! already, so that its length is bounded by the places.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Wake;
+
+use super::arrival::Arrival;
+use super::catch_up::Turn;
+
+/// One thing for the shard to do.
+pub(super) enum Message {
+    /// A stream begins.
+    Arrived(Box<Arrival>),
+    /// A receiver's turn of reading is over; there is none when it panicked.
+    Read { number: u32, serial: u64, turn: Option<Turn> },
+    /// The same for an audience.
+    ReadForAll { number: u32, serial: u64, turn: Option<Turn> },
+    /// Something about this receiver may have changed.
+    Look(u32),
+    /// The program ends its streams.
+    Closing,
+    /// The shard itself ends.
+    End,
+}
+
+/// Messages that wait, and how to wake the shard.
+pub(super) struct Inbox {
+    messages: Mutex<Vec<Message>>,
+    waker: mio::Waker,
+}
+
+impl Inbox {
+    pub(super) fn new(waker: mio::Waker) -> Arc<Inbox> {
+        Arc::new(Inbox { messages: Mutex::default(), waker })
+    }
+
+    pub(super) fn put(&self, message: Message) {
+        let is_first = {
+            let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+            messages.push(message);
+            messages.len() == 1
+        };
+        if is_first {
+            self.wake_shard();
+        }
+    }
+
+    /// Moves everything to `messages`, which is empty.
+    pub(super) fn empty(&self, messages: &mut Vec<Message>) {
+        let mut waiting = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::swap(&mut *waiting, messages);
+    }
+
+    fn wake_shard(&self) {
+        if let Err(error) = self.waker.wake() {
+            tracing::error!(%error, "a shard could not be woken");
+        }
+    }
+}
+
+/// Woken by the hub when a subscription has something to take.
+impl Wake for Inbox {
+    fn wake(self: Arc<Inbox>) {
+        self.wake_shard();
+    }
+
+    fn wake_by_ref(self: &Arc<Inbox>) {
+        self.wake_shard();
+    }
+}

@@ -1,0 +1,102 @@
+//! Streams by the thousand. A shard is a thread that owns sockets whose request was answered by a
+//! stream of what the hub delivers: it takes each batch once for all who ask for the same, and
+//! everything that waits for a socket leaves in one write. An idle stream has a socket, a place in
+//! the history and a line in a wheel of times; no task, no buffer, no timer of its own.
+//!
+//! Knows no request, no token and no parameter: a frontend decides who gets what, from where on.
+
+mod arrival;
+mod audience;
+mod catch_up;
+mod deliver;
+mod handoff;
+mod inbox;
+mod lives;
+mod outlet;
+mod portion;
+mod readers;
+mod receiver;
+mod run;
+#[cfg(test)]
+mod tests;
+mod wheel;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use tidings_core::{Clock, Hub};
+
+pub(crate) use arrival::{Carrier, Limits, Patience, Stream};
+pub(crate) use handoff::{Handoff, Sent};
+pub(crate) use outlet::{Encrypted, Outlet};
+pub(crate) use readers::Readers;
+
+use arrival::Arrival;
+use inbox::{Inbox, Message};
+use run::Shard;
+
+/// All shards. They end when this is dropped, and their streams with them.
+pub(crate) struct Shards {
+    shards: Vec<Running>,
+}
+
+struct Running {
+    inbox: Arc<Inbox>,
+    /// Streams that it has.
+    load: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Shards {
+    /// Starts `count` shards for streams of this hub.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no more threads or descriptors.
+    pub(crate) fn start(
+        hub: &Hub,
+        clock: &Arc<dyn Clock>,
+        readers: &Arc<Readers>,
+        count: usize,
+    ) -> std::io::Result<Shards> {
+        let mut shards = Shards { shards: Vec::new() };
+        for number in 0..count {
+            let poll = mio::Poll::new()?;
+            let inbox = Inbox::new(mio::Waker::new(poll.registry(), run::WAKE)?);
+            let load = Arc::new(AtomicUsize::new(0));
+            let given = (hub.clone(), Arc::clone(clock), Arc::clone(readers));
+            let (own, counted) = (Arc::clone(&inbox), Arc::clone(&load));
+            let thread = std::thread::Builder::new().name(format!("shard-{number}"));
+            let thread = thread.spawn(move || {
+                let (hub, clock, readers) = given;
+                Shard::new(hub, clock, readers, poll, own, counted).run();
+            })?;
+            shards.shards.push(Running { inbox, load, thread: Some(thread) });
+        }
+        Ok(shards)
+    }
+
+    /// Gives a stream to the shard that has the fewest.
+    pub(crate) fn begin(&self, stream: Stream, carrier: Carrier) {
+        let shard = self.shards.iter().min_by_key(|shard| shard.load.load(Ordering::Relaxed));
+        if let Some(shard) = shard {
+            shard.load.fetch_add(1, Ordering::Relaxed);
+            shard.inbox.put(Message::Arrived(Box::new(Arrival { stream, carrier })));
+        }
+    }
+}
+
+impl Drop for Shards {
+    fn drop(&mut self) {
+        for shard in &self.shards {
+            shard.inbox.put(Message::End);
+        }
+        for shard in &mut self.shards {
+            if let Some(thread) = shard.thread.take() {
+                // A panic was reported where it happened.
+                let _ended = thread.join();
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Where a stream's bytes leave: a socket, a socket behind TLS, or a stream of a connection that
+//! carries many. Takes what there is room for and waits for nobody. Knows no event.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+use super::handoff::Handoff;
+use crate::limits::{ENCRYPT_BYTES, IGNORED_BYTES_MAX};
+
+/// Where a stream's bytes leave.
+pub(crate) enum Outlet {
+    /// A socket of its own.
+    Plain(TcpStream),
+    /// The same behind TLS.
+    Encrypted(Box<Encrypted>),
+    /// A stream among others of a connection.
+    Shared(Arc<Handoff>),
+    /// Takes what a test says.
+    #[cfg(test)]
+    Scripted(super::tests::Script),
+}
+
+/// A socket and its TLS session.
+pub(crate) struct Encrypted {
+    pub(crate) socket: TcpStream,
+    pub(crate) session: rustls::ServerConnection,
+}
+
+impl Outlet {
+    /// Has `token` come up when the client takes something again, says something, or leaves.
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let all = Interest::READABLE | Interest::WRITABLE;
+        match self {
+            Outlet::Plain(socket) => registry.register(socket, token, all),
+            Outlet::Encrypted(encrypted) => registry.register(&mut encrypted.socket, token, all),
+            Outlet::Shared(_) => Ok(()),
+            #[cfg(test)]
+            Outlet::Scripted(_) => Ok(()),
+        }
+    }
+
+    /// Hands over as much of `bytes` as there is room for.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when there is none; everything else is the end of the connection.
+    pub(super) fn write(&mut self, bytes: &Bytes) -> io::Result<usize> {
+        match self {
+            Outlet::Plain(socket) => retried(|| socket.write(bytes)),
+            Outlet::Encrypted(encrypted) => encrypted.write(bytes),
+            Outlet::Shared(handoff) => handoff.write(bytes),
+            #[cfg(test)]
+            Outlet::Scripted(script) => script.write(bytes),
+        }
+    }
+
+    /// Whether all that was handed over has left, as far as this can see.
+    pub(super) fn flush(&mut self) -> io::Result<bool> {
+        match self {
+            Outlet::Encrypted(encrypted) => encrypted.flush(),
+            Outlet::Shared(handoff) => Ok(handoff.is_empty()),
+            Outlet::Plain(_) => Ok(true),
+            #[cfg(test)]
+            Outlet::Scripted(_) => Ok(true),
+        }
+    }
+
+    /// Reads what the client says, which is nothing that counts, to find out whether it is there.
+    ///
+    /// # Errors
+    ///
+    /// When it has left, or goes on talking.
+    pub(super) fn ignore_input(&mut self, scratch: &mut [u8]) -> io::Result<()> {
+        match self {
+            Outlet::Plain(socket) => ignore(|| socket.read(scratch)),
+            Outlet::Encrypted(encrypted) => encrypted.ignore_input(scratch),
+            Outlet::Shared(handoff) => handoff.look(),
+            #[cfg(test)]
+            Outlet::Scripted(_) => Ok(()),
+        }
+    }
+
+    /// Says that nothing follows, when there is room for that.
+    pub(super) fn close(&mut self) {
+        // Who is gone already hears nothing of it.
+        let _gone = match self {
+            Outlet::Plain(socket) => socket.shutdown(std::net::Shutdown::Write),
+            Outlet::Encrypted(encrypted) => encrypted.close(),
+            Outlet::Shared(handoff) => {
+                handoff.end();
+                Ok(())
+            }
+            #[cfg(test)]
+            Outlet::Scripted(_) => Ok(()),
+        };
+    }
+
+    /// The socket, where there is one of its own.
+    pub(super) fn socket(&self) -> Option<&TcpStream> {
+        match self {
+            Outlet::Plain(socket) => Some(socket),
+            Outlet::Encrypted(encrypted) => Some(&encrypted.socket),
+            Outlet::Shared(_) => None,
+            #[cfg(test)]
+            Outlet::Scripted(_) => None,
+        }
+    }
+}
+
+impl Encrypted {
+    fn write(&mut self, bytes: &Bytes) -> io::Result<usize> {
+        let mut taken = 0;
+        while let Some(rest) = bytes.get(taken..)
+            && !rest.is_empty()
+        {
+            if !self.flush()? {
+                let full = || Err(io::ErrorKind::WouldBlock.into());
+                return if taken == 0 { full() } else { Ok(taken) };
+            }
+            let part = rest.get(..ENCRYPT_BYTES).unwrap_or(rest);
+            taken += self.session.writer().write(part)?;
+        }
+        self.flush()?;
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<bool> {
+        while self.session.wants_write() {
+            match retried(|| self.session.write_tls(&mut self.socket)) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    fn ignore_input(&mut self, scratch: &mut [u8]) -> io::Result<()> {
+        ignore(|| {
+            let read = self.session.read_tls(&mut self.socket)?;
+            let state = self.session.process_new_packets().map_err(io::Error::other)?;
+            while matches!(self.session.reader().read(scratch), Ok(1..)) {}
+            if state.peer_has_closed() { Ok(0) } else { Ok(read) }
+        })?;
+        self.flush().map(|_| ())
+    }
+
+    fn close(&mut self) -> io::Result<()> {
+        self.session.send_close_notify();
+        self.flush()?;
+        self.socket.shutdown(std::net::Shutdown::Write)
+    }
+}
+
+fn retried(mut attempt: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// Reads until there is nothing more. Requests behind one that is answered by a stream are never
+/// answered: who sends many of them is not waited for.
+fn ignore(mut read: impl FnMut() -> io::Result<usize>) -> io::Result<()> {
+    let mut ignored = 0;
+    loop {
+        match retried(&mut read) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => ignored += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        if ignored > IGNORED_BYTES_MAX {
+            return Err(io::Error::other("the client goes on talking"));
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Entries in order, as the bytes that all get who are at the same place. Knows no socket.
+
+use std::cell::OnceCell;
+
+use bytes::{Bytes, BytesMut};
+use tidings_core::{Batch, Entry, Offset};
+
+use crate::limits::PIECE_BYTES;
+use crate::sse::{Framing, event};
+
+/// What is handed out at a time; never empty.
+pub(super) struct Portion {
+    batch: Batch,
+    first: Offset,
+    last: Offset,
+    /// By framing; made by the first who needs it.
+    chunked: OnceCell<Box<[Bytes]>>,
+    bare: OnceCell<Box<[Bytes]>>,
+}
+
+impl Portion {
+    /// The entries of a batch, if it has any.
+    pub(super) fn new(batch: Batch) -> Option<Portion> {
+        let first = batch.iter().next()?.offset;
+        let last = batch.last()?.offset;
+        Some(Portion { batch, first, last, chunked: OnceCell::new(), bare: OnceCell::new() })
+    }
+
+    /// The place of the last entry.
+    pub(super) fn last(&self) -> Offset {
+        self.last
+    }
+
+    /// What a receiver gets that has everything up to `position`: small events together in one
+    /// piece, large ones as they are, shared with everybody else who gets them.
+    pub(super) fn behind(&self, position: Offset, framing: Framing) -> Pieces<'_> {
+        if position < self.first {
+            return Pieces::Shared(self.whole(framing));
+        }
+        let missing = self.batch.iter().filter(|entry| entry.offset > position);
+        Pieces::Own(pieces(missing.map(|entry| &**entry), framing).into())
+    }
+
+    /// All of it.
+    pub(super) fn whole(&self, framing: Framing) -> &[Bytes] {
+        let cell = match framing {
+            Framing::Chunked => &self.chunked,
+            Framing::Bare => &self.bare,
+        };
+        cell.get_or_init(|| pieces(self.batch.iter().map(|entry| &**entry), framing).into())
+    }
+
+    /// How many bytes it is about.
+    pub(super) fn bytes(&self) -> usize {
+        self.whole(Framing::Chunked).iter().map(Bytes::len).sum()
+    }
+}
+
+/// Bytes for one receiver.
+pub(super) enum Pieces<'p> {
+    /// As for most.
+    Shared(&'p [Bytes]),
+    /// For one who has the beginning already.
+    Own(Box<[Bytes]>),
+}
+
+impl AsRef<[Bytes]> for Pieces<'_> {
+    fn as_ref(&self) -> &[Bytes] {
+        match self {
+            Pieces::Shared(pieces) => pieces,
+            Pieces::Own(pieces) => pieces,
+        }
+    }
+}
+
+fn pieces<'e>(entries: impl Iterator<Item = &'e Entry>, framing: Framing) -> Vec<Bytes> {
+    let mut done: Vec<Bytes> = Vec::with_capacity(1);
+    let mut small = BytesMut::new();
+    let mut first: Option<Bytes> = None;
+    for entry in entries {
+        let event = match framing {
+            Framing::Chunked => event::chunked(entry).clone(),
+            Framing::Bare => event::bare(entry),
+        };
+        if event.len() >= PIECE_BYTES {
+            end_small(&mut first, &mut small, &mut done);
+            done.push(event);
+        } else if small.is_empty() && first.is_none() {
+            // Alone, as most are, it is not copied.
+            first = Some(event);
+        } else {
+            if let Some(first) = first.take() {
+                small.extend_from_slice(&first);
+            }
+            small.extend_from_slice(&event);
+        }
+    }
+    end_small(&mut first, &mut small, &mut done);
+    done
+}
+
+fn end_small(first: &mut Option<Bytes>, small: &mut BytesMut, done: &mut Vec<Bytes>) {
+    done.extend(first.take());
+    if !small.is_empty() {
+        done.push(small.split().freeze());
+    }
+}

@@ -1,0 +1,250 @@
+//! One stream: where its client is, what waits for its socket, and when it is to be looked at.
+//! Knows nobody else, and nothing of how entries are found.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidings_core::{Clock, Held, Offset, Reading};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::arrival::Patience;
+use super::handoff::Handoff;
+use super::outlet::Outlet;
+use super::portion::Portion;
+use crate::http::{Open, Place, RequestId, has_vanished};
+use crate::limits::{EXPIRY_JUDGED_EVERY, WRITE_PROGRESS_BYTES_MIN};
+use crate::sse::Framing;
+
+/// Where a receiver's entries come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// With its audience.
+    Live,
+    /// It is behind, and catches up as soon as its socket takes more.
+    Lagging,
+    /// Somebody reads the history for it.
+    Reading,
+    /// Nowhere any more: what waits is the last.
+    Ending,
+}
+
+/// One stream.
+pub(super) struct Receiver {
+    pub(super) outlet: Outlet,
+    pub(super) framing: Framing,
+    /// Its audience, and its seat there.
+    pub(super) audience: u32,
+    pub(super) seat: u32,
+    /// Tells it from others that had its number before.
+    pub(super) serial: u64,
+    pub(super) phase: Phase,
+    /// The client is told in band how its stream goes on.
+    pub(super) tells: bool,
+    /// Up to here it was given everything.
+    pub(super) position: Offset,
+    /// The place of the last id that it was told, or where it began.
+    pub(super) told: Offset,
+    /// What its socket did not take yet. An idle receiver has none.
+    pub(super) rest: Option<Box<Rest>>,
+    /// Its way through the history, while nobody reads.
+    pub(super) reading: Option<Box<Reading>>,
+    /// When all that there was had been written last.
+    pub(super) written: Duration,
+    /// The tick for which it stands in the wheel.
+    pub(super) armed: u64,
+    pub(super) heartbeat: Option<Duration>,
+    /// The end of the grant by the wall clock.
+    pub(super) expires: Option<u64>,
+    /// The end of its longest time.
+    pub(super) ends: Option<Duration>,
+    /// When it has to end because the program does, and how long its client is to wait.
+    pub(super) closes: Option<Box<(Duration, Duration)>>,
+    pub(super) patience: Arc<Patience>,
+    pub(super) held: Held,
+    pub(super) open: Open,
+    pub(super) request: RequestId,
+    pub(super) _present: Option<Box<dyn Send>>,
+    pub(super) _places: [Option<Place>; 2],
+    pub(super) _open: TaskTrackerToken,
+}
+
+/// Bytes that found the socket full.
+pub(super) struct Rest {
+    pieces: VecDeque<Bytes>,
+    /// Since when the client is waited for.
+    since: Duration,
+    /// What it took meanwhile.
+    taken: usize,
+}
+
+/// What became of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// The socket has them.
+    All,
+    /// Some wait until the client takes more.
+    Waits,
+    /// There is no client any more.
+    Never,
+}
+
+impl Receiver {
+    /// Sends these behind everything before.
+    pub(super) fn send(&mut self, pieces: &[Bytes], now: Duration) -> Sent {
+        if let Some(rest) = &mut self.rest {
+            rest.pieces.extend(pieces.iter().cloned());
+            return Sent::Waits;
+        }
+        if self.has_vanished(now) {
+            return Sent::Never;
+        }
+        for (at, piece) in pieces.iter().enumerate() {
+            match write(&mut self.outlet, piece) {
+                Ok(None) => {}
+                Ok(Some(left)) => {
+                    let mut waiting = VecDeque::from([left]);
+                    waiting.extend(pieces.iter().skip(at + 1).cloned());
+                    return self.wait(waiting, now);
+                }
+                Err(_) => return Sent::Never,
+            }
+        }
+        self.finish(now)
+    }
+
+    /// Gives it what it lacks of a portion.
+    pub(super) fn give(&mut self, portion: &Portion, now: Duration) -> Sent {
+        let last = portion.last();
+        let sent = match portion.behind(self.position, self.framing).as_ref() {
+            [] => Sent::All,
+            pieces => self.send(pieces, now),
+        };
+        self.position = self.position.max(last);
+        self.told = self.told.max(last);
+        sent
+    }
+
+    /// Sends what waits, as far as the client takes it.
+    pub(super) fn go_on(&mut self, now: Duration) -> Sent {
+        let Some(rest) = &mut self.rest else { return Sent::All };
+        while let Some(piece) = rest.pieces.front_mut() {
+            let left = match write(&mut self.outlet, piece) {
+                Ok(left) => left,
+                Err(_) => return Sent::Never,
+            };
+            rest.taken += piece.len() - left.as_ref().map_or(0, Bytes::len);
+            match left {
+                Some(left) => {
+                    *piece = left;
+                    return Sent::Waits;
+                }
+                None => drop(rest.pieces.pop_front()),
+            }
+        }
+        self.finish(now)
+    }
+
+    fn finish(&mut self, now: Duration) -> Sent {
+        // A shared connection's own task sends it, soon; whether it does is looked at later.
+        let is_shared = matches!(self.outlet, Outlet::Shared(_)) && self.phase != Phase::Ending;
+        match if is_shared { Ok(true) } else { self.outlet.flush() } {
+            Ok(true) => {
+                self.rest = None;
+                self.written = now;
+                Sent::All
+            }
+            Ok(false) if self.rest.is_some() => Sent::Waits,
+            Ok(false) => self.wait(VecDeque::new(), now),
+            Err(_) => Sent::Never,
+        }
+    }
+
+    fn wait(&mut self, pieces: VecDeque<Bytes>, now: Duration) -> Sent {
+        self.rest = Some(Box::new(Rest { pieces, since: now, taken: 0 }));
+        Sent::Waits
+    }
+
+    /// Whether what was written long before never arrived.
+    fn has_vanished(&self, now: Duration) -> bool {
+        // Heartbeats come a little early by this clock.
+        let limit = self.patience.acknowledge_timeout * 9 / 10;
+        now.saturating_sub(self.written) >= limit
+            && self.outlet.socket().is_some_and(|socket| has_vanished(socket, limit))
+    }
+
+    /// Whether the client has left its socket full for too long. Called at the end of that time.
+    pub(super) fn is_late(&mut self, now: Duration) -> bool {
+        let limit = self.patience.write_timeout;
+        let Some(rest) = &mut self.rest else {
+            return now >= self.written + limit && self.is_stuck();
+        };
+        if now < rest.since + limit {
+            return false;
+        }
+        if rest.taken < WRITE_PROGRESS_BYTES_MIN {
+            return true;
+        }
+        (rest.since, rest.taken) = (now, 0);
+        false
+    }
+
+    /// Whether silence has to be broken.
+    pub(super) fn is_silent(&self, now: Duration) -> bool {
+        let silence = now.saturating_sub(self.written);
+        let is_silent = self.heartbeat.is_some_and(|heartbeat| silence >= heartbeat);
+        is_silent && !self.is_stuck()
+    }
+
+    /// Whether something that was sent has not left.
+    pub(super) fn is_stuck(&self) -> bool {
+        let is_on_its_way = |handoff: &Arc<Handoff>| !handoff.is_empty();
+        self.rest.is_some()
+            || matches!(&self.outlet, Outlet::Shared(handoff) if is_on_its_way(handoff))
+    }
+
+    /// Why it may not go on, if it may not, though it could.
+    pub(super) fn has_no_right(&self, clock: &dyn Clock) -> Option<&'static str> {
+        if self.held.has_fallen() {
+            return Some("its token no longer counts");
+        }
+        let is_over = self.expires.is_some_and(|expires| clock.wall() >= expires);
+        is_over.then_some("its token expired")
+    }
+
+    /// The next moment at which something is to be done though nothing came.
+    pub(super) fn next_look(&self, now: Duration, clock: &dyn Clock) -> Option<Duration> {
+        let is_stuck = self.is_stuck();
+        let silence = self.heartbeat.filter(|_| !is_stuck);
+        let expires = self.expires.map(|expires| {
+            // The wall clock may jump, so it is looked at again before its time.
+            now + Duration::from_millis(expires.saturating_sub(clock.wall()))
+                .min(EXPIRY_JUDGED_EVERY)
+        });
+        let since = self.rest.as_ref().map_or(self.written, |rest| rest.since);
+        let late = is_stuck.then_some(since + self.patience.write_timeout);
+        let closes = self.closes.as_ref().map(|closes| closes.0);
+        let silent = silence.map(|silence| self.written + silence);
+        [silent, expires, self.ends, late, closes].into_iter().flatten().min()
+    }
+}
+
+/// What is left of a piece, if anything.
+fn write(outlet: &mut Outlet, piece: &Bytes) -> io::Result<Option<Bytes>> {
+    let mut taken = 0;
+    while taken < piece.len() {
+        let written =
+            if taken == 0 { outlet.write(piece) } else { outlet.write(&piece.slice(taken..)) };
+        match written {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => taken += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Ok(Some(piece.slice(taken..)));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,203 @@
+//! A shard's loop: what happened, in turns. Each turn looks at sockets, messages, times and then at
+//! what the hub has for its audiences.
+
+use std::collections::HashMap;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use mio::{Events, Token};
+use slab::Slab;
+use tidings_core::{Clock, Hub, ReadyList};
+
+use super::audience::{Audience, Likeness};
+use super::inbox::{Inbox, Message};
+use super::readers::Readers;
+use super::receiver::Receiver;
+use super::wheel::Wheel;
+use crate::limits::{EVENTS_AT_ONCE, SCRATCH_BYTES};
+
+/// The token of the waker; sockets have the number of their receiver.
+pub(super) const WAKE: Token = Token(usize::MAX);
+/// Marks the key of a receiver among those of audiences.
+pub(super) const RECEIVER_KEY: u64 = 1 << 63;
+
+/// What the thread owns.
+pub(super) struct Shard {
+    pub(super) hub: Hub,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) readers: Arc<Readers>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) ready: Arc<ReadyList>,
+    pub(super) poll: mio::Poll,
+    pub(super) wheel: Wheel,
+    pub(super) receivers: Slab<Receiver>,
+    pub(super) audiences: Slab<Audience>,
+    pub(super) alike: HashMap<Likeness, u32>,
+    /// Audiences with more to take than one turn hands out.
+    pub(super) again: Vec<u32>,
+    /// The last number that tells receivers and audiences from earlier ones.
+    pub(super) serial: u64,
+    /// Whether the program's end is listened for.
+    pub(super) watches: bool,
+    pub(super) load: Arc<AtomicUsize>,
+    pub(super) scratch: Box<[u8]>,
+    begun: Instant,
+    /// Since the beginning; moved on once for each thing that takes long.
+    pub(super) now: Duration,
+}
+
+impl Shard {
+    pub(super) fn new(
+        hub: Hub,
+        clock: Arc<dyn Clock>,
+        readers: Arc<Readers>,
+        poll: mio::Poll,
+        inbox: Arc<Inbox>,
+        load: Arc<AtomicUsize>,
+    ) -> Shard {
+        Shard {
+            hub,
+            clock,
+            readers,
+            inbox,
+            ready: Arc::default(),
+            poll,
+            wheel: Wheel::new(),
+            receivers: Slab::new(),
+            audiences: Slab::new(),
+            alike: HashMap::new(),
+            again: Vec::new(),
+            serial: 0,
+            watches: false,
+            load,
+            scratch: vec![0; SCRATCH_BYTES].into(),
+            begun: Instant::now(),
+            now: Duration::ZERO,
+        }
+    }
+
+    /// Until the shard is told to end.
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS_AT_ONCE);
+        let waker = Waker::from(Arc::clone(&self.inbox));
+        loop {
+            let turn = AssertUnwindSafe(|| self.turn(&mut events, &waker));
+            match catch_unwind(turn) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(_) => self.begin_anew(),
+            }
+        }
+    }
+
+    /// What a panic left behind is not gone on with: clients come back and go on where they were.
+    fn begin_anew(&mut self) {
+        tracing::error!(streams = self.receivers.len(), "a shard panicked: its streams end");
+        let numbers: Vec<usize> = self.receivers.iter().map(|(number, _)| number).collect();
+        for number in numbers {
+            if let Some(receiver) = self.receivers.try_remove(number) {
+                super::lives::cut(&receiver);
+                self.load.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        self.audiences = Slab::new();
+        self.alike = HashMap::new();
+        self.again = Vec::new();
+        self.wheel = Wheel::new();
+    }
+
+    /// Moves the clock on.
+    pub(super) fn look_at_clock(&mut self) {
+        self.now = self.begun.elapsed();
+    }
+
+    /// Whether the shard goes on.
+    fn turn(&mut self, events: &mut Events, waker: &Waker) -> bool {
+        self.look_at_clock();
+        let mut ready = Vec::new();
+        let nothing_ready = self.poll_ready(waker, &mut ready).is_pending();
+        let wait = match nothing_ready && self.again.is_empty() {
+            true => self.wheel.next().map(|next| next.saturating_sub(self.now)),
+            false => Some(Duration::ZERO),
+        };
+        if let Err(error) = self.poll.poll(events, wait)
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            tracing::error!(%error, "a shard could not wait");
+        }
+        self.look_at_clock();
+        for event in events.iter() {
+            if event.token() != WAKE {
+                self.on_socket(event.token().0 as u32, event);
+            }
+        }
+        if !self.read_messages() {
+            return false;
+        }
+        self.look_at_times();
+        let _pending = self.poll_ready(waker, &mut ready);
+        self.serve(ready);
+        true
+    }
+
+    fn poll_ready(&self, waker: &Waker, ready: &mut Vec<u64>) -> Poll<()> {
+        self.ready.poll(&mut Context::from_waker(waker), ready)
+    }
+
+    fn read_messages(&mut self) -> bool {
+        let mut messages = Vec::new();
+        self.inbox.empty(&mut messages);
+        for message in messages {
+            match message {
+                Message::Arrived(arrival) => self.welcome(*arrival),
+                Message::Read { number, serial, turn } => self.on_read(number, serial, turn),
+                Message::ReadForAll { number, serial, turn } => {
+                    self.on_read_for_all(number, serial, turn);
+                }
+                Message::Look(number) => self.look(number),
+                Message::Closing => self.close_all(),
+                Message::End => return false,
+            }
+        }
+        true
+    }
+
+    fn look_at_times(&mut self) {
+        let mut due = Vec::new();
+        self.wheel.turn(self.now, &mut due);
+        for (number, tick) in due {
+            // Others have been put off, or are gone.
+            let receiver = self.receivers.get(number as usize);
+            if receiver.is_some_and(|receiver| receiver.armed == tick) {
+                self.on_time(number);
+            }
+        }
+    }
+
+    fn serve(&mut self, ready: Vec<u64>) {
+        let again = std::mem::take(&mut self.again);
+        for key in ready {
+            if key & RECEIVER_KEY == 0 {
+                self.serve_audience(key as u32);
+            } else {
+                self.look((key & !RECEIVER_KEY) as u32);
+            }
+        }
+        for number in again {
+            self.serve_audience(number);
+        }
+    }
+}
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        for (_, receiver) in &self.receivers {
+            super::lives::cut(receiver);
+        }
+        self.load.fetch_sub(self.receivers.len(), Ordering::Relaxed);
+    }
+}
