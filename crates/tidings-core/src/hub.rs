@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -12,6 +12,7 @@ use crate::grant::Grant;
 use crate::held::Held;
 use crate::history::History;
 use crate::ids::Ids;
+use crate::intake::{Call, Intake};
 use crate::interner::Interner;
 use crate::limits::{
     PENDING_BYTES_MAX, PENDING_BYTES_OF_MANY_MAX, QUEUE_PERMIT_BYTES, QUEUE_UPDATES_MAX,
@@ -99,7 +100,7 @@ pub(crate) struct Inner {
     clock: ClockHandle,
     room: Arc<Semaphore>,
     writer: Mutex<Option<Writer>>,
-    queue: Mutex<Option<mpsc::SyncSender<Queued>>>,
+    intake: Arc<Intake<Queued>>,
     /// Held by who announces: one at a time.
     pub(crate) announcing: Mutex<()>,
     /// The data folder is ours for as long as this is open.
@@ -146,11 +147,11 @@ impl Hub {
             fanned_out: Mutex::new(start),
         });
         shared.subscribers.commit(start);
-        // Never full: who publishes holds a permit, and one announces at a time.
-        let (queue, commits) = mpsc::sync_channel(QUEUE_UPDATES_MAX + 1);
-        let writer =
-            Writer::start(Arc::clone(&shared), Arc::clone(&clock), start, commits, remembered)
-                .map_err(|source| OpenError::Io { path: "thread".into(), source })?;
+        // Bounded: who publishes holds a permit, and one announces at a time.
+        let intake = Arc::new(Intake::default());
+        let (own, waiting) = (Arc::clone(&shared), Arc::clone(&intake));
+        let writer = Writer::start(own, Arc::clone(&clock), start, waiting, remembered)
+            .map_err(|source| OpenError::Io { path: "thread".into(), source })?;
         let inner = Inner {
             shared,
             interner: Interner::default(),
@@ -158,7 +159,7 @@ impl Hub {
             clock: ClockHandle(clock),
             room: Arc::new(Semaphore::new(QUEUE_UPDATES_MAX)),
             writer: Mutex::new(Some(writer)),
-            queue: Mutex::new(Some(queue)),
+            intake,
             announcing: Mutex::new(()),
             _lock: lock,
         };
@@ -270,19 +271,20 @@ impl Hub {
 
     async fn commit(&self, room: Room, grant: &Grant, update: Update) -> Result<Receipt, Refused> {
         let (answer, answered) = oneshot::channel();
-        let publisher = grant.token.publisher();
+        let keyed = update.idempotency_key.is_some();
+        let publisher = keyed.then(|| grant.token.publisher());
         let commit = Commit { update, publisher, answer, room: room.permit };
-        self.enqueue(Queued::Published(commit))?;
+        if let Some(call) = self.enqueue(Queued::Published(commit))? {
+            call.after_others().await;
+        }
         answered.await.unwrap_or_else(|_| match self.inner.shared.failed.load(Ordering::Acquire) {
             true => Err(Refused::StorageFailed("the writer has ended".into())),
             false => Err(Refused::ShuttingDown),
         })
     }
 
-    pub(crate) fn enqueue(&self, queued: Queued) -> Result<(), Refused> {
-        let queue = self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent = queue.as_ref().is_some_and(|queue| queue.send(queued).is_ok());
-        if sent { Ok(()) } else { Err(Refused::ShuttingDown) }
+    pub(crate) fn enqueue(&self, queued: Queued) -> Result<Option<Call<Queued>>, Refused> {
+        self.inner.intake.put(queued).map_err(|_| Refused::ShuttingDown)
     }
 
     /// Begins a subscription that belongs to one task, which waits by `Subscription::poll_ready`.
@@ -322,8 +324,7 @@ impl Hub {
 
     /// Whether updates are accepted: not after the storage failed or the hub shut down.
     pub fn is_writable(&self) -> bool {
-        let open = self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        open && !self.inner.shared.failed.load(Ordering::Acquire)
+        !self.inner.intake.is_closed() && !self.inner.shared.failed.load(Ordering::Acquire)
     }
 
     /// Ends the hub: refuses new updates, commits and delivers what waits, syncs, and notes the
@@ -336,7 +337,7 @@ impl Hub {
 impl Inner {
     fn shut_down(&self) {
         self.room.close();
-        drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.intake.close();
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer {
             writer.join();

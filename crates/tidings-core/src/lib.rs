@@ -24,6 +24,7 @@ mod hub;
 #[cfg(test)]
 mod hub_tests;
 mod ids;
+mod intake;
 mod interner;
 mod metrics;
 mod namespace;

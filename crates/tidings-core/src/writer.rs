@@ -5,7 +5,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use crate::error::Refused;
 use crate::fan_out::{Backlog, FanOut, weight};
 use crate::history::AppendError;
 use crate::hub::{Receipt, Shared};
+use crate::intake::{Found, Intake};
 use crate::limits::{
     BATCH_BYTES_MAX, BATCH_UPDATES_MAX, FAN_OUT_BATCHES_MAX, FAN_OUT_BYTES_MAX, SUB_MAX,
 };
@@ -34,8 +35,8 @@ type Answer = oneshot::Sender<Result<Receipt, Refused>>;
 #[derive(Debug)]
 pub(crate) struct Commit {
     pub(crate) update: Update,
-    /// Whose idempotency keys these are.
-    pub(crate) publisher: Box<str>,
+    /// Whose idempotency key it carries, if it does.
+    pub(crate) publisher: Option<Box<str>>,
     pub(crate) answer: Answer,
     /// Held until the update is committed: bounds what waits.
     pub(crate) room: OwnedSemaphorePermit,
@@ -62,7 +63,7 @@ impl Writer {
         shared: Arc<Shared>,
         clock: Arc<dyn Clock>,
         start: Offset,
-        queue: Receiver<Queued>,
+        intake: Arc<Intake<Queued>>,
         repeats: Repeats,
     ) -> std::io::Result<Writer> {
         let (batches, committed) = sync_channel(FAN_OUT_BATCHES_MAX);
@@ -74,11 +75,11 @@ impl Writer {
         let mut stage = Stage { shared, clock, last: start, repeats, batches, backlog };
         let writing = std::thread::Builder::new()
             .name("tidings-writer".into())
-            .spawn(move || stage.run(&queue))?;
+            .spawn(move || stage.run(&intake))?;
         Ok(Writer { writing, fanning_out })
     }
 
-    /// Waits until everything queued is committed and delivered. The queue has to be closed.
+    /// Waits until everything queued is committed and delivered. The intake has to be closed.
     pub(crate) fn join(self) {
         // A panic of a stage was reported by the panic hook; there is nothing left to end here.
         let _ended = self.writing.join();
@@ -104,13 +105,12 @@ enum Outcome {
 }
 
 impl Stage {
-    fn run(&mut self, queue: &Receiver<Queued>) {
+    fn run(&mut self, intake: &Intake<Queued>) {
         let mut batch = Vec::new();
         let mut announced = Vec::new();
         loop {
-            match queue.recv_timeout(MAINTAIN_EVERY) {
-                Ok(first) => {
-                    collect(first, queue, &mut batch, &mut announced);
+            match collect(intake, &mut batch, &mut announced) {
+                Found::Some => {
                     let working = AssertUnwindSafe(|| {
                         if !batch.is_empty() {
                             self.commit(&mut batch);
@@ -128,8 +128,8 @@ impl Stage {
                         );
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+                Found::Nothing => {}
+                Found::End => break,
             }
             self.shared.tail.forget(self.clock.monotonic());
             if let Err(AppendError::Failed(reason)) = self.shared.history.maintain() {
@@ -149,7 +149,8 @@ impl Stage {
         let mut rooms = Vec::with_capacity(batch.len());
         for commit in batch.drain(..) {
             rooms.push(commit.room);
-            let outcome = self.place(commit.update, &commit.publisher);
+            let outcome =
+                self.place(commit.update, commit.publisher.as_deref().unwrap_or_default());
             if let Outcome::New(entry) = &outcome {
                 entries.push(Arc::clone(entry));
             }
@@ -334,15 +335,14 @@ impl Stage {
     }
 }
 
+/// Takes what one sync is to cover.
 fn collect(
-    first: Queued,
-    queue: &Receiver<Queued>,
+    intake: &Intake<Queued>,
     batch: &mut Vec<Commit>,
     announced: &mut Vec<Announcement>,
-) {
+) -> Found {
     let mut bytes = 0;
-    let mut next = Some(first);
-    while let Some(queued) = next {
+    intake.take(MAINTAIN_EVERY, |queued| {
         match queued {
             Queued::Published(commit) => {
                 bytes += commit.update.weight();
@@ -350,9 +350,8 @@ fn collect(
             }
             Queued::Announced(announcement) => announced.push(announcement),
         }
-        let full = batch.len() >= BATCH_UPDATES_MAX || bytes >= BATCH_BYTES_MAX;
-        next = if full { None } else { queue.try_recv().ok() };
-    }
+        batch.len() < BATCH_UPDATES_MAX && bytes < BATCH_BYTES_MAX
+    })
 }
 
 fn refuse(answers: impl Iterator<Item = Answer>, refused: &Refused) {

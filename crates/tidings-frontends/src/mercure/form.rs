@@ -4,8 +4,6 @@
 //!
 //! Knows no parameter of the protocol and no HTTP.
 
-use percent_encoding::percent_decode;
-
 /// One name with its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Field {
@@ -46,14 +44,34 @@ impl Text {
     }
 
     fn decode(bytes: &[u8]) -> Text {
-        let spaced: Vec<u8> =
-            bytes.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
-        let decoded: Vec<u8> = percent_decode(&spaced).collect();
-        match String::from_utf8(decoded) {
+        match String::from_utf8(decoded(bytes)) {
             Ok(text) => Text::Utf8(text),
             Err(broken) => Text::Broken(String::from_utf8_lossy(broken.as_bytes()).into_owned()),
         }
     }
+}
+
+/// `+` is a space, `%` and two digits are a byte, everything else is itself.
+fn decoded(bytes: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(plain) = rest.iter().position(|byte| matches!(byte, b'+' | b'%')) {
+        let (before, behind) = rest.split_at(plain);
+        decoded.extend_from_slice(before);
+        let digit = |at: usize| {
+            let digit = behind.get(at).and_then(|byte| char::from(*byte).to_digit(16))?;
+            u8::try_from(digit).ok()
+        };
+        let (byte, length) = match (behind.first(), digit(1), digit(2)) {
+            (Some(b'+'), _, _) => (b' ', 1),
+            (_, Some(high), Some(low)) => (high * 16 + low, 3),
+            _ => (b'%', 1),
+        };
+        decoded.push(byte);
+        rest = behind.get(length..).unwrap_or_default();
+    }
+    decoded.extend_from_slice(rest);
+    decoded
 }
 
 /// There are more fields than the limit.
