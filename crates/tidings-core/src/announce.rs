@@ -51,7 +51,7 @@ impl Hub {
         }
         let _alone = self.inner.announcing.lock().unwrap_or_else(PoisonError::into_inner);
         let (answer, answered) = oneshot::channel();
-        drop(self.enqueue(Queued::Announced(Announcement { scope, updates, answer }))?);
+        drop(self.inner.writer.put(Queued::Announced(Announcement { scope, updates, answer }))?);
         answered.blocking_recv().unwrap_or(Err(Refused::ShuttingDown))
     }
 }

@@ -4,56 +4,111 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::task::Waker;
+use std::thread::JoinHandle;
+use std::time::Instant;
 
 use crate::hub::Shared;
-use crate::limits::BATCH_UPDATES_MAX;
+use crate::limits::{BATCH_UPDATES_MAX, FAN_OUT_BATCHES_MAX, FAN_OUT_BYTES_MAX, LIGHT_FAN_OUT_MAX};
 use crate::update::Entry;
 
 /// What waits for the second stage.
 #[derive(Debug, Default)]
-pub(crate) struct Backlog {
-    pub(crate) bytes: AtomicUsize,
+struct Backlog {
+    /// Batches that its thread has not delivered yet.
+    batches: AtomicUsize,
+    bytes: AtomicUsize,
     /// Batches were left out because too much waited: everybody has to read the history.
-    pub(crate) left_out: AtomicBool,
+    left_out: AtomicBool,
+    /// The last round took so little that to wake a thread for it would take longer.
+    is_light: AtomicBool,
 }
 
-pub(crate) fn weight(entries: &[Arc<Entry>]) -> usize {
+fn weight(entries: &[Arc<Entry>]) -> usize {
     entries.iter().map(|entry| entry.update.weight()).sum()
 }
 
 /// The second stage.
+#[derive(Debug)]
 pub(crate) struct FanOut {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) backlog: Arc<Backlog>,
+    shared: Arc<Shared>,
+    backlog: Backlog,
+}
+
+/// The first stage's end of it. Its thread ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Handover {
+    fan_out: Arc<FanOut>,
+    batches: SyncSender<Vec<Arc<Entry>>>,
+}
+
+impl Handover {
+    /// Hands a batch over. Never waits for receivers: what takes more than a moment is left to the
+    /// thread.
+    pub(crate) fn give(&self, entries: Vec<Arc<Entry>>) {
+        let backlog = &self.fan_out.backlog;
+        // Nobody else gives anything meanwhile, and the thread has nothing: the order is kept.
+        let is_idle = backlog.batches.load(Ordering::Acquire) == 0;
+        if is_idle && backlog.is_light.load(Ordering::Relaxed) {
+            return self.fan_out.round(&entries, &mut Vec::new());
+        }
+        let bytes = weight(&entries);
+        let waiting = backlog.bytes.fetch_add(bytes, Ordering::Relaxed);
+        backlog.batches.fetch_add(1, Ordering::AcqRel);
+        if waiting > FAN_OUT_BYTES_MAX || self.batches.try_send(entries).is_err() {
+            // Seen by the thread before the next batch: there is one on its way.
+            backlog.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            backlog.batches.fetch_sub(1, Ordering::AcqRel);
+            backlog.left_out.store(true, Ordering::Release);
+        }
+    }
 }
 
 impl FanOut {
+    /// Starts the thread.
+    pub(crate) fn start(shared: Arc<Shared>) -> std::io::Result<(Handover, JoinHandle<()>)> {
+        let (batches, committed) = sync_channel(FAN_OUT_BATCHES_MAX);
+        let fan_out = Arc::new(FanOut { shared, backlog: Backlog::default() });
+        let own = Arc::clone(&fan_out);
+        let thread = std::thread::Builder::new()
+            .name("tidings-fan-out".into())
+            .spawn(move || own.run(&committed))?;
+        Ok((Handover { fan_out, batches }, thread))
+    }
+
     /// Until the first stage ends.
-    pub(crate) fn run(&self, committed: &Receiver<Vec<Arc<Entry>>>) {
+    fn run(&self, committed: &Receiver<Vec<Arc<Entry>>>) {
         let mut wake = Vec::new();
         while let Ok(mut batch) = committed.recv() {
+            let mut batches = 1;
             // What was committed while the last batch was delivered leaves in one go.
             while batch.len() < BATCH_UPDATES_MAX
                 && let Ok(mut next) = committed.try_recv()
             {
                 batch.append(&mut next);
+                batches += 1;
             }
             self.backlog.bytes.fetch_sub(weight(&batch), Ordering::Relaxed);
-            let delivering = AssertUnwindSafe(|| self.deliver(&batch, &mut wake));
-            if catch_unwind(delivering).is_err() {
-                tracing::error!(
-                    "the fan-out of a batch failed: receivers read it from the history"
-                );
-                self.shared.subscribers.overflow(&self.shared.counters, &mut wake);
-            }
-            if let Some(last) = batch.last() {
-                self.shared.set_fanned_out(last.offset);
-            }
-            for waker in wake.drain(..) {
-                waker.wake();
-            }
+            self.round(&batch, &mut wake);
+            self.backlog.batches.fetch_sub(batches, Ordering::AcqRel);
+        }
+    }
+
+    /// Delivers what was committed and wakes who got something.
+    fn round(&self, batch: &[Arc<Entry>], wake: &mut Vec<Waker>) {
+        let begun = Instant::now();
+        let delivering = AssertUnwindSafe(|| self.deliver(batch, wake));
+        if catch_unwind(delivering).is_err() {
+            tracing::error!("the fan-out of a batch failed: receivers read it from the history");
+            self.shared.subscribers.overflow(&self.shared.counters, wake);
+        }
+        if let Some(last) = batch.last() {
+            self.shared.set_fanned_out(last.offset);
+        }
+        self.backlog.is_light.store(begun.elapsed() < LIGHT_FAN_OUT_MAX, Ordering::Relaxed);
+        for waker in wake.drain(..) {
+            waker.wake();
         }
     }
 

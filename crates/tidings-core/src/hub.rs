@@ -12,7 +12,6 @@ use crate::grant::Grant;
 use crate::held::Held;
 use crate::history::History;
 use crate::ids::Ids;
-use crate::intake::{Call, Intake};
 use crate::interner::Interner;
 use crate::limits::{
     PENDING_BYTES_MAX, PENDING_BYTES_OF_MANY_MAX, QUEUE_PERMIT_BYTES, QUEUE_UPDATES_MAX,
@@ -99,8 +98,7 @@ pub(crate) struct Inner {
     update_bytes_max: usize,
     clock: ClockHandle,
     room: Arc<Semaphore>,
-    writer: Mutex<Option<Writer>>,
-    intake: Arc<Intake<Queued>>,
+    pub(crate) writer: Writer,
     /// Held by who announces: one at a time.
     pub(crate) announcing: Mutex<()>,
     /// The data folder is ours for as long as this is open.
@@ -147,10 +145,7 @@ impl Hub {
             fanned_out: Mutex::new(start),
         });
         shared.subscribers.commit(start);
-        // Bounded: who publishes holds a permit, and one announces at a time.
-        let intake = Arc::new(Intake::default());
-        let (own, waiting) = (Arc::clone(&shared), Arc::clone(&intake));
-        let writer = Writer::start(own, Arc::clone(&clock), start, waiting, remembered)
+        let writer = Writer::start(Arc::clone(&shared), Arc::clone(&clock), start, remembered)
             .map_err(|source| OpenError::Io { path: "thread".into(), source })?;
         let inner = Inner {
             shared,
@@ -158,8 +153,7 @@ impl Hub {
             update_bytes_max: options.update_bytes_max,
             clock: ClockHandle(clock),
             room: Arc::new(Semaphore::new(QUEUE_UPDATES_MAX)),
-            writer: Mutex::new(Some(writer)),
-            intake,
+            writer,
             announcing: Mutex::new(()),
             _lock: lock,
         };
@@ -274,17 +268,14 @@ impl Hub {
         let keyed = update.idempotency_key.is_some();
         let publisher = keyed.then(|| grant.token.publisher());
         let commit = Commit { update, publisher, answer, room: room.permit };
-        if let Some(call) = self.enqueue(Queued::Published(commit))? {
-            call.after_others().await;
+        let writer = &self.inner.writer;
+        if let Some(duty) = writer.put(Queued::Published(commit))? {
+            writer.see_to(duty).await;
         }
         answered.await.unwrap_or_else(|_| match self.inner.shared.failed.load(Ordering::Acquire) {
             true => Err(Refused::StorageFailed("the writer has ended".into())),
             false => Err(Refused::ShuttingDown),
         })
-    }
-
-    pub(crate) fn enqueue(&self, queued: Queued) -> Result<Option<Call<Queued>>, Refused> {
-        self.inner.intake.put(queued).map_err(|_| Refused::ShuttingDown)
     }
 
     /// Begins a subscription that belongs to one task, which waits by `Subscription::poll_ready`.
@@ -324,7 +315,7 @@ impl Hub {
 
     /// Whether updates are accepted: not after the storage failed or the hub shut down.
     pub fn is_writable(&self) -> bool {
-        !self.inner.intake.is_closed() && !self.inner.shared.failed.load(Ordering::Acquire)
+        self.inner.writer.is_open() && !self.inner.shared.failed.load(Ordering::Acquire)
     }
 
     /// Ends the hub: refuses new updates, commits and delivers what waits, syncs, and notes the
@@ -337,13 +328,8 @@ impl Hub {
 impl Inner {
     fn shut_down(&self) {
         self.room.close();
-        self.intake.close();
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(writer) = writer {
-            writer.join();
-            if !self.shared.failed.load(Ordering::Acquire) {
-                self.shared.history.close();
-            }
+        if self.writer.end() && !self.shared.failed.load(Ordering::Acquire) {
+            self.shared.history.close();
         }
     }
 }

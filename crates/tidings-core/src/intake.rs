@@ -1,13 +1,13 @@
-//! What waits for the writer. Whoever puts something here while the writer sleeps calls it, a moment
-//! later: others who are about to put something here do so meanwhile, and one call, one batch and
-//! one sync serve them all. Knows nothing of what it carries.
+//! What waits for the first stage behind the hub's order. Whoever puts something here while nobody
+//! sees to it has to, a moment later: others who are about to put something here do so meanwhile,
+//! and one batch and one sync serve them all. Knows nothing of what it carries.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-/// A queue with one end for many and one for the writer. Bounded by whoever puts things in.
+/// A queue that is filled by many and emptied by one at a time. Bounded by whoever fills it.
 #[derive(Debug)]
 pub(crate) struct Intake<T> {
     inner: Mutex<Inner<T>>,
@@ -19,20 +19,22 @@ struct Inner<T> {
     waiting: VecDeque<T>,
     /// Nothing is put in any more.
     is_closed: bool,
-    /// The writer sleeps, and nobody has undertaken to call it.
-    is_asleep: bool,
+    /// Somebody sees to what waits, now or in a moment.
+    is_seen_to: bool,
+    /// That is the thread.
+    is_called: bool,
 }
 
-/// The duty to call the writer, done when this is dropped.
+/// The duty to see to what waits. It is the thread's when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Call<T>(Arc<Intake<T>>);
+pub(crate) struct Duty<T>(Option<Arc<Intake<T>>>);
 
-/// What the writer finds.
+/// What is found in it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// Something, moved to where it wanted it.
+    /// Something, moved to where it was wanted.
     Some,
-    /// Nothing for as long as it waited.
+    /// Nothing.
     Nothing,
     /// Nothing, and nothing will come.
     End,
@@ -40,7 +42,8 @@ pub(crate) enum Found {
 
 impl<T> Default for Intake<T> {
     fn default() -> Intake<T> {
-        let inner = Inner { waiting: VecDeque::new(), is_closed: false, is_asleep: false };
+        let waiting = VecDeque::new();
+        let inner = Inner { waiting, is_closed: false, is_seen_to: false, is_called: false };
         Intake { inner: Mutex::new(inner), called: Condvar::new() }
     }
 }
@@ -50,25 +53,22 @@ impl<T> Intake<T> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts `item` in, unless the intake is closed. Hands out the duty to call the writer, if this
-    /// is whose it is.
-    pub(crate) fn put(self: &Arc<Intake<T>>, item: T) -> Result<Option<Call<T>>, T> {
+    /// Puts `item` in, unless the intake is closed. Hands out the duty to see to it if nobody has
+    /// it.
+    pub(crate) fn put(self: &Arc<Intake<T>>, item: T) -> Result<Option<Duty<T>>, T> {
         let mut inner = self.lock();
         if inner.is_closed {
             return Err(item);
         }
         inner.waiting.push_back(item);
-        let is_mine = std::mem::take(&mut inner.is_asleep);
+        let is_mine = !std::mem::replace(&mut inner.is_seen_to, true);
         drop(inner);
-        Ok(is_mine.then(|| Call(Arc::clone(self))))
+        Ok(is_mine.then(|| Duty(Some(Arc::clone(self)))))
     }
 
     /// Closes the intake: what is in it is still found.
     pub(crate) fn close(&self) {
-        let mut inner = self.lock();
-        inner.is_closed = true;
-        inner.is_asleep = false;
-        drop(inner);
+        self.lock().is_closed = true;
         self.called.notify_one();
     }
 
@@ -76,31 +76,38 @@ impl<T> Intake<T> {
         self.lock().is_closed
     }
 
-    /// Waits until something is there, `timeout` at most, and moves it out one by one for as long
-    /// as `wanted` wants more.
-    pub(crate) fn take(&self, timeout: Duration, mut wanted: impl FnMut(T) -> bool) -> Found {
-        let mut inner = self.lock();
-        if inner.waiting.is_empty() && !inner.is_closed {
-            inner.is_asleep = true;
-            let sleeping = |inner: &mut Inner<T>| inner.waiting.is_empty() && !inner.is_closed;
-            let slept = self.called.wait_timeout_while(inner, timeout, sleeping);
-            inner = slept.unwrap_or_else(PoisonError::into_inner).0;
-            inner.is_asleep = false;
-        }
-        let mut found = if inner.is_closed { Found::End } else { Found::Nothing };
-        while let Some(item) = inner.waiting.pop_front() {
-            found = Found::Some;
-            if !wanted(item) {
-                break;
-            }
-        }
-        found
+    /// Moves what waits out one by one for as long as `wanted` wants more. Who finds nothing has
+    /// done its duty.
+    pub(crate) fn take(&self, wanted: impl FnMut(T) -> bool) -> Found {
+        self.lock().take(wanted)
+    }
+
+    /// For the thread: waits until it is called, `timeout` at most. Answers whether it is to take
+    /// what waits; if not, that is somebody else's.
+    pub(crate) fn is_called(&self, timeout: Duration) -> bool {
+        let sleeping = |inner: &mut Inner<T>| !inner.is_called && !inner.is_closed;
+        let slept = self.called.wait_timeout_while(self.lock(), timeout, sleeping);
+        let (_, slept) = slept.unwrap_or_else(PoisonError::into_inner);
+        !slept.timed_out()
     }
 }
 
-impl<T> Call<T> {
-    /// Waits until those who have their turn anyway have had it, then calls.
-    pub(crate) async fn after_others(self) {
+impl<T> Inner<T> {
+    fn take(&mut self, mut wanted: impl FnMut(T) -> bool) -> Found {
+        if self.waiting.is_empty() {
+            (self.is_called, self.is_seen_to) = (false, false);
+            return if self.is_closed { Found::End } else { Found::Nothing };
+        }
+        while let Some(item) = self.waiting.pop_front()
+            && wanted(item)
+        {}
+        Found::Some
+    }
+}
+
+impl<T> Duty<T> {
+    /// Waits until those who have their turn anyway have had it.
+    pub(crate) async fn after_others(&self) {
         let mut has_waited = false;
         std::future::poll_fn(|context| {
             if std::mem::replace(&mut has_waited, true) {
@@ -112,11 +119,25 @@ impl<T> Call<T> {
         })
         .await;
     }
+
+    /// Does it here, by `work`, which answers whether there may be more. Not for ever: others may
+    /// put in more than one can see to, and that is for the thread.
+    pub(crate) fn see_to(mut self, mut work: impl FnMut() -> bool) {
+        for _ in 0..4 {
+            if !work() {
+                self.0 = None;
+                return;
+            }
+        }
+    }
 }
 
-impl<T> Drop for Call<T> {
+impl<T> Drop for Duty<T> {
     fn drop(&mut self) {
-        self.0.called.notify_one();
+        if let Some(intake) = &self.0 {
+            intake.lock().is_called = true;
+            intake.called.notify_one();
+        }
     }
 }
 
@@ -131,15 +152,17 @@ mod tests {
     fn what_is_put_in_is_found_in_order_until_nothing_will_come() {
         let intake = Arc::new(Intake::default());
         let mut found = Vec::new();
-        assert_eq!(intake.take(SOON, |_| true), Found::Nothing);
-        for number in 0..5 {
-            assert!(intake.put(number).unwrap().is_none(), "nobody sleeps");
-        }
+        assert_eq!(intake.take(|_| true), Found::Nothing);
+        let duties: Vec<_> = (0..5).map(|number| intake.put(number).unwrap()).collect();
+        assert_eq!(duties.iter().flatten().count(), 1, "one sees to it for all");
         let mut first_three = |number| {
             found.push(number);
             found.len() < 3
         };
-        assert_eq!(intake.take(LONG, &mut first_three), Found::Some);
+        assert_eq!(intake.take(&mut first_three), Found::Some);
+        assert!(!intake.is_called(SOON));
+        drop(duties);
+        assert!(intake.is_called(LONG));
         intake.close();
         assert!(intake.is_closed());
         assert_eq!(intake.put(5).unwrap_err(), 5);
@@ -148,27 +171,51 @@ mod tests {
             rest.push(number);
             true
         };
-        assert_eq!(intake.take(LONG, all), Found::Some);
+        assert_eq!(intake.take(all), Found::Some);
         assert_eq!((found, rest), (vec![0, 1, 2], vec![3, 4]));
-        assert_eq!(intake.take(LONG, |_| true), Found::End);
+        assert_eq!(intake.take(|_| true), Found::End);
+        assert!(intake.is_called(LONG));
     }
 
     #[test]
-    fn one_of_many_calls_a_writer_that_sleeps() {
+    fn the_thread_is_called_by_a_duty_that_is_dropped() {
         let intake = Arc::new(Intake::default());
         for round in 0..200 {
-            let writer = {
+            let thread = {
                 let intake = Arc::clone(&intake);
-                std::thread::spawn(move || intake.take(LONG, |_| true))
+                std::thread::spawn(move || {
+                    let mut found = 0;
+                    let all = |_| {
+                        found += 1;
+                        true
+                    };
+                    assert!(intake.is_called(LONG));
+                    assert_eq!(intake.take(all), Found::Some);
+                    assert_eq!(intake.take(|_| true), Found::Nothing);
+                    found
+                })
             };
-            while !intake.lock().is_asleep {
-                std::thread::yield_now();
-            }
-            let calls: Vec<_> = (0..3).map(|_| intake.put(round).unwrap()).collect();
-            assert_eq!(calls.iter().flatten().count(), 1);
-            drop(calls);
-            assert_eq!(writer.join().unwrap(), Found::Some);
-            intake.take(SOON, |_| true);
+            let duties: Vec<_> = (0..3).map(|_| intake.put(round).unwrap()).collect();
+            assert_eq!(duties.iter().flatten().count(), 1);
+            drop(duties);
+            assert_eq!(thread.join().unwrap(), 3);
         }
+    }
+
+    #[test]
+    fn a_duty_that_is_done_calls_nobody_and_one_without_end_becomes_the_threads() {
+        let intake = Arc::new(Intake::default());
+        intake.put(0).unwrap().unwrap().see_to(|| intake.take(|_| true) == Found::Some);
+        assert!(!intake.is_called(SOON));
+        let duty = intake.put(1).unwrap().unwrap();
+        duty.see_to(|| {
+            assert!(intake.put(2).unwrap().is_none());
+            intake.take(|_| true) == Found::Some
+        });
+        assert!(intake.put(3).unwrap().is_none());
+        assert!(intake.is_called(LONG));
+        assert_eq!(intake.take(|_| true), Found::Some);
+        assert_eq!(intake.take(|_| true), Found::Nothing);
+        assert!(intake.put(4).unwrap().is_some());
     }
 }

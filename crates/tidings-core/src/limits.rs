@@ -65,6 +65,9 @@ pub const IDEMPOTENCY_KEYS_MAX: usize = 65_536;
 /// How long an idempotency key is remembered.
 pub const IDEMPOTENCY_AGE: std::time::Duration = std::time::Duration::from_secs(5 * 60);
 
+/// A fan-out that takes less is not worth another thread: whoever publishes next hardly waits.
+pub const LIGHT_FAN_OUT_MAX: std::time::Duration = std::time::Duration::from_micros(30);
+
 /// Matchers of one subscriber, as in the hubs that people migrate from.
 pub const MATCHERS_MAX: usize = 100;
 /// Steps, of less than a nanosecond each, that one update may take for patterns which name a host,

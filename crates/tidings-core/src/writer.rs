@@ -2,10 +2,10 @@
 //! batch and answers the publishers. A second, `fan_out`, hands the committed batches to the
 //! receivers in the same order, so that syncing the next batch overlaps delivering this one.
 
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::announce::Announcement;
 use crate::clock::Clock;
 use crate::error::Refused;
-use crate::fan_out::{Backlog, FanOut, weight};
+use crate::fan_out::{FanOut, Handover};
 use crate::history::AppendError;
 use crate::hub::{Receipt, Shared};
-use crate::intake::{Found, Intake};
+use crate::intake::{Duty, Found, Intake};
 use crate::limits::{
     BATCH_BYTES_MAX, BATCH_UPDATES_MAX, FAN_OUT_BATCHES_MAX, FAN_OUT_BYTES_MAX, SUB_MAX,
 };
@@ -51,11 +51,19 @@ pub(crate) enum Queued {
     Announced(Announcement),
 }
 
-/// The two threads.
-#[derive(Debug)]
+/// The two stages and their threads.
 pub(crate) struct Writer {
-    writing: JoinHandle<()>,
-    fanning_out: JoinHandle<()>,
+    stage: Arc<Mutex<Stage>>,
+    intake: Arc<Intake<Queued>>,
+    /// Nothing here waits for a disk: whoever publishes may do the first stage's work.
+    is_quick: bool,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Writer")
+    }
 }
 
 impl Writer {
@@ -63,27 +71,68 @@ impl Writer {
         shared: Arc<Shared>,
         clock: Arc<dyn Clock>,
         start: Offset,
-        intake: Arc<Intake<Queued>>,
         repeats: Repeats,
     ) -> std::io::Result<Writer> {
-        let (batches, committed) = sync_channel(FAN_OUT_BATCHES_MAX);
-        let backlog = Arc::new(Backlog::default());
-        let delivering = FanOut { shared: Arc::clone(&shared), backlog: Arc::clone(&backlog) };
-        let fanning_out = std::thread::Builder::new()
-            .name("tidings-fan-out".into())
-            .spawn(move || delivering.run(&committed))?;
-        let mut stage = Stage { shared, clock, last: start, repeats, batches, backlog };
+        let is_quick = shared.durability == Durability::Memory;
+        let (fan_out, fanning_out) = FanOut::start(Arc::clone(&shared))?;
+        let stage = Stage { shared, clock, last: start, repeats, fan_out: Some(fan_out) };
+        let stage = Arc::new(Mutex::new(stage));
+        // Bounded: who publishes holds a permit, and one announces at a time.
+        let intake = Arc::new(Intake::default());
+        let (own, queued) = (Arc::clone(&stage), Arc::clone(&intake));
         let writing = std::thread::Builder::new()
             .name("tidings-writer".into())
-            .spawn(move || stage.run(&intake))?;
-        Ok(Writer { writing, fanning_out })
+            .spawn(move || run(&own, &queued))?;
+        Ok(Writer { stage, intake, is_quick, threads: Mutex::new(vec![writing, fanning_out]) })
     }
 
-    /// Waits until everything queued is committed and delivered. The intake has to be closed.
-    pub(crate) fn join(self) {
-        // A panic of a stage was reported by the panic hook; there is nothing left to end here.
-        let _ended = self.writing.join();
-        let _ended = self.fanning_out.join();
+    /// Gives something to the first stage. Somebody may have to see to it.
+    pub(crate) fn put(&self, queued: Queued) -> Result<Option<Duty<Queued>>, Refused> {
+        self.intake.put(queued).map_err(|_| Refused::ShuttingDown)
+    }
+
+    /// Sees to what waits, a moment later, with what comes until then: here, or on the thread.
+    pub(crate) async fn see_to(&self, duty: Duty<Queued>) {
+        duty.after_others().await;
+        if self.is_quick {
+            duty.see_to(|| lock(&self.stage).work(&self.intake) == Found::Some);
+        }
+    }
+
+    /// Whether anything is accepted.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.intake.is_closed()
+    }
+
+    /// Accepts nothing any more, and waits until everything queued is committed and delivered.
+    /// Answers whether it did so, which it does once.
+    pub(crate) fn end(&self) -> bool {
+        self.intake.close();
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        let is_first = !threads.is_empty();
+        for thread in threads {
+            // A panic of a stage was reported by the panic hook; there is nothing to end here.
+            let _ended = thread.join();
+        }
+        is_first
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The first stage's thread: does what nobody else does, until nothing will come.
+fn run(stage: &Mutex<Stage>, intake: &Intake<Queued>) {
+    loop {
+        let is_called = intake.is_called(MAINTAIN_EVERY);
+        let mut stage = lock(stage);
+        if is_called && stage.work(intake) == Found::End {
+            // The second one ends when it has delivered everything.
+            stage.fan_out = None;
+            return;
+        }
+        stage.maintain();
     }
 }
 
@@ -93,8 +142,8 @@ struct Stage {
     clock: Arc<dyn Clock>,
     last: Offset,
     repeats: Repeats,
-    batches: SyncSender<Vec<Arc<Entry>>>,
-    backlog: Arc<Backlog>,
+    /// Until the end.
+    fan_out: Option<Handover>,
 }
 
 /// What a publisher is told once the batch is committed.
@@ -105,36 +154,33 @@ enum Outcome {
 }
 
 impl Stage {
-    fn run(&mut self, intake: &Intake<Queued>) {
+    /// Commits what waits, as much as one sync covers.
+    fn work(&mut self, intake: &Intake<Queued>) -> Found {
         let mut batch = Vec::new();
         let mut announced = Vec::new();
-        loop {
-            match collect(intake, &mut batch, &mut announced) {
-                Found::Some => {
-                    let working = AssertUnwindSafe(|| {
-                        if !batch.is_empty() {
-                            self.commit(&mut batch);
-                        }
-                        for announcement in announced.drain(..) {
-                            self.announce(announcement);
-                        }
-                    });
-                    if catch_unwind(working).is_err() {
-                        // Whoever waits for an answer is told; nothing half-done is gone on with.
-                        self.shared.failed.store(true, Ordering::Release);
-                        self.last = self.shared.subscribers.committed();
-                        tracing::error!(
-                            "the writer failed: publishing has stopped until a restart"
-                        );
-                    }
-                }
-                Found::Nothing => {}
-                Found::End => break,
+        let found = collect(intake, &mut batch, &mut announced);
+        let working = AssertUnwindSafe(|| {
+            if !batch.is_empty() {
+                self.commit(&mut batch);
             }
-            self.shared.tail.forget(self.clock.monotonic());
-            if let Err(AppendError::Failed(reason)) = self.shared.history.maintain() {
-                self.fail(&reason);
+            for announcement in announced.drain(..) {
+                self.announce(announcement);
             }
+        });
+        if catch_unwind(working).is_err() {
+            // Whoever waits for an answer is told; nothing half-done is gone on with.
+            self.shared.failed.store(true, Ordering::Release);
+            self.last = self.shared.subscribers.committed();
+            tracing::error!("the writer failed: publishing has stopped until a restart");
+        }
+        found
+    }
+
+    /// Lets go of what is old.
+    fn maintain(&mut self) {
+        self.shared.tail.forget(self.clock.monotonic());
+        if let Err(AppendError::Failed(reason)) = self.shared.history.maintain() {
+            self.fail(&reason);
         }
     }
 
@@ -325,12 +371,8 @@ impl Stage {
 
     /// Hands a batch to the second stage without ever waiting for it.
     fn hand_over(&self, entries: Vec<Arc<Entry>>) {
-        let bytes = weight(&entries);
-        let waiting = self.backlog.bytes.fetch_add(bytes, Ordering::Relaxed);
-        if waiting > FAN_OUT_BYTES_MAX || self.batches.try_send(entries).is_err() {
-            // Seen by the second stage before the next batch: there is one on its way.
-            self.backlog.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            self.backlog.left_out.store(true, Ordering::Release);
+        if let Some(fan_out) = &self.fan_out {
+            fan_out.give(entries);
         }
     }
 }
@@ -342,7 +384,7 @@ fn collect(
     announced: &mut Vec<Announcement>,
 ) -> Found {
     let mut bytes = 0;
-    intake.take(MAINTAIN_EVERY, |queued| {
+    intake.take(|queued| {
         match queued {
             Queued::Published(commit) => {
                 bytes += commit.update.weight();
