@@ -3,6 +3,7 @@
 //! `floor-write` and `floor-batch` are servers that do the least; `load` is a generator for one
 //! server; `compare` starts servers, lets each work in turn, and prints the table.
 
+mod compare;
 mod decode;
 mod floor;
 mod form;
@@ -15,6 +16,7 @@ mod options;
 mod order;
 mod payload;
 mod peer;
+mod scenarios;
 mod socket;
 mod token;
 
@@ -24,6 +26,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use compare::CompareOptions;
 use floor::{Floor, Mode};
 use options::LoadOptions;
 
@@ -42,6 +45,8 @@ enum Command {
     FloorBatch(FloorOptions),
     /// A load generator, driven by lines on standard input: open, go MS, storm N, close.
     Load(LoadOptions),
+    /// Starts servers, lets each work in turn, and prints what each costs.
+    Compare(CompareOptions),
 }
 
 #[derive(Debug, Args)]
@@ -59,6 +64,7 @@ fn main() -> ExitCode {
         Command::FloorWrite(options) => serve(Mode::Write, &options),
         Command::FloorBatch(options) => serve(Mode::Batch, &options),
         Command::Load(options) => load::run(options),
+        Command::Compare(options) => compare::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

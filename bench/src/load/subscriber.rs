@@ -239,6 +239,9 @@ impl Receiving {
         connection.hang_up();
         let refused = std::mem::take(&mut connection.pending);
         self.settled += usize::from(refused > 0);
-        self.ended += (connection.stream_count() - refused) as u64;
+        // A hub may cut off who reads too slowly; it comes back with its cursor.
+        if !connection.slow {
+            self.ended += (connection.stream_count() - refused) as u64;
+        }
     }
 }
