@@ -44,3 +44,6 @@ pub(crate) const SLOW_BUFFER_BYTES_MAX: usize = 4096;
 
 /// Events that one turn of a loop takes from the kernel.
 pub(crate) const EVENTS_MAX: usize = 1024;
+
+/// Looks at the sockets in one turn of the batch floor: more than publishers are in flight.
+pub(crate) const LOOKS_MAX: usize = 64;

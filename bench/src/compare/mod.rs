@@ -209,10 +209,11 @@ fn opened(running: &mut Running, command: &str) -> io::Result<Brought> {
 fn check_open(row: &Row) -> io::Result<()> {
     match &row.opened {
         Some(opened) if opened.refused > 0 => Err(io::Error::other(format!(
-            "{}: {} of {} streams were refused",
+            "{}: {} of {} streams were refused: {}",
             row.server,
             opened.refused,
-            opened.refused + opened.streams
+            opened.refused + opened.streams,
+            opened.reason
         ))),
         _ => Ok(()),
     }

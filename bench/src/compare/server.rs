@@ -74,9 +74,11 @@ impl Server {
             Program::Tidings { tls: true, .. } => format!("https://127.0.0.1:{tls_port}"),
             _ => publish_url.clone(),
         };
+        let ports = if url == publish_url { vec![port] } else { vec![port, tls_port] };
         let mut server = Server { child, url, publish_url, _folder: folder };
         let until = Instant::now() + START_TIMEOUT;
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+        let listens = |port: &u16| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_ok();
+        while !ports.iter().all(listens) {
             if server.child.try_wait()?.is_some() || Instant::now() > until {
                 let said = fs::read_to_string(&log).unwrap_or_default();
                 return Err(io::Error::other(format!("{words:?} does not listen:\n{said}")));
@@ -165,16 +167,19 @@ fn tidings(
     durability: &str,
     more: &str,
 ) -> io::Result<String> {
+    let history = match durability {
+        "memory" => String::new(),
+        _ => format!("path = {:?}\n", folder.join("history")),
+    };
     let mut text = format!(
         "listen = \"127.0.0.1:{port}\"\npublic_url = \"http://127.0.0.1:{port}\"\n\
-         [history]\npath = {:?}\ndurability = \"{durability}\"\n\
+         [history]\n{history}durability = \"{durability}\"\n\
          [admin]\nlisten = \"off\"\n\
          [http]\nconnections_max = 19000\nconnections_per_address_max = 100000\n\
          [auth]\nanonymous = true\n[[auth.issuer]]\nid = \"{ISSUER}\"\n\
          publish = {{ key = \"{SECRET}\", algorithm = \"HS256\" }}\n\
          subscribe = {{ key = \"{SECRET}\", algorithm = \"HS256\" }}\n\
-         [log]\nlevel = \"warn\"\n{more}\n",
-        folder.join("history")
+         [log]\nlevel = \"warn\"\n{more}\n"
     );
     if let Some(port) = tls {
         let names = vec!["127.0.0.1".to_owned()];

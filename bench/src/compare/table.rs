@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::load::{Opened, Slice};
+use crate::order::Faults;
 use crate::scenarios::{Measure, Scenario};
 
 /// One turn of one server.
@@ -33,27 +34,23 @@ pub(crate) struct Row {
 impl Row {
     /// Why the turn does not count, if it does not.
     pub(crate) fn void(&self) -> Option<String> {
-        let slice = self.slice.as_ref();
-        let opened = self.opened.as_ref();
+        let (slice, opened) = (self.slice.as_ref(), self.opened.as_ref());
         let ended = slice.map_or(0, |slice| slice.ended);
         let refused = opened.map_or(0, |opened| opened.refused);
         let faults = [slice.map(|slice| slice.faults), opened.map(|opened| opened.faults)];
-        let found: Vec<String> = faults
-            .into_iter()
-            .flatten()
-            .filter(|faults| faults.any())
-            .map(|faults| format!("{faults:?}"))
-            .collect();
-        (ended > 0 || refused > 0 || !found.is_empty()).then(|| {
-            format!(
-                "{} {} round {}: {} ended, {refused} refused, {}",
-                self.scenario,
-                self.server,
-                self.round,
-                ended,
-                found.join(", ")
-            )
-        })
+        let faults: Vec<_> = faults.into_iter().flatten().filter(Faults::any).collect();
+        if ended == 0 && refused == 0 && faults.is_empty() {
+            return None;
+        }
+        let reasons = [slice.map(|slice| &slice.reason), opened.map(|opened| &opened.reason)];
+        let reasons: Vec<&str> = reasons.into_iter().flatten().map(String::as_str).collect();
+        Some(format!(
+            "{} {} round {}: {ended} streams ended, {refused} refused ({}), {faults:?}",
+            self.scenario,
+            self.server,
+            self.round,
+            reasons.join(" ")
+        ))
     }
 
     /// What the turn's CPU was spent on: deliveries; publications where nobody listens; streams.
@@ -199,7 +196,10 @@ fn slice_columns<'a>(base: Option<&'a Turns<'a>>) -> Vec<Column<'a>> {
     ];
     if let Some(base) = base {
         let head = format!("delivered p99 × {}", base.name);
-        columns.push(column(&head, move |turns| format!("{:.2}", p99(turns) / p99(base))));
+        columns.push(column(&head, move |turns| match p99(base) {
+            0.0 => "–".to_owned(),
+            base => format!("{:.2}", p99(turns) / base),
+        }));
     }
     columns.push(column("frames per read", |turns| {
         let of = |slice: &Slice| slice.deliveries as f64 / (slice.reads as f64).max(1.0);
@@ -210,8 +210,8 @@ fn slice_columns<'a>(base: Option<&'a Turns<'a>>) -> Vec<Column<'a>> {
         owed.to_string()
     }));
     columns.push(column("generator s per million", |turns| {
-        let of = |slice: &Slice| slice.own_cpu * 1e6 / (slice.deliveries as f64).max(1.0);
-        format!("{:.2}", turns.slices(of))
+        let own = |row: &Row| row.slice.as_ref().map_or(0.0, |slice| slice.own_cpu);
+        format!("{:.2}", turns.median(|row| own(row) * 1e6 / row.units().max(1.0)))
     }));
     columns
 }

@@ -111,6 +111,7 @@ impl Load {
         Ok(Opened {
             streams,
             refused: expected - streams.min(expected),
+            reason: std::mem::take(&mut self.receiving.reason),
             seconds: began.elapsed().as_secs_f64(),
             own_cpu: own_cpu()? - cpu,
             ..Opened::default()

@@ -63,6 +63,7 @@ impl Load {
             delivered: Quantiles::of(&tally.delivered),
             faults: tally.settle(),
             ended: std::mem::take(&mut self.receiving.ended),
+            reason: std::mem::take(&mut self.receiving.reason),
             reads: tally.reads,
             own_cpu: own_cpu()? - cpu,
         })

@@ -13,6 +13,8 @@ pub(crate) struct Opened {
     pub(crate) streams: usize,
     /// Streams that do not.
     pub(crate) refused: usize,
+    /// Why the last of these broke, if any did.
+    pub(crate) reason: String,
     /// Wall time.
     pub(crate) seconds: f64,
     /// CPU of the generator, in seconds.
@@ -42,6 +44,8 @@ pub(crate) struct Slice {
     pub(crate) faults: Faults,
     /// Streams that the server ended.
     pub(crate) ended: u64,
+    /// Why the last of these broke, if any did.
+    pub(crate) reason: String,
     /// Reads that found something.
     pub(crate) reads: u64,
     /// CPU of the generator, in seconds.

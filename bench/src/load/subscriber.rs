@@ -139,12 +139,14 @@ pub(crate) struct Receiving {
     pub(crate) settled: usize,
     /// Streams that the server ended after they stood.
     pub(crate) ended: u64,
+    /// Why the last stream broke.
+    pub(crate) reason: String,
 }
 
 impl Receiving {
     /// Nobody is connected.
     pub(crate) fn new(tally: Tally) -> Receiving {
-        Receiving { tally, open: 0, settled: 0, ended: 0 }
+        Receiving { tally, open: 0, settled: 0, ended: 0, reason: String::new() }
     }
 
     /// Counts connections anew.
@@ -173,7 +175,12 @@ impl Receiving {
                 connection.flush();
                 return false;
             }
-            Ok(Some(0)) | Err(_) => Err(Broken::Ended),
+            Ok(Some(0)) => Err(Broken::Ended),
+            Err(error) => {
+                self.reason = error.to_string();
+                self.lose(connection);
+                return false;
+            }
             Ok(Some(length)) => {
                 self.tally.reads += 1;
                 let bytes = buffer.get(..length).unwrap_or(&[]);
@@ -181,7 +188,8 @@ impl Receiving {
             }
         };
         connection.flush();
-        result.unwrap_or_else(|_| {
+        result.unwrap_or_else(|broken| {
+            self.reason = format!("{broken:?}");
             self.lose(connection);
             false
         })
