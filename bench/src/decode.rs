@@ -71,11 +71,7 @@ impl Stream {
     }
 
     /// Takes what arrived and tells what is in it.
-    pub(crate) fn feed(
-        &mut self,
-        bytes: &[u8],
-        tell: &mut dyn FnMut(Found),
-    ) -> Result<(), Broken> {
+    pub(crate) fn feed(&mut self, bytes: &[u8], tell: &mut dyn FnMut(Found)) -> Result<(), Broken> {
         let mut lines = LineParts {
             dialect: self.dialect,
             rest: &mut self.rest,

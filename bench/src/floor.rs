@@ -351,3 +351,110 @@ impl<'a> Request<'a> {
         Some(Request { publishes, authorized: head.has(b"authorization"), form, length })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream as Client;
+
+    use super::*;
+
+    fn start(mode: Mode, durable: Option<&Path>) -> SocketAddr {
+        let floor = Floor::bind(mode, 0, durable).unwrap();
+        let address = floor.address().unwrap();
+        std::thread::spawn(move || floor.run());
+        address
+    }
+
+    fn client(address: SocketAddr, request: &str) -> Client {
+        let mut client = Client::connect(address).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        client.write_all(request.as_bytes()).unwrap();
+        client
+    }
+
+    fn read_until(client: &mut Client, end: &str) -> String {
+        let mut text = String::new();
+        while !text.ends_with(end) {
+            let mut byte = [0];
+            client.read_exact(&mut byte).unwrap();
+            text.push(char::from(byte[0]));
+        }
+        text
+    }
+
+    fn subscriber(address: SocketAddr, more: &str) -> Client {
+        let target = "/.well-known/mercure?match=https%3A%2F%2Fexample.com%2Fa+b";
+        let mut client = client(address, &format!("GET {target} HTTP/1.1\r\n{more}\r\n"));
+        assert!(read_until(&mut client, "\r\n\r\n").starts_with("HTTP/1.1 200 "));
+        client
+    }
+
+    fn publication(text: &str, more: &str) -> String {
+        let body = format!("topic=https%3A%2F%2Fexample.com%2Fa%20b&data={text}{more}");
+        let length = body.len();
+        format!("POST /.well-known/mercure HTTP/1.1\r\nContent-Length: {length}\r\n\r\n{body}")
+    }
+
+    fn everybody_gets_what_is_theirs(address: SocketAddr) {
+        let mut trusted = subscriber(address, "Authorization: Bearer x\r\n");
+        let mut stranger = subscriber(address, "");
+        let gone = subscriber(address, "");
+        drop(gone);
+        // Two at once, and the second in two parts.
+        let last = publication("three", "");
+        let (begin, end) = last.split_at(last.len() - 3);
+        let both = publication("one+and", "") + &publication("two", "&private=on") + begin;
+        let mut publisher = client(address, &both);
+        publisher.write_all(end.as_bytes()).unwrap();
+        for number in 1..=3 {
+            let id = format!("urn:uuid:00000000-0000-4000-8000-{number:012x}");
+            assert!(read_until(&mut publisher, &id).contains("content-length: 45\r\n"));
+        }
+        let event = |number: u8, text: &str| {
+            let event = format!(
+                "id: urn:uuid:00000000-0000-4000-8000-00000000000{number}\ndata: {text}\n\n"
+            );
+            format!("{:x}\r\n{event}\r\n", event.len())
+        };
+        let all = [event(1, "one and"), event(2, "two"), event(3, "three")];
+        assert_eq!(read_until(&mut trusted, &all[2]), all.concat());
+        assert_eq!(read_until(&mut stranger, &all[2]), [&*all[0], &*all[2]].concat());
+    }
+
+    #[test]
+    fn both_floors_deliver_in_order_and_keep_private_what_is_private() {
+        everybody_gets_what_is_theirs(start(Mode::Write, None));
+        everybody_gets_what_is_theirs(start(Mode::Batch, None));
+    }
+
+    #[test]
+    fn a_durable_floor_acknowledges_what_is_in_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("updates");
+        let address = start(Mode::Batch, Some(&file));
+        let mut publisher = client(address, &publication("kept", ""));
+        read_until(&mut publisher, "000000000001");
+        assert_eq!(std::fs::read(&file).unwrap(), b"kept");
+    }
+
+    #[test]
+    fn a_reader_that_pauses_gets_the_rest_later() {
+        let address = start(Mode::Batch, None);
+        let mut reader = subscriber(address, "");
+        let text = "x".repeat(60_000);
+        let mut publisher = client(address, "");
+        for _ in 0..200 {
+            publisher.write_all(publication(&text, "").as_bytes()).unwrap();
+            read_until(&mut publisher, "\r\n\r\n");
+        }
+        publisher.write_all(publication("last", "").as_bytes()).unwrap();
+        let mut all = Vec::new();
+        let mut buffer = vec![0; 1 << 20];
+        while !all.ends_with(b"data: last\n\n\r\n") {
+            let length = reader.read(&mut buffer).unwrap();
+            assert!(length > 0);
+            all.extend_from_slice(&buffer[..length]);
+        }
+        assert_eq!(memchr::memmem::find_iter(&all, b"data: x").count(), 200);
+    }
+}

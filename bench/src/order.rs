@@ -189,7 +189,8 @@ mod tests {
         subscriber: usize,
     ) -> Faults {
         let mut order = order();
-        let places: Vec<Place> = sent.iter().map(|(who, what)| order.send(*who, 0, *what)).collect();
+        let places: Vec<Place> =
+            sent.iter().map(|(who, what)| order.send(*who, 0, *what)).collect();
         for number in 0..3 {
             let mut mine = places.clone();
             mine.retain(|place| number < 2 || !place.private);

@@ -180,9 +180,7 @@ impl Publications {
                 "POST /pub/{topic} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {length}\r\n\r\n"
             )
             .and_then(|()| out.write_all(payload)),
-            Kind::Redis => {
-                out.write_all(&command(&[b"PUBLISH", topic.as_bytes(), payload]))
-            }
+            Kind::Redis => out.write_all(&command(&[b"PUBLISH", topic.as_bytes(), payload])),
             // The answer to the PING comes behind the publication.
             Kind::Nats => write!(out, "PUB {topic} {length}\r\n")
                 .and_then(|()| out.write_all(payload))

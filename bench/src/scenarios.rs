@@ -29,8 +29,9 @@ pub(crate) enum Measure {
     Slices(u64),
     /// Open all streams and close them again.
     Opening,
-    /// A new server: what do the streams hold when nothing happens? Then one update to all.
-    Idle,
+    /// A new server: what memory do the streams take when nothing happens? Then updates to all for
+    /// so many milliseconds, at least one, and what memory do they take then?
+    Idle(u64),
     /// All come back at once and have missed so many updates.
     Storm(u64),
 }
@@ -102,7 +103,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "d",
         about: "10,000 idle streams; HTTP/2 over 100 connections",
-        measure: Measure::Idle,
+        measure: Measure::Idle(1),
         load: "--subscribers 10000",
         quick: Some("--subscribers 2000"),
         servers: &["tidings", "tidings-tls", "tidings-h2-100", "floor-write", "nchan", "redis"],
@@ -173,12 +174,22 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "w",
-        about: "2,000 subscribers, 25 updates a second; a tenth reads 1 KiB a second or nobody does",
+        about: "1,000 subscribers, 50 updates of 2 KiB a second; without and with a tenth that reads \
+                1 KiB a second",
         measure: Measure::Slices(2000),
-        load: "--subscribers 2000 --publishers 4 --rate 25",
+        load: "--subscribers 1000 --publishers 4 --rate 50 --payload 2048",
         quick: None,
         servers: &["tidings", "tidings-slow"],
         bases: &["tidings"],
+    },
+    Scenario {
+        name: "stalled",
+        about: "5,000 readers of 1 KiB a second, who are sent 200 KiB a second",
+        measure: Measure::Idle(5000),
+        load: "--subscribers 5000 --slow 100 --publishers 4 --rate 100 --payload 2048",
+        quick: Some("--subscribers 1000 --slow 100 --publishers 4 --rate 100 --payload 2048"),
+        servers: &["tidings"],
+        bases: &[],
     },
     Scenario {
         name: "connect",
@@ -201,7 +212,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "million",
         about: "a million streams over 10,000 HTTP/2 connections, then one update to all",
-        measure: Measure::Idle,
+        measure: Measure::Idle(1),
         load: "--subscribers 1000000 --http2-connections 10000 --tokens shared",
         quick: Some("--subscribers 100000 --http2-connections 1000 --tokens shared"),
         servers: &["tidings"],

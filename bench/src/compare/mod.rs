@@ -30,7 +30,8 @@ const WARMING: Duration = Duration::from_millis(200);
 /// The flags of `compare`.
 #[derive(Debug, Args)]
 pub(crate) struct CompareOptions {
-    /// What to measure: a1, a16, b, b5, c, d, e, f, f1, f100, r, t, h2, w, connect, fsync, million.
+    /// What to measure: a1, a16, b, b5, c, d, e, f, f1, f100, r, t, h2, w, stalled, connect, fsync,
+    /// million.
     #[arg(long, value_delimiter = ',', required = true)]
     scenario: Vec<String>,
     /// Turns of each server.
@@ -103,7 +104,9 @@ pub(crate) fn run(options: &CompareOptions) -> io::Result<()> {
         return Ok(());
     }
     let which = void.join("\n  ");
-    Err(io::Error::other(format!("VOID: not everything was delivered once and in order:\n  {which}")))
+    Err(io::Error::other(format!(
+        "VOID: not everything was delivered once and in order:\n  {which}"
+    )))
 }
 
 fn hub_program(options: &CompareOptions) -> io::Result<PathBuf> {
@@ -113,12 +116,16 @@ fn hub_program(options: &CompareOptions) -> io::Result<PathBuf> {
 
 fn contestants(scenario: &Scenario, options: &CompareOptions) -> io::Result<Vec<Contestant>> {
     let own = scenario.servers.iter().map(|name| (*name).to_owned()).collect();
-    let names: Vec<String> =
-        if options.servers.is_empty() { own } else { options.servers.clone() };
+    let names: Vec<String> = if options.servers.is_empty() { own } else { options.servers.clone() };
     let mut found = Vec::new();
     for name in names {
         let known = contestant(&name);
-        found.push(known.ok_or_else(|| io::Error::other(format!("{name}: unknown server")))?);
+        let known = known.ok_or_else(|| io::Error::other(format!("{name}: unknown server")))?;
+        if known.program.is_installed() {
+            found.push(known);
+        } else {
+            writeln!(io::stderr(), "{name} is not installed: left out")?;
+        }
     }
     for other in &options.server {
         let (name, command) = other
@@ -151,11 +158,11 @@ fn measure(
 ) -> io::Result<Vec<Row>> {
     let contestants = contestants(scenario, options)?;
     let mut rows = Vec::new();
-    if scenario.measure == Measure::Idle {
+    if let Measure::Idle(length) = scenario.measure {
         for round in 0..options.rounds {
             for contestant in &contestants {
                 let mut running = start(scenario, contestant, options, place)?;
-                rows.push(idle(scenario, &mut running, round)?);
+                rows.push(idle(scenario, &mut running, round, length)?);
             }
         }
         return Ok(rows);
@@ -186,7 +193,7 @@ fn measure(
                 Measure::Storm(missed) => turn(scenario, running, round, |running| {
                     opened(running, &format!("storm {missed}"))
                 })?,
-                Measure::Opening | Measure::Idle => {
+                Measure::Opening | Measure::Idle(_) => {
                     let row = turn(scenario, running, round, |running| opened(running, "open"))?;
                     check_open(&row)?;
                     running.generator.ask::<Opened>("close")?;
@@ -246,17 +253,20 @@ fn turn(
         slice,
         opened,
         resident: None,
+        resident_after: None,
     })
 }
 
-/// Memory of streams at which nothing happens; then they all get one update.
-fn idle(scenario: &Scenario, running: &mut Running, round: usize) -> io::Result<Row> {
+/// Memory of streams at which nothing happens, and what it is when they got something.
+fn idle(scenario: &Scenario, running: &mut Running, round: usize, length: u64) -> io::Result<Row> {
+    let pid = running.server.pid();
     std::thread::sleep(REST);
-    let before = process::resident(running.server.pid());
+    let before = process::resident(pid);
     let mut row = turn(scenario, running, round, |running| opened(running, "open"))?;
     check_open(&row)?;
     std::thread::sleep(REST);
-    row.resident = Some(process::resident(running.server.pid()).saturating_sub(before));
-    row.slice = Some(running.generator.ask::<Slice>("go 1")?);
+    row.resident = Some(process::resident(pid).saturating_sub(before));
+    row.slice = Some(running.generator.ask::<Slice>(&format!("go {length}"))?);
+    row.resident_after = Some(process::resident(pid).saturating_sub(before));
     Ok(row)
 }

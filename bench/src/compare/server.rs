@@ -15,6 +15,9 @@ use tempfile::TempDir;
 use crate::limits::START_TIMEOUT;
 use crate::token::{ISSUER, SECRET};
 
+/// Where Debian installs Nchan.
+const NCHAN: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
+
 /// Which program, and how it is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Program {
@@ -30,6 +33,20 @@ pub(crate) enum Program {
     Nats,
     /// Any command that listens on `{port}` and speaks Mercure.
     Other(String),
+}
+
+impl Program {
+    /// Whether a peer's program is there. For our own, its start tells.
+    pub(crate) fn is_installed(&self) -> bool {
+        let program = match self {
+            Program::Nchan => return Path::new(NCHAN).exists(),
+            Program::Redis => "redis-server",
+            Program::Nats => "nats-server",
+            Program::Tidings { .. } | Program::Floor { .. } | Program::Other(_) => return true,
+        };
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|folder| folder.join(program).exists())
+    }
 }
 
 /// Where things are, and which CPUs are whose.
@@ -197,7 +214,7 @@ fn tidings(
 fn nginx(folder: &Path, port: &str) -> String {
     let folder = folder.display();
     format!(
-        "load_module /usr/lib/nginx/modules/ngx_nchan_module.so;
+        "load_module {NCHAN};
 worker_processes 1; daemon off; pid {folder}/pid; error_log {folder}/log;
 worker_rlimit_nofile 20000;
 events {{ worker_connections 19000; }}

@@ -29,6 +29,8 @@ pub(crate) struct Row {
     pub(crate) opened: Option<Opened>,
     /// Memory that the open streams took, in bytes.
     pub(crate) resident: Option<u64>,
+    /// The same after they got something.
+    pub(crate) resident_after: Option<u64>,
 }
 
 impl Row {
@@ -153,7 +155,8 @@ fn column<'a>(head: &str, cell: impl Fn(&Turns<'_>) -> String + 'a) -> Column<'a
 }
 
 fn columns<'a>(measure: Measure, bases: &[&'a Turns<'a>]) -> Vec<Column<'a>> {
-    let mut columns = vec![column("CPU s per million", |turns| format!("{:.2}", turns.cost() * 1e6))];
+    let mut columns =
+        vec![column("CPU s per million", |turns| format!("{:.2}", turns.cost() * 1e6))];
     for base in bases {
         let base = *base;
         let head = format!("CPU × {}", base.name);
@@ -168,10 +171,19 @@ fn columns<'a>(measure: Measure, bases: &[&'a Turns<'a>]) -> Vec<Column<'a>> {
     }
     match measure {
         Measure::Slices(_) => columns.extend(slice_columns(bases.first().copied())),
-        Measure::Idle => columns.push(column("bytes per stream", |turns| {
-            let bytes = |row: &Row| row.resident.unwrap_or(0) as f64 / row.units().max(1.0);
-            format!("{:.0}", turns.median(bytes))
-        })),
+        Measure::Idle(_) => {
+            let each =
+                |bytes: Option<u64>, row: &Row| bytes.unwrap_or(0) as f64 / row.units().max(1.0);
+            columns.push(column("bytes per stream", move |turns| {
+                format!("{:.0}", turns.median(|row| each(row.resident, row)))
+            }));
+            columns.push(column("after updates", move |turns| {
+                format!("{:.0}", turns.median(|row| each(row.resident_after, row)))
+            }));
+            columns.push(column("last delivered after ms", |turns| {
+                format!("{:.0}", turns.slices(|slice| slice.delivered.p999))
+            }));
+        }
         Measure::Opening => {}
         Measure::Storm(_) => columns.push(column("deliveries", |turns| {
             let of = |row: &Row| row.opened.as_ref().map_or(0, |opened| opened.deliveries) as f64;

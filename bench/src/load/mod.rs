@@ -254,3 +254,61 @@ fn tally_of(options: &LoadOptions) -> Tally {
 fn topic_of(options: &LoadOptions, subscriber: usize) -> usize {
     if options.topics == Topics::Own { subscriber } else { 0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::floor::{Floor, Mode};
+
+    fn load(mode: Mode, flags: &str) -> Load {
+        use clap::Parser;
+        #[derive(Parser)]
+        struct Flags {
+            #[command(flatten)]
+            options: LoadOptions,
+        }
+        let floor = Floor::bind(mode, 0, None).unwrap();
+        let url = format!("http://{}", floor.address().unwrap());
+        std::thread::spawn(move || floor.run());
+        let words = ["load", "--url", &url].into_iter().chain(flags.split_whitespace());
+        Load::new(Flags::parse_from(words).options).unwrap()
+    }
+
+    #[test]
+    fn everything_that_a_floor_delivers_is_counted_and_nothing_is_wrong() {
+        for mode in [Mode::Write, Mode::Batch] {
+            let mut load = load(mode, "--subscribers 20 --publishers 4 --window 4");
+            assert_eq!(load.open(5, None).unwrap().streams, 20);
+            let slice = load.slice(Duration::from_millis(50)).unwrap();
+            assert!(!slice.faults.any() && slice.ended == 0, "{slice:?}");
+            // Ten have a token and get all; ten get every other one.
+            let (publishes, deliveries) = (slice.publishes, slice.deliveries);
+            assert_eq!(deliveries, publishes * 10 + publishes.div_ceil(2) * 10);
+            assert!(slice.delivered.p50 > 0.0 && slice.acknowledged.p999 > 0.0);
+        }
+    }
+
+    #[test]
+    fn topics_of_their_own_and_a_rate_are_kept() {
+        let flags = "--subscribers 50 --topics own --publishers 2 --rate 400";
+        let mut load = load(Mode::Batch, flags);
+        load.open(50, None).unwrap();
+        let slice = load.slice(Duration::from_millis(100)).unwrap();
+        assert!(!slice.faults.any(), "{slice:?}");
+        assert!((35..=40).contains(&(slice.publishes + slice.owed)), "{slice:?}");
+    }
+
+    #[test]
+    fn who_left_and_missed_something_is_noticed() {
+        let mut load = load(Mode::Write, "--subscribers 4");
+        load.open(4, None).unwrap();
+        load.publish_and_wait(true).unwrap();
+        load.close();
+        load.publish_and_wait(false).unwrap();
+        // A floor has no history: what was published meanwhile is lost, and must be told.
+        load.open(4, None).unwrap();
+        load.publish_and_wait(false).unwrap();
+        load.drain(Instant::now() + Duration::from_millis(50)).unwrap();
+        assert!(load.receiving.tally.settle().lost > 0);
+    }
+}

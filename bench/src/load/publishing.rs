@@ -45,7 +45,8 @@ impl Load {
         let mut due = began;
         while Instant::now() < end {
             self.publish_due(&mut due, interval)?;
-            let until = if interval.is_some() && !self.idle.is_empty() { due.min(end) } else { end };
+            let until =
+                if interval.is_some() && !self.idle.is_empty() { due.min(end) } else { end };
             self.turn(until.saturating_duration_since(Instant::now()).min(TURN))?;
         }
         let owed = interval.map_or(0, |interval| {
