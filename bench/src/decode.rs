@@ -4,6 +4,7 @@
 
 use crate::http::Head;
 use crate::limits::{HEAD_BYTES_MAX, LINE_BYTES_MAX};
+use crate::packet::{self, Packets};
 use crate::payload;
 
 /// The stream is not what it should be.
@@ -37,6 +38,8 @@ pub(crate) enum Dialect {
     Events,
     /// A payload is a line of its own, as with redis and NATS.
     Bare,
+    /// No lines at all: packets with their length in front.
+    Packets(Packets),
 }
 
 /// A subscriber's stream.
@@ -61,36 +64,33 @@ enum Framing {
 
 impl Stream {
     /// The body of an HTTP/1.1 answer whose head is to come.
-    pub(crate) fn http() -> Stream {
-        Stream { framing: Framing::Head(Vec::new()), ..Stream::lines(Dialect::Events) }
+    pub(crate) fn behind_head(dialect: Dialect) -> Stream {
+        Stream { framing: Framing::Head(Vec::new()), ..Stream::bare(dialect) }
     }
 
-    /// Lines from the first byte on.
-    pub(crate) fn lines(dialect: Dialect) -> Stream {
+    /// Updates from the first byte on.
+    pub(crate) fn bare(dialect: Dialect) -> Stream {
         Stream { framing: Framing::Nothing, dialect, rest: Vec::new(), update: None }
     }
 
     /// Takes what arrived and tells what is in it.
     pub(crate) fn feed(&mut self, bytes: &[u8], tell: &mut dyn FnMut(Found)) -> Result<(), Broken> {
-        let mut lines = LineParts {
-            dialect: self.dialect,
-            rest: &mut self.rest,
-            update: &mut self.update,
-            tell,
-        };
+        let mut parts =
+            Parts { dialect: self.dialect, rest: &mut self.rest, update: &mut self.update, tell };
         match &mut self.framing {
-            Framing::Nothing => lines.feed(bytes),
-            Framing::Chunked(chunked) => chunked.feed(bytes, &mut |part| lines.feed(part)),
+            Framing::Nothing => parts.feed(bytes),
+            Framing::Chunked(chunked) => chunked.feed(bytes, &mut |part| parts.feed(part)),
             Framing::Head(seen) => {
                 seen.extend_from_slice(bytes);
                 if seen.len() > HEAD_BYTES_MAX {
                     return Err(Broken::Endless);
                 }
                 let Some(head) = Head::parse(seen) else { return Ok(()) };
-                if !head.is_success() {
+                let upgraded = head.is_upgrade() && matches!(self.dialect, Dialect::Packets(_));
+                if !head.is_success() && !upgraded {
                     return Err(Broken::Refused);
                 }
-                (lines.tell)(Found::Open);
+                (parts.tell)(Found::Open);
                 let chunked = head.has(b"transfer-encoding");
                 let body = seen.get(head.length..).unwrap_or(&[]).to_vec();
                 self.framing = match chunked {
@@ -103,15 +103,35 @@ impl Stream {
     }
 }
 
-struct LineParts<'a> {
+struct Parts<'a> {
     dialect: Dialect,
     rest: &'a mut Vec<u8>,
     update: &'a mut Option<(u64, usize)>,
     tell: &'a mut dyn FnMut(Found),
 }
 
-impl LineParts<'_> {
-    fn feed(&mut self, mut bytes: &[u8]) -> Result<(), Broken> {
+impl Parts<'_> {
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        match self.dialect {
+            Dialect::Packets(kind) => self.packets(kind, bytes),
+            Dialect::Events | Dialect::Bare => self.lines(bytes),
+        }
+        if self.rest.len() > LINE_BYTES_MAX { Err(Broken::Endless) } else { Ok(()) }
+    }
+
+    fn packets(&mut self, kind: Packets, bytes: &[u8]) {
+        self.rest.extend_from_slice(bytes);
+        let mut used = 0;
+        while let Some((length, found)) = packet::next(kind, self.rest.get(used..).unwrap_or(&[])) {
+            used += length;
+            if let Some(found) = found {
+                (self.tell)(found);
+            }
+        }
+        self.rest.drain(..used);
+    }
+
+    fn lines(&mut self, mut bytes: &[u8]) {
         while let Some(end) = memchr::memchr(b'\n', bytes) {
             let (line, behind) = bytes.split_at(end);
             if self.rest.is_empty() {
@@ -124,7 +144,6 @@ impl LineParts<'_> {
             bytes = behind.get(1..).unwrap_or(&[]);
         }
         self.rest.extend_from_slice(bytes);
-        if self.rest.len() > LINE_BYTES_MAX { Err(Broken::Endless) } else { Ok(()) }
     }
 
     fn line(&mut self, line: &[u8]) {
@@ -151,6 +170,7 @@ impl LineParts<'_> {
                     }
                 }
             },
+            Dialect::Packets(_) => {}
         }
     }
 }
@@ -249,25 +269,35 @@ mod tests {
         let bytes = text.as_bytes();
         for at in 0..=bytes.len() {
             let parts = [&bytes[..at], &bytes[at..]];
-            assert_eq!(found(&mut Stream::http(), &parts).unwrap(), wanted, "split at {at}");
+            assert_eq!(
+                found(&mut Stream::behind_head(Dialect::Events), &parts).unwrap(),
+                wanted,
+                "split at {at}"
+            );
         }
         let each: Vec<&[u8]> = bytes.chunks(1).collect();
-        assert_eq!(found(&mut Stream::http(), &each).unwrap(), wanted);
+        assert_eq!(found(&mut Stream::behind_head(Dialect::Events), &each).unwrap(), wanted);
     }
 
     #[test]
     fn an_event_without_its_empty_line_is_not_told() {
         let text = format!("{HEAD}{}", chunk("data: bench 7 99 xx\n"));
-        assert_eq!(found(&mut Stream::http(), &[text.as_bytes()]).unwrap(), [Found::Open]);
+        assert_eq!(
+            found(&mut Stream::behind_head(Dialect::Events), &[text.as_bytes()]).unwrap(),
+            [Found::Open]
+        );
     }
 
     #[test]
     fn refusals_ends_and_nonsense_are_told() {
-        let refused = found(&mut Stream::http(), &[b"HTTP/1.1 429 Too Many\r\n\r\n"]);
+        let refused =
+            found(&mut Stream::behind_head(Dialect::Events), &[b"HTTP/1.1 429 Too Many\r\n\r\n"]);
         assert_eq!(refused, Err(Broken::Refused));
-        let ended = found(&mut Stream::http(), &[HEAD.as_bytes(), b"0\r\n\r\n"]);
+        let ended =
+            found(&mut Stream::behind_head(Dialect::Events), &[HEAD.as_bytes(), b"0\r\n\r\n"]);
         assert_eq!(ended, Err(Broken::Ended));
-        let nonsense = found(&mut Stream::http(), &[HEAD.as_bytes(), b"data: x\n\n"]);
+        let nonsense =
+            found(&mut Stream::behind_head(Dialect::Events), &[HEAD.as_bytes(), b"data: x\n\n"]);
         assert_eq!(nonsense, Err(Broken::Chunk));
     }
 
@@ -275,7 +305,7 @@ mod tests {
     fn payloads_of_redis_and_nats_are_lines() {
         let redis = b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n\
             *3\r\n$7\r\nmessage\r\n$1\r\na\r\n$13\r\nbench 7 99 xx\r\n";
-        let mut stream = Stream::lines(Dialect::Bare);
+        let mut stream = Stream::bare(Dialect::Bare);
         assert_eq!(found(&mut stream, &[redis]).unwrap(), [Found::Open, Found::Update(7, 13)]);
         let nats = b"+OK\r\nPONG\r\nMSG a 1 13\r\nbench 7 99 xx\r\nPING\r\n";
         let wanted = [Found::Open, Found::Update(7, 13), Found::Ping];

@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -19,10 +19,12 @@ use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
 use crate::form::field;
-use crate::http::Head;
+use crate::http::Request;
 use crate::limits::{EVENTS_MAX, HEAD_BYTES_MAX, LOOKS_MAX, READ_BYTES_MAX};
 
 const LISTENER: Token = Token(usize::MAX);
+/// The journal begins anew behind so much.
+const JOURNAL_BYTES: usize = 32 * 1024 * 1024;
 const STREAM_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
     cache-control: no-store\r\ntransfer-encoding: chunked\r\n\r\n";
 
@@ -71,6 +73,7 @@ struct Topic {
 /// Updates that are synced together before anybody is answered.
 struct Journal {
     file: File,
+    at: usize,
     batch: Vec<u8>,
     publishers: Vec<(usize, String)>,
 }
@@ -81,7 +84,7 @@ impl Floor {
         let poll = Poll::new()?;
         let mut listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port)))?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-        let journal = durable.map(File::create).transpose()?;
+        let journal = durable.map(Journal::create).transpose()?;
         Ok(Floor {
             mode,
             poll,
@@ -90,7 +93,7 @@ impl Floor {
             names: HashMap::new(),
             topics: Vec::new(),
             touched: Vec::new(),
-            journal: journal.map(|file| Journal { file, batch: Vec::new(), publishers: vec![] }),
+            journal,
             updates: 0,
             buffer: vec![0; READ_BYTES_MAX],
         })
@@ -260,9 +263,7 @@ impl Floor {
         if journal.publishers.is_empty() {
             return Ok(());
         }
-        journal.file.write_all(&journal.batch)?;
-        journal.file.sync_data()?;
-        journal.batch.clear();
+        journal.commit()?;
         for (place, id) in std::mem::take(&mut journal.publishers) {
             self.acknowledge(place, &id);
         }
@@ -310,6 +311,27 @@ impl Topic {
     }
 }
 
+impl Journal {
+    /// Space is there in advance, so that a sync has no more to write than the updates.
+    fn create(path: &Path) -> io::Result<Journal> {
+        let mut file = File::create(path)?;
+        file.write_all(&vec![0; JOURNAL_BYTES])?;
+        file.sync_all()?;
+        Ok(Journal { file, at: JOURNAL_BYTES, batch: Vec::new(), publishers: Vec::new() })
+    }
+
+    fn commit(&mut self) -> io::Result<()> {
+        if self.at + self.batch.len() > JOURNAL_BYTES {
+            self.at = 0;
+            self.file.rewind()?;
+        }
+        self.at += self.batch.len();
+        self.file.write_all(&self.batch)?;
+        self.batch.clear();
+        self.file.sync_data()
+    }
+}
+
 impl Connection {
     fn send(&mut self, bytes: &[u8]) {
         let sent = if self.rest.is_empty() && !bytes.is_empty() {
@@ -328,27 +350,6 @@ impl Connection {
                 Err(_) => return,
             };
         }
-    }
-}
-
-/// What of a request a floor looks at.
-struct Request<'a> {
-    publishes: bool,
-    authorized: bool,
-    /// The query or the body.
-    form: &'a [u8],
-    length: usize,
-}
-
-impl<'a> Request<'a> {
-    /// The first request, when it is complete.
-    fn parse(bytes: &'a [u8]) -> Option<Request<'a>> {
-        let head = Head::parse(bytes)?;
-        let length = head.length + head.content_length().unwrap_or(0);
-        let publishes = head.first.starts_with(b"POST");
-        let query = || head.first.split(|byte| b" ?".contains(byte)).nth(2);
-        let form = if publishes { bytes.get(head.length..length)? } else { query()? };
-        Some(Request { publishes, authorized: head.has(b"authorization"), form, length })
     }
 }
 
@@ -434,7 +435,7 @@ mod tests {
         let address = start(Mode::Batch, Some(&file));
         let mut publisher = client(address, &publication("kept", ""));
         read_until(&mut publisher, "000000000001");
-        assert_eq!(std::fs::read(&file).unwrap(), b"kept");
+        assert!(std::fs::read(&file).unwrap().starts_with(b"kept\0"));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The head of an HTTP/1.1 message, as far as the floors and the load generator look at it. Knows
-//! no bodies beside their length.
+//! Messages of HTTP/1.1, as far as the floors and the load generator look at them. Knows no bodies
+//! beside their length and forms.
 
 /// A complete head.
 #[derive(Debug)]
@@ -38,9 +38,38 @@ impl<'a> Head<'a> {
         str::from_utf8(self.field(b"content-length")?).ok()?.parse().ok()
     }
 
+    /// Whether the connection goes on in another protocol.
+    pub(crate) fn is_upgrade(&self) -> bool {
+        self.first.starts_with(b"HTTP/1.1 101")
+    }
+
     /// Whether this is an answer with a status of the 2xx class.
     pub(crate) fn is_success(&self) -> bool {
         self.first.starts_with(b"HTTP/1.") && self.first.get(8..10) == Some(b" 2")
+    }
+}
+
+/// What of a request a floor looks at.
+pub(crate) struct Request<'a> {
+    /// Whether it is a POST.
+    pub(crate) publishes: bool,
+    /// Whether it carries a token, whatever it is.
+    pub(crate) authorized: bool,
+    /// The query or the body.
+    pub(crate) form: &'a [u8],
+    /// Bytes of the head and the body.
+    pub(crate) length: usize,
+}
+
+impl<'a> Request<'a> {
+    /// The first request, when it is complete.
+    pub(crate) fn parse(bytes: &'a [u8]) -> Option<Request<'a>> {
+        let head = Head::parse(bytes)?;
+        let length = head.length + head.content_length().unwrap_or(0);
+        let publishes = head.first.starts_with(b"POST");
+        let query = || head.first.split(|byte| b" ?".contains(byte)).nth(2);
+        let form = if publishes { bytes.get(head.length..length)? } else { query()? };
+        Some(Request { publishes, authorized: head.has(b"authorization"), form, length })
     }
 }
 

@@ -14,6 +14,7 @@ mod limits;
 mod load;
 mod options;
 mod order;
+mod packet;
 mod payload;
 mod peer;
 mod scenarios;

@@ -9,6 +9,7 @@ use crate::decode::{Dialect, Stream};
 use crate::form::{encode, encoded};
 use crate::http::Head;
 use crate::options::{LoadOptions, Population, Tokens, topic_name};
+use crate::packet::{Packets, mqtt_packet, mqtt_text, puback};
 use crate::token;
 
 /// Patterns that one stranger subscribes to: what a subscription may have.
@@ -25,6 +26,10 @@ pub(crate) enum Kind {
     Redis,
     /// NATS: its own protocol.
     Nats,
+    /// mosquitto: MQTT 3.1.1, subscribed with QoS 0, published with QoS 1 for the answer.
+    Mosquitto,
+    /// `bench/peers/uws.js`: WebSocket, published by POST.
+    Uws,
 }
 
 impl Kind {
@@ -36,16 +41,29 @@ impl Kind {
     /// What a subscriber is going to receive.
     pub(crate) fn stream(self) -> Stream {
         match self {
-            Kind::Mercure | Kind::Nchan => Stream::http(),
-            Kind::Redis | Kind::Nats => Stream::lines(Dialect::Bare),
+            Kind::Mercure | Kind::Nchan => Stream::behind_head(Dialect::Events),
+            Kind::Redis | Kind::Nats => Stream::bare(Dialect::Bare),
+            Kind::Mosquitto => Stream::bare(Dialect::Packets(Packets::Mqtt)),
+            Kind::Uws => Stream::behind_head(Dialect::Packets(Packets::WebSocket)),
         }
     }
 
     /// What a publisher says first.
-    pub(crate) fn greeting(self) -> &'static [u8] {
+    pub(crate) fn greeting(self) -> Vec<u8> {
         match self {
-            Kind::Nats => b"CONNECT {\"verbose\":false}\r\n",
-            Kind::Mercure | Kind::Nchan | Kind::Redis => b"",
+            Kind::Nats => b"CONNECT {\"verbose\":false}\r\n".to_vec(),
+            Kind::Mosquitto => mqtt_connect(),
+            Kind::Mercure | Kind::Nchan | Kind::Redis | Kind::Uws => Vec::new(),
+        }
+    }
+
+    /// What a subscriber answers when it is asked whether it is there.
+    pub(crate) fn pong(self) -> &'static [u8] {
+        match self {
+            Kind::Nats => b"PONG\r\n",
+            // A masked frame without a payload.
+            Kind::Uws => b"\x8a\x80\0\0\0\0",
+            Kind::Mercure | Kind::Nchan | Kind::Redis | Kind::Mosquitto => b"",
         }
     }
 }
@@ -54,7 +72,9 @@ impl Kind {
 fn topic(kind: Kind, number: usize) -> String {
     match kind {
         Kind::Mercure => topic_name(number),
-        Kind::Nchan | Kind::Redis | Kind::Nats => format!("live{number}"),
+        Kind::Nchan | Kind::Redis | Kind::Nats | Kind::Mosquitto | Kind::Uws => {
+            format!("live{number}")
+        }
     }
 }
 
@@ -69,7 +89,7 @@ pub(crate) fn subscriber_token(options: &LoadOptions, subscriber: usize, of: usi
 
 /// Path and query of a subscriber, behind a cursor if there is one.
 pub(crate) fn subscribe_target(options: &LoadOptions, subscriber: usize, of: usize) -> String {
-    if options.kind == Kind::Nchan {
+    if matches!(options.kind, Kind::Nchan | Kind::Uws) {
         return format!("/sub/{}", topic(options.kind, of));
     }
     let (parameter, pattern) = match options.bystanders {
@@ -92,6 +112,18 @@ pub(crate) fn subscribe_request(
         Kind::Nats => {
             let hello = "CONNECT {\"verbose\":false}";
             return format!("{hello}\r\nSUB {topic} 1\r\nPING\r\n").into_bytes();
+        }
+        Kind::Mosquitto => {
+            let subscribe = mqtt_packet(0x82, &[&[0, 1], &mqtt_text(&topic), &[0]]);
+            return [mqtt_connect(), subscribe].concat();
+        }
+        Kind::Uws => {
+            return format!(
+                "GET /sub/{topic} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n\
+                 Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            )
+            .into_bytes();
         }
         Kind::Mercure | Kind::Nchan => {}
     }
@@ -153,7 +185,7 @@ impl Publications {
                  Content-Type: application/x-www-form-urlencoded\r\nContent-Length: ",
                 token::mint(&options.token_audience(), "publisher", "publish", "*")
             ),
-            Kind::Nchan | Kind::Redis | Kind::Nats => String::new(),
+            _ => String::new(),
         };
         Publications { kind: options.kind, head }
     }
@@ -175,12 +207,15 @@ impl Publications {
                 out.extend_from_slice(self.head.as_bytes());
                 write!(out, "{}\r\n\r\n", body.len()).and_then(|()| out.write_all(&body))
             }
-            Kind::Nchan => write!(
+            Kind::Nchan | Kind::Uws => write!(
                 out,
                 "POST /pub/{topic} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {length}\r\n\r\n"
             )
             .and_then(|()| out.write_all(payload)),
             Kind::Redis => out.write_all(&command(&[b"PUBLISH", topic.as_bytes(), payload])),
+            Kind::Mosquitto => {
+                out.write_all(&mqtt_packet(0x32, &[&mqtt_text(&topic), &[0, 1], payload]))
+            }
             // The answer to the PING comes behind the publication.
             Kind::Nats => write!(out, "PUB {topic} {length}\r\n")
                 .and_then(|()| out.write_all(payload))
@@ -203,7 +238,10 @@ pub(crate) enum Answer<'a> {
 /// The answer at the beginning of these bytes.
 pub(crate) fn answer(kind: Kind, bytes: &[u8]) -> Answer<'_> {
     match kind {
-        Kind::Mercure | Kind::Nchan => {
+        Kind::Mosquitto => {
+            puback(bytes).map_or(Answer::Partial, |length| Answer::Accepted(length, b""))
+        }
+        Kind::Mercure | Kind::Nchan | Kind::Uws => {
             let Some(head) = Head::parse(bytes) else { return Answer::Partial };
             let length = head.length + head.content_length().unwrap_or(0);
             match bytes.get(head.length..length) {
@@ -230,6 +268,11 @@ pub(crate) fn answer(kind: Kind, bytes: &[u8]) -> Answer<'_> {
             Answer::Partial
         }
     }
+}
+
+/// A session that nothing is kept of, without a name and without a time to live.
+fn mqtt_connect() -> Vec<u8> {
+    mqtt_packet(0x10, &[&mqtt_text("MQTT"), &[4, 2, 0, 0], &mqtt_text("")])
 }
 
 /// A command to redis.

@@ -48,7 +48,8 @@ pub(crate) struct Contestant {
 }
 
 const FLOORS: &[&str] = &["floor-batch", "floor-write"];
-const ALL: &[&str] = &["tidings", "floor-batch", "floor-write", "nchan", "redis", "nats"];
+const ALL: &[&str] =
+    &["tidings", "floor-batch", "floor-write", "nchan", "redis", "nats", "mosquitto", "uws"];
 const HUB: &[&str] = &["tidings", "floor-batch", "floor-write"];
 const PATTERNS: &[&str] =
     &["tidings", "tidings-exact", "tidings-prefixes", "tidings-suffixes", "tidings-anywhere"];
@@ -106,7 +107,16 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         measure: Measure::Idle(1),
         load: "--subscribers 10000",
         quick: Some("--subscribers 2000"),
-        servers: &["tidings", "tidings-tls", "tidings-h2-100", "floor-write", "nchan", "redis"],
+        servers: &[
+            "tidings",
+            "tidings-tls",
+            "tidings-h2-100",
+            "floor-write",
+            "nchan",
+            "redis",
+            "mosquitto",
+            "uws",
+        ],
         bases: &[],
     },
     Scenario {
@@ -174,8 +184,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "w",
-        about: "1,000 subscribers, 50 updates of 2 KiB a second; without and with a tenth that reads \
-                1 KiB a second",
+        about: "1,000 subscribers, 50 updates of 2 KiB a second; a tenth reads 1 KiB a second",
         measure: Measure::Slices(2000),
         load: "--subscribers 1000 --publishers 4 --rate 50 --payload 2048",
         quick: None,
@@ -249,6 +258,8 @@ pub(crate) fn contestant(name: &str) -> Option<Contestant> {
         "nchan" => (Program::Nchan, "--kind nchan"),
         "redis" => (Program::Redis, "--kind redis"),
         "nats" => (Program::Nats, "--kind nats"),
+        "mosquitto" => (Program::Mosquitto, "--kind mosquitto"),
+        "uws" => (Program::Uws, "--kind uws"),
         _ => return None,
     };
     Some(Contestant { name: name.to_owned(), program, load })

@@ -15,6 +15,8 @@ use tempfile::TempDir;
 use crate::limits::START_TIMEOUT;
 use crate::token::{ISSUER, SECRET};
 
+/// A WebSocket server of this repository.
+const UWS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/uws.js");
 /// Where Debian installs Nchan.
 const NCHAN: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
 
@@ -31,6 +33,10 @@ pub(crate) enum Program {
     Redis,
     /// NATS.
     Nats,
+    /// mosquitto.
+    Mosquitto,
+    /// `bench/peers/uws.js`, where npm has installed what it needs.
+    Uws,
     /// Any command that listens on `{port}` and speaks Mercure.
     Other(String),
 }
@@ -42,10 +48,14 @@ impl Program {
             Program::Nchan => return Path::new(NCHAN).exists(),
             Program::Redis => "redis-server",
             Program::Nats => "nats-server",
+            Program::Mosquitto => "mosquitto",
+            Program::Uws => return Path::new(UWS).with_file_name("node_modules").exists(),
             Program::Tidings { .. } | Program::Floor { .. } | Program::Other(_) => return true,
         };
         let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path).any(|folder| folder.join(program).exists())
+        // Daemons, which are not in everybody's path.
+        let daemons = PathBuf::from("/usr/sbin");
+        std::env::split_paths(&path).chain([daemons]).any(|folder| folder.join(program).exists())
     }
 }
 
@@ -159,6 +169,12 @@ fn command(
              --appendonly no --maxclients 19000"
         )),
         Program::Nats => split(&format!("nats-server -a 127.0.0.1 -p {port}")),
+        Program::Mosquitto => {
+            let file = folder.join("mosquitto.conf");
+            fs::write(&file, mosquitto(&port))?;
+            vec!["/usr/sbin/mosquitto".into(), "-c".into(), path(&file)]
+        }
+        Program::Uws => vec!["node".into(), UWS.into(), port],
         Program::Other(command) => split(&command.replace("{port}", &port)),
     };
     if let Program::Floor { durable: true, .. } = program {
@@ -209,6 +225,13 @@ fn tidings(
         ));
     }
     Ok(text)
+}
+
+fn mosquitto(port: &str) -> String {
+    format!(
+        "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nuser root\n\
+         set_tcp_nodelay true\nlog_type error\n"
+    )
 }
 
 fn nginx(folder: &Path, port: &str) -> String {

@@ -55,12 +55,12 @@ impl Row {
         ))
     }
 
-    /// What the turn's CPU was spent on: deliveries; publications where nobody listens; streams.
+    /// What the turn's CPU was spent on: streams; deliveries; or publications, where no more than
+    /// one listens to each, since peers without private updates deliver more of them.
     fn units(&self) -> f64 {
         let count = match (&self.slice, &self.opened) {
             (_, Some(opened)) => opened.streams as u64,
-            (Some(slice), _) if slice.deliveries == 0 => slice.publishes,
-            (Some(slice), _) => slice.deliveries,
+            (Some(slice), _) => slice.deliveries.max(slice.publishes),
             (None, None) => 0,
         };
         count as f64

@@ -29,7 +29,7 @@ impl Load {
             let mut socket = dialer.dial(number, false)?;
             let both = Interest::READABLE | Interest::WRITABLE;
             self.poll.registry().register(socket.source(), Token(PUBLISHERS + number), both)?;
-            let out = self.options.kind.greeting().to_vec();
+            let out = self.options.kind.greeting();
             self.publishers.push(Publisher { socket, out, input: Vec::new(), waiting: None });
             self.idle.push_back(number);
         }

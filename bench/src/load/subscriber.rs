@@ -23,6 +23,8 @@ pub(crate) struct Connection {
     pending: usize,
     /// Whether it is read by the clock.
     pub(crate) slow: bool,
+    /// What is answered to a server that asks whether we are there.
+    pong: &'static [u8],
 }
 
 /// Whose streams a connection carries.
@@ -39,22 +41,23 @@ impl Connection {
     /// A subscriber of its own.
     pub(crate) fn single(subscriber: usize, options: &LoadOptions) -> Connection {
         let lane = Lane::One { subscriber, stream: options.kind.stream() };
-        Connection { slow: options.is_slow(subscriber), ..Connection::of(lane) }
+        let pong = options.kind.pong();
+        Connection { slow: options.is_slow(subscriber), pong, ..Connection::of(lane) }
     }
 
     /// These subscribers together.
     pub(crate) fn many(subscribers: Range<usize>) -> Connection {
-        let streams = subscribers.clone().map(|_| Stream::lines(Dialect::Events)).collect();
+        let streams = subscribers.clone().map(|_| Stream::bare(Dialect::Events)).collect();
         Connection::of(Lane::Many { first: subscribers.start, frames: Box::default(), streams })
     }
 
     /// Somebody with patterns that match nothing.
     pub(crate) fn stranger(number: usize) -> Connection {
-        Connection::of(Lane::Stranger { number, stream: Stream::http() })
+        Connection::of(Lane::Stranger { number, stream: Stream::behind_head(Dialect::Events) })
     }
 
     fn of(lane: Lane) -> Connection {
-        Connection { socket: None, lane, out: Vec::new(), pending: 0, slow: false }
+        Connection { socket: None, lane, out: Vec::new(), pending: 0, slow: false, pong: b"" }
     }
 
     /// How many streams it carries.
@@ -82,14 +85,14 @@ impl Connection {
                 self.out = peer::subscribe_request(options, *subscriber, topic, cursor);
             }
             Lane::Stranger { number, stream } => {
-                *stream = Stream::http();
+                *stream = Stream::behind_head(Dialect::Events);
                 self.out = peer::stranger_request(options, *number);
             }
             Lane::Many { first, frames, streams } => {
                 **frames = Frames::default();
                 http2::preface(&mut self.out);
                 for (number, stream) in streams.iter_mut().enumerate() {
-                    *stream = Stream::lines(Dialect::Events);
+                    *stream = Stream::bare(Dialect::Events);
                     let subscriber = *first + number;
                     let topic = topic_of(options, subscriber);
                     let target = peer::subscribe_target(options, subscriber, topic);
@@ -196,7 +199,7 @@ impl Receiving {
     }
 
     fn take(&mut self, connection: &mut Connection, bytes: &[u8], now: u64) -> Result<(), Broken> {
-        let Connection { lane, out, pending, .. } = connection;
+        let Connection { lane, out, pending, pong, .. } = connection;
         let before = *pending;
         let (tally, open) = (&mut self.tally, &mut self.open);
         let mut stand = || {
@@ -207,7 +210,7 @@ impl Receiving {
             Lane::One { subscriber, stream } => stream.feed(bytes, &mut |found| match found {
                 Found::Open => stand(),
                 Found::Update(number, length) => tally.deliver(*subscriber, number, length, now),
-                Found::Ping => out.extend_from_slice(b"PONG\r\n"),
+                Found::Ping => out.extend_from_slice(pong),
             }),
             Lane::Stranger { stream, .. } => stream.feed(bytes, &mut |found| match found {
                 Found::Open => stand(),
