@@ -27,8 +27,9 @@ pub(crate) const CONNECTIONS_PER_SOURCE_MAX: usize = 250;
 /// Opening everybody may take so long. A million streams take a minute.
 pub(crate) const OPEN_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// After a slice, what is on its way has so long to arrive; then it is lost.
-pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// After a slice, what is on its way has so long to arrive; then it is lost. One update to a
+/// million streams takes a quarter of it.
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A server has so long until it accepts connections.
 pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(20);

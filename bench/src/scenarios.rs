@@ -22,6 +22,13 @@ pub(crate) struct Scenario {
     pub(crate) bases: &'static [&'static str],
 }
 
+impl Scenario {
+    /// Flags for every generator.
+    pub(crate) fn flags(&self, quick: bool) -> &'static str {
+        self.quick.filter(|_| quick).unwrap_or(self.load)
+    }
+}
+
 /// What one round does with each server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Measure {
@@ -43,8 +50,10 @@ pub(crate) struct Contestant {
     pub(crate) name: String,
     /// What runs.
     pub(crate) program: Program,
-    /// Flags behind those of the scenario; the last one counts.
+    /// Flags behind those of the scenario.
     pub(crate) load: &'static str,
+    /// CPUs of its own, instead of those that all servers have.
+    pub(crate) cpus: Option<&'static str>,
 }
 
 const FLOORS: &[&str] = &["floor-batch", "floor-write"];
@@ -183,6 +192,15 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         bases: &["tidings"],
     },
     Scenario {
+        name: "cores",
+        about: "as a16 with more on its way, on one core and on two, one of them the generator's",
+        measure: Measure::Slices(400),
+        load: "--subscribers 1000 --publishers 64 --window 64",
+        quick: None,
+        servers: &["tidings", "tidings-two-cores"],
+        bases: &["tidings"],
+    },
+    Scenario {
         name: "w",
         about: "1,000 subscribers, 50 updates of 2 KiB a second; a tenth reads 1 KiB a second",
         measure: Measure::Slices(2000),
@@ -239,7 +257,8 @@ pub(crate) fn contestant(name: &str) -> Option<Contestant> {
     let hub = Program::Tidings { durability: "memory", tls: false };
     let patterns = |flags| (hub.clone(), flags);
     let (program, load) = match name {
-        "tidings" => (hub.clone(), ""),
+        // On two cores it shares one with the generator.
+        "tidings" | "tidings-two-cores" => (hub.clone(), ""),
         "tidings-tls" => (Program::Tidings { durability: "memory", tls: true }, ""),
         "tidings-fsync" => (Program::Tidings { durability: "fsync", tls: false }, ""),
         "tidings-h2-10" => (hub.clone(), "--http2-connections 10"),
@@ -262,7 +281,8 @@ pub(crate) fn contestant(name: &str) -> Option<Contestant> {
         "uws" => (Program::Uws, "--kind uws"),
         _ => return None,
     };
-    Some(Contestant { name: name.to_owned(), program, load })
+    let cpus = (name == "tidings-two-cores").then_some("0,1");
+    Some(Contestant { name: name.to_owned(), program, load, cpus })
 }
 
 #[cfg(test)]

@@ -2,12 +2,12 @@
 //! what it does with them.
 
 use std::io::{self, BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 use serde::de::DeserializeOwned;
 
 use super::process;
-use super::server::Server;
+use super::server::{Server, pinned};
 
 /// A running generator. Dropping it ends it.
 pub(crate) struct Generator {
@@ -20,8 +20,7 @@ impl Generator {
     /// Starts one for a server, with these flags, on these CPUs.
     pub(crate) fn start(server: &Server, flags: &str, cpus: &str) -> io::Result<Generator> {
         let audience = format!("{}/.well-known/mercure", server.publish_url);
-        let mut child = Command::new("taskset")
-            .args(["-c", cpus])
+        let mut child = pinned(cpus)
             .arg(std::env::current_exe()?)
             .args(["load", "--url", &server.url, "--publish-url", &server.publish_url])
             .args(["--audience", &audience])

@@ -30,8 +30,8 @@ const WARMING: Duration = Duration::from_millis(200);
 /// The flags of `compare`.
 #[derive(Debug, Args)]
 pub(crate) struct CompareOptions {
-    /// What to measure: a1, a16, b, b5, c, d, e, f, f1, f100, r, t, h2, w, stalled, connect, fsync,
-    /// million.
+    /// What to measure: a1, a16, b, b5, c, d, e, f, f1, f100, r, t, h2, cores, w, stalled, connect,
+    /// fsync, million.
     #[arg(long, value_delimiter = ',', required = true)]
     scenario: Vec<String>,
     /// Turns of each server.
@@ -92,7 +92,11 @@ pub(crate) fn run(options: &CompareOptions) -> io::Result<()> {
         let scenario = scenario(name)
             .ok_or_else(|| io::Error::other(format!("{name}: not one of {}", known())))?;
         let rows = measure(scenario, options, &place)?;
-        writeln!(io::stdout(), "{}", table::markdown(scenario, &rows))?;
+        writeln!(
+            io::stdout(),
+            "{}",
+            table::markdown(scenario, scenario.flags(options.quick), &rows)
+        )?;
         if let Some(path) = &options.rows {
             let mut file = File::options().create(true).append(true).open(path)?;
             for row in &rows {
@@ -133,7 +137,7 @@ fn contestants(scenario: &Scenario, options: &CompareOptions) -> io::Result<Vec<
             .split_once('=')
             .ok_or_else(|| io::Error::other(format!("{other}: say NAME=COMMAND")))?;
         let program = Program::Other(command.to_owned());
-        found.push(Contestant { name: name.to_owned(), program, load: "" });
+        found.push(Contestant { name: name.to_owned(), program, load: "", cpus: None });
     }
     Ok(found)
 }
@@ -145,9 +149,9 @@ fn start(
     options: &CompareOptions,
     place: &Place,
 ) -> io::Result<Running> {
-    let server = Server::start(&contestant.program, place)?;
-    let quick = scenario.quick.filter(|_| options.quick);
-    let flags = [quick.unwrap_or(scenario.load), contestant.load, &options.load].join(" ");
+    let cpus = contestant.cpus.unwrap_or(&place.server_cpus).to_owned();
+    let server = Server::start(&contestant.program, &Place { server_cpus: cpus, ..place.clone() })?;
+    let flags = [scenario.flags(options.quick), contestant.load, &options.load].join(" ");
     let generator = Generator::start(&server, &flags, &place.load_cpus)?;
     Ok(Running { contestant: contestant.clone(), server, generator })
 }

@@ -89,8 +89,7 @@ impl Server {
         let (port, tls_port) = (free_port()?, free_port()?);
         let words = command(program, place, folder.path(), port, tls_port)?;
         let log = folder.path().join("log");
-        let child = Command::new("taskset")
-            .args(["-c", &place.server_cpus])
+        let child = pinned(&place.server_cpus)
             .args(&words)
             .stdin(Stdio::null())
             .stdout(File::create(&log)?)
@@ -133,6 +132,13 @@ impl Drop for Server {
         let _gone = self.child.kill();
         let _gone = self.child.wait();
     }
+}
+
+/// A command on these CPUs that does not outlive us: the program and its arguments are to follow.
+pub(crate) fn pinned(cpus: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "taskset", "-c", cpus]);
+    command
 }
 
 fn free_port() -> io::Result<u16> {

@@ -114,7 +114,7 @@ impl Turns<'_> {
 }
 
 /// A table in Markdown, under a heading of its own.
-pub(crate) fn markdown(scenario: &Scenario, rows: &[Row]) -> String {
+pub(crate) fn markdown(scenario: &Scenario, flags: &str, rows: &[Row]) -> String {
     let mut names: Vec<&str> = Vec::new();
     for row in rows.iter().filter(|row| row.round == 0) {
         names.push(&row.server);
@@ -129,7 +129,7 @@ pub(crate) fn markdown(scenario: &Scenario, rows: &[Row]) -> String {
         .filter_map(|base| turns.iter().find(|turns| turns.name == *base))
         .collect();
     let columns = columns(scenario.measure, &bases);
-    let mut out = format!("### {}: {}\n\n", scenario.name, scenario.about);
+    let mut out = format!("### {}: {}\n\nLoad: `{flags}`.\n\n", scenario.name, scenario.about);
     let heads: Vec<&str> = columns.iter().map(|(head, _)| head.as_str()).collect();
     // Writing to a string does not fail.
     let _ok = writeln!(out, "| server | {} |", heads.join(" | "));
@@ -217,6 +217,13 @@ fn slice_columns<'a>(base: Option<&'a Turns<'a>>) -> Vec<Column<'a>> {
         let of = |slice: &Slice| slice.deliveries as f64 / (slice.reads as f64).max(1.0);
         format!("{:.1}", turns.slices(of))
     }));
+    columns.push(column("cores: server / generator", |turns| {
+        let busy = |cpu: fn(&Row, &Slice) -> f64| {
+            let of = |row: &Row| row.slice.as_ref().map_or(0.0, |s| cpu(row, s) / s.seconds);
+            turns.median(of)
+        };
+        format!("{:.2} / {:.2}", busy(|row, _| row.cpu), busy(|_, slice| slice.own_cpu))
+    }));
     columns.push(column("not published in time", |turns| {
         let owed: u64 = turns.rows.iter().filter_map(|row| Some(row.slice.as_ref()?.owed)).sum();
         owed.to_string()
@@ -226,4 +233,56 @@ fn slice_columns<'a>(base: Option<&'a Turns<'a>>) -> Vec<Column<'a>> {
         format!("{:.2}", turns.median(|row| own(row) * 1e6 / row.units().max(1.0)))
     }));
     columns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenarios::scenario;
+
+    fn row(server: &str, round: usize, cpu: f64, deliveries: u64) -> Row {
+        let slice = Slice { deliveries, publishes: 1, reads: 10, seconds: 0.5, ..Slice::default() };
+        Row {
+            scenario: "a1".to_owned(),
+            server: server.to_owned(),
+            round,
+            cpu,
+            foreign: 0.0,
+            disturbed: false,
+            slice: Some(slice),
+            opened: None,
+            resident: None,
+            resident_after: None,
+        }
+    }
+
+    #[test]
+    fn ratios_are_of_sums_and_ranges_of_rounds() {
+        let rows = [
+            row("tidings", 0, 3.0, 100),
+            row("floor-write", 0, 1.0, 100),
+            row("tidings", 1, 1.0, 100),
+            row("floor-write", 1, 1.0, 100),
+        ];
+        let text = markdown(scenario("a1").unwrap(), "--window 1", &rows);
+        assert!(text.contains("| tidings | 20000.00 | 2.00 (1.00–3.00) | 200 |"), "{text}");
+        assert!(text.contains("| floor-write | 10000.00 | 1.00 (1.00–1.00) |"), "{text}");
+        assert!(!text.contains("VOID"), "{text}");
+    }
+
+    #[test]
+    fn a_turn_with_a_fault_is_void_and_the_table_says_so() {
+        let mut rows = [row("tidings", 0, 1.0, 100)];
+        if let Some(slice) = &mut rows[0].slice {
+            slice.faults.lost = 1;
+        }
+        assert!(rows[0].void().unwrap().contains("lost: 1"));
+        let text = markdown(scenario("a1").unwrap(), "", &rows);
+        assert!(text.contains("**VOID**: a1 tidings round 0"), "{text}");
+        let mut ended = row("tidings", 0, 1.0, 100);
+        if let Some(slice) = &mut ended.slice {
+            (slice.ended, slice.reason) = (2, "reset".to_owned());
+        }
+        assert!(ended.void().unwrap().contains("2 streams ended, 0 refused (reset)"));
+    }
 }
