@@ -37,8 +37,8 @@ pub(crate) struct CompareOptions {
     /// Turns of each server.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Servers instead of the scenario's own: tidings, floor-write, floor-batch, nchan, redis, nats,
-    /// mosquitto, uws …
+    /// Servers instead of the scenario's own: tidings, floor-write, floor-batch, nchan, redis,
+    /// nats, mosquitto, uws …
     #[arg(long, value_delimiter = ',')]
     servers: Vec<String>,
     /// Another server, as NAME=COMMAND with {port} in it, that speaks Mercure. May be repeated.
