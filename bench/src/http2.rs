@@ -65,10 +65,16 @@ pub(crate) fn preface(out: &mut Vec<u8>) {
     window_update(out, WINDOW_BYTES - WINDOW_AT_FIRST_BYTES);
 }
 
-/// The request of a stream.
-pub(crate) fn request(out: &mut Vec<u8>, stream: usize, target: &str, token: Option<&str>) {
-    // Indexes of the static table: GET, http; then names with literal values.
-    let mut block = vec![0x82, 0x86];
+/// The request of a stream, encrypted or not.
+pub(crate) fn request(
+    out: &mut Vec<u8>,
+    stream: usize,
+    encrypted: bool,
+    target: &str,
+    token: Option<&str>,
+) {
+    // Indexes of the static table: GET, http or https; then names with literal values.
+    let mut block = vec![0x82, if encrypted { 0x87 } else { 0x86 }];
     literal(&mut block, &[0x04], target);
     literal(&mut block, &[0x01], "127.0.0.1");
     literal(&mut block, &[0x0f, 19 - 15], "text/event-stream");

@@ -43,6 +43,7 @@ pub(crate) struct Load {
     /// All times are nanoseconds since then.
     began: Instant,
     dialer: Dialer,
+    publish_to: Dialer,
     connections: Vec<Connection>,
     publishers: Vec<Publisher>,
     /// Publishers without a request in flight, the longest idle first.
@@ -70,6 +71,7 @@ impl Load {
             events: Some(Events::with_capacity(EVENTS_MAX)),
             began: Instant::now(),
             dialer: Dialer { address, tls },
+            publish_to,
             connections: connections_of(&options),
             publishers: Vec::new(),
             idle: VecDeque::new(),
@@ -82,7 +84,7 @@ impl Load {
             slow_turn: Instant::now(),
             options,
         };
-        load.connect_publishers(&publish_to)?;
+        load.connect_publishers()?;
         Ok(load)
     }
 
@@ -157,9 +159,15 @@ impl Load {
         Ok(opened)
     }
 
-    /// One look at the sockets, waiting no longer than this.
-    fn turn(&mut self, patience: Duration) -> io::Result<()> {
-        let Some(mut events) = self.events.take() else { return Ok(()) };
+    /// Takes what came while nobody looked: heartbeats, and the end of idle connections.
+    fn catch_up(&mut self) -> io::Result<()> {
+        while self.turn(Duration::ZERO)? {}
+        Ok(())
+    }
+
+    /// One look at the sockets, waiting no longer than this. Whether there was anything.
+    fn turn(&mut self, patience: Duration) -> io::Result<bool> {
+        let Some(mut events) = self.events.take() else { return Ok(false) };
         match self.poll.poll(&mut events, Some(patience)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             other => other?,
@@ -171,12 +179,13 @@ impl Load {
                 None => self.subscriber_ready(number, event.is_readable()),
             }
         }
+        let any = !events.is_empty();
         self.events = Some(events);
         if self.options.slow > 0 && self.slow_turn.elapsed() > SLOW_TURN {
             self.slow_turn = Instant::now();
             self.read_slowly();
         }
-        Ok(())
+        Ok(any)
     }
 
     fn subscriber_ready(&mut self, number: usize, readable: bool) {
@@ -261,16 +270,20 @@ mod tests {
     use crate::floor::{Floor, Mode};
 
     fn load(mode: Mode, flags: &str) -> Load {
+        let floor = Floor::bind(mode, 0, None).unwrap();
+        let url = format!("http://{}", floor.address().unwrap());
+        std::thread::spawn(move || floor.run());
+        load_of(&url, flags)
+    }
+
+    fn load_of(url: &str, flags: &str) -> Load {
         use clap::Parser;
         #[derive(Parser)]
         struct Flags {
             #[command(flatten)]
             options: LoadOptions,
         }
-        let floor = Floor::bind(mode, 0, None).unwrap();
-        let url = format!("http://{}", floor.address().unwrap());
-        std::thread::spawn(move || floor.run());
-        let words = ["load", "--url", &url].into_iter().chain(flags.split_whitespace());
+        let words = ["load", "--url", url].into_iter().chain(flags.split_whitespace());
         Load::new(Flags::parse_from(words).options).unwrap()
     }
 
@@ -310,5 +323,26 @@ mod tests {
         load.publish_and_wait(false).unwrap();
         load.drain(Instant::now() + Duration::from_millis(50)).unwrap();
         assert!(load.receiving.tally.settle().lost > 0);
+    }
+
+    #[test]
+    fn a_publisher_whose_idle_connection_was_closed_comes_back() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (closed, wait) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            use std::io::{Read, Write};
+            drop(listener.accept().unwrap());
+            closed.send(()).unwrap();
+            let (mut socket, _) = listener.accept().unwrap();
+            assert!(socket.read(&mut [0; 4096]).unwrap() > 0);
+            socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nid").unwrap();
+            closed.send(()).unwrap();
+        });
+        let mut load = load_of(&url, "--subscribers 0");
+        wait.recv().unwrap();
+        load.publish_and_wait(true).unwrap();
+        assert_eq!(load.receiving.tally.unfinished, 0);
+        wait.recv().unwrap();
     }
 }

@@ -12,7 +12,7 @@ use crate::limits::DRAIN_TIMEOUT;
 use crate::options::{Tokens, Topics};
 use crate::payload;
 use crate::peer::{Answer, answer};
-use crate::socket::{Dialer, Socket};
+use crate::socket::Socket;
 
 /// A connection that publishes, one update at a time.
 pub(crate) struct Publisher {
@@ -24,20 +24,27 @@ pub(crate) struct Publisher {
 }
 
 impl Load {
-    pub(super) fn connect_publishers(&mut self, dialer: &Dialer) -> io::Result<()> {
+    /// Connects all publishers.
+    pub(super) fn connect_publishers(&mut self) -> io::Result<()> {
         for number in 0..self.options.publishers {
-            let mut socket = dialer.dial(number, false)?;
-            let both = Interest::READABLE | Interest::WRITABLE;
-            self.poll.registry().register(socket.source(), Token(PUBLISHERS + number), both)?;
-            let out = self.options.kind.greeting();
-            self.publishers.push(Publisher { socket, out, input: Vec::new(), waiting: None });
+            let publisher = self.publisher(number)?;
+            self.publishers.push(publisher);
             self.idle.push_back(number);
         }
         Ok(())
     }
 
+    fn publisher(&self, number: usize) -> io::Result<Publisher> {
+        let mut socket = self.publish_to.dial(number, false)?;
+        let both = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(socket.source(), Token(PUBLISHERS + number), both)?;
+        let out = self.options.kind.greeting();
+        Ok(Publisher { socket, out, input: Vec::new(), waiting: None })
+    }
+
     /// Publishes for so long, then waits until everything is delivered.
     pub(crate) fn slice(&mut self, length: Duration) -> io::Result<Slice> {
+        self.catch_up()?;
         self.receiving.tally.clear();
         let (began, cpu) = (Instant::now(), own_cpu()?);
         let end = began + length;
@@ -92,6 +99,7 @@ impl Load {
 
     /// Publishes one and waits for its answer, or until it is delivered to all.
     pub(super) fn publish_and_wait(&mut self, delivered: bool) -> io::Result<()> {
+        self.catch_up()?;
         let deadline = Instant::now() + DRAIN_TIMEOUT;
         let Some(publisher) = self.idle.pop_front() else {
             return Err(io::Error::other("a publisher is still waiting for an answer"));
@@ -141,8 +149,16 @@ impl Load {
         let Some(publisher) = self.publishers.get_mut(number) else { return Ok(()) };
         publisher.flush()?;
         while let Some(length) = publisher.socket.take(&mut self.buffer)? {
+            if length == 0 && publisher.waiting.is_some() {
+                return Err(io::Error::other("the server closed a connection before it answered"));
+            }
             if length == 0 {
-                return Err(io::Error::other("the server closed a publisher's connection"));
+                // Servers close what was idle for long, while it was others' turn.
+                let again = self.publisher(number)?;
+                if let Some(publisher) = self.publishers.get_mut(number) {
+                    *publisher = again;
+                }
+                return Ok(());
             }
             publisher.input.extend_from_slice(self.buffer.get(..length).unwrap_or(&[]));
             if length < self.buffer.len() {

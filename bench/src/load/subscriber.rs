@@ -77,6 +77,7 @@ impl Connection {
     pub(crate) fn begin(&mut self, socket: Socket, options: &LoadOptions, cursor: Option<&str>) {
         self.pending = self.stream_count();
         self.out.clear();
+        let encrypted = matches!(socket, Socket::Encrypted(_));
         self.socket = Some(socket);
         match &mut self.lane {
             Lane::One { subscriber, stream } => {
@@ -99,7 +100,7 @@ impl Connection {
                     let token = options
                         .has_token(subscriber)
                         .then(|| peer::subscriber_token(options, subscriber, topic));
-                    http2::request(&mut self.out, number, &target, token.as_deref());
+                    http2::request(&mut self.out, number, encrypted, &target, token.as_deref());
                 }
             }
         }
