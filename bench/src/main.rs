@@ -45,6 +45,7 @@ enum Command {
     /// A server that writes what is pending for a subscriber together.
     FloorBatch(FloorOptions),
     /// A load generator, driven by lines on standard input: open, go MS, storm N, close.
+    #[command(args_override_self = true)]
     Load(LoadOptions),
     /// Starts servers, lets each work in turn, and prints what each costs.
     Compare(CompareOptions),

@@ -50,7 +50,7 @@ pub(crate) struct Contestant {
     pub(crate) name: String,
     /// What runs.
     pub(crate) program: Program,
-    /// Flags behind those of the scenario.
+    /// Flags behind those of the scenario; the last of a name counts.
     pub(crate) load: &'static str,
     /// CPUs of its own, instead of those that all servers have.
     pub(crate) cpus: Option<&'static str>,

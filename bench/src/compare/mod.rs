@@ -60,7 +60,7 @@ pub(crate) struct CompareOptions {
     #[arg(long)]
     slice: Option<u64>,
     /// More flags for all load generators, such as `--payload 2048`.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
     load: String,
     /// Fewer connections, where the scenario says how many.
     #[arg(long)]
@@ -208,7 +208,25 @@ fn measure(
             });
         }
     }
+    if matches!(scenario.measure, Measure::Slices(_)) {
+        stragglers(&mut all, &mut rows)?;
+    }
     Ok(rows)
+}
+
+/// What came after the last turn and should not have is the last turn's fault.
+fn stragglers(all: &mut [Running], rows: &mut [Row]) -> io::Result<()> {
+    std::thread::sleep(REST);
+    for running in all {
+        let late = running.generator.ask::<Slice>("go 0")?;
+        let last = rows.iter_mut().rev().find(|row| row.server == running.contestant.name);
+        if let Some(slice) = last.and_then(|row| row.slice.as_mut())
+            && late.faults.any()
+        {
+            slice.faults = late.faults;
+        }
+    }
+    Ok(())
 }
 
 /// What a turn brings.
