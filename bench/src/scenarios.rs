@@ -1,0 +1,303 @@
+//! What is measured, as tables: which servers work under which load, and beside what their figures
+//! stand. Knows no processes.
+
+use crate::compare::Program;
+
+/// One question that is asked of several servers.
+#[derive(Debug)]
+pub(crate) struct Scenario {
+    /// Its name on the command line.
+    pub(crate) name: &'static str,
+    /// What it asks, for the heading of its table.
+    pub(crate) about: &'static str,
+    /// What one round does.
+    pub(crate) measure: Measure,
+    /// Flags for every generator.
+    pub(crate) load: &'static str,
+    /// The same for `--quick`, where it is smaller.
+    pub(crate) quick: Option<&'static str>,
+    /// Names of contestants, unless others are asked for.
+    pub(crate) servers: &'static [&'static str],
+    /// Those whose figures are 1.
+    pub(crate) bases: &'static [&'static str],
+}
+
+impl Scenario {
+    /// Flags for every generator.
+    pub(crate) fn flags(&self, quick: bool) -> &'static str {
+        self.quick.filter(|_| quick).unwrap_or(self.load)
+    }
+}
+
+/// What one round does with each server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Measure {
+    /// Everybody is there from the beginning; publish for so many milliseconds.
+    Slices(u64),
+    /// Open all streams and close them again.
+    Opening,
+    /// A new server: what memory do the streams take when nothing happens? Then updates to all for
+    /// so many milliseconds, at least one, and what memory do they take then?
+    Idle(u64),
+    /// All come back at once and have missed so many updates.
+    Storm(u64),
+}
+
+/// A server under a name, with flags of its own for the generator.
+#[derive(Debug, Clone)]
+pub(crate) struct Contestant {
+    /// Its name in tables.
+    pub(crate) name: String,
+    /// What runs.
+    pub(crate) program: Program,
+    /// Flags behind those of the scenario; the last of a name counts.
+    pub(crate) load: &'static str,
+    /// CPUs of its own, instead of those that all servers have.
+    pub(crate) cpus: Option<&'static str>,
+}
+
+const FLOORS: &[&str] = &["floor-batch", "floor-write"];
+const ALL: &[&str] =
+    &["tidings", "floor-batch", "floor-write", "nchan", "redis", "nats", "mosquitto", "uws"];
+const HUB: &[&str] = &["tidings", "floor-batch", "floor-write"];
+const PATTERNS: &[&str] =
+    &["tidings", "tidings-exact", "tidings-prefixes", "tidings-suffixes", "tidings-anywhere"];
+
+/// All scenarios.
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "a1",
+        about: "1,000 subscribers of one topic, 256 bytes; the next when everybody has the last",
+        measure: Measure::Slices(400),
+        load: "--subscribers 1000 --publishers 1 --window 1",
+        quick: None,
+        servers: ALL,
+        bases: &["floor-write"],
+    },
+    Scenario {
+        name: "a16",
+        about: "1,000 subscribers of one topic, 256 bytes, 16 updates on their way",
+        measure: Measure::Slices(400),
+        load: "--subscribers 1000 --publishers 16 --window 16",
+        quick: None,
+        servers: ALL,
+        bases: FLOORS,
+    },
+    Scenario {
+        name: "b",
+        about: "10,000 subscribers of one topic, 20 updates a second",
+        measure: Measure::Slices(2000),
+        load: "--subscribers 10000 --publishers 4 --rate 20",
+        quick: None,
+        servers: HUB,
+        bases: FLOORS,
+    },
+    Scenario {
+        name: "b5",
+        about: "10,000 subscribers of one topic, 5 updates a second",
+        measure: Measure::Slices(2000),
+        load: "--subscribers 10000 --publishers 4 --rate 5",
+        quick: None,
+        servers: HUB,
+        bases: &["floor-write", "floor-batch"],
+    },
+    Scenario {
+        name: "c",
+        about: "5,000 subscribers, each with a topic of its own; 64 updates on their way",
+        measure: Measure::Slices(400),
+        load: "--subscribers 5000 --topics own --publishers 16 --window 64",
+        quick: Some("--subscribers 2000 --topics own --publishers 16 --window 64"),
+        servers: ALL,
+        bases: FLOORS,
+    },
+    Scenario {
+        name: "d",
+        about: "10,000 idle streams; HTTP/2 over 100 connections",
+        measure: Measure::Idle(1),
+        load: "--subscribers 10000",
+        quick: Some("--subscribers 2000"),
+        servers: &[
+            "tidings",
+            "tidings-tls",
+            "tidings-h2-100",
+            "floor-write",
+            "nchan",
+            "redis",
+            "mosquitto",
+            "uws",
+        ],
+        bases: &[],
+    },
+    Scenario {
+        name: "e",
+        about: "no subscriber, 16 publishers, each the next when the last is acknowledged",
+        measure: Measure::Slices(400),
+        load: "--subscribers 0 --publishers 16 --window 16",
+        quick: None,
+        servers: ALL,
+        bases: FLOORS,
+    },
+    Scenario {
+        name: "f",
+        about: "publish what nobody listens to, beside 100,000 patterns",
+        measure: Measure::Slices(400),
+        load: "--subscribers 0 --publishers 16 --window 16",
+        quick: None,
+        servers: PATTERNS,
+        bases: &["tidings"],
+    },
+    Scenario {
+        name: "f1",
+        about: "publish what one of 100,000 patterns matches",
+        measure: Measure::Slices(400),
+        load: "--subscribers 1 --publishers 16 --window 16",
+        quick: None,
+        servers: PATTERNS,
+        bases: &["tidings"],
+    },
+    Scenario {
+        name: "f100",
+        about: "publish what a hundred of 100,000 patterns match",
+        measure: Measure::Slices(400),
+        load: "--subscribers 100 --publishers 16 --window 16",
+        quick: None,
+        servers: PATTERNS,
+        bases: &["tidings"],
+    },
+    Scenario {
+        name: "r",
+        about: "10,000 come back at once with a cursor, and have missed 10 updates",
+        measure: Measure::Storm(10),
+        load: "--subscribers 10000",
+        quick: Some("--subscribers 2000"),
+        servers: &["tidings"],
+        bases: &[],
+    },
+    Scenario {
+        name: "t",
+        about: "as a16, with TLS",
+        measure: Measure::Slices(400),
+        load: "--subscribers 1000 --publishers 16 --window 16",
+        quick: None,
+        servers: &["tidings", "tidings-tls"],
+        bases: &["tidings"],
+    },
+    Scenario {
+        name: "h2",
+        about: "as a16, over 10 HTTP/2 connections",
+        measure: Measure::Slices(400),
+        load: "--subscribers 1000 --publishers 16 --window 16",
+        quick: None,
+        servers: &["tidings", "tidings-h2-10"],
+        bases: &["tidings"],
+    },
+    Scenario {
+        name: "cores",
+        about: "as a16 with more on its way, on one core and on two, one of them the generator's",
+        measure: Measure::Slices(400),
+        load: "--subscribers 1000 --publishers 64 --window 64",
+        quick: None,
+        servers: &["tidings", "tidings-two-cores"],
+        bases: &["tidings"],
+    },
+    Scenario {
+        name: "w",
+        about: "1,000 subscribers, 50 updates of 2 KiB a second; a tenth reads 1 KiB a second",
+        measure: Measure::Slices(2000),
+        load: "--subscribers 1000 --publishers 4 --rate 50 --payload 2048",
+        quick: None,
+        servers: &["tidings", "tidings-slow"],
+        bases: &["tidings"],
+    },
+    Scenario {
+        name: "stalled",
+        about: "5,000 readers of 1 KiB a second, who are sent 200 KiB a second",
+        measure: Measure::Idle(5000),
+        load: "--subscribers 5000 --slow 100 --publishers 4 --rate 100 --payload 2048",
+        quick: Some("--subscribers 1000 --slow 100 --publishers 4 --rate 100 --payload 2048"),
+        servers: &["tidings"],
+        bases: &[],
+    },
+    Scenario {
+        name: "connect",
+        about: "streams opened one after the other, 100 at a time",
+        measure: Measure::Opening,
+        load: "--subscribers 5000",
+        quick: Some("--subscribers 1000"),
+        servers: &["tidings", "floor-write", "nchan"],
+        bases: &["floor-write"],
+    },
+    Scenario {
+        name: "fsync",
+        about: "as e, each acknowledged when it is on the disk",
+        measure: Measure::Slices(400),
+        load: "--subscribers 0 --publishers 16 --window 16",
+        quick: None,
+        servers: &["tidings-fsync", "floor-durable"],
+        bases: &["floor-durable"],
+    },
+    Scenario {
+        name: "million",
+        about: "a million streams over 10,000 HTTP/2 connections, then one update to all",
+        measure: Measure::Idle(1),
+        load: "--subscribers 1000000 --http2-connections 10000 --tokens shared",
+        quick: Some("--subscribers 100000 --http2-connections 1000 --tokens shared"),
+        servers: &["tidings"],
+        bases: &[],
+    },
+];
+
+/// The scenario with this name.
+pub(crate) fn scenario(name: &str) -> Option<&'static Scenario> {
+    SCENARIOS.iter().find(|scenario| scenario.name == name)
+}
+
+/// The contestant with this name.
+pub(crate) fn contestant(name: &str) -> Option<Contestant> {
+    let hub = Program::Tidings { durability: "memory", tls: false };
+    let patterns = |flags| (hub.clone(), flags);
+    let (program, load) = match name {
+        // On two cores it shares one with the generator.
+        "tidings" | "tidings-two-cores" => (hub.clone(), ""),
+        "tidings-tls" => (Program::Tidings { durability: "memory", tls: true }, ""),
+        "tidings-fsync" => (Program::Tidings { durability: "fsync", tls: false }, ""),
+        "tidings-h2-10" => (hub.clone(), "--http2-connections 10"),
+        "tidings-h2-100" => (hub.clone(), "--http2-connections 100"),
+        "tidings-slow" => (hub.clone(), "--slow 10"),
+        // As if nobody had a token of his own.
+        "tidings-shared" => (hub.clone(), "--tokens shared"),
+        "tidings-exact" => patterns("--bystanders 100000 --population exact"),
+        "tidings-prefixes" => patterns("--bystanders 100000 --population prefixes"),
+        "tidings-suffixes" => patterns("--bystanders 100000 --population suffixes"),
+        // The bound above which strangers' patterns of this kind are refused.
+        "tidings-anywhere" => patterns("--bystanders 1000 --population anywhere"),
+        "floor-write" => (Program::Floor { command: "floor-write", durable: false }, ""),
+        "floor-batch" => (Program::Floor { command: "floor-batch", durable: false }, ""),
+        "floor-durable" => (Program::Floor { command: "floor-batch", durable: true }, ""),
+        "nchan" => (Program::Nchan, "--kind nchan"),
+        "redis" => (Program::Redis, "--kind redis"),
+        "nats" => (Program::Nats, "--kind nats"),
+        "mosquitto" => (Program::Mosquitto, "--kind mosquitto"),
+        "uws" => (Program::Uws, "--kind uws"),
+        _ => return None,
+    };
+    let cpus = (name == "tidings-two-cores").then_some("0,1");
+    Some(Contestant { name: name.to_owned(), program, load, cpus })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_in_the_tables_is_known() {
+        for scenario in SCENARIOS {
+            for name in scenario.servers.iter().chain(scenario.bases) {
+                assert!(contestant(name).is_some(), "{}: {name}", scenario.name);
+            }
+            for base in scenario.bases {
+                assert!(scenario.servers.contains(base), "{}: {base}", scenario.name);
+            }
+        }
+    }
+}
