@@ -87,8 +87,7 @@ impl<T> Intake<T> {
     pub(crate) fn is_called(&self, timeout: Duration) -> bool {
         let sleeping = |inner: &mut Inner<T>| !inner.is_called && !inner.is_closed;
         let slept = self.called.wait_timeout_while(self.lock(), timeout, sleeping);
-        let (_, slept) = slept.unwrap_or_else(PoisonError::into_inner);
-        !slept.timed_out()
+        !slept.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }
 

@@ -18,9 +18,7 @@ use crate::fan_out::{FanOut, Handover};
 use crate::history::AppendError;
 use crate::hub::{Receipt, Shared};
 use crate::intake::{Duty, Found, Intake};
-use crate::limits::{
-    BATCH_BYTES_MAX, BATCH_UPDATES_MAX, FAN_OUT_BATCHES_MAX, FAN_OUT_BYTES_MAX, SUB_MAX,
-};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_UPDATES_MAX, SUB_MAX};
 use crate::metrics::count;
 use crate::options::Durability;
 use crate::repeats::{First, Repeats, repeat_key};

@@ -255,6 +255,13 @@ pub const WHEEL_TICK: Duration = Duration::from_millis(10);
 pub const WHEEL_SLOTS: usize = 2_048;
 /// Sockets that a shard hears of at a time.
 pub const EVENTS_AT_ONCE: usize = 1_024;
+/// Which part of the time that writing takes a shard first waits for more to write: thousands of
+/// writes that are saved, for an eighth of the time in which they are made.
+pub const GATHER_SHARE: u32 = 8;
+/// The longest of these waits.
+pub const GATHER_MAX: Duration = Duration::from_millis(1);
+/// A wait shorter than this is not worth going to sleep for.
+pub const GATHER_MIN: Duration = Duration::from_micros(50);
 /// Bytes of a shard's room for what clients say that counts for nothing.
 pub const SCRATCH_BYTES: usize = 16 * 1024;
 /// Bytes that a client may say at a time behind a request that is answered by a stream.

@@ -1,7 +1,6 @@
 //! How entries reach receivers: all of an audience at once, and who is behind by itself.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use tidings_core::{Batch, Missed, Offset, Start, Subscription};

@@ -18,7 +18,7 @@ use super::inbox::{Inbox, Message};
 use super::readers::Readers;
 use super::receiver::Receiver;
 use super::wheel::Wheel;
-use crate::limits::{EVENTS_AT_ONCE, SCRATCH_BYTES};
+use crate::limits::{EVENTS_AT_ONCE, GATHER_MAX, GATHER_MIN, GATHER_SHARE, SCRATCH_BYTES};
 
 /// The token of the waker; sockets have the number of their receiver.
 pub(super) const WAKE: Token = Token(usize::MAX);
@@ -46,6 +46,8 @@ pub(super) struct Shard {
     pub(super) load: Arc<AtomicUsize>,
     pub(super) scratch: Box<[u8]>,
     begun: Instant,
+    /// How long the last turn wrote to audiences.
+    wrote_for: Duration,
     /// Since the beginning; moved on once for each thing that takes long.
     pub(super) now: Duration,
 }
@@ -76,6 +78,7 @@ impl Shard {
             load,
             scratch: vec![0; SCRATCH_BYTES].into(),
             begun: Instant::now(),
+            wrote_for: Duration::ZERO,
             now: Duration::ZERO,
         }
     }
@@ -140,8 +143,25 @@ impl Shard {
         }
         self.look_at_times();
         let _pending = self.poll_ready(waker, &mut ready);
-        self.serve(ready);
+        if !ready.is_empty() || !self.again.is_empty() {
+            self.let_more_come();
+            let _pending = self.poll_ready(waker, &mut ready);
+            self.look_at_clock();
+            let begun = self.now;
+            self.serve(ready);
+            self.look_at_clock();
+            self.wrote_for = self.now - begun;
+        }
         true
+    }
+
+    /// Waits a little where writing takes long anyway: what is published meanwhile leaves in the
+    /// same writes, and there is one round of them less.
+    fn let_more_come(&self) {
+        let wait = (self.wrote_for / GATHER_SHARE).min(GATHER_MAX);
+        if wait >= GATHER_MIN {
+            std::thread::sleep(wait);
+        }
     }
 
     fn poll_ready(&self, waker: &Waker, ready: &mut Vec<u64>) -> Poll<()> {
