@@ -76,6 +76,11 @@ pub const WRITE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// the slowest mobile networks, and too fast for somebody who only wants to hold a place.
 pub const WRITE_PROGRESS_BYTES_MIN: usize = 16 * 1024;
 
+/// Bytes of a request that is read in one piece without the help of a library: a head with a token,
+/// and an update of a few kilobytes.
+pub const USUAL_REQUEST_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of an answer that leave in one piece with its head.
+pub const GATHERED_BODY_BYTES_MAX: usize = 16 * 1024;
 /// Streams of one HTTP/2 connection that its client has reset before the hub got to them; one more
 /// ends the connection. Who navigates away resets a few, who resets on purpose thousands.
 pub const HTTP2_RESETS_PENDING_MAX: usize = 20;

@@ -14,7 +14,6 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderValue, Response, Version, header};
 use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -25,8 +24,10 @@ use super::entrance::{Entered, Entrance, enter};
 use super::forwarded::{client, is_trusted};
 use super::handing::{Content, Given, Handing};
 use super::places::Place;
+use super::received::Received;
 use super::redacted::{redacted, shortened};
 use super::streams::{Streams, watched};
+use super::usual::{self, Next};
 use super::wire::{Spoken, Wire};
 use super::{
     Body, BoxError, HttpOptions, Request, RequestId, Server, boxed, head, refusal, secure,
@@ -59,32 +60,58 @@ pub(super) async fn run(
     let Some(Entered { mut wire, peer, place }) = entered else { return };
     let handing = Arc::new(Handing::new(&server, &options));
     let mut silence = pin!(tokio::time::sleep(options.head_timeout));
-    let spoken = tokio::select! {
-        spoken = wire.spoken() => spoken,
-        () = server.shutdown.accepting_ended() => return,
-        () = silence.as_mut() => {
-            server.counters.silent.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-    };
     let connection = Connection { server, peer, secure: entrance.is_secure(), handing };
-    match spoken {
-        Ok(Spoken::Http1) => connection.http1(wire, &options, place, silence).await,
-        Ok(Spoken::Http2) => connection.http2(wire, &options, place, silence).await,
-        Err(error) => tracing::debug!(client = %peer, %error, "a connection ended"),
+    let silent = silence.as_mut();
+    match usual::serve(&connection, &mut wire, options.head_timeout, silent).await {
+        Next::Ended => {}
+        Next::Given(given) => connection.give(given, wire, place),
+        // Its room is not kept for connections that do without.
+        Next::Library => {
+            Box::pin(connection.by_library(wire, &options, place, silence.as_mut())).await;
+        }
     }
 }
 
 /// What all requests of a connection share.
 #[derive(Clone)]
-struct Connection {
-    server: Arc<Server>,
+pub(super) struct Connection {
+    pub(super) server: Arc<Server>,
     peer: IpAddr,
     secure: bool,
     handing: Arc<Handing>,
 }
 
 impl Connection {
+    /// Nothing was asked in time.
+    pub(super) fn note_silence(&self) {
+        self.server.counters.silent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn give(&self, given: Given, wire: Wire, place: Place) {
+        if let Err(error) = self.handing.give(given, wire, place) {
+            tracing::debug!(client = %self.peer, %error, "a connection ended");
+        }
+    }
+
+    async fn by_library(
+        self,
+        mut wire: Wire,
+        options: &HttpOptions,
+        place: Place,
+        mut silence: Pin<&mut Sleep>,
+    ) {
+        let spoken = tokio::select! {
+            spoken = wire.spoken() => spoken,
+            () = self.server.shutdown.accepting_ended() => return,
+            () = silence.as_mut() => return self.note_silence(),
+        };
+        match spoken {
+            Ok(Spoken::Http1) => self.http1(wire, options, place, silence).await,
+            Ok(Spoken::Http2) => self.http2(wire, options, place, silence).await,
+            Err(error) => tracing::debug!(client = %self.peer, %error, "a connection ended"),
+        }
+    }
+
     /// Serves requests one after the other, until one is answered by a stream.
     async fn http1(
         self,
@@ -109,7 +136,7 @@ impl Connection {
                 let (this, given) = (this.clone(), Arc::clone(&given));
                 // The connection keeps room for this future for as long as it lasts.
                 Box::pin(async move {
-                    match this.answer(request).await {
+                    match this.answer(request.map(Received::from)).await {
                         Answered::Whole(response) => Ok::<_, Infallible>(response),
                         Answered::Lasting(lasting) => {
                             *given.lock().unwrap_or_else(PoisonError::into_inner) = Some(lasting);
@@ -141,8 +168,7 @@ impl Connection {
                 () = silence.as_mut(), if watched => {
                     watched = false;
                     if !asked.load(Ordering::Relaxed) {
-                        self.server.counters.silent.fetch_add(1, Ordering::Relaxed);
-                        return;
+                        return self.note_silence();
                     }
                 }
                 () = self.server.shutdown.accepting_ended(), if !ending => {
@@ -153,9 +179,7 @@ impl Connection {
         };
         let wire = connection.into_parts().io.into_inner();
         let Some(given) = given else { return };
-        if let Err(error) = self.handing.give(given, wire, place) {
-            tracing::debug!(client = %self.peer, %error, "a connection ended");
-        }
+        self.give(given, wire, place);
     }
 
     /// Serves many requests at a time.
@@ -186,7 +210,7 @@ impl Connection {
                 asked.store(true, Ordering::Relaxed);
                 let this = this.clone();
                 Box::pin(async move {
-                    Ok::<_, Infallible>(match this.answer(request).await {
+                    Ok::<_, Infallible>(match this.answer(request.map(Received::from)).await {
                         Answered::Whole(response) => response,
                         Answered::Lasting(Given { head, lasting, place, .. }) => {
                             head.map(|()| this.handing.share(lasting, place))
@@ -204,8 +228,7 @@ impl Connection {
                 () = silence.as_mut(), if watched => {
                     watched = false;
                     if !asked.load(Ordering::Relaxed) {
-                        self.server.counters.silent.fetch_add(1, Ordering::Relaxed);
-                        break;
+                        break self.note_silence();
                     }
                 }
                 () = self.server.shutdown.accepting_ended(), if !ending => {
@@ -224,7 +247,7 @@ impl Connection {
         }
     }
 
-    async fn answer(&self, request: http::Request<Incoming>) -> Answered {
+    pub(super) async fn answer(&self, request: http::Request<Received>) -> Answered {
         let Connection { server, peer, secure, .. } = self;
         let (peer, secure) = (*peer, *secure);
         let begun = Instant::now();
@@ -283,7 +306,7 @@ impl Connection {
 }
 
 /// What became of a request.
-enum Answered {
+pub(super) enum Answered {
     Whole(Response<Body>),
     Lasting(Given),
 }

@@ -3,12 +3,12 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, Response, StatusCode, Version, header};
+use http::{HeaderMap, Response, StatusCode, Version};
 use tokio_util::task::TaskTracker;
 
+use super::usual::write_head;
 use super::wire::Wire;
 use super::{Body, HttpOptions, Place, Server, boxed, streams};
 use crate::shard::{Carrier, Encrypted, Handoff, Outlet, Patience, Sent};
@@ -104,20 +104,10 @@ impl Handing {
 /// A head as HTTP/1 writes it (RFC 9112). Nothing follows the stream on this connection.
 fn written(status: StatusCode, headers: &HeaderMap, framing: Framing) -> Bytes {
     let mut head = BytesMut::with_capacity(1024);
-    let version = if framing == Framing::Chunked { "HTTP/1.1" } else { "HTTP/1.0" };
-    let reason = status.canonical_reason().unwrap_or_default();
-    head.put_slice(format!("{version} {} {reason}\r\n", status.as_u16()).as_bytes());
-    for (name, value) in headers {
-        head.put_slice(name.as_str().as_bytes());
-        head.put_slice(b": ");
-        head.put_slice(value.as_bytes());
-        head.put_slice(b"\r\n");
-    }
-    if !headers.contains_key(header::DATE) {
-        let now = httpdate::fmt_http_date(SystemTime::now());
-        head.put_slice(format!("date: {now}\r\n").as_bytes());
-    }
-    if framing == Framing::Chunked {
+    let chunked = framing == Framing::Chunked;
+    let version = if chunked { Version::HTTP_11 } else { Version::HTTP_10 };
+    write_head(&mut head, version, status, headers);
+    if chunked {
         head.put_slice(b"transfer-encoding: chunked\r\n");
     }
     head.put_slice(b"connection: close\r\n\r\n");

@@ -26,12 +26,14 @@ mod hints;
 mod impatient;
 mod places;
 mod proxy_protocol;
+mod received;
 mod redacted;
 mod refusal;
 mod request_id;
 mod secure;
 mod streams;
 mod tls;
+mod usual;
 mod vanished;
 mod wire;
 
@@ -46,6 +48,7 @@ pub use forwarded::fuzz_forwarded;
 pub use handing::{Content, Lasting};
 #[doc(hidden)]
 pub use proxy_protocol::fuzz_proxy_protocol;
+pub use received::Received;
 pub use redacted::redacted;
 pub use request_id::RequestId;
 pub use tls::{Loaded, Tls};
@@ -66,7 +69,7 @@ pub struct Request {
     /// Method, target, version and headers.
     pub head: http::request::Parts,
     /// The body; [`Bodies`] read it within bounds.
-    pub body: hyper::body::Incoming,
+    pub body: Received,
     /// Who asks: the peer, or what the trusted proxies in front say.
     pub client: IpAddr,
     /// This request's own name in logs and in the answer's `X-Request-Id`.

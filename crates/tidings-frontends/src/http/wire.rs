@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::{Bytes, BytesMut};
 use rustls::ServerConnection;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -18,7 +19,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(super) struct Wire {
     stream: Stream,
     /// Bytes that were read to find out the version, and are to be read again.
-    begun: Vec<u8>,
+    begun: Bytes,
 }
 
 enum Stream {
@@ -37,37 +38,39 @@ pub(super) enum Spoken {
 
 impl Wire {
     pub(super) fn plain(stream: Impatient) -> Wire {
-        Wire { stream: Stream::Plain(stream), begun: Vec::new() }
+        Wire { stream: Stream::Plain(stream), begun: Bytes::new() }
     }
 
     pub(super) fn encrypted(stream: TlsStream<Impatient>) -> Wire {
-        Wire { stream: Stream::Encrypted(Box::new(stream)), begun: Vec::new() }
+        Wire { stream: Stream::Encrypted(Box::new(stream)), begun: Bytes::new() }
     }
 
-    /// What the client speaks, by its first bytes: as many as it takes to know.
+    /// What the client speaks, by its first bytes: as many as it takes to know. Those are read again.
     ///
     /// # Errors
     ///
     /// When the connection ends before.
     pub(super) async fn spoken(&mut self) -> io::Result<Spoken> {
-        let mut begun = Vec::new();
+        let mut begun = BytesMut::from(std::mem::take(&mut self.begun));
         let spoken = loop {
-            if !PREFACE.starts_with(&begun) {
+            let known = begun.len().min(PREFACE.len());
+            if begun.get(..known) != PREFACE.get(..known) {
                 break Spoken::Http1;
             }
-            if begun.len() == PREFACE.len() {
+            if known == PREFACE.len() {
                 break Spoken::Http2;
             }
-            let mut bytes = [0; PREFACE.len()];
-            let room = bytes.get_mut(begun.len()..).unwrap_or_default();
-            let count = self.read(room).await?;
-            if count == 0 {
+            if self.read_buf(&mut begun).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            begun.extend_from_slice(room.get(..count).unwrap_or_default());
         };
-        self.begun = begun;
+        self.begun = begun.freeze();
         Ok(spoken)
+    }
+
+    /// Has these bytes read once more.
+    pub(super) fn put_back(&mut self, bytes: &Bytes) {
+        self.begun = bytes.clone();
     }
 
     /// The socket, and the session behind which it stands.
@@ -91,11 +94,7 @@ impl AsyncRead for Wire {
         let wire = self.get_mut();
         if !wire.begun.is_empty() {
             let count = wire.begun.len().min(buffer.remaining());
-            buffer.put_slice(wire.begun.get(..count).unwrap_or_default());
-            wire.begun.drain(..count);
-            if wire.begun.is_empty() {
-                wire.begun = Vec::new();
-            }
+            buffer.put_slice(&wire.begun.split_to(count));
             return Poll::Ready(Ok(()));
         }
         match &mut wire.stream {

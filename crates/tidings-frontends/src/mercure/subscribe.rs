@@ -19,7 +19,7 @@ use super::publish::plain_text;
 use super::refusal::Refusal;
 use super::{Mercure, Settings, is_form, refuse_coded};
 use crate::auth::{Generation, Role};
-use crate::http::{Bodies, Content, Lasting, Request, empty};
+use crate::http::{Bodies, Content, Lasting, Received, Request, empty};
 use crate::limits::{
     BODY_TIMEOUT, DRAFT_TOPICS_MAX, FORM_FIELDS_MAX, MATCHERS_MAX, QUERY_BYTES_MAX,
 };
@@ -173,7 +173,7 @@ fn is_matcher(name: &str) -> bool {
 async fn read_query_body(
     bodies: &Bodies,
     head: &Parts,
-    body: hyper::body::Incoming,
+    body: Received,
     settings: &Settings,
 ) -> Result<Vec<Field>, Refusal> {
     let bytes_max = settings.body_bytes_max.min(QUERY_BYTES_MAX);

@@ -1,0 +1,371 @@
+//! Requests as nearly all clients send them: whole in one piece, in the plain words of HTTP/1.1. They
+//! are read and answered here, for a third of what the library takes that can read everything.
+//! What is unusual in any way (a body in pieces or chunks, an expectation, a head without end) is
+//! left to the library, with every byte that was read.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::{Duration, SystemTime};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::request::Parts;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, header,
+};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::Body;
+use super::connection::{Answered, Connection};
+use super::handing::Given;
+use super::received::Received;
+use super::wire::Wire;
+use crate::limits::{GATHERED_BODY_BYTES_MAX, HEADERS_MAX, USUAL_REQUEST_BYTES_MAX};
+
+/// How it goes on with a connection.
+pub(super) enum Next {
+    /// The library reads what comes, beginning with what the wire has again.
+    Library,
+    /// The answer is given the connection.
+    Given(Given),
+    /// It has ended.
+    Ended,
+}
+
+/// Names whose meaning is left to the library.
+const UNUSUAL: [HeaderName; 6] = [
+    header::TRANSFER_ENCODING,
+    header::CONNECTION,
+    header::UPGRADE,
+    header::EXPECT,
+    header::TE,
+    header::TRAILER,
+];
+
+thread_local! {
+    /// Where bytes are read to: nobody keeps room for what has not come.
+    static ROOM: RefCell<Box<[u8]>> = RefCell::new(vec![0; USUAL_REQUEST_BYTES_MAX].into());
+}
+
+/// Reads and answers requests until one is unusual or is answered by a stream.
+pub(super) async fn serve(
+    connection: &Connection,
+    wire: &mut Wire,
+    timeout: Duration,
+    silence: Pin<&mut Sleep>,
+) -> Next {
+    let mut reading = Reading { timeout, silence, asked: false, since: Instant::now() };
+    let mut ending = pin!(connection.server.shutdown.accepting_ended());
+    let mut waiting = Bytes::new();
+    loop {
+        if waiting.is_empty() {
+            waiting = tokio::select! {
+                read = reading.next(wire) => match read {
+                    Ok(bytes) => bytes,
+                    Err(error) => {
+                        if error.kind() == io::ErrorKind::TimedOut && !reading.asked {
+                            connection.note_silence();
+                        }
+                        return Next::Ended;
+                    }
+                },
+                () = ending.as_mut() => return Next::Ended,
+            };
+        }
+        let Some((head, body)) = take(&mut waiting) else {
+            wire.put_back(&waiting);
+            reading.silence.as_mut().reset(Instant::now() + timeout);
+            return Next::Library;
+        };
+        let request = http::Request::from_parts(head, Received::whole(body));
+        let response = match Box::pin(connection.answer(request)).await {
+            Answered::Whole(response) => response,
+            Answered::Lasting(given) => return Next::Given(given),
+        };
+        let is_last = connection.server.shutdown.closing().has_begun();
+        let written = write(wire, response, is_last).await;
+        if written.is_err() || is_last {
+            // Who is gone already hears nothing of it.
+            let _gone = wire.shutdown().await;
+            return Next::Ended;
+        }
+        (reading.asked, reading.since) = (true, Instant::now());
+    }
+}
+
+/// The wait for a request.
+struct Reading<'s> {
+    timeout: Duration,
+    /// Moved on when it is over, not for each request.
+    silence: Pin<&'s mut Sleep>,
+    asked: bool,
+    since: Instant,
+}
+
+impl Reading<'_> {
+    async fn next(&mut self, wire: &mut Wire) -> io::Result<Bytes> {
+        std::future::poll_fn(|context| {
+            let read = ROOM.with_borrow_mut(|room| {
+                let mut buffer = ReadBuf::new(room);
+                let polled = Pin::new(&mut *wire).poll_read(context, &mut buffer);
+                polled.map_ok(|()| Bytes::copy_from_slice(buffer.filled()))
+            });
+            match read {
+                Poll::Ready(Ok(bytes)) if bytes.is_empty() => {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
+                Poll::Ready(read) => return Poll::Ready(read),
+                Poll::Pending => {}
+            }
+            while self.silence.as_mut().poll(context).is_ready() {
+                let end = self.since + self.timeout;
+                if Instant::now() >= end {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+                self.silence.as_mut().reset(end);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// Takes a request off what was read, if it is whole and usual.
+fn take(waiting: &mut Bytes) -> Option<(Parts, Bytes)> {
+    if waiting.len() >= USUAL_REQUEST_BYTES_MAX {
+        return None;
+    }
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut parsed = httparse::Request::new(&mut headers);
+    let httparse::Status::Complete(head_length) = parsed.parse(waiting).ok()? else { return None };
+    if parsed.version != Some(1) {
+        return None;
+    }
+    let method = match parsed.method? {
+        "GET" => Method::GET,
+        "POST" => Method::POST,
+        _ => return None,
+    };
+    // A target that names a host says other things than its path.
+    let target = parsed.path.filter(|path| path.starts_with('/'))?;
+    let uri = Uri::try_from(target).ok()?;
+    let fields = read_fields(parsed.headers)?;
+    let length = match fields.get(header::CONTENT_LENGTH) {
+        Some(length) => read_length(length.as_bytes())?,
+        None if method == Method::GET => 0,
+        None => return None,
+    };
+    if method == Method::GET && length > 0 {
+        return None;
+    }
+    let whole = head_length.checked_add(length)?;
+    if waiting.len() < whole {
+        return None;
+    }
+    let body = waiting.split_to(whole).slice(head_length..);
+    let mut request = http::Request::new(());
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    *request.version_mut() = Version::HTTP_11;
+    *request.headers_mut() = fields;
+    Some((request.into_parts().0, body))
+}
+
+fn read_fields(parsed: &[httparse::Header<'_>]) -> Option<HeaderMap> {
+    let mut fields = HeaderMap::with_capacity(parsed.len() + 2);
+    for field in parsed {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
+        if UNUSUAL.contains(&name) {
+            let keeps = field.value.eq_ignore_ascii_case(b"keep-alive");
+            // What goes without saying in HTTP/1.1.
+            if name != header::CONNECTION || !keeps {
+                return None;
+            }
+        }
+        if name == header::CONTENT_LENGTH && fields.contains_key(header::CONTENT_LENGTH) {
+            return None;
+        }
+        fields.append(name, HeaderValue::from_bytes(field.value).ok()?);
+    }
+    Some(fields)
+}
+
+/// Digits only, as RFC 9110 section 8.6 says.
+fn read_length(text: &[u8]) -> Option<usize> {
+    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    digits.then(|| std::str::from_utf8(text).ok()?.parse().ok()).flatten()
+}
+
+/// Writes an answer; small ones leave in one piece.
+async fn write(wire: &mut Wire, response: Response<Body>, is_last: bool) -> io::Result<()> {
+    let (parts, mut body) = response.into_parts();
+    let has_body = !matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let length = body.size_hint().exact();
+    let mut bytes = BytesMut::with_capacity(1024);
+    write_head(&mut bytes, Version::HTTP_11, parts.status, &parts.headers);
+    match length {
+        _ if !has_body => {}
+        Some(length) if !parts.headers.contains_key(header::CONTENT_LENGTH) => {
+            put(&mut bytes, &["content-length: ", &length.to_string(), "\r\n"]);
+        }
+        Some(_) => {}
+        None => bytes.put_slice(b"transfer-encoding: chunked\r\n"),
+    }
+    if is_last {
+        bytes.put_slice(b"connection: close\r\n");
+    }
+    bytes.put_slice(b"\r\n");
+    while has_body && let Some(frame) = body.frame().await {
+        let Ok(piece) = frame.map_err(io::Error::other)?.into_data() else { continue };
+        if length.is_none() && !piece.is_empty() {
+            put(&mut bytes, &[&format!("{:x}", piece.len()), "\r\n"]);
+        }
+        let is_small = bytes.len() + piece.len() <= GATHERED_BODY_BYTES_MAX;
+        if length.is_some() && is_small {
+            bytes.put_slice(&piece);
+            continue;
+        }
+        wire.write_all(&bytes.split()).await?;
+        wire.write_all(&piece).await?;
+        if length.is_none() && !piece.is_empty() {
+            bytes.put_slice(b"\r\n");
+        }
+        if length.is_none() {
+            // What is sent as it comes is not held back.
+            wire.write_all(&bytes.split()).await?;
+            wire.flush().await?;
+        }
+    }
+    if has_body && length.is_none() {
+        bytes.put_slice(b"0\r\n\r\n");
+    }
+    wire.write_all(&bytes).await?;
+    wire.flush().await
+}
+
+/// The first line and the fields of a head, without the empty line behind them.
+pub(super) fn write_head(
+    head: &mut BytesMut,
+    version: Version,
+    status: StatusCode,
+    headers: &HeaderMap,
+) {
+    let version = if version == Version::HTTP_11 { "HTTP/1.1 " } else { "HTTP/1.0 " };
+    let reason = status.canonical_reason().unwrap_or_default();
+    put(head, &[version, status.as_str(), " ", reason, "\r\n"]);
+    for (name, value) in headers {
+        put(head, &[name.as_str(), ": "]);
+        head.put_slice(value.as_bytes());
+        head.put_slice(b"\r\n");
+    }
+    if !headers.contains_key(header::DATE) {
+        head.put_slice(b"date: ");
+        DATE.with_borrow_mut(|date| head.put_slice(date.now().as_bytes()));
+        head.put_slice(b"\r\n");
+    }
+}
+
+fn put(bytes: &mut BytesMut, texts: &[&str]) {
+    for text in texts {
+        bytes.put_slice(text.as_bytes());
+    }
+}
+
+thread_local! {
+    static DATE: RefCell<Date> = const { RefCell::new(Date { second: 0, text: String::new() }) };
+}
+
+/// The date as HTTP writes it, worked out once a second.
+struct Date {
+    second: u64,
+    text: String,
+}
+
+impl Date {
+    fn now(&mut self) -> &str {
+        let now = SystemTime::now();
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        if self.second != since.as_secs() || self.text.is_empty() {
+            (self.second, self.text) = (since.as_secs(), httpdate::fmt_http_date(now));
+        }
+        &self.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "POST /a?b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n";
+
+    fn taken(text: &str) -> Option<(Parts, Bytes, usize)> {
+        let mut waiting = Bytes::copy_from_slice(text.as_bytes());
+        let (parts, body) = take(&mut waiting)?;
+        Some((parts, body, waiting.len()))
+    }
+
+    #[test]
+    fn whole_requests_are_taken_one_by_one() {
+        let (parts, body, left) = taken(&format!("{HEAD}abcGET / HTTP/1.1\r\n")).unwrap();
+        assert_eq!((parts.method, parts.uri.to_string()), (Method::POST, "/a?b".into()));
+        assert_eq!(parts.version, Version::HTTP_11);
+        assert_eq!((parts.headers.len(), &parts.headers["host"]), (2, &"x".parse().unwrap()));
+        assert_eq!((&body[..], left), (&b"abc"[..], 16));
+        let (_, body, left) = taken("GET / HTTP/1.1\r\nconnection: Keep-Alive\r\n\r\n").unwrap();
+        assert_eq!((body.len(), left), (0, 0));
+        let two = "GET / HTTP/1.1\r\na: 1\r\nA: 2\r\n\r\n";
+        assert_eq!(taken(two).unwrap().0.headers.get_all("a").iter().count(), 2);
+    }
+
+    #[test]
+    fn what_is_not_whole_is_left_alone() {
+        let whole = format!("{HEAD}abc");
+        for end in 0..whole.len() {
+            assert!(taken(&whole[..end]).is_none(), "{end}");
+        }
+    }
+
+    #[test]
+    fn what_is_unusual_is_left_to_the_library() {
+        for fields in [
+            "Transfer-Encoding: chunked",
+            "Transfer-Encoding: chunked\r\nContent-Length: 0",
+            "Content-Length: 0\r\nContent-Length: 0",
+            "Content-Length: 0, 0",
+            "Content-Length: +0",
+            "Content-Length: ",
+            "Content-Length: 99999999999999999999",
+            "Content-Length: 0\r\nExpect: 100-continue",
+            "Content-Length: 0\r\nConnection: close",
+            "Content-Length: 0\r\nConnection: keep-alive, upgrade",
+            "Content-Length: 0\r\nUpgrade: h2c",
+            "Content-Length : 0",
+            "Content-Length: 0\r\n folded: 1",
+            "Content-Length: 0\r\na\tb: 1",
+            "",
+        ] {
+            let text = format!("POST / HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\n");
+            assert!(taken(&text.replace("\r\n\r\n\r\n", "\r\n\r\n")).is_none(), "{fields}");
+        }
+        for line in [
+            "GET / HTTP/1.0",
+            "GET http://x/ HTTP/1.1",
+            "GET * HTTP/1.1",
+            "OPTIONS / HTTP/1.1",
+            "HEAD / HTTP/1.1",
+            "get / HTTP/1.1",
+            "PRI * HTTP/2.0",
+            "GET / HTTP/1.1\r\nContent-Length: 1",
+        ] {
+            assert!(taken(&format!("{line}\r\n\r\nx")).is_none(), "{line}");
+        }
+        let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(USUAL_REQUEST_BYTES_MAX));
+        assert!(taken(&long).is_none());
+        let many = "a: 1\r\n".repeat(HEADERS_MAX + 1);
+        assert!(taken(&format!("GET / HTTP/1.1\r\n{many}\r\n")).is_none());
+    }
+}
