@@ -71,9 +71,7 @@ impl Ids {
             | (bits >> 62 & 0xfff) << 64
             | 2 << 62
             | (bits & ((1 << 62) - 1));
-        let (a, b) = (uuid >> 96, uuid >> 80 & 0xffff);
-        let (c, d) = (uuid >> 64 & 0xffff, uuid >> 48 & 0xffff);
-        format!("{PREFIX}{a:08x}-{b:04x}-{c:04x}-{d:04x}-{:012x}", uuid & 0xffff_ffff_ffff)
+        written(uuid)
     }
 
     /// The place that `id` says, if it is an id that [`Ids::seal`] made under this key.
@@ -95,6 +93,21 @@ impl Ids {
             offset: Offset { durable: left >> 9, sub: u32::try_from(sub).unwrap_or_default() },
         })
     }
+}
+
+/// The canonical text of a UUID as a URN (RFC 9562 section 4). Each update has one.
+fn written(uuid: u128) -> String {
+    let mut text = String::with_capacity(PREFIX.len() + 36);
+    text.push_str(PREFIX);
+    for (index, byte) in uuid.to_be_bytes().into_iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        for half in [byte >> 4, byte & 0xf] {
+            text.push(char::from(if half < 10 { b'0' + half } else { b'a' + half - 10 }));
+        }
+    }
+    text
 }
 
 /// Reads the canonical text of a UUID: lower case, hyphens in their places.

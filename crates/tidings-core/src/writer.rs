@@ -327,9 +327,11 @@ impl Stage {
     }
 
     fn receipt(&self, entry: &Entry) -> Receipt {
+        let cursor = entry.cursor();
+        let own = entry.update.id.as_ref().map(|id| id.as_str().to_owned());
         Receipt {
-            id: entry.id().into_owned(),
-            cursor: entry.cursor(),
+            id: own.unwrap_or_else(|| cursor.clone()),
+            cursor,
             offset: entry.offset,
             durability: if entry.update.ephemeral {
                 Durability::Memory
