@@ -67,6 +67,9 @@ pub const ACCEPT_TURN_LATE: Duration = Duration::from_micros(300);
 /// How many times as long as that wait the others then have for themselves. Thousands who connect
 /// at once are let in by the hundred, while a publisher waits a little longer than usual.
 pub const ACCEPT_REST: u32 = 4;
+/// How long ago somebody connected may have been answered for that to be done: nobody rests for
+/// publishers that are not there.
+pub const ACCEPT_WORK_RECENT: Duration = Duration::from_millis(500);
 /// The longest of these rests: new clients wait no longer for a machine that stood still.
 pub const ACCEPT_REST_MAX: Duration = Duration::from_millis(50);
 /// Time that a client may leave its socket full unless the operator says otherwise: mobile networks

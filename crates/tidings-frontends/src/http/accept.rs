@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use super::places::{Full, Places};
 use super::tls::Tls;
 use super::{Frontend, Shutdown, connection, refusal};
 use crate::limits::{
-    ACCEPT_BURST, ACCEPT_PAUSE, ACCEPT_REST, ACCEPT_REST_MAX, ACCEPT_TURN_LATE,
+    ACCEPT_BURST, ACCEPT_PAUSE, ACCEPT_REST, ACCEPT_REST_MAX, ACCEPT_TURN_LATE, ACCEPT_WORK_RECENT,
     CONNECTIONS_MAX_DEFAULT, CONNECTIONS_PER_ADDRESS_DEFAULT, HEAD_TIMEOUT_DEFAULT, LISTEN_BACKLOG,
     REFUSALS_MAX, WRITE_TIMEOUT_DEFAULT,
 };
@@ -82,6 +82,10 @@ pub struct Server {
     pub(super) given: TaskTracker,
     pub(super) shutdown: Shutdown,
     pub(super) hints: Hints,
+    begun: Instant,
+    /// When somebody was answered last who had asked for more than a stream, in milliseconds since
+    /// then.
+    worked_at: AtomicU64,
     /// Of its listeners, as soon as they serve.
     tls: OnceLock<Arc<Tls>>,
     options: RwLock<Arc<HttpOptions>>,
@@ -118,6 +122,8 @@ impl Server {
             given: TaskTracker::new(),
             shutdown,
             hints: Hints::default(),
+            begun: Instant::now(),
+            worked_at: AtomicU64::new(0),
             tls: OnceLock::new(),
             options: RwLock::new(Arc::new(options)),
         })
@@ -145,6 +151,25 @@ impl Server {
 
     pub(super) fn options(&self) -> Arc<HttpOptions> {
         Arc::clone(&self.options.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Notes that somebody who is connected waits for more than a stream.
+    pub(super) fn note_work(&self) {
+        let since = self.begun.elapsed().as_millis();
+        self.worked_at.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Lets everybody else have their turn, and where that takes long while somebody works, rests
+    /// for longer still: who is connected comes before who wants to be.
+    async fn give_way(&self) {
+        let begun = Instant::now();
+        tokio::task::yield_now().await;
+        let waited = begun.elapsed();
+        let worked_at = Duration::from_millis(self.worked_at.load(Ordering::Relaxed));
+        let works = self.begun.elapsed().saturating_sub(worked_at) < ACCEPT_WORK_RECENT;
+        if works && waited > ACCEPT_TURN_LATE {
+            tokio::time::sleep((waited * ACCEPT_REST).min(ACCEPT_REST_MAX)).await;
+        }
     }
 
     /// Serves `listeners` until the shutdown has begun and the last connection has ended. Dropping
@@ -193,7 +218,7 @@ impl Listening {
         loop {
             if in_a_row == ACCEPT_BURST {
                 in_a_row = 0;
-                give_way().await;
+                self.server.give_way().await;
             }
             tokio::select! {
                 () = self.server.shutdown.accepting_ended() => break,
@@ -280,16 +305,5 @@ fn note_panic(ended: Result<(), JoinError>) {
         && error.is_panic()
     {
         tracing::error!("a connection ended by a panic");
-    }
-}
-
-/// Lets everybody else have their turn, and where that takes long, rests for longer still: who is
-/// connected comes before who wants to be.
-async fn give_way() {
-    let begun = Instant::now();
-    tokio::task::yield_now().await;
-    let waited = begun.elapsed();
-    if waited > ACCEPT_TURN_LATE {
-        tokio::time::sleep((waited * ACCEPT_REST).min(ACCEPT_REST_MAX)).await;
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderValue, Response, Version, header};
+use http::{HeaderValue, Method, Response, Version, header};
 use http_body::{Frame, SizeHint};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -255,6 +255,9 @@ impl Connection {
         let options = server.options();
         let (head, body) = request.into_parts();
         let version = head.version;
+        if head.method != Method::GET {
+            server.note_work();
+        }
         let trusted = is_trusted(peer, &options.trusted_proxies);
         let client = client(peer, &head.headers, &options.trusted_proxies);
         if let Some(public) = &options.public_url {

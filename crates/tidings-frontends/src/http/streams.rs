@@ -72,36 +72,51 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, stream: F) {
-        self.tasks.spawn(run(stream, Arc::clone(&self.server), self.limit));
+        self.tasks.spawn(Watched {
+            stream: Box::pin(stream),
+            pieces: Arc::default(),
+            waiting: None,
+            limit: self.limit,
+            server: Arc::clone(&self.server),
+        });
     }
 }
 
-async fn run<F: Future>(stream: F, server: Arc<Server>, limit: Duration) {
-    let pieces = Arc::new(Pieces::default());
-    let stream = PIECES.scope(Arc::clone(&pieces), stream);
-    tokio::pin!(stream);
-    let mut waiting: Option<(usize, Pin<Box<Sleep>>)> = None;
-    std::future::poll_fn(|context| {
-        if stream.as_mut().poll(context).is_ready() {
+/// A stream, and what is watched of it. Written out: there are a hundred thousand of them.
+struct Watched<F> {
+    stream: Pin<Box<F>>,
+    pieces: Arc<Pieces>,
+    /// Since when one piece is on its way, by its number.
+    waiting: Option<Box<(usize, Pin<Box<Sleep>>)>>,
+    limit: Duration,
+    server: Arc<Server>,
+}
+
+impl<F: Future> Future for Watched<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Watched { stream, pieces, waiting, limit, server } = &mut *self;
+        let polled = PIECES.sync_scope(Arc::clone(pieces), || stream.as_mut().poll(context));
+        if polled.is_ready() {
             return Poll::Ready(());
         }
         if pieces.handoff.get().is_some_and(|handoff| handoff.poll_cut(context)) {
             return Poll::Ready(());
         }
         let Some(number) = pieces.waiting() else {
-            waiting = None;
+            *waiting = None;
             return Poll::Pending;
         };
-        let begin = || (number, Box::pin(tokio::time::sleep(limit)));
-        if waiting.as_ref().is_none_or(|(of, _)| *of != number) {
-            waiting = Some(begin());
+        let begin = || Box::new((number, Box::pin(tokio::time::sleep(*limit))));
+        if waiting.as_ref().is_none_or(|waiting| waiting.0 != number) {
+            *waiting = Some(begin());
         }
-        let (_, timer) = waiting.get_or_insert_with(begin);
+        let timer = &mut waiting.get_or_insert_with(begin).1;
         timer.as_mut().poll(context).map(|()| {
             server.counters.stalled.fetch_add(1, Ordering::Relaxed);
         })
-    })
-    .await;
+    }
 }
 
 /// Has the answer's body count its pieces, if the current task is a stream's.
