@@ -213,6 +213,7 @@ fn tidings(
     let mut text = format!(
         "listen = \"127.0.0.1:{port}\"\npublic_url = \"http://127.0.0.1:{port}\"\n\
          [history]\n{history}durability = \"{durability}\"\n\
+         keep = {{ size = \"8 MiB\" }}\n\
          [admin]\nlisten = \"off\"\n\
          [http]\nconnections_max = 19000\nconnections_per_address_max = 100000\n\
          [auth]\nanonymous = true\n[[auth.issuer]]\nid = \"{ISSUER}\"\n\

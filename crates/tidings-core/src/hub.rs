@@ -203,10 +203,14 @@ impl Hub {
     ///
     /// When the hub shuts down.
     pub async fn room(&self, weight: usize) -> Result<Room, Refused> {
-        let permits = weight.div_ceil(QUEUE_PERMIT_BYTES).clamp(1, QUEUE_UPDATES_MAX);
-        let permits = u32::try_from(permits).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.inner.room).acquire_many_owned(permits).await;
+        let room = Arc::clone(&self.inner.room).acquire_many_owned(permits(weight)).await;
         Ok(Room { permit: room.map_err(|_| Refused::ShuttingDown)? })
+    }
+
+    /// The same without waiting, if there is a place and nobody waits for one.
+    pub fn room_now(&self, weight: usize) -> Option<Room> {
+        let room = Arc::clone(&self.inner.room).try_acquire_many_owned(permits(weight)).ok();
+        room.map(|permit| Room { permit })
     }
 
     /// Waits for room, then publishes as [`Hub::publish_in`].
@@ -323,6 +327,12 @@ impl Hub {
     pub fn shut_down(&self) {
         self.inner.shut_down();
     }
+}
+
+/// What of the queue an update of this weight takes.
+fn permits(weight: usize) -> u32 {
+    let permits = weight.div_ceil(QUEUE_PERMIT_BYTES).clamp(1, QUEUE_UPDATES_MAX);
+    u32::try_from(permits).unwrap_or(u32::MAX)
 }
 
 impl Inner {

@@ -154,8 +154,8 @@ impl Server {
     }
 
     /// Notes that somebody who is connected waits for more than a stream.
-    pub(super) fn note_work(&self) {
-        let since = self.begun.elapsed().as_millis();
+    pub(super) fn note_work(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.begun).as_millis();
         self.worked_at.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 

@@ -82,6 +82,11 @@ impl Shutdown {
         self.shared.open.load(Ordering::Relaxed)
     }
 
+    /// Whether the first step is taken.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.shared.accepting_ends.is_cancelled()
+    }
+
     /// Resolves when the first step is taken.
     pub(crate) async fn accepting_ended(&self) {
         self.shared.accepting_ends.cancelled().await;

@@ -8,7 +8,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -136,7 +136,7 @@ impl Connection {
                 let (this, given) = (this.clone(), Arc::clone(&given));
                 // The connection keeps room for this future for as long as it lasts.
                 Box::pin(async move {
-                    match this.answer(request.map(Received::from)).await {
+                    match this.answer(request.map(Received::from), Instant::now()).await {
                         Answered::Whole(response) => Ok::<_, Infallible>(response),
                         Answered::Lasting(lasting) => {
                             *given.lock().unwrap_or_else(PoisonError::into_inner) = Some(lasting);
@@ -210,12 +210,14 @@ impl Connection {
                 asked.store(true, Ordering::Relaxed);
                 let this = this.clone();
                 Box::pin(async move {
-                    Ok::<_, Infallible>(match this.answer(request.map(Received::from)).await {
-                        Answered::Whole(response) => response,
-                        Answered::Lasting(Given { head, lasting, place, .. }) => {
-                            head.map(|()| this.handing.share(lasting, place))
-                        }
-                    })
+                    Ok::<_, Infallible>(
+                        match this.answer(request.map(Received::from), Instant::now()).await {
+                            Answered::Whole(response) => response,
+                            Answered::Lasting(Given { head, lasting, place, .. }) => {
+                                head.map(|()| this.handing.share(lasting, place))
+                            }
+                        },
+                    )
                 })
             })
         };
@@ -247,16 +249,19 @@ impl Connection {
         }
     }
 
-    pub(super) async fn answer(&self, request: http::Request<Received>) -> Answered {
+    pub(super) async fn answer(
+        &self,
+        request: http::Request<Received>,
+        begun: Instant,
+    ) -> Answered {
         let Connection { server, peer, secure, .. } = self;
         let (peer, secure) = (*peer, *secure);
-        let begun = Instant::now();
         let id = RequestId::next();
         let options = server.options();
         let (head, body) = request.into_parts();
         let version = head.version;
         if head.method != Method::GET {
-            server.note_work();
+            server.note_work(begun);
         }
         let trusted = is_trusted(peer, &options.trusted_proxies);
         let client = client(peer, &head.headers, &options.trusted_proxies);
@@ -294,7 +299,7 @@ impl Connection {
         if let Some(counter) = server.counters.answer(response.status()) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
-        line.write(&response, begun.elapsed());
+        line.write(&response, begun);
         let (head, content) = response.into_parts();
         match content {
             Content::Body(body) => {
@@ -349,11 +354,11 @@ impl Line {
     }
 
     /// Refusals are worth a line in production, the rest only when somebody looks closely.
-    fn write(self, response: &Response<Content>, took: Duration) {
+    fn write(self, response: &Response<Content>, begun: Instant) {
         let Line { method, client, id, .. } = self;
         let Some(target) = self.target else { return };
         let status = response.status().as_u16();
-        let milliseconds = took.as_micros() as f64 / 1000.0;
+        let milliseconds = begun.elapsed().as_micros() as f64 / 1000.0;
         if status < 400 {
             tracing::debug!(target: "tidings::request", %method, target, status, milliseconds,
                 %client, request = %id, "answered");

@@ -24,6 +24,16 @@ impl Received {
     }
 }
 
+impl Received {
+    /// The body if it is whole already: its bytes arrived with the head and wait for nothing.
+    pub(crate) fn take_whole(&mut self) -> Option<Bytes> {
+        match &mut self.0 {
+            Inner::Whole(bytes) => Some(std::mem::take(bytes)),
+            Inner::Coming(_) => None,
+        }
+    }
+}
+
 impl From<Incoming> for Received {
     fn from(incoming: Incoming) -> Received {
         Received(Inner::Coming(incoming))

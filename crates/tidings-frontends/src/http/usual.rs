@@ -81,19 +81,20 @@ pub(super) async fn serve(
             reading.silence.as_mut().reset(Instant::now() + timeout);
             return Next::Library;
         };
+        let now = std::time::Instant::now();
+        (reading.asked, reading.since) = (true, now.into());
         let request = http::Request::from_parts(head, Received::whole(body));
-        let response = match Box::pin(connection.answer(request)).await {
+        let response = match Box::pin(connection.answer(request, now)).await {
             Answered::Whole(response) => response,
             Answered::Lasting(given) => return Next::Given(given),
         };
-        let is_last = connection.server.shutdown.closing().has_begun();
+        let is_last = connection.server.shutdown.has_begun();
         let written = write(wire, response, is_last).await;
         if written.is_err() || is_last {
             // Who is gone already hears nothing of it.
             let _gone = wire.shutdown().await;
             return Next::Ended;
         }
-        (reading.asked, reading.since) = (true, Instant::now());
     }
 }
 
@@ -152,8 +153,8 @@ fn take(waiting: &mut Bytes) -> Option<(Parts, Bytes)> {
     };
     // A target that names a host says other things than its path.
     let target = parsed.path.filter(|path| path.starts_with('/'))?;
-    let uri = Uri::try_from(target).ok()?;
-    let fields = read_fields(parsed.headers)?;
+    let uri = Uri::from_maybe_shared(part(waiting, target.as_bytes())?).ok()?;
+    let fields = read_fields(waiting, parsed.headers)?;
     let length = match fields.get(header::CONTENT_LENGTH) {
         Some(length) => read_length(length.as_bytes())?,
         None if method == Method::GET => 0,
@@ -175,7 +176,14 @@ fn take(waiting: &mut Bytes) -> Option<(Parts, Bytes)> {
     Some((request.into_parts().0, body))
 }
 
-fn read_fields(parsed: &[httparse::Header<'_>]) -> Option<HeaderMap> {
+/// A part of what was read, which lives as long as the whole instead of being copied.
+fn part(whole: &Bytes, part: &[u8]) -> Option<Bytes> {
+    let begin = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
+    let end = begin.checked_add(part.len())?;
+    (end <= whole.len()).then(|| whole.slice(begin..end))
+}
+
+fn read_fields(whole: &Bytes, parsed: &[httparse::Header<'_>]) -> Option<HeaderMap> {
     let mut fields = HeaderMap::with_capacity(parsed.len() + 2);
     for field in parsed {
         let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
@@ -189,7 +197,7 @@ fn read_fields(parsed: &[httparse::Header<'_>]) -> Option<HeaderMap> {
         if name == header::CONTENT_LENGTH && fields.contains_key(header::CONTENT_LENGTH) {
             return None;
         }
-        fields.append(name, HeaderValue::from_bytes(field.value).ok()?);
+        fields.append(name, HeaderValue::from_maybe_shared(part(whole, field.value)?).ok()?);
     }
     Some(fields)
 }

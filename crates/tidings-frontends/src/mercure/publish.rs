@@ -13,7 +13,7 @@ use super::form::{self, Field, Text};
 use super::refusal::{Excess, Refusal};
 use super::{Mercure, PLAIN_TEXT, is_form, refuse_coded};
 use crate::auth::{Generation, Role, Verified};
-use crate::http::{Body, Request, Share, full};
+use crate::http::{Body, BodyProblem, Request, Share, full};
 use crate::limits::{
     BODY_TIMEOUT, FORM_FIELDS_MAX, IDEMPOTENCY_KEY_BYTES_MAX, PUBLISH_ROOM_WAIT_MAX,
     PUBLISH_TOPICS_MAX,
@@ -32,7 +32,7 @@ pub(super) async fn publish(
 ) -> Worded<Response<Body>> {
     let settings = mercure.settings();
     let clock = &*mercure.clock;
-    let (head, body) = (request.head, request.body);
+    let (head, mut body) = (request.head, request.body);
     let without_token = settings.without_token();
     let role = Role::Publish;
     let access =
@@ -42,8 +42,13 @@ pub(super) async fn publish(
     let answer = async {
         may_publish(&verified)?;
         refuse_coded(&head.headers)?;
-        let (body, share) =
-            mercure.bodies.read(body, settings.body_bytes_max, BODY_TIMEOUT).await?;
+        let (body, share) = match body.take_whole() {
+            Some(whole) if whole.len() > settings.body_bytes_max => {
+                return Err(BodyProblem::TooLarge.into());
+            }
+            Some(whole) => (whole, Share::default()),
+            None => mercure.bodies.read(body, settings.body_bytes_max, BODY_TIMEOUT).await?,
+        };
         let update = read_update(generation, &head.headers, &body)?;
         drop(body);
         if generation == Generation::Draft {
@@ -71,10 +76,15 @@ async fn send(
     update: Update,
     share: Share,
 ) -> Result<Response<Body>, Refusal> {
-    let room = mercure.hub.room(update.weight());
-    // Only the wait for a place ends early: what has one is stored or refused, never unknown.
-    let room =
-        tokio::time::timeout(PUBLISH_ROOM_WAIT_MAX, room).await.map_err(|_| Refusal::Busy)??;
+    let room = match mercure.hub.room_now(update.weight()) {
+        Some(room) => room,
+        // Only the wait for a place ends early: what has one is stored or refused, never unknown.
+        None => {
+            let room = mercure.hub.room(update.weight());
+            let waited = tokio::time::timeout(PUBLISH_ROOM_WAIT_MAX, room).await;
+            waited.map_err(|_| Refusal::Busy)??
+        }
+    };
     // From here on the update counts in the hub's queue.
     drop(share);
     Ok(receipt(mercure.hub.publish_in(room, grant, update).await?))

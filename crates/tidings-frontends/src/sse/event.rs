@@ -4,11 +4,14 @@
 use bytes::Bytes;
 use tidings_core::{Entry, Form, Update};
 
-use super::chunk;
+use super::chunk_of;
 
 /// The entry as an event in a chunk of HTTP/1.1, rendered once for all receivers.
 pub(crate) fn chunked(entry: &Entry) -> &Bytes {
-    entry.rendered(Form::ServerSentEvent, |entry| chunk(&render(&entry.id(), &entry.update)))
+    entry.rendered(Form::ServerSentEvent, |entry| {
+        let (id, update) = (entry.id(), &entry.update);
+        chunk_of(id.len() + update.data.len() + 64, |chunk| render(&id, update, chunk))
+    })
 }
 
 /// The same event alone; the bytes are shared with the chunk.
@@ -20,20 +23,18 @@ pub(crate) fn bare(entry: &Entry) -> Bytes {
 
 /// One event. The fields before `data` are [`Line`](tidings_core::Line)s and cannot hold a line
 /// end; `data` gets a field for each of its lines, so that nothing in it becomes another field.
-fn render(id: &str, update: &Update) -> Vec<u8> {
-    let mut event = Vec::with_capacity(id.len() + update.data.len() + 64);
+fn render(id: &str, update: &Update, event: &mut Vec<u8>) {
     if let Some(event_type) = &update.event_type {
-        field(&mut event, "event", event_type.as_str().as_bytes());
+        field(event, "event", event_type.as_str().as_bytes());
     }
     if let Some(milliseconds) = update.retry {
-        field(&mut event, "retry", milliseconds.to_string().as_bytes());
+        field(event, "retry", milliseconds.to_string().as_bytes());
     }
-    field(&mut event, "id", id.as_bytes());
+    field(event, "id", id.as_bytes());
     for line in lines(&update.data) {
-        field(&mut event, "data", line);
+        field(event, "data", line);
     }
     event.push(b'\n');
-    event
 }
 
 fn field(event: &mut Vec<u8>, name: &str, value: &[u8]) {
@@ -68,8 +69,14 @@ mod tests {
         Update::new(Topic::parse("t").unwrap(), data.to_owned())
     }
 
+    fn rendered(id: &str, update: &Update) -> Vec<u8> {
+        let mut event = Vec::new();
+        render(id, update, &mut event);
+        event
+    }
+
     fn check(data: &str, expected: &str) {
-        assert_eq!(render("1", &update(data)), expected.as_bytes(), "{data:?}");
+        assert_eq!(rendered("1", &update(data)), expected.as_bytes(), "{data:?}");
     }
 
     #[test]
@@ -90,13 +97,13 @@ mod tests {
         let mut update = update("d");
         update.event_type = Some(Line::parse("message").unwrap());
         update.retry = Some(0);
-        assert_eq!(render("urn:x", &update), b"event: message\nretry: 0\nid: urn:x\ndata: d\n\n");
+        assert_eq!(rendered("urn:x", &update), b"event: message\nretry: 0\nid: urn:x\ndata: d\n\n");
     }
 
     proptest! {
         #[test]
         fn data_is_read_back_and_injects_nothing(data in "[a\r\n:d ]{0,20}") {
-            let event = render("1", &update(&data));
+            let event = rendered("1", &update(&data));
             let text = std::str::from_utf8(&event).unwrap();
             let mut read = String::new();
             let body = text.strip_prefix("id: 1\n").unwrap().strip_suffix("\n\n").unwrap();

@@ -5,7 +5,7 @@ pub(crate) mod event;
 
 use std::fmt::Write;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use tidings_core::{Hub, Offset};
 
 /// A comment: opens a stream for proxies and `EventSource`, and keeps it open.
@@ -38,14 +38,37 @@ impl Framing {
     }
 }
 
+/// Room for the length of a chunk, before it.
+const LENGTH_BYTES: usize = 18;
+
 /// A chunk of HTTP/1.1 with this text, which is not empty: an empty one would be the last.
 fn chunk(text: &[u8]) -> Bytes {
-    let mut chunk = BytesMut::with_capacity(text.len() + 16);
-    // Writing to memory does not fail.
-    let _written = write!(chunk, "{:x}\r\n", text.len());
-    chunk.put_slice(text);
-    chunk.put_slice(b"\r\n");
-    chunk.freeze()
+    chunk_of(text.len(), |chunk| chunk.extend_from_slice(text))
+}
+
+/// A chunk with what `write` writes, about so many bytes. Nothing is copied twice.
+fn chunk_of(bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let mut chunk = Vec::with_capacity(LENGTH_BYTES + bytes + 2);
+    chunk.resize(LENGTH_BYTES, 0);
+    write(&mut chunk);
+    let (mut length, mut begin) = (chunk.len() - LENGTH_BYTES, LENGTH_BYTES);
+    let mut put = |byte: u8| {
+        begin -= 1;
+        if let Some(place) = chunk.get_mut(begin) {
+            *place = byte;
+        }
+    };
+    put(b'\n');
+    put(b'\r');
+    loop {
+        put(*b"0123456789abcdef".get(length % 16).unwrap_or(&b'0'));
+        length /= 16;
+        if length == 0 {
+            break;
+        }
+    }
+    chunk.extend_from_slice(b"\r\n");
+    Bytes::from(chunk).slice(begin..)
 }
 
 /// A stream's last words: where its client is, when it has come further than it was told, and how
@@ -66,4 +89,20 @@ pub(crate) fn farewell(
         block.push('\n');
     }
     block
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_says_its_length() {
+        for length in [1, 9, 15, 16, 255, 256, 4_095, 1 << 20] {
+            let text = vec![b'x'; length];
+            let text = String::from_utf8(text).unwrap();
+            let expected = format!("{length:x}\r\n{text}\r\n");
+            assert_eq!(Framing::Chunked.frame(text.as_bytes()), expected);
+            assert_eq!(Framing::Bare.frame(text.as_bytes()), text);
+        }
+    }
 }
