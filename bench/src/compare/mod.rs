@@ -24,6 +24,8 @@ use table::Row;
 
 /// Until a server has noticed that its streams are closed, and an idle one is idle.
 const REST: Duration = Duration::from_millis(500);
+/// How long streams are idle before memory is looked at: what opening them took has been given back.
+const SETTLING: Duration = Duration::from_secs(15);
 /// Publishing before the first round, which does not count.
 const WARMING: Duration = Duration::from_millis(200);
 
@@ -287,7 +289,7 @@ fn idle(scenario: &Scenario, running: &mut Running, round: usize, length: u64) -
     let before = process::resident(pid);
     let mut row = turn(scenario, running, round, |running| opened(running, "open"))?;
     check_open(&row)?;
-    std::thread::sleep(REST);
+    std::thread::sleep(SETTLING);
     row.resident = Some(process::resident(pid).saturating_sub(before));
     row.slice = Some(running.generator.ask::<Slice>(&format!("go {length}"))?);
     row.resident_after = Some(process::resident(pid).saturating_sub(before));

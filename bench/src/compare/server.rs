@@ -207,13 +207,13 @@ fn tidings(
     more: &str,
 ) -> io::Result<String> {
     let history = match durability {
-        "memory" => String::new(),
+        // Full after a moment: memory that nobody has used before is what costs most.
+        "memory" => "keep = { size = \"8 MiB\" }\n".to_owned(),
         _ => format!("path = {:?}\n", folder.join("history")),
     };
     let mut text = format!(
         "listen = \"127.0.0.1:{port}\"\npublic_url = \"http://127.0.0.1:{port}\"\n\
          [history]\n{history}durability = \"{durability}\"\n\
-         keep = {{ size = \"8 MiB\" }}\n\
          [admin]\nlisten = \"off\"\n\
          [http]\nconnections_max = 19000\nconnections_per_address_max = 100000\n\
          [auth]\nanonymous = true\n[[auth.issuer]]\nid = \"{ISSUER}\"\n\
