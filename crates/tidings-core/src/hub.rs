@@ -71,10 +71,6 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn namespace(&self) -> &Namespace {
-        &self.namespace
-    }
-
     /// Up to where entries were handed to the receivers' lists.
     pub(crate) fn fanned_out(&self) -> Offset {
         *self.fanned_out.lock().unwrap_or_else(PoisonError::into_inner)

@@ -242,6 +242,8 @@ pub const EXPIRY_JUDGED_EVERY: Duration = Duration::from_secs(30);
 /// Threads that read the history for streams, as long as there are processors for them: more would
 /// only take time from those who write.
 pub const CATCH_UP_READERS: usize = 4;
+/// Turns of reading that a shard waits for at a time. Each brings as much as one write carries.
+pub const READS_AT_ONCE: usize = 16;
 /// Threads that look up where streams begin. Their own, because a client waits for its answer's
 /// head meanwhile; a look-up is much shorter than a turn of reading.
 pub const CURSOR_READERS: usize = 2;

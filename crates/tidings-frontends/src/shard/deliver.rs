@@ -1,5 +1,6 @@
 //! How entries reach receivers: all of an audience at once, and who is behind by itself.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use super::inbox::Message;
 use super::portion::Portion;
 use super::receiver::{Phase, Sent};
 use super::run::Shard;
-use crate::limits::CATCH_UP_TURN;
+use crate::limits::{CATCH_UP_TURN, READS_AT_ONCE};
 use crate::sse::{Framing, continuity};
 
 /// What a subscription had.
@@ -113,6 +114,12 @@ impl Shard {
 
     /// What became of one receiver's turn of reading.
     pub(super) fn on_read(&mut self, number: u32, serial: u64, turn: Option<Turn>) {
+        self.reads -= 1;
+        self.take_turn(number, serial, turn);
+        self.give_turns();
+    }
+
+    fn take_turn(&mut self, number: u32, serial: u64, turn: Option<Turn>) {
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
         if receiver.serial != serial || receiver.phase != Phase::Reading {
             return;
@@ -168,6 +175,32 @@ impl Shard {
         });
     }
 
+    /// Has the history read for those who stand in line, for so many at a time: what was read and
+    /// not written yet is memory.
+    fn give_turns(&mut self) {
+        while self.reads < READS_AT_ONCE
+            && let Some(number) = self.readers_line.pop_front()
+        {
+            // It may have left, and another one may have its number.
+            let Some(receiver) = self.receivers.get_mut(number as usize) else { continue };
+            let Some(reading) = receiver.reading.take_if(|_| receiver.phase == Phase::Reading)
+            else {
+                continue;
+            };
+            let (serial, inbox) = (receiver.serial, Arc::clone(&self.inbox));
+            let (behind, framing) = (Behind::One(reading), receiver.framing);
+            self.reads += 1;
+            self.readers.give(move || {
+                let turn = read(behind, framing);
+                inbox.put(Message::Read { number, serial, turn });
+            });
+        }
+        if self.readers_line.is_empty() {
+            // What a storm needed is given back when it is over.
+            self.readers_line = VecDeque::new();
+        }
+    }
+
     /// Leads a receiver on that is behind and whose socket has room: with what its audience was
     /// handed out meanwhile, or by the history.
     pub(super) fn catch_up(&mut self, number: u32) {
@@ -180,15 +213,10 @@ impl Shard {
                 return self.arm(number);
             }
             let Some(audience) = self.audiences.get_mut(receiver.audience as usize) else { return };
-            if let Some(reading) = receiver.reading.take() {
+            if receiver.reading.is_some() {
                 receiver.phase = Phase::Reading;
-                let (serial, inbox) = (receiver.serial, Arc::clone(&self.inbox));
-                let (behind, framing) = (Behind::One(reading), receiver.framing);
-                self.readers.give(move || {
-                    let turn = read(behind, framing);
-                    inbox.put(Message::Read { number, serial, turn });
-                });
-                return;
+                self.readers_line.push_back(number);
+                return self.give_turns();
             }
             match audience.covers(receiver.position) {
                 Covered::Entirely => {

@@ -1,7 +1,7 @@
 //! A shard's loop: what happened, in turns. Each turn looks at sockets, messages, times and then at
 //! what the hub has for its audiences.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -39,6 +39,10 @@ pub(super) struct Shard {
     pub(super) alike: HashMap<Likeness, u32>,
     /// Audiences with more to take than one turn hands out.
     pub(super) again: Vec<u32>,
+    /// Receivers for which the history is to be read.
+    pub(super) readers_line: VecDeque<u32>,
+    /// Turns of reading that are not over.
+    pub(super) reads: usize,
     /// The last number that tells receivers and audiences from earlier ones.
     pub(super) serial: u64,
     /// Whether the program's end is listened for.
@@ -73,6 +77,8 @@ impl Shard {
             audiences: Slab::new(),
             alike: HashMap::new(),
             again: Vec::new(),
+            readers_line: VecDeque::new(),
+            reads: 0,
             serial: 0,
             watches: false,
             load,
@@ -110,6 +116,7 @@ impl Shard {
         self.audiences = Slab::new();
         self.alike = HashMap::new();
         self.again = Vec::new();
+        self.readers_line = VecDeque::new();
         self.wheel = Wheel::new();
     }
 
