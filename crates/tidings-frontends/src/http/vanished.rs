@@ -39,3 +39,27 @@ pub(crate) fn has_vanished(stream: &impl std::os::fd::AsRawFd, limit: Duration) 
 pub(crate) fn has_vanished<Stream>(_: &Stream, _: Duration) -> bool {
     false
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn who_acknowledges_has_not_vanished_and_who_is_no_socket_of_tcp_is_not_judged() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        assert!(!has_vanished(&near, Duration::ZERO), "nothing was sent");
+        near.write_all(b"x").unwrap();
+        far.read_exact(&mut [0]).unwrap();
+        // The other machine acknowledges what it has, however little it reads.
+        while has_vanished(&near, Duration::ZERO) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(!has_vanished(&near, Duration::from_secs(60)));
+        let (pipe, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert!(!has_vanished(&pipe, Duration::ZERO));
+    }
+}
