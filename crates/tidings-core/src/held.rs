@@ -42,7 +42,7 @@ struct Table {
 
 impl Hub {
     /// Holds a receiver's grant: should it fall, `key` appears in the owner's list.
-    pub fn hold(&self, grant: Arc<Grant>, owner: Arc<ReadyList>, key: u64) -> Held {
+    pub fn hold(&self, grant: &Arc<Grant>, owner: Arc<ReadyList>, key: u64) -> Held {
         Held::new(Arc::clone(&self.inner.shared), grant, owner, key)
     }
 }
@@ -50,15 +50,15 @@ impl Hub {
 impl Held {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        grant: Arc<Grant>,
+        grant: &Arc<Grant>,
         owner: Arc<ReadyList>,
         key: u64,
     ) -> Held {
         count(&shared.counters.subscribers);
         let ending = Ending(Arc::new(Holder { has_fallen: AtomicBool::new(false), owner, key }));
-        let place = shared.subscribers.holders.add(&grant, &ending);
+        let place = shared.subscribers.holders.add(grant, &ending);
         // Judged behind the entry: whose grant falls later is found by `end`.
-        if !shared.subscribers.standing.holds(&grant) {
+        if !shared.subscribers.standing.holds(grant) {
             ending.0.has_fallen.store(true, Ordering::Release);
         }
         Held { shared, place, ending }

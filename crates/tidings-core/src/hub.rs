@@ -291,7 +291,7 @@ impl Hub {
             0,
             PENDING_BYTES_MAX,
         );
-        subscription.holding(Held::new(shared, grant, owner, 0))
+        subscription.holding(Held::new(shared, &grant, owner, 0))
     }
 
     /// Begins, with what comes from now on, a subscription behind which many receivers stand who

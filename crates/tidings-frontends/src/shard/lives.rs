@@ -57,7 +57,7 @@ impl Shard {
         let Stream { request, limits, present, closing, tells, .. } = stream;
         let Carrier { outlet, framing, head, patience, places, open } = carrier;
         let key = u64::from(number) | RECEIVER_KEY;
-        let held = self.hub.hold(stream.selection.grant, Arc::clone(&self.ready), key);
+        let held = self.hub.hold(&stream.selection.grant, Arc::clone(&self.ready), key);
         let entry = self.receivers.insert(Receiver {
             outlet,
             framing,

@@ -145,7 +145,7 @@ mod tests {
     async fn nothing_is_read_for_who_does_not_wait_any_more() {
         let readers = Readers::start("reader", 1);
         let (open, opened) = std::sync::mpsc::channel::<()>();
-        readers.give(move || drop(opened.recv()));
+        readers.give(move || assert!(opened.recv().is_err()));
         drop(Box::pin(readers.read(|| panic!("nobody waits"))));
         let abandoned = tokio::time::timeout(
             std::time::Duration::from_millis(10),
