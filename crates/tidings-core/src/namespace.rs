@@ -10,6 +10,8 @@ pub struct Namespace {
     hub_url: Url,
     path: String,
     path_slash: String,
+    /// What every topic of the namespace has in its text, unless it is spelt in an odd way.
+    word: String,
 }
 
 impl Namespace {
@@ -17,7 +19,8 @@ impl Namespace {
     pub fn new(hub_url: Url) -> Namespace {
         let path = decode_unreserved(hub_url.path());
         let path_slash = format!("{path}/");
-        Namespace { hub_url, path, path_slash }
+        let word = path.rsplit('/').next().unwrap_or_default().to_owned();
+        Namespace { hub_url, path, path_slash, word }
     }
 
     /// The hub's URL: the base of every relative topic and pattern.
@@ -28,6 +31,21 @@ impl Namespace {
     /// The URL that `topic` means, if it is a URL reference.
     pub fn resolve(&self, topic: &str) -> Option<Url> {
         self.hub_url.join(topic).ok()
+    }
+
+    /// Whether a topic may turn out to be in here when it is resolved. Says no only where that is
+    /// certain, which it is of nearly all, at a glance.
+    pub(crate) fn may_contain(&self, topic: &str) -> bool {
+        let text = topic.trim_matches(|character| character <= ' ');
+        // The hub's own path comes without being written where nothing, or only a scheme, stands
+        // before a query or fragment.
+        let is_without_path =
+            text.is_empty() || text.starts_with(['?', '#']) || text.ends_with(':');
+        is_without_path
+            || text.contains(&self.word)
+            || text.contains(":?")
+            || text.contains(":#")
+            || text.bytes().any(|byte| matches!(byte, b'%' | b'\t' | b'\n' | b'\r'))
     }
 
     /// Whether a resolved topic is the hub's path or below it, whatever its scheme and host.
@@ -74,10 +92,30 @@ mod percent_encoding_lite {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn reserved(topic: &str) -> bool {
         let hub = Namespace::new(Url::parse("https://hub.example/.well-known/mercure").unwrap());
-        hub.contains(hub.resolve(topic).as_ref())
+        let reserved = hub.contains(hub.resolve(topic).as_ref());
+        assert!(!reserved || hub.may_contain(topic), "{topic:?}");
+        reserved
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        #[test]
+        fn what_is_ruled_out_at_a_glance_is_not_reserved(
+            parts in prop::collection::vec(
+                prop::sample::select(vec![
+                    "https", "http", ":", "/", "//", "\\", "?", "#", ".", "..", "mercure", "Mercure",
+                    ".well-known", "%6D", "ercure", "mer", "cure", "\t", "\n", " ", "x", "@", "é",
+                    "\0", "subscriptions", "hub.example", "data", "[", "*", ";",
+                ]),
+                0..8,
+            ),
+        ) {
+            reserved(&parts.concat());
+        }
     }
 
     #[test]

@@ -190,7 +190,9 @@ impl<'t> Candidate<'t> {
     /// Whether it lies in the namespace that belongs to the hub itself. Wildcards of other
     /// protocols do not reach in there.
     pub fn is_reserved(&self) -> bool {
-        *self.reserved.get_or_init(|| self.namespace.contains(self.url()))
+        *self.reserved.get_or_init(|| {
+            self.namespace.may_contain(self.text) && self.namespace.contains(self.url())
+        })
     }
 }
 
