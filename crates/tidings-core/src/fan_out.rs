@@ -55,12 +55,14 @@ impl Handover {
         }
         let bytes = weight(&entries);
         let waiting = backlog.bytes.fetch_add(bytes, Ordering::Relaxed);
-        backlog.batches.fetch_add(1, Ordering::AcqRel);
+        backlog.batches.fetch_add(1, Ordering::SeqCst);
         if waiting > FAN_OUT_BYTES_MAX || self.batches.try_send(entries).is_err() {
-            // Seen by the thread before the next batch: there is one on its way.
             backlog.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            backlog.batches.fetch_sub(1, Ordering::AcqRel);
-            backlog.left_out.store(true, Ordering::Release);
+            backlog.left_out.store(true, Ordering::SeqCst);
+            // Seen by the thread with the batch that it has, if it has one, or behind it.
+            if backlog.batches.fetch_sub(1, Ordering::SeqCst) == 1 {
+                self.fan_out.round(&[], &mut Vec::new());
+            }
         }
     }
 }
@@ -91,7 +93,10 @@ impl FanOut {
             }
             self.backlog.bytes.fetch_sub(weight(&batch), Ordering::Relaxed);
             self.round(&batch, &mut wake);
-            self.backlog.batches.fetch_sub(batches, Ordering::AcqRel);
+            let waiting = self.backlog.batches.fetch_sub(batches, Ordering::SeqCst);
+            if waiting == batches && self.backlog.left_out.load(Ordering::SeqCst) {
+                self.round(&[], &mut wake);
+            }
         }
     }
 
@@ -101,7 +106,8 @@ impl FanOut {
         let delivering = AssertUnwindSafe(|| self.deliver(batch, wake));
         if catch_unwind(delivering).is_err() {
             tracing::error!("the fan-out of a batch failed: receivers read it from the history");
-            self.shared.subscribers.overflow(&self.shared.counters, wake);
+            let fanned_out = self.shared.fanned_out();
+            self.shared.subscribers.overflow(fanned_out, &self.shared.counters, wake);
         }
         if let Some(last) = batch.last() {
             self.shared.set_fanned_out(last.offset);
@@ -114,9 +120,9 @@ impl FanOut {
 
     fn deliver(&self, batch: &[Arc<Entry>], wake: &mut Vec<Waker>) {
         let Shared { subscribers, namespace, counters, .. } = &*self.shared;
-        if self.backlog.left_out.swap(false, Ordering::AcqRel) {
+        if self.backlog.left_out.swap(false, Ordering::SeqCst) {
             tracing::warn!("the fan-out fell behind: receivers read the history");
-            subscribers.overflow(counters, wake);
+            subscribers.overflow(self.shared.fanned_out(), counters, wake);
         }
         subscribers.push(batch, namespace, counters, wake);
     }

@@ -101,8 +101,10 @@ impl Reading {
         self.position >= self.until
     }
 
-    /// The history has to be read up to here once more.
-    pub(crate) fn extend(&mut self, until: Offset) {
+    /// The history has to be read once more, up to `until`. The receiver has everything up to
+    /// `after`, if that is further than it knew.
+    pub(crate) fn goes_on(&mut self, after: Offset, until: Offset) {
+        self.position = self.position.max(after.min(until));
         self.until = self.until.max(until);
     }
 

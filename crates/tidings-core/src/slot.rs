@@ -33,6 +33,8 @@ struct Waiting {
     seen: Offset,
     /// Live entries were dropped: the history has to be read again.
     overflowed: bool,
+    /// Up to here none was, as far as that was known then.
+    whole_until: Offset,
     /// The key stands in the owner's list.
     announced: bool,
 }
@@ -113,10 +115,19 @@ impl Slot {
         (pushed, self.owner.add(self.key))
     }
 
-    /// Live entries were not pushed to it. Answers whether that is news, and the waker to wake.
-    pub(crate) fn overflow(&self) -> (bool, Option<Waker>) {
+    /// Up to where nothing was dropped before it overflowed last.
+    pub(crate) fn whole_until(&self) -> Offset {
+        self.lock().whole_until
+    }
+
+    /// Live entries behind `fanned_out` were not pushed to it. Answers whether that is news, and
+    /// the waker to wake.
+    pub(crate) fn overflow(&self, fanned_out: Offset) -> (bool, Option<Waker>) {
         let mut list = self.lock();
         let news = !std::mem::replace(&mut list.overflowed, true);
+        if news {
+            list.whole_until = fanned_out;
+        }
         if std::mem::replace(&mut list.announced, true) {
             return (news, None);
         }

@@ -130,11 +130,11 @@ impl Subscribers {
         *self.committed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends everybody back to the history: committed entries were not pushed.
-    pub(crate) fn overflow(&self, counters: &Counters, wake: &mut Vec<Waker>) {
+    /// Sends everybody back to the history: committed entries behind `fanned_out` were not pushed.
+    pub(crate) fn overflow(&self, fanned_out: Offset, counters: &Counters, wake: &mut Vec<Waker>) {
         let registry = self.lock();
         for member in registry.matchers.iter().flatten().flat_map(|one| &one.members) {
-            let (overflowed, waker) = member.slot.overflow();
+            let (overflowed, waker) = member.slot.overflow(fanned_out);
             add(&counters.overflows, usize::from(overflowed));
             wake.extend(waker);
         }

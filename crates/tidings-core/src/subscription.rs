@@ -93,12 +93,26 @@ impl Subscription {
         }
         if self.reading.is_done() && self.slot.is_exhausted() {
             let joined = self.reading.shared.subscribers.rejoin(&self.slot);
-            self.reading.extend(joined);
+            self.reading.goes_on(self.slot.whole_until(), joined);
         }
-        if self.reading.is_done() { Ok(self.take_live(batch)) } else { self.reading.take(batch) }
+        if self.reading.is_done() {
+            self.take_waiting(batch);
+            return Ok(Taken { offset: self.reading.position, ephemerals_lost: false });
+        }
+        self.reading.take(batch)
     }
 
-    fn take_live(&mut self, batch: &mut Batch) -> Taken {
+    /// [`Subscription::take`] for who must not wait for a disk. Answers whether it was done: if
+    /// not, the history has to be read.
+    pub fn take_live(&mut self, batch: &mut Batch) -> bool {
+        let is_live = self.is_live();
+        if is_live {
+            self.take_waiting(batch);
+        }
+        is_live
+    }
+
+    fn take_waiting(&mut self, batch: &mut Batch) {
         // Read first: everything up to here has been pushed already.
         let fanned_out = self.reading.shared.fanned_out();
         let is_all = self.slot.take(batch);
@@ -109,7 +123,6 @@ impl Subscription {
         if is_all {
             *position = (*position).max(fanned_out);
         }
-        Taken { offset: *position, ephemerals_lost: false }
     }
 
     /// Ready when [`Subscription::take`] has something to do. For a task that owns one subscription

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::usual::write_head;
 use super::wire::Wire;
 use super::{Body, HttpOptions, Place, Server, boxed, streams};
-use crate::shard::{Carrier, Encrypted, Handoff, Outlet, Patience, Sent};
+use crate::shard::{Carrier, Encrypted, Feed, Handoff, Outlet, Patience, Sent};
 use crate::sse::Framing;
 
 /// An answer that lasts: what it does with the connection that it is given.
@@ -89,7 +89,7 @@ impl Handing {
         let handoff = Arc::new(Handoff::default());
         streams::ended_by(&handoff);
         let carrier = Carrier {
-            outlet: Outlet::Shared(Arc::clone(&handoff)),
+            outlet: Outlet::Shared(Feed(Arc::clone(&handoff))),
             framing: Framing::Bare,
             head: Bytes::new(),
             patience: Arc::clone(&self.patience),

@@ -82,7 +82,7 @@ pub(super) async fn serve(
             return Next::Library;
         };
         let now = std::time::Instant::now();
-        (reading.asked, reading.since) = (true, now.into());
+        reading.asked = true;
         let request = http::Request::from_parts(head, Received::whole(body));
         let response = match Box::pin(connection.answer(request, now)).await {
             Answered::Whole(response) => response,
@@ -95,6 +95,7 @@ pub(super) async fn serve(
             let _gone = wire.shutdown().await;
             return Next::Ended;
         }
+        reading.since = Instant::now();
     }
 }
 

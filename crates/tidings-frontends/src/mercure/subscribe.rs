@@ -95,14 +95,15 @@ pub(super) async fn subscribe(
     let mut answer = if head.method == Method::HEAD {
         Response::new(Content::Body(empty()))
     } else {
-        let mut start = beginning.start;
-        let present = mercure.presence.as_ref().map(|presence| {
-            if start == Start::Now {
-                // It hears of its own beginning.
-                start = Start::After(mercure.hub.end());
-            }
-            Box::new(presence.join(generation, &access, &asked)) as Box<dyn Send>
-        });
+        // Before anybody can know of it: what is published from here on is for this stream.
+        let start = match beginning.start {
+            Start::Now => Start::After(mercure.hub.end()),
+            other => other,
+        };
+        let present = mercure
+            .presence
+            .as_ref()
+            .map(|presence| Box::new(presence.join(generation, &access, &asked)) as Box<dyn Send>);
         let limits = Limits { expires, heartbeat: settings.heartbeat, lifetime: settings.lifetime };
         let tells = tells.then(|| beginning.continuity.clone());
         tracing::debug!(request = %id, "a stream opens");

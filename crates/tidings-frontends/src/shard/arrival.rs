@@ -1,6 +1,7 @@
 //! A stream that begins: what its frontend says of it, and what carries its bytes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -59,8 +60,33 @@ pub(crate) struct Patience {
     pub(crate) counters: Arc<HttpCounters>,
 }
 
-/// Both.
+/// A shard's share of all streams.
+#[derive(Clone, Default)]
+pub(super) struct Load(Arc<AtomicUsize>);
+
+/// One stream in it, until this is dropped.
+pub(super) struct Counted(Load);
+
+impl Load {
+    pub(super) fn streams(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn one_more(&self) -> Counted {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Counted(self.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a shard begins a stream with.
 pub(super) struct Arrival {
     pub(super) stream: Stream,
     pub(super) carrier: Carrier,
+    pub(super) counted: Counted,
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use tidings_core::{Batch, Missed, Offset, Start, Subscription};
+use tidings_core::{Batch, Offset, Start};
 
 use super::audience::{Covered, Source};
 use super::catch_up::{Behind, Gap, Turn, read_history};
@@ -23,34 +23,20 @@ struct Taken {
     passed: Offset,
 }
 
-fn take(subscription: &mut Subscription) -> Taken {
-    let mut batch = Batch::new();
-    let after = subscription.offset();
-    let gap = match subscription.take(&mut batch) {
-        // It became too slow just now.
-        Ok(taken) if taken.ephemerals_lost => {
-            Some(Gap::Forgotten(Missed { after, until: taken.offset }))
-        }
-        Ok(_) => None,
-        Err(missed) => Some(Gap::Missed(missed)),
-    };
-    Taken { portion: Portion::new(batch), gap, passed: subscription.offset() }
-}
-
 impl Shard {
     /// Hands out what waits for an audience, as much as one write carries.
     pub(super) fn serve_audience(&mut self, number: u32) {
         let Some(audience) = self.audiences.get_mut(number as usize) else { return };
         let Source::Live(subscription) = &mut audience.source else { return };
-        if !subscription.is_live() {
-            self.read_for_all(number);
-            return;
+        let mut batch = Batch::new();
+        if !subscription.take_live(&mut batch) {
+            return self.read_for_all(number);
         }
-        let taken = take(subscription);
-        if taken.portion.is_some() || taken.gap.is_some() {
+        let (portion, passed) = (Portion::new(batch), subscription.offset());
+        if portion.is_some() {
             self.again.push(number);
         }
-        self.hand_out(number, taken);
+        self.hand_out(number, Taken { portion, gap: None, passed });
     }
 
     /// Gives a portion to everybody of an audience who is live, and tells them of a gap behind it.
@@ -72,7 +58,10 @@ impl Shard {
             let members = audience.members.clone();
             for member in members {
                 let receiver = self.receivers.get(member as usize);
-                if receiver.is_some_and(|receiver| receiver.phase == Phase::Live) {
+                // Who joined meanwhile may stand behind the gap already.
+                if receiver.is_some_and(|receiver| {
+                    receiver.phase == Phase::Live && receiver.position < passed
+                }) {
                     self.tell_gap(member, gap, passed);
                 }
             }
@@ -83,14 +72,22 @@ impl Shard {
     fn pass(&mut self, number: u32, portion: &Portion) -> usize {
         let Some(audience) = self.audiences.get_mut(number as usize) else { return 0 };
         let members = std::mem::take(&mut audience.members);
-        let (mut waiting, mut gone, mut lagging) = (Vec::new(), Vec::new(), 0);
+        let passed = audience.passed;
+        let wall = self.clock.wall();
+        let (mut waiting, mut gone, mut over) = (Vec::new(), Vec::new(), Vec::new());
+        let mut lagging = 0;
         for member in &members {
             let Some(receiver) = self.receivers.get_mut(*member as usize) else { continue };
             if receiver.phase != Phase::Live || receiver.position >= portion.last() {
                 continue;
             }
+            if receiver.expires.is_some_and(|expires| wall >= expires) {
+                over.push(*member);
+                continue;
+            }
             if receiver.rest.is_some() {
                 receiver.phase = Phase::Lagging;
+                receiver.position = receiver.position.max(passed);
                 lagging += 1;
                 continue;
             }
@@ -108,6 +105,9 @@ impl Shard {
         }
         for member in gone {
             self.remove(member);
+        }
+        for member in over {
+            self.look(member);
         }
         lagging
     }
@@ -251,20 +251,21 @@ impl Shard {
         if receiver.tells {
             tracing::info!(%request, %missed, "a stream goes on behind a gap");
             let event = receiver.framing.frame(&continuity::gap(&self.hub, &missed, place));
-            (receiver.told, receiver.position) = (place, place);
+            receiver.position = receiver.position.max(place);
+            receiver.told = receiver.position;
             if receiver.send(&[event], self.now) == Sent::Never {
                 self.remove(number);
             }
             return;
         }
-        receiver.position = match gap {
+        let place = match gap {
             Gap::Missed(missed) => {
                 tracing::info!(%request, %missed, "a stream ends");
                 missed.after
             }
             Gap::Forgotten(_) => place,
         };
-        self.end(number, "entries are missing", None);
+        self.end_at(number, "entries are missing", None, place);
     }
 }
 

@@ -47,6 +47,15 @@ enum Phase {
     Gone,
 }
 
+/// The shard's side. What is not ended when this is dropped is cut off.
+pub(crate) struct Feed(pub(crate) Arc<Handoff>);
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.0.leave(Phase::Cut);
+    }
+}
+
 /// The body that the task sends.
 pub(crate) struct Sent(pub(crate) Arc<Handoff>);
 
@@ -106,11 +115,6 @@ impl Handoff {
 
     pub(super) fn end(&self) {
         self.leave(Phase::Ended);
-    }
-
-    /// Ends it whatever is on its way.
-    pub(super) fn cut(&self) {
-        self.leave(Phase::Cut);
     }
 
     fn leave(&self, phase: Phase) {

@@ -1,6 +1,7 @@
 //! What other threads have for a shard. Everything here stands for a receiver that has its place
 //! already, so that its length is bounded by the places.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Wake;
 
@@ -25,7 +26,7 @@ pub(super) enum Message {
 
 /// Messages that wait, and how to wake the shard.
 pub(super) struct Inbox {
-    messages: Mutex<Vec<Message>>,
+    messages: Mutex<VecDeque<Message>>,
     waker: mio::Waker,
 }
 
@@ -37,7 +38,7 @@ impl Inbox {
     pub(super) fn put(&self, message: Message) {
         let is_first = {
             let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-            messages.push(message);
+            messages.push_back(message);
             messages.len() == 1
         };
         if is_first {
@@ -45,10 +46,15 @@ impl Inbox {
         }
     }
 
-    /// Moves everything to `messages`, which is empty.
-    pub(super) fn empty(&self, messages: &mut Vec<Message>) {
+    /// Moves everything behind what is in `messages`.
+    pub(super) fn empty(&self, messages: &mut VecDeque<Message>) {
         let mut waiting = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::swap(&mut *waiting, messages);
+        if messages.is_empty() {
+            // What a storm needed is given back when it is over.
+            *messages = std::mem::take(&mut *waiting);
+        } else {
+            messages.append(&mut waiting);
+        }
     }
 
     fn wake_shard(&self) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use mio::Token;
 use mio::event::Event;
-use tidings_core::{Offset, Selection, Start};
+use tidings_core::{Offset, Selection};
 
 use super::arrival::{Arrival, Carrier, Stream};
 use super::audience::{Audience, Likeness, common};
@@ -29,29 +29,20 @@ impl Wake for AtTheEnd {
     }
 }
 
-/// Lets go of what a stream's bytes leave by, without a word.
-pub(super) fn cut(receiver: &Receiver) {
-    if let Outlet::Shared(handoff) = &receiver.outlet {
-        handoff.cut();
-    }
-}
-
 impl Shard {
     /// Begins a stream: behind its audience first, so that nothing is missed, then its first bytes.
     pub(super) fn welcome(&mut self, arrival: Arrival) {
-        let Arrival { stream, carrier } = arrival;
+        let Arrival { stream, carrier, counted } = arrival;
         self.watch(&stream.closing);
         let number = u32::try_from(self.receivers.vacant_key()).unwrap_or(u32::MAX);
         let audience = self.audience_of(stream.selection.clone());
         let Some(joined) = self.audiences.get_mut(audience as usize) else { return };
         let seat = joined.join(number);
-        let reading = match stream.start {
-            Start::Now => None,
-            start => Some(Box::new(self.hub.reading(Arc::clone(&joined.selection), start))),
-        };
-        let position = reading.as_ref().map_or_else(|| self.hub.end(), |reading| reading.offset());
-        let reading = reading.filter(|reading| !reading.is_done());
-        let is_behind = reading.is_some() || position < joined.passed;
+        let reading = self.hub.reading(Arc::clone(&joined.selection), stream.start);
+        let position = reading.offset();
+        // What lies behind the audience's place comes to it live.
+        let is_behind = position < joined.passed;
+        let reading = is_behind.then(|| Box::new(reading));
         joined.behind += usize::from(is_behind);
         self.serial += 1;
         let Stream { request, limits, present, closing, tells, .. } = stream;
@@ -83,6 +74,7 @@ impl Shard {
             _present: present,
             _places: places,
             _open: open,
+            _counted: counted,
         });
         debug_assert_eq!(entry, number as usize);
         let mut first = BytesMut::from(head);
@@ -97,8 +89,8 @@ impl Shard {
     /// Sends a stream's first bytes and begins to listen to its socket.
     fn speak_first(&mut self, number: u32, first: Bytes) {
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
-        if let Outlet::Shared(handoff) = &receiver.outlet {
-            handoff.belongs_to(&self.inbox, number);
+        if let Outlet::Shared(feed) = &receiver.outlet {
+            feed.0.belongs_to(&self.inbox, number);
         }
         let token = Token(number as usize);
         let listened = receiver.outlet.register(self.poll.registry(), token);
@@ -149,9 +141,13 @@ impl Shard {
     /// Looks at a receiver that something may have happened to.
     pub(super) fn look(&mut self, number: u32) {
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
-        if let Some(reason) = receiver.has_no_right(&*self.clock) {
-            return self.end(number, reason, None);
+        match (receiver.phase, receiver.has_no_right(&*self.clock)) {
+            // Bytes for which there is no right any more.
+            (Phase::Ending, Some(_)) => return self.remove(number),
+            (Phase::Leaving, _) | (_, None) => {}
+            (_, Some(reason)) => return self.end(number, reason, None),
         }
+        let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
         if receiver.outlet.socket().is_none() {
             if receiver.outlet.ignore_input(&mut self.scratch).is_err() {
                 return self.remove(number);
@@ -172,7 +168,7 @@ impl Shard {
         match receiver.go_on(self.now) {
             Sent::Waits => {}
             Sent::Never => self.remove(number),
-            Sent::All if receiver.phase == Phase::Ending => {
+            Sent::All if receiver.phase.is_last() => {
                 receiver.outlet.close();
                 self.remove(number);
             }
@@ -192,7 +188,10 @@ impl Shard {
             tracing::debug!(request = %receiver.request, "a client takes nothing");
             return self.remove(number);
         }
-        if receiver.phase != Phase::Ending {
+        if receiver.phase == Phase::Ending && receiver.has_no_right(&*self.clock).is_some() {
+            return self.remove(number);
+        }
+        if !receiver.phase.is_last() {
             if let Some(reason) = receiver.has_no_right(&*self.clock) {
                 return self.end(number, reason, None);
             }
@@ -253,14 +252,25 @@ impl Shard {
     /// last id that it has, and how long it is to wait. Who was sent little would else come back
     /// with an old id, to read the same in vain or to find it gone.
     pub(super) fn end(&mut self, number: u32, reason: &str, pause: Option<Duration>) {
-        let passed = self.passed(number);
+        self.end_at(number, reason, pause, self.passed(number));
+    }
+
+    /// The same for one who was left out nothing up to `passed`.
+    pub(super) fn end_at(
+        &mut self,
+        number: u32,
+        reason: &str,
+        pause: Option<Duration>,
+        passed: Offset,
+    ) {
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
-        if receiver.phase == Phase::Ending {
+        if receiver.phase.is_last() {
             return;
         }
         tracing::debug!(request = %receiver.request, reason, "a stream ends");
         // What waits is not sent any more where there is no right to it.
-        if receiver.is_stuck() && receiver.has_no_right(&*self.clock).is_some() {
+        let has_right = receiver.has_no_right(&*self.clock).is_none();
+        if receiver.is_stuck() && !has_right {
             return self.remove(number);
         }
         // What was not sent is not said to be there.
@@ -272,7 +282,7 @@ impl Shard {
         }
         last.extend_from_slice(receiver.framing.end());
         let last: &[Bytes] = if last.is_empty() { &[] } else { &[last.freeze()] };
-        self.set_ending(number);
+        self.set_phase(number, if has_right { Phase::Ending } else { Phase::Leaving });
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
         match receiver.send(last, self.now) {
             Sent::Waits => self.arm(number),
@@ -284,23 +294,22 @@ impl Shard {
         }
     }
 
-    fn set_ending(&mut self, number: u32) {
+    /// Nothing more comes to it.
+    fn set_phase(&mut self, number: u32, last: Phase) {
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
         if matches!(receiver.phase, Phase::Lagging | Phase::Reading)
             && let Some(audience) = self.audiences.get_mut(receiver.audience as usize)
         {
             audience.behind -= 1;
         }
-        receiver.phase = Phase::Ending;
+        receiver.phase = last;
         receiver.reading = None;
     }
 
     /// Takes a receiver out, and its audience when it was the last.
     pub(super) fn remove(&mut self, number: u32) {
-        self.set_ending(number);
+        self.set_phase(number, Phase::Leaving);
         let Some(receiver) = self.receivers.try_remove(number as usize) else { return };
-        cut(&receiver);
-        self.load.fetch_sub(1, Ordering::Relaxed);
         let Some(audience) = self.audiences.get_mut(receiver.audience as usize) else { return };
         if let Some(moved) = audience.leave(receiver.seat)
             && let Some(moved) = self.receivers.get_mut(moved as usize)

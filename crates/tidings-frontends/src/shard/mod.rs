@@ -22,17 +22,16 @@ mod tests;
 mod wheel;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use tidings_core::{Clock, Hub};
 
 pub(crate) use arrival::{Carrier, Limits, Patience, Stream};
-pub(crate) use handoff::{Handoff, Sent};
+pub(crate) use handoff::{Feed, Handoff, Sent};
 pub(crate) use outlet::{Encrypted, Outlet};
 pub(crate) use readers::Readers;
 
-use arrival::Arrival;
+use arrival::{Arrival, Load};
 use inbox::{Inbox, Message};
 use run::Shard;
 
@@ -43,8 +42,7 @@ pub(crate) struct Shards {
 
 struct Running {
     inbox: Arc<Inbox>,
-    /// Streams that it has.
-    load: Arc<AtomicUsize>,
+    load: Load,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -64,14 +62,14 @@ impl Shards {
         for number in 0..count {
             let poll = mio::Poll::new()?;
             let inbox = Inbox::new(mio::Waker::new(poll.registry(), run::WAKE)?);
-            let load = Arc::new(AtomicUsize::new(0));
             let given = (hub.clone(), Arc::clone(clock), Arc::clone(readers));
-            let (own, counted) = (Arc::clone(&inbox), Arc::clone(&load));
+            let own = Arc::clone(&inbox);
             let thread = std::thread::Builder::new().name(format!("shard-{number}"));
             let thread = thread.spawn(move || {
                 let (hub, clock, readers) = given;
-                Shard::new(hub, clock, readers, poll, own, counted).run();
+                Shard::new(hub, clock, readers, poll, own).run();
             })?;
+            let load = Load::default();
             shards.shards.push(Running { inbox, load, thread: Some(thread) });
         }
         Ok(shards)
@@ -79,10 +77,9 @@ impl Shards {
 
     /// Gives a stream to the shard that has the fewest.
     pub(crate) fn begin(&self, stream: Stream, carrier: Carrier) {
-        let shard = self.shards.iter().min_by_key(|shard| shard.load.load(Ordering::Relaxed));
-        if let Some(shard) = shard {
-            shard.load.fetch_add(1, Ordering::Relaxed);
-            shard.inbox.put(Message::Arrived(Box::new(Arrival { stream, carrier })));
+        if let Some(shard) = self.shards.iter().min_by_key(|shard| shard.load.streams()) {
+            let counted = shard.load.one_more();
+            shard.inbox.put(Message::Arrived(Box::new(Arrival { stream, carrier, counted })));
         }
     }
 }

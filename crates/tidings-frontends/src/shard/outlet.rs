@@ -2,13 +2,12 @@
 //! carries many. Takes what there is room for and waits for nobody. Knows no event.
 
 use std::io::{self, Read, Write};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-use super::handoff::Handoff;
+use super::handoff::Feed;
 use crate::limits::{ENCRYPT_BYTES, IGNORED_BYTES_MAX};
 
 /// Where a stream's bytes leave.
@@ -18,7 +17,7 @@ pub(crate) enum Outlet {
     /// The same behind TLS.
     Encrypted(Box<Encrypted>),
     /// A stream among others of a connection.
-    Shared(Arc<Handoff>),
+    Shared(Feed),
     /// Takes what a test says.
     #[cfg(test)]
     Scripted(super::tests::Script),
@@ -52,7 +51,7 @@ impl Outlet {
         match self {
             Outlet::Plain(socket) => retried(|| socket.write(bytes)),
             Outlet::Encrypted(encrypted) => encrypted.write(bytes),
-            Outlet::Shared(handoff) => handoff.write(bytes),
+            Outlet::Shared(feed) => feed.0.write(bytes),
             #[cfg(test)]
             Outlet::Scripted(script) => script.write(bytes),
         }
@@ -62,7 +61,7 @@ impl Outlet {
     pub(super) fn flush(&mut self) -> io::Result<bool> {
         match self {
             Outlet::Encrypted(encrypted) => encrypted.flush(),
-            Outlet::Shared(handoff) => Ok(handoff.is_empty()),
+            Outlet::Shared(feed) => Ok(feed.0.is_empty()),
             Outlet::Plain(_) => Ok(true),
             #[cfg(test)]
             Outlet::Scripted(_) => Ok(true),
@@ -78,7 +77,7 @@ impl Outlet {
         match self {
             Outlet::Plain(socket) => ignore(|| socket.read(scratch)),
             Outlet::Encrypted(encrypted) => encrypted.ignore_input(scratch),
-            Outlet::Shared(handoff) => handoff.look(),
+            Outlet::Shared(feed) => feed.0.look(),
             #[cfg(test)]
             Outlet::Scripted(_) => Ok(()),
         }
@@ -90,8 +89,8 @@ impl Outlet {
         let _gone = match self {
             Outlet::Plain(socket) => socket.shutdown(std::net::Shutdown::Write),
             Outlet::Encrypted(encrypted) => encrypted.close(),
-            Outlet::Shared(handoff) => {
-                handoff.end();
+            Outlet::Shared(feed) => {
+                feed.0.end();
                 Ok(())
             }
             #[cfg(test)]

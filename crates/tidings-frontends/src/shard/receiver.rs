@@ -10,8 +10,7 @@ use bytes::Bytes;
 use tidings_core::{Clock, Held, Offset, Reading};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::arrival::Patience;
-use super::handoff::Handoff;
+use super::arrival::{Counted, Patience};
 use super::outlet::Outlet;
 use super::portion::Portion;
 use crate::http::{Open, Place, RequestId, has_vanished};
@@ -29,6 +28,15 @@ pub(super) enum Phase {
     Reading,
     /// Nowhere any more: what waits is the last.
     Ending,
+    /// Nowhere any more, and only a farewell waits, which needs no right.
+    Leaving,
+}
+
+impl Phase {
+    /// Whether nothing more comes.
+    pub(super) fn is_last(self) -> bool {
+        matches!(self, Phase::Ending | Phase::Leaving)
+    }
 }
 
 /// One stream.
@@ -69,6 +77,7 @@ pub(super) struct Receiver {
     pub(super) _present: Option<Box<dyn Send>>,
     pub(super) _places: [Option<Place>; 2],
     pub(super) _open: TaskTrackerToken,
+    pub(super) _counted: Counted,
 }
 
 /// Bytes that found the socket full.
@@ -149,7 +158,7 @@ impl Receiver {
 
     fn finish(&mut self, now: Duration) -> Sent {
         // A shared connection's own task sends it, soon; whether it does is looked at later.
-        let is_shared = matches!(self.outlet, Outlet::Shared(_)) && self.phase != Phase::Ending;
+        let is_shared = matches!(self.outlet, Outlet::Shared(_)) && !self.phase.is_last();
         match if is_shared { Ok(true) } else { self.outlet.flush() } {
             Ok(true) => {
                 self.rest = None;
@@ -200,9 +209,7 @@ impl Receiver {
 
     /// Whether something that was sent has not left.
     pub(super) fn is_stuck(&self) -> bool {
-        let is_on_its_way = |handoff: &Arc<Handoff>| !handoff.is_empty();
-        self.rest.is_some()
-            || matches!(&self.outlet, Outlet::Shared(handoff) if is_on_its_way(handoff))
+        self.rest.is_some() || matches!(&self.outlet, Outlet::Shared(feed) if !feed.0.is_empty())
     }
 
     /// Why it may not go on, if it may not, though it could.
@@ -216,18 +223,28 @@ impl Receiver {
 
     /// The next moment at which something is to be done though nothing came.
     pub(super) fn next_look(&self, now: Duration, clock: &dyn Clock) -> Option<Duration> {
-        let is_stuck = self.is_stuck();
-        let silence = self.heartbeat.filter(|_| !is_stuck);
-        let expires = self.expires.map(|expires| {
-            // The wall clock may jump, so it is looked at again before its time.
-            now + Duration::from_millis(expires.saturating_sub(clock.wall()))
-                .min(EXPIRY_JUDGED_EVERY)
-        });
+        let (is_stuck, limit) = (self.is_stuck(), self.patience.write_timeout);
         let since = self.rest.as_ref().map_or(self.written, |rest| rest.since);
-        let late = is_stuck.then_some(since + self.patience.write_timeout);
-        let closes = self.closes.as_ref().map(|closes| closes.0);
+        // A shared connection does not say when it is stuck: it is asked, by heartbeats or so.
+        let is_asked = matches!(self.outlet, Outlet::Shared(_)) && self.heartbeat.is_none();
+        let late = match is_stuck {
+            true => Some(since + limit),
+            false => is_asked.then_some(now + limit),
+        };
+        let expires = self.expires.map(|expires| {
+            let left = Duration::from_millis(expires.saturating_sub(clock.wall()));
+            // The wall clock may jump, so it is looked at again before its time.
+            now + left.min(EXPIRY_JUDGED_EVERY)
+        });
+        match self.phase {
+            Phase::Leaving => return late,
+            Phase::Ending => return [late, expires].into_iter().flatten().min(),
+            Phase::Live | Phase::Lagging | Phase::Reading => {}
+        }
+        let silence = self.heartbeat.filter(|_| !is_stuck);
         let silent = silence.map(|silence| self.written + silence);
-        [silent, expires, self.ends, late, closes].into_iter().flatten().min()
+        let closes = self.closes.as_ref().map(|closes| closes.0);
+        [late, expires, silent, self.ends, closes].into_iter().flatten().min()
     }
 }
 

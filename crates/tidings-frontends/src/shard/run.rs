@@ -5,7 +5,6 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -41,13 +40,14 @@ pub(super) struct Shard {
     pub(super) again: Vec<u32>,
     /// Receivers for which the history is to be read.
     pub(super) readers_line: VecDeque<u32>,
+    /// What is to be done in this turn.
+    messages: VecDeque<Message>,
     /// Turns of reading that are not over.
     pub(super) reads: usize,
     /// The last number that tells receivers and audiences from earlier ones.
     pub(super) serial: u64,
     /// Whether the program's end is listened for.
     pub(super) watches: bool,
-    pub(super) load: Arc<AtomicUsize>,
     pub(super) scratch: Box<[u8]>,
     begun: Instant,
     /// How long the last turn wrote to audiences.
@@ -63,7 +63,6 @@ impl Shard {
         readers: Arc<Readers>,
         poll: mio::Poll,
         inbox: Arc<Inbox>,
-        load: Arc<AtomicUsize>,
     ) -> Shard {
         Shard {
             hub,
@@ -78,10 +77,10 @@ impl Shard {
             alike: HashMap::new(),
             again: Vec::new(),
             readers_line: VecDeque::new(),
+            messages: VecDeque::new(),
             reads: 0,
             serial: 0,
             watches: false,
-            load,
             scratch: vec![0; SCRATCH_BYTES].into(),
             begun: Instant::now(),
             wrote_for: Duration::ZERO,
@@ -108,10 +107,7 @@ impl Shard {
         tracing::error!(streams = self.receivers.len(), "a shard panicked: its streams end");
         let numbers: Vec<usize> = self.receivers.iter().map(|(number, _)| number).collect();
         for number in numbers {
-            if let Some(receiver) = self.receivers.try_remove(number) {
-                super::lives::cut(&receiver);
-                self.load.fetch_sub(1, Ordering::Relaxed);
-            }
+            drop(self.receivers.try_remove(number));
         }
         self.audiences = Slab::new();
         self.alike = HashMap::new();
@@ -155,7 +151,7 @@ impl Shard {
             let _pending = self.poll_ready(waker, &mut ready);
             self.look_at_clock();
             let begun = self.now;
-            self.serve(ready);
+            self.serve(waker, ready);
             self.look_at_clock();
             self.wrote_for = self.now - begun;
         }
@@ -176,9 +172,9 @@ impl Shard {
     }
 
     fn read_messages(&mut self) -> bool {
-        let mut messages = Vec::new();
-        self.inbox.empty(&mut messages);
-        for message in messages {
+        // Kept here: what one of them does may panic, and the others still count then.
+        self.inbox.empty(&mut self.messages);
+        while let Some(message) = self.messages.pop_front() {
             match message {
                 Message::Arrived(arrival) => self.welcome(*arrival),
                 Message::Read { number, serial, turn } => self.on_read(number, serial, turn),
@@ -205,26 +201,26 @@ impl Shard {
         }
     }
 
-    fn serve(&mut self, ready: Vec<u64>) {
-        let again = std::mem::take(&mut self.again);
-        for key in ready {
-            if key & RECEIVER_KEY == 0 {
-                self.serve_audience(key as u32);
-            } else {
-                self.look((key & !RECEIVER_KEY) as u32);
+    /// Serves audiences that are ready, and those that were not served to their end.
+    fn serve(&mut self, waker: &Waker, ready: Vec<u64>) {
+        let mut audiences: VecDeque<u32> = std::mem::take(&mut self.again).into();
+        let sort = |ready: Vec<u64>, audiences: &mut VecDeque<u32>, shard: &mut Shard| {
+            for key in ready {
+                if key & RECEIVER_KEY == 0 {
+                    audiences.push_back(key as u32);
+                } else {
+                    shard.look((key & !RECEIVER_KEY) as u32);
+                }
+            }
+        };
+        sort(ready, &mut audiences, self);
+        while let Some(number) = audiences.pop_front() {
+            self.serve_audience(number);
+            // Writing to thousands takes long: a grant that has fallen meanwhile gets no more.
+            let mut ready = Vec::new();
+            if self.poll_ready(waker, &mut ready).is_ready() {
+                sort(ready, &mut audiences, self);
             }
         }
-        for number in again {
-            self.serve_audience(number);
-        }
-    }
-}
-
-impl Drop for Shard {
-    fn drop(&mut self) {
-        for (_, receiver) in &self.receivers {
-            super::lives::cut(receiver);
-        }
-        self.load.fetch_sub(self.receivers.len(), Ordering::Relaxed);
     }
 }
