@@ -80,7 +80,7 @@ impl Outlet {
             Outlet::Encrypted(encrypted) => encrypted.ignore_input(scratch),
             Outlet::Shared(handoff) => handoff.look(),
             #[cfg(test)]
-            Outlet::Scripted(_) => Ok(()),
+            Outlet::Scripted(script) => script.look(),
         }
     }
 
@@ -95,7 +95,10 @@ impl Outlet {
                 Ok(())
             }
             #[cfg(test)]
-            Outlet::Scripted(_) => Ok(()),
+            Outlet::Scripted(script) => {
+                script.close();
+                Ok(())
+            }
         };
     }
 

@@ -91,6 +91,14 @@ pub(super) enum Sent {
     Never,
 }
 
+#[cfg(test)]
+impl Rest {
+    /// How much waits.
+    pub(super) fn bytes(&self) -> usize {
+        self.pieces.iter().map(Bytes::len).sum()
+    }
+}
+
 impl Receiver {
     /// Sends these behind everything before.
     pub(super) fn send(&mut self, pieces: &[Bytes], now: Duration) -> Sent {
