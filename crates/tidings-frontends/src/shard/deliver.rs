@@ -55,6 +55,7 @@ impl Shard {
     /// Gives a portion to everybody of an audience who is live, and tells them of a gap behind it.
     fn hand_out(&mut self, number: u32, taken: Taken) {
         let Taken { portion, gap, passed } = taken;
+        let lacking = gap.map_or_else(Vec::new, |gap| self.before(number, gap.until()));
         let lagging = match &portion {
             Some(portion) => self.pass(number, portion),
             None => 0,
@@ -66,22 +67,30 @@ impl Shard {
             Some(_) | None => {}
         }
         audience.passed = passed;
-        if let Some(gap) = gap {
-            audience.forget();
-            let members = audience.members.clone();
-            for member in members {
-                let receiver = self.receivers.get(member as usize);
-                if receiver.is_some_and(|receiver| receiver.phase == Phase::Live) {
-                    self.tell_gap(member, gap, passed);
-                }
+        let Some(gap) = gap else { return };
+        audience.forget();
+        for member in lacking {
+            let receiver = self.receivers.get(member as usize);
+            if receiver.is_some_and(|receiver| receiver.phase == Phase::Live) {
+                self.tell_gap(member, gap, passed);
             }
         }
+    }
+
+    /// Who of an audience is before a place. Who joined later is behind it, and lacks nothing.
+    fn before(&self, number: u32, place: Offset) -> Vec<u32> {
+        let Some(audience) = self.audiences.get(number as usize) else { return Vec::new() };
+        let is_before = |member: &u32| {
+            let receiver = self.receivers.get(*member as usize);
+            receiver.is_some_and(|receiver| receiver.position < place)
+        };
+        audience.members.iter().copied().filter(is_before).collect()
     }
 
     /// One pass over an audience. Answers how many could not be given the portion.
     fn pass(&mut self, number: u32, portion: &Portion) -> usize {
         let Some(audience) = self.audiences.get_mut(number as usize) else { return 0 };
-        let members = std::mem::take(&mut audience.members);
+        let (members, passed) = (std::mem::take(&mut audience.members), audience.passed);
         let (mut waiting, mut gone, mut lagging) = (Vec::new(), Vec::new(), 0);
         for member in &members {
             let Some(receiver) = self.receivers.get_mut(*member as usize) else { continue };
@@ -89,13 +98,15 @@ impl Shard {
                 continue;
             }
             if receiver.rest.is_some() {
-                receiver.phase = Phase::Lagging;
+                // What came since its last entry was for others: nothing of that is missing.
+                (receiver.phase, receiver.position) =
+                    (Phase::Lagging, receiver.position.max(passed));
                 lagging += 1;
                 continue;
             }
             match receiver.give(portion, self.now) {
-                Sent::All => {}
-                Sent::Waits => waiting.push(*member),
+                Sent::All if receiver.is_watched() => {}
+                Sent::All | Sent::Waits => waiting.push(*member),
                 Sent::Never => gone.push(*member),
             }
         }
@@ -224,19 +235,20 @@ impl Shard {
             tracing::info!(%request, %missed, "a stream goes on behind a gap");
             let event = receiver.framing.frame(&continuity::gap(&self.hub, &missed, place));
             (receiver.told, receiver.position) = (place, place);
-            if receiver.send(&[event], self.now) == Sent::Never {
-                self.remove(number);
+            match receiver.send(&[event], self.now) {
+                Sent::Never => self.remove(number),
+                Sent::All | Sent::Waits => self.arm(number),
             }
             return;
         }
-        receiver.position = match gap {
+        let place = match gap {
             Gap::Missed(missed) => {
                 tracing::info!(%request, %missed, "a stream ends");
-                missed.after
+                missed.after.max(receiver.position)
             }
             Gap::Forgotten(_) => place,
         };
-        self.end(number, "entries are missing", None);
+        self.end_at(number, place, "entries are missing", None);
     }
 }
 

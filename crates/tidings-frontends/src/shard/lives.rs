@@ -149,7 +149,9 @@ impl Shard {
     /// Looks at a receiver that something may have happened to.
     pub(super) fn look(&mut self, number: u32) {
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
-        if let Some(reason) = receiver.has_no_right(&*self.clock) {
+        if receiver.phase != Phase::Ending
+            && let Some(reason) = receiver.has_no_right(&*self.clock)
+        {
             return self.end(number, reason, None);
         }
         if receiver.outlet.socket().is_none() {
@@ -164,8 +166,9 @@ impl Shard {
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
         if receiver.rest.is_none() {
             // Nothing of ours, yet TLS may have something to say.
-            if receiver.outlet.flush().is_err() {
-                self.remove(number);
+            match receiver.outlet.flush() {
+                Ok(_) => self.arm(number),
+                Err(_) => self.remove(number),
             }
             return;
         }
@@ -253,7 +256,17 @@ impl Shard {
     /// last id that it has, and how long it is to wait. Who was sent little would else come back
     /// with an old id, to read the same in vain or to find it gone.
     pub(super) fn end(&mut self, number: u32, reason: &str, pause: Option<Duration>) {
-        let passed = self.passed(number);
+        self.end_at(number, self.passed(number), reason, pause);
+    }
+
+    /// The same where the client has everything up to `passed` and no further.
+    pub(super) fn end_at(
+        &mut self,
+        number: u32,
+        passed: Offset,
+        reason: &str,
+        pause: Option<Duration>,
+    ) {
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
         if receiver.phase == Phase::Ending {
             return;

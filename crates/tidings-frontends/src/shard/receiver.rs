@@ -213,6 +213,11 @@ impl Receiver {
             || matches!(&self.outlet, Outlet::Shared(handoff) if is_on_its_way(handoff))
     }
 
+    /// Whether somebody will look at what was sent just now: the wheel, or its own socket.
+    pub(super) fn is_watched(&self) -> bool {
+        self.armed != u64::MAX || !matches!(self.outlet, Outlet::Shared(_))
+    }
+
     /// Why it may not go on, if it may not, though it could.
     pub(super) fn has_no_right(&self, clock: &dyn Clock) -> Option<&'static str> {
         if self.held.has_fallen() {
@@ -225,14 +230,18 @@ impl Receiver {
     /// The next moment at which something is to be done though nothing came.
     pub(super) fn next_look(&self, now: Duration, clock: &dyn Clock) -> Option<Duration> {
         let is_stuck = self.is_stuck();
+        let since = self.rest.as_ref().map_or(self.written, |rest| rest.since);
+        let late = is_stuck.then_some(since + self.patience.write_timeout);
+        if self.phase == Phase::Ending {
+            // Whatever else there was to be done is over.
+            return late;
+        }
         let silence = self.heartbeat.filter(|_| !is_stuck);
         let expires = self.expires.map(|expires| {
             // The wall clock may jump, so it is looked at again before its time.
             now + Duration::from_millis(expires.saturating_sub(clock.wall()))
                 .min(EXPIRY_JUDGED_EVERY)
         });
-        let since = self.rest.as_ref().map_or(self.written, |rest| rest.since);
-        let late = is_stuck.then_some(since + self.patience.write_timeout);
         let closes = self.closes.as_ref().map(|closes| closes.0);
         let silent = silence.map(|silence| self.written + silence);
         [silent, expires, self.ends, late, closes].into_iter().flatten().min()
