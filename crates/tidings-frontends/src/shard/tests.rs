@@ -379,14 +379,8 @@ impl Driven {
         let load = Arc::new(AtomicUsize::new(0));
         let clock: Arc<dyn Clock> = Arc::<Wall>::clone(&served.wall);
         let (given, counted) = (Arc::clone(&inbox), Arc::clone(&load));
-        let shard = Shard::new(
-            served.hub.clone(),
-            clock,
-            Arc::clone(&readers),
-            poll,
-            given,
-            counted,
-        );
+        let shard =
+            Shard::new(served.hub.clone(), clock, Arc::clone(&readers), poll, given, counted);
         let waker = Waker::from(Arc::clone(&inbox));
         Driven { served, shard, inbox, readers, load, events: Events::with_capacity(64), waker }
     }

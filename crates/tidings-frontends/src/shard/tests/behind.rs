@@ -7,8 +7,6 @@ use crate::shard::audience::Source;
 use crate::shard::receiver::Phase;
 
 const CHUNKED: Framing = Framing::Chunked;
-/// More than an audience's subscription holds back.
-const OVERFLOWING: (usize, usize) = (24, 40_000);
 
 fn asks(topic: &'static str) -> Asks {
     Asks { topic, ..Asks::default() }
@@ -35,14 +33,22 @@ fn publish_in_turns(driven: &mut Driven, numbers: std::ops::RangeInclusive<usize
     }
 }
 
-/// Publishes more than an audience holds back, without a turn of the shard.
+/// Publishes more than an audience holds back, and some more, without a turn of the shard.
 fn overflow(driven: &Driven, first: usize) -> usize {
-    let last = first + OVERFLOWING.0 - 1;
-    for number in first..=last {
-        driven.publish("t", number, OVERFLOWING.1);
+    let overflows = || driven.hub.counters().overflows.load(Ordering::SeqCst);
+    let before = overflows();
+    let mut last = first;
+    while overflows() == before || last < first + 20 {
+        driven.publish("t", last, 40_000);
+        driven.until_fanned_out();
+        last += 1;
+        assert!(last < first + 100, "nothing is too much");
+    }
+    for last in last..last + 5 {
+        driven.publish("t", last, 40_000);
     }
     driven.until_fanned_out();
-    last
+    last + 4
 }
 
 /// Turns until somebody reads the history for an audience.
@@ -203,13 +209,12 @@ fn nobody_misses_or_repeats_when_an_audience_is_too_slow() {
     scripts[3].set_full(true);
     driven.publish("t", 1, 1);
     let hold = driven.hold_readers();
-    overflow(&driven, 2);
+    let last = overflow(&driven, 2) + 1;
     until_away(&mut driven);
     // Who comes meanwhile stands behind it as well.
     let (late, earliest) = (Script::default(), Script::default());
     driven.join(&asks("t"), &late);
     driven.join(&Asks { start: Start::Earliest, ..asks("t") }, &earliest);
-    let last = OVERFLOWING.0 + 2;
     driven.publish("t", last, 1);
     driven.turn();
     drop(hold);
@@ -365,7 +370,10 @@ fn a_watcher_for_whom_announcements_are_forgotten_is_ended_behind_them() {
     let cursor = heard.id.unwrap();
     let tidings_core::Located::Entry(place) = driven.hub.locate(&cursor) else { panic!() };
     let selection = driven.selection(&watcher);
-    assert!(driven.hub.forgotten_behind(place, &selection).until.is_none(), "it comes back in vain");
+    assert!(
+        driven.hub.forgotten_behind(place, &selection).until.is_none(),
+        "it comes back in vain"
+    );
 
     let script = Script::default();
     driven.join(&Asks { tells: Some(Continuity::Live), ..watcher }, &script);

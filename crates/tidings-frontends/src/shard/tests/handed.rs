@@ -167,7 +167,8 @@ fn m57_a_stream_ends_there_with_its_token() {
 
 fn numbered(driven: &Driven, task: &Task) -> (usize, u32) {
     let mut all = driven.shard.receivers.iter().enumerate();
-    let is_its = |outlet: &Outlet| matches!(outlet, Outlet::Shared(one) if Arc::ptr_eq(one, &task.handoff));
+    let is_its =
+        |outlet: &Outlet| matches!(outlet, Outlet::Shared(one) if Arc::ptr_eq(one, &task.handoff));
     let (at, (number, _)) = all.find(|(_, (_, receiver))| is_its(&receiver.outlet)).unwrap();
     (at, u32::try_from(number).unwrap())
 }
@@ -219,8 +220,12 @@ fn a_client_that_asks_for_nothing_is_late_with_and_without_heartbeats() {
         let mut task = Task::join(&mut driven, &asks);
         // It opens, and then stands still with a little on its way.
         until(&mut driven, &mut task, "it opens", |task| !task.got.is_empty());
-        task.all();
-        driven.settle();
+        // For longer than the first look at it takes.
+        let opened = Instant::now();
+        while opened.elapsed() < 6 * SHORT {
+            task.all();
+            driven.turn_alone();
+        }
         driven.publish("t", 1, 1);
         driven.until_fanned_out();
         driven.turn_alone();
