@@ -132,6 +132,12 @@ impl Audience {
         }
     }
 
+    /// Bytes of what was handed out that are kept.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.recent.portions.iter().map(|portion| portion.bytes()).sum()
+    }
+
     /// What comes for a receiver that has everything up to `position`.
     pub(super) fn covers(&self, position: Offset) -> Covered {
         if position >= self.passed {

@@ -49,6 +49,14 @@ pub(super) enum Gap {
     Forgotten(Missed),
 }
 
+impl Gap {
+    /// Where it ends.
+    pub(super) fn until(&self) -> Offset {
+        let (Gap::Missed(missed) | Gap::Forgotten(missed)) = self;
+        missed.until
+    }
+}
+
 /// What one turn gave.
 pub(super) struct Turn {
     pub(super) behind: Behind,

@@ -42,6 +42,7 @@ impl Shard {
     /// Gives a portion to everybody of an audience who is live, and tells them of a gap behind it.
     fn hand_out(&mut self, number: u32, taken: Taken) {
         let Taken { portion, gap, passed } = taken;
+        let lacking = gap.map_or_else(Vec::new, |gap| self.before(number, gap.until()));
         let lagging = match &portion {
             Some(portion) => self.pass(number, portion),
             None => 0,
@@ -68,6 +69,16 @@ impl Shard {
         }
     }
 
+    /// Who of an audience is before a place. Who joined later is behind it, and lacks nothing.
+    fn before(&self, number: u32, place: Offset) -> Vec<u32> {
+        let Some(audience) = self.audiences.get(number as usize) else { return Vec::new() };
+        let is_before = |member: &u32| {
+            let receiver = self.receivers.get(*member as usize);
+            receiver.is_some_and(|receiver| receiver.position < place)
+        };
+        audience.members.iter().copied().filter(is_before).collect()
+    }
+
     /// One pass over an audience. Answers how many could not be given the portion.
     fn pass(&mut self, number: u32, portion: &Portion) -> usize {
         let Some(audience) = self.audiences.get_mut(number as usize) else { return 0 };
@@ -92,8 +103,8 @@ impl Shard {
                 continue;
             }
             match receiver.give(portion, self.now) {
-                Sent::All => {}
-                Sent::Waits => waiting.push(*member),
+                Sent::All if receiver.is_watched() => {}
+                Sent::All | Sent::Waits => waiting.push(*member),
                 Sent::Never => gone.push(*member),
             }
         }
@@ -261,7 +272,7 @@ impl Shard {
         let place = match gap {
             Gap::Missed(missed) => {
                 tracing::info!(%request, %missed, "a stream ends");
-                missed.after
+                missed.after.max(receiver.position)
             }
             Gap::Forgotten(_) => place,
         };

@@ -160,8 +160,9 @@ impl Shard {
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
         if receiver.rest.is_none() {
             // Nothing of ours, yet TLS may have something to say.
-            if receiver.outlet.flush().is_err() {
-                self.remove(number);
+            match receiver.outlet.flush() {
+                Ok(_) => self.arm(number),
+                Err(_) => self.remove(number),
             }
             return;
         }

@@ -79,7 +79,7 @@ impl Outlet {
             Outlet::Encrypted(encrypted) => encrypted.ignore_input(scratch),
             Outlet::Shared(feed) => feed.0.look(),
             #[cfg(test)]
-            Outlet::Scripted(_) => Ok(()),
+            Outlet::Scripted(script) => script.look(),
         }
     }
 
@@ -94,7 +94,10 @@ impl Outlet {
                 Ok(())
             }
             #[cfg(test)]
-            Outlet::Scripted(_) => Ok(()),
+            Outlet::Scripted(script) => {
+                script.close();
+                Ok(())
+            }
         };
     }
 

@@ -100,6 +100,14 @@ pub(super) enum Sent {
     Never,
 }
 
+#[cfg(test)]
+impl Rest {
+    /// How much waits.
+    pub(super) fn bytes(&self) -> usize {
+        self.pieces.iter().map(Bytes::len).sum()
+    }
+}
+
 impl Receiver {
     /// Sends these behind everything before.
     pub(super) fn send(&mut self, pieces: &[Bytes], now: Duration) -> Sent {
@@ -210,6 +218,11 @@ impl Receiver {
     /// Whether something that was sent has not left.
     pub(super) fn is_stuck(&self) -> bool {
         self.rest.is_some() || matches!(&self.outlet, Outlet::Shared(feed) if !feed.0.is_empty())
+    }
+
+    /// Whether somebody will look at what was sent just now: the wheel, or its own socket.
+    pub(super) fn is_watched(&self) -> bool {
+        self.armed != u64::MAX || !matches!(self.outlet, Outlet::Shared(_))
     }
 
     /// Why it may not go on, if it may not, though it could.

@@ -122,7 +122,7 @@ impl Shard {
     }
 
     /// Whether the shard goes on.
-    fn turn(&mut self, events: &mut Events, waker: &Waker) -> bool {
+    pub(super) fn turn(&mut self, events: &mut Events, waker: &Waker) -> bool {
         self.look_at_clock();
         let mut ready = Vec::new();
         let nothing_ready = self.poll_ready(waker, &mut ready).is_pending();

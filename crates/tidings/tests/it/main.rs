@@ -53,4 +53,6 @@ mod shutdown;
 mod silent_readers;
 mod storage_faults;
 mod strace;
+mod streams;
+mod streams_connections;
 mod tls;
