@@ -54,17 +54,12 @@ impl Shard {
             Some(_) | None => {}
         }
         audience.passed = passed;
-        if let Some(gap) = gap {
-            audience.forget();
-            let members = audience.members.clone();
-            for member in members {
-                let receiver = self.receivers.get(member as usize);
-                // Who joined meanwhile may stand behind the gap already.
-                if receiver.is_some_and(|receiver| {
-                    receiver.phase == Phase::Live && receiver.position < passed
-                }) {
-                    self.tell_gap(member, gap, passed);
-                }
+        let Some(gap) = gap else { return };
+        audience.forget();
+        for member in lacking {
+            let receiver = self.receivers.get(member as usize);
+            if receiver.is_some_and(|receiver| receiver.phase == Phase::Live) {
+                self.tell_gap(member, gap, passed);
             }
         }
     }
@@ -264,8 +259,9 @@ impl Shard {
             let event = receiver.framing.frame(&continuity::gap(&self.hub, &missed, place));
             receiver.position = receiver.position.max(place);
             receiver.told = receiver.position;
-            if receiver.send(&[event], self.now) == Sent::Never {
-                self.remove(number);
+            match receiver.send(&[event], self.now) {
+                Sent::Never => self.remove(number),
+                Sent::All | Sent::Waits => self.arm(number),
             }
             return;
         }

@@ -22,7 +22,7 @@ use tidings_core::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::arrival::{Arrival, Carrier, Limits, Patience, Stream};
+use super::arrival::{Arrival, Carrier, Limits, Load, Patience, Stream};
 use super::inbox::{Inbox, Message};
 use super::outlet::Outlet;
 use super::readers::Readers;
@@ -352,7 +352,7 @@ pub(super) struct Driven {
     pub(super) shard: Shard,
     pub(super) inbox: Arc<Inbox>,
     pub(super) readers: Arc<Readers>,
-    load: Arc<AtomicUsize>,
+    load: Load,
     events: Events,
     waker: Waker,
 }
@@ -376,11 +376,10 @@ impl Driven {
         let poll = mio::Poll::new().unwrap();
         let inbox = Inbox::new(mio::Waker::new(poll.registry(), WAKE).unwrap());
         let readers = Arc::new(Readers::start("history", readers));
-        let load = Arc::new(AtomicUsize::new(0));
+        let load = Load::default();
         let clock: Arc<dyn Clock> = Arc::<Wall>::clone(&served.wall);
-        let (given, counted) = (Arc::clone(&inbox), Arc::clone(&load));
-        let shard =
-            Shard::new(served.hub.clone(), clock, Arc::clone(&readers), poll, given, counted);
+        let (hub, given) = (served.hub.clone(), Arc::clone(&inbox));
+        let shard = Shard::new(hub, clock, Arc::clone(&readers), poll, given);
         let waker = Waker::from(Arc::clone(&inbox));
         Driven { served, shard, inbox, readers, load, events: Events::with_capacity(64), waker }
     }
@@ -444,9 +443,9 @@ impl Driven {
     pub(super) fn join_by(&mut self, asks: &Asks, outlet: Outlet) -> u32 {
         let (stream, carrier) = self.served.stream(asks, outlet);
         let number = u32::try_from(self.shard.receivers.vacant_key()).unwrap();
-        self.load.fetch_add(1, Ordering::Relaxed);
+        let counted = self.load.one_more();
         self.shard.look_at_clock();
-        self.shard.welcome(Arrival { stream, carrier });
+        self.shard.welcome(Arrival { stream, carrier, counted });
         number
     }
 
@@ -472,7 +471,7 @@ impl Driven {
         assert_eq!((shard.receivers.len(), shard.audiences.len(), shard.alike.len()), (0, 0, 0));
         assert_eq!((shard.receivers.capacity(), shard.audiences.capacity()), (0, 0));
         assert_eq!(shard.alike.capacity(), 0);
-        assert_eq!(self.load.load(Ordering::SeqCst), 0);
+        assert_eq!(self.load.streams(), 0);
         assert_eq!(self.subscribers(), 0);
         assert_eq!(self.shutdown.streams_open(), 0);
         assert!(self.open.is_empty(), "the server waits for a stream that has ended");

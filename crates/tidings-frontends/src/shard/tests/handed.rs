@@ -7,7 +7,7 @@ use http_body::Body as _;
 
 use super::*;
 use crate::limits::{HANDOFF_BYTES, HTTP2_PIECE_BYTES};
-use crate::shard::{Handoff, Sent};
+use crate::shard::{Feed, Handoff, Sent};
 
 const SHORT: Duration = Duration::from_millis(30);
 
@@ -32,7 +32,7 @@ enum End {
 impl Task {
     fn join(driven: &mut Driven, asks: &Asks) -> Task {
         let handoff = Arc::new(Handoff::default());
-        let outlet = Outlet::Shared(Arc::clone(&handoff));
+        let outlet = Outlet::Shared(Feed(Arc::clone(&handoff)));
         driven.join_by(asks, outlet);
         let body = Some(Sent(Arc::clone(&handoff)));
         Task { handoff, body, got: Vec::new(), end: None }
@@ -168,7 +168,7 @@ fn m57_a_stream_ends_there_with_its_token() {
 fn numbered(driven: &Driven, task: &Task) -> (usize, u32) {
     let mut all = driven.shard.receivers.iter().enumerate();
     let is_its =
-        |outlet: &Outlet| matches!(outlet, Outlet::Shared(one) if Arc::ptr_eq(one, &task.handoff));
+        |outlet: &Outlet| matches!(outlet, Outlet::Shared(one) if Arc::ptr_eq(&one.0, &task.handoff));
     let (at, (number, _)) = all.find(|(_, (_, receiver))| is_its(&receiver.outlet)).unwrap();
     (at, u32::try_from(number).unwrap())
 }
@@ -258,7 +258,7 @@ fn who_leaves_is_forgotten_at_any_moment() {
     // Before the shard has heard of it.
     let handoff = Arc::new(Handoff::default());
     drop(Sent(Arc::clone(&handoff)));
-    driven.join_by(&bare(FOREVER), Outlet::Shared(handoff));
+    driven.join_by(&bare(FOREVER), Outlet::Shared(Feed(handoff)));
     driven.turn_alone();
     driven.assert_empty();
     // With something on its way, and with more behind that.
