@@ -47,6 +47,8 @@ pub(super) struct Scripted {
     /// So many bytes are left to be taken, if there is a limit.
     pub(super) room: Option<usize>,
     pub(super) is_gone: bool,
+    /// The client leaves when it has so many bytes.
+    pub(super) leaves_at: Option<usize>,
     pub(super) taken: Vec<u8>,
     pub(super) is_closed: bool,
 }
@@ -68,6 +70,9 @@ impl Script {
 
     pub(super) fn write(&self, bytes: &Bytes) -> io::Result<usize> {
         let mut script = self.lock();
+        if script.leaves_at.is_some_and(|at| script.taken.len() >= at) {
+            script.is_gone = true;
+        }
         if script.is_gone {
             return Err(io::ErrorKind::BrokenPipe.into());
         }

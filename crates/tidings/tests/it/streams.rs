@@ -305,6 +305,18 @@ fn a_thousand_clients_that_leave_in_every_way_take_nothing_from_those_who_stay()
     assert!(!hub.log().contains("panicked"), "{}", hub.log());
 }
 
+/// Bytes that the system holds for the hub's clients, for that with the most.
+fn longest_queue(hub: &TestHub) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let own = format!(":{:04X}", hub.address.port());
+    let queues = table.lines().filter_map(|line| {
+        let mut columns = line.split_whitespace().skip(1);
+        columns.next().filter(|local| local.ends_with(&own))?;
+        usize::from_str_radix(columns.nth(2)?.split(':').next()?, 16).ok()
+    });
+    queues.max().unwrap_or_default()
+}
+
 /// Resident memory in bytes.
 fn resident(hub: &TestHub) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", hub.pid())).unwrap();
@@ -338,6 +350,8 @@ fn readers_that_stop_cost_little_and_get_everything_when_they_go_on() {
     publisher.publish(LAST, 0, false);
     let expected: Vec<usize> = (1..=updates).chain([LAST]).collect();
     assert_eq!(reading.join().unwrap(), expected, "who reads is not held up");
+    let queue = longest_queue(&hub);
+    assert!(queue < updates * length / 2, "all is with the system: the test shows nothing");
     let each = resident(&hub).saturating_sub(idle) / readers;
     assert!(each <= 2 * 64 * 1_024, "{each} bytes for each reader that has stopped");
     for mut socket in stopped {

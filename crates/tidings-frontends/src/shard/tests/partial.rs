@@ -15,6 +15,8 @@ struct Client {
     joins: usize,
     from_earliest: bool,
     takes: Vec<Option<usize>>,
+    /// When it has so many bytes it is gone.
+    leaves_at: Option<usize>,
 }
 
 /// An update of it: how large, and whether the shard has its turn behind it.
@@ -38,14 +40,16 @@ fn takes() -> impl Strategy<Value = Vec<Option<usize>>> {
 fn client() -> impl Strategy<Value = Client> {
     let framing = prop_oneof![3 => Just(Framing::Chunked), 1 => Just(Framing::Bare)];
     let topic = prop_oneof![Just("*"), Just("a"), Just("b")];
-    (topic, any::<bool>(), framing, 0..12_usize, any::<bool>(), takes()).prop_map(
-        |(topic, has_token, framing, joins, from_earliest, takes)| Client {
+    let leaves_at = proptest::option::weighted(0.3, 0..60_000_usize);
+    (topic, any::<bool>(), framing, 0..12_usize, any::<bool>(), takes(), leaves_at).prop_map(
+        |(topic, has_token, framing, joins, from_earliest, takes, leaves_at)| Client {
             topic,
             has_token,
             framing,
             joins,
             from_earliest,
             takes,
+            leaves_at,
         },
     )
 }
@@ -84,6 +88,7 @@ fn check(clients: &[Client], updates: &[Published]) {
             let (topic, framing) = (client.topic, client.framing);
             let token = client.has_token.then_some("somebody");
             let taking = Script::taking(client.takes.iter().copied());
+            taking.lock().leaves_at = client.leaves_at;
             driven.join(&Asks { topic, token, start, framing, ..Asks::default() }, &taking);
             *script = Some(taking);
         }
@@ -104,14 +109,19 @@ fn check(clients: &[Client], updates: &[Published]) {
         let (expected, script) = (client.expected(updates), script.clone().unwrap());
         driven.until("somebody waits for something", |_| {
             let heard = script.heard(client.framing);
-            expected.starts_with(&heard.numbers) && heard.numbers.len() == expected.len()
-                || !expected.starts_with(&heard.numbers)
+            let is_wrong = !expected.starts_with(&heard.numbers);
+            is_wrong || heard.numbers.len() == expected.len() || script.lock().is_gone
         });
     }
     driven.settle();
     for (client, script) in clients.iter().zip(&scripts) {
-        let heard = script.as_ref().unwrap().heard(client.framing);
-        assert_eq!(heard.numbers, client.expected(updates), "{client:?}");
+        let script = script.as_ref().unwrap();
+        let (heard, expected) = (script.heard(client.framing), client.expected(updates));
+        if script.lock().is_gone {
+            assert!(expected.starts_with(&heard.numbers), "{client:?} {:?}", heard.numbers);
+            continue;
+        }
+        assert_eq!(heard.numbers, expected, "{client:?}");
         assert!(heard.text.starts_with(":\n") && !heard.ended);
     }
     driven.until("all have everything", |driven| {
