@@ -18,9 +18,9 @@ pub struct Held {
     ending: Ending,
 }
 
-/// Whether a receiver has ended because its grant fell, for those who do not own it.
+/// Whether a receiver has ended because its grant fell.
 #[derive(Debug, Clone)]
-pub struct Ending(Arc<Holder>);
+struct Ending(Arc<Holder>);
 
 #[derive(Debug)]
 struct Holder {
@@ -68,11 +68,6 @@ impl Held {
     pub fn has_fallen(&self) -> bool {
         self.ending.has_come()
     }
-
-    /// What tells others than the owner of the end.
-    pub fn ending(&self) -> Ending {
-        self.ending.clone()
-    }
 }
 
 impl Drop for Held {
@@ -83,8 +78,7 @@ impl Drop for Held {
 }
 
 impl Ending {
-    /// As [`Held::has_fallen`].
-    pub fn has_come(&self) -> bool {
+    fn has_come(&self) -> bool {
         self.0.has_fallen.load(Ordering::Acquire)
     }
 

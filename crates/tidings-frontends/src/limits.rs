@@ -40,8 +40,8 @@ pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
 pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time for a whole request body: 1 MiB takes this long at 280 kbit/s.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bytes of all publications' bodies that are being read or wait for a place in the hub's queue:
-/// many times what a busy hub has under way, and little beside a machine's memory.
+/// Bytes of all publications' bodies that are being read or wait for a place in the hub's queue,
+/// those aside that came whole with their heads ([`USUAL_REQUEST_BYTES_MAX`] each at most): many times what a busy hub has under way, and little beside a machine's memory.
 pub const BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes of all bodies of QUERY requests that are being read. Their own, because strangers may
 /// send those and must not keep publishers waiting.
@@ -82,6 +82,8 @@ pub const WRITE_PROGRESS_BYTES_MIN: usize = 16 * 1024;
 /// Bytes of a request that is read in one piece without the help of a library: a head with a token,
 /// and an update of a few kilobytes.
 pub const USUAL_REQUEST_BYTES_MAX: usize = 16 * 1024;
+/// Time for the body behind a usual head: many clients send the two in pieces that follow at once.
+pub const USUAL_BODY_TIMEOUT: Duration = Duration::from_millis(500);
 /// Bytes of an answer that leave in one piece with its head.
 pub const GATHERED_BODY_BYTES_MAX: usize = 16 * 1024;
 /// Streams of one HTTP/2 connection that its client has reset before the hub got to them; one more

@@ -24,6 +24,7 @@ use crate::limits::{
     CONNECTIONS_MAX_DEFAULT, CONNECTIONS_PER_ADDRESS_DEFAULT, HEAD_TIMEOUT_DEFAULT, LISTEN_BACKLOG,
     REFUSALS_MAX, WRITE_TIMEOUT_DEFAULT,
 };
+use crate::shard::Patience;
 
 /// What the operator decides about connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +90,8 @@ pub struct Server {
     /// Of its listeners, as soon as they serve.
     tls: OnceLock<Arc<Tls>>,
     options: RwLock<Arc<HttpOptions>>,
+    /// With streams, by those options.
+    patience: RwLock<Arc<Patience>>,
 }
 
 /// A socket that accepts, and what its connections begin with.
@@ -115,10 +118,12 @@ impl Server {
         options: HttpOptions,
         shutdown: Shutdown,
     ) -> Arc<Server> {
+        let counters = Arc::default();
+        let patience = RwLock::new(patience(&options, &counters));
         Arc::new(Server {
             frontends,
             places: Arc::new(Places::default()),
-            counters: Arc::default(),
+            counters,
             given: TaskTracker::new(),
             shutdown,
             hints: Hints::default(),
@@ -126,11 +131,14 @@ impl Server {
             worked_at: AtomicU64::new(0),
             tls: OnceLock::new(),
             options: RwLock::new(Arc::new(options)),
+            patience,
         })
     }
 
     /// New limits for connections and requests from now on; open ones keep their places.
     pub fn replace_options(&self, options: HttpOptions) {
+        let patience = patience(&options, &self.counters);
+        *self.patience.write().unwrap_or_else(PoisonError::into_inner) = patience;
         *self.options.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(options);
     }
 
@@ -147,6 +155,11 @@ impl Server {
     /// Seconds until the first certificate expires, when there is one.
     pub fn certificate_seconds_left(&self) -> Option<u64> {
         self.tls.get()?.seconds_left()
+    }
+
+    /// How long clients of streams are waited for.
+    pub(super) fn patience(&self) -> Arc<Patience> {
+        Arc::clone(&self.patience.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn options(&self) -> Arc<HttpOptions> {
@@ -190,6 +203,14 @@ impl Server {
         self.given.close();
         self.given.wait().await;
     }
+}
+
+fn patience(options: &HttpOptions, counters: &Arc<HttpCounters>) -> Arc<Patience> {
+    Arc::new(Patience {
+        write_timeout: options.write_timeout,
+        acknowledge_timeout: options.acknowledge_timeout,
+        counters: Arc::clone(counters),
+    })
 }
 
 /// One listener's loop and the connections that it owns.

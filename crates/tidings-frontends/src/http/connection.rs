@@ -23,9 +23,9 @@ use tokio::time::Sleep;
 use super::entrance::{Entered, Entrance, enter};
 use super::forwarded::{client, is_trusted};
 use super::handing::{Content, Given, Handing};
+use super::line::Line;
 use super::places::Place;
 use super::received::Received;
-use super::redacted::{redacted, shortened};
 use super::streams::{Streams, watched};
 use super::usual::{self, Next};
 use super::wire::{Spoken, Wire};
@@ -58,7 +58,7 @@ pub(super) async fn run(
     // Its room is not kept for as long as the connection lasts.
     let entered = Box::pin(entered).await;
     let Some(Entered { mut wire, peer, place }) = entered else { return };
-    let handing = Arc::new(Handing::new(&server, &options));
+    let handing = Handing::new(&server);
     let mut silence = pin!(tokio::time::sleep(options.head_timeout));
     let connection = Connection { server, peer, secure: entrance.is_secure(), handing };
     let silent = silence.as_mut();
@@ -78,7 +78,7 @@ pub(super) struct Connection {
     pub(super) server: Arc<Server>,
     peer: IpAddr,
     secure: bool,
-    handing: Arc<Handing>,
+    handing: Handing,
 }
 
 impl Connection {
@@ -335,38 +335,6 @@ async fn frontend(server: &Server, request: Request) -> Response<Content> {
         tracing::error!(request = %id, "a frontend panicked");
         refusal::panicked().map(Content::Body)
     })
-}
-
-/// A request's line in the log, taken before the request is given away.
-struct Line {
-    method: String,
-    target: Option<String>,
-    client: IpAddr,
-    id: RequestId,
-}
-
-impl Line {
-    fn new(head: &http::request::Parts, client: IpAddr, id: RequestId, topics: bool) -> Line {
-        let wanted = tracing::enabled!(target: "tidings::request", tracing::Level::INFO);
-        let target = wanted.then(|| redacted(&head.uri, topics));
-        let method = if wanted { shortened(&head.method) } else { String::new() };
-        Line { method, target, client, id }
-    }
-
-    /// Refusals are worth a line in production, the rest only when somebody looks closely.
-    fn write(self, response: &Response<Content>, begun: Instant) {
-        let Line { method, client, id, .. } = self;
-        let Some(target) = self.target else { return };
-        let status = response.status().as_u16();
-        let milliseconds = begun.elapsed().as_micros() as f64 / 1000.0;
-        if status < 400 {
-            tracing::debug!(target: "tidings::request", %method, target, status, milliseconds,
-                %client, request = %id, "answered");
-        } else {
-            tracing::info!(target: "tidings::request", %method, target, status, milliseconds,
-                %client, request = %id, "refused");
-        }
-    }
 }
 
 /// A body that keeps its client's place until it has been sent.

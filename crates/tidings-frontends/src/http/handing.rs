@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::usual::write_head;
 use super::wire::Wire;
-use super::{Body, HttpOptions, Place, Server, boxed, streams};
+use super::{Body, Place, Server, boxed, streams};
 use crate::shard::{Carrier, Encrypted, Feed, Handoff, Outlet, Patience, Sent};
 use crate::sse::Framing;
 
@@ -38,6 +38,7 @@ impl Lasting {
 }
 
 /// What connections that are given away share.
+#[derive(Clone)]
 pub(super) struct Handing {
     patience: Arc<Patience>,
     open: TaskTracker,
@@ -53,13 +54,8 @@ pub(super) struct Given {
 }
 
 impl Handing {
-    pub(super) fn new(server: &Server, options: &HttpOptions) -> Handing {
-        let patience = Patience {
-            write_timeout: options.write_timeout,
-            acknowledge_timeout: options.acknowledge_timeout,
-            counters: Arc::clone(&server.counters),
-        };
-        Handing { patience: Arc::new(patience), open: server.given.clone() }
+    pub(super) fn new(server: &Server) -> Handing {
+        Handing { patience: server.patience(), open: server.given.clone() }
     }
 
     /// Gives a connection of HTTP/1 to its answer. It carries nothing else from then on.

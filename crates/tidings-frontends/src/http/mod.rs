@@ -24,6 +24,7 @@ mod handing;
 mod head;
 mod hints;
 mod impatient;
+mod line;
 mod places;
 mod proxy_protocol;
 mod received;

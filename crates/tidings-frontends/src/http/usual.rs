@@ -1,6 +1,6 @@
 //! Requests as nearly all clients send them: whole in one piece, in the plain words of HTTP/1.1. They
 //! are read and answered here, for a third of what the library takes that can read everything.
-//! What is unusual in any way (a body in pieces or chunks, an expectation, a head without end) is
+//! What is unusual in any way (a body in chunks, an expectation, a head in two pieces) is
 //! left to the library, with every byte that was read.
 
 use std::cell::RefCell;
@@ -24,7 +24,9 @@ use super::connection::{Answered, Connection};
 use super::handing::Given;
 use super::received::Received;
 use super::wire::Wire;
-use crate::limits::{GATHERED_BODY_BYTES_MAX, HEADERS_MAX, USUAL_REQUEST_BYTES_MAX};
+use crate::limits::{
+    GATHERED_BODY_BYTES_MAX, HEADERS_MAX, USUAL_BODY_TIMEOUT, USUAL_REQUEST_BYTES_MAX,
+};
 
 /// How it goes on with a connection.
 pub(super) enum Next {
@@ -62,24 +64,33 @@ pub(super) async fn serve(
     let mut ending = pin!(connection.server.shutdown.accepting_ended());
     let mut waiting = Bytes::new();
     loop {
-        if waiting.is_empty() {
-            waiting = tokio::select! {
-                read = reading.next(wire) => match read {
-                    Ok(bytes) => bytes,
+        let taken = if waiting.is_empty() { Taken::Begun } else { take(&mut waiting) };
+        let (head, body) = match taken {
+            Taken::Whole(whole) => *whole,
+            Taken::Begun => {
+                let more = tokio::select! {
+                    more = reading.next(wire, waiting.is_empty()) => more,
+                    () = ending.as_mut(), if waiting.is_empty() => return Next::Ended,
+                };
+                match more {
+                    Ok(more) if waiting.is_empty() => waiting = more,
+                    Ok(more) => waiting = [&*waiting, &*more].concat().into(),
+                    // The library knows what to say of a body that is late.
+                    Err(error)
+                        if error.kind() == io::ErrorKind::TimedOut && !waiting.is_empty() =>
+                    {
+                        return reading.leave(wire, &waiting);
+                    }
                     Err(error) => {
                         if error.kind() == io::ErrorKind::TimedOut && !reading.asked {
                             connection.note_silence();
                         }
                         return Next::Ended;
                     }
-                },
-                () = ending.as_mut() => return Next::Ended,
-            };
-        }
-        let Some((head, body)) = take(&mut waiting) else {
-            wire.put_back(&waiting);
-            reading.silence.as_mut().reset(Instant::now() + timeout);
-            return Next::Library;
+                }
+                continue;
+            }
+            Taken::Unusual => return reading.leave(wire, &waiting),
         };
         let now = std::time::Instant::now();
         reading.asked = true;
@@ -109,7 +120,22 @@ struct Reading<'s> {
 }
 
 impl Reading<'_> {
-    async fn next(&mut self, wire: &mut Wire) -> io::Result<Bytes> {
+    /// Leaves what comes to the library, and what waits.
+    fn leave(&mut self, wire: &mut Wire, waiting: &Bytes) -> Next {
+        wire.put_back(waiting);
+        self.silence.as_mut().reset(Instant::now() + self.timeout);
+        Next::Library
+    }
+
+    /// What the client says next, which begins a request or else goes on with one.
+    async fn next(&mut self, wire: &mut Wire, begins: bool) -> io::Result<Bytes> {
+        let end = match begins {
+            true => self.since + self.timeout,
+            false => Instant::now() + USUAL_BODY_TIMEOUT,
+        };
+        if !begins {
+            self.silence.as_mut().reset(end);
+        }
         std::future::poll_fn(|context| {
             let read = ROOM.with_borrow_mut(|room| {
                 let mut buffer = ReadBuf::new(room);
@@ -124,7 +150,6 @@ impl Reading<'_> {
                 Poll::Pending => {}
             }
             while self.silence.as_mut().poll(context).is_ready() {
-                let end = self.since + self.timeout;
                 if Instant::now() >= end {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
@@ -136,8 +161,30 @@ impl Reading<'_> {
     }
 }
 
-/// Takes a request off what was read, if it is whole and usual.
-fn take(waiting: &mut Bytes) -> Option<(Parts, Bytes)> {
+/// What stands at the beginning of what was read.
+enum Taken {
+    /// A request.
+    Whole(Box<(Parts, Bytes)>),
+    /// The head of a usual one, and not all of its body; or nothing.
+    Begun,
+    /// What the library reads.
+    Unusual,
+}
+
+/// Takes a request off what was read.
+fn take(waiting: &mut Bytes) -> Taken {
+    match read(waiting) {
+        None => Taken::Unusual,
+        Some((_, _, whole)) if waiting.len() < whole => Taken::Begun,
+        Some((head, length, whole)) => {
+            let body = waiting.split_to(whole).slice(length..);
+            Taken::Whole(Box::new((head, body)))
+        }
+    }
+}
+
+/// A head, its length, and the length of its whole request, if that is usual.
+fn read(waiting: &Bytes) -> Option<(Parts, usize, usize)> {
     if waiting.len() >= USUAL_REQUEST_BYTES_MAX {
         return None;
     }
@@ -165,16 +212,15 @@ fn take(waiting: &mut Bytes) -> Option<(Parts, Bytes)> {
         return None;
     }
     let whole = head_length.checked_add(length)?;
-    if waiting.len() < whole {
+    if whole >= USUAL_REQUEST_BYTES_MAX {
         return None;
     }
-    let body = waiting.split_to(whole).slice(head_length..);
     let mut request = http::Request::new(());
     *request.method_mut() = method;
     *request.uri_mut() = uri;
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = fields;
-    Some((request.into_parts().0, body))
+    Some((request.into_parts().0, head_length, whole))
 }
 
 /// A part of what was read, which lives as long as the whole instead of being copied.
@@ -313,7 +359,8 @@ mod tests {
 
     fn taken(text: &str) -> Option<(Parts, Bytes, usize)> {
         let mut waiting = Bytes::copy_from_slice(text.as_bytes());
-        let (parts, body) = take(&mut waiting)?;
+        let Taken::Whole(whole) = take(&mut waiting) else { return None };
+        let (parts, body) = *whole;
         Some((parts, body, waiting.len()))
     }
 
@@ -333,8 +380,10 @@ mod tests {
     #[test]
     fn what_is_not_whole_is_left_alone() {
         let whole = format!("{HEAD}abc");
-        for end in 0..whole.len() {
-            assert!(taken(&whole[..end]).is_none(), "{end}");
+        for end in 1..whole.len() {
+            let mut waiting = Bytes::copy_from_slice(&whole.as_bytes()[..end]);
+            let is_begun = matches!(take(&mut waiting), Taken::Begun);
+            assert_eq!((is_begun, waiting.len()), (end >= HEAD.len(), end));
         }
     }
 

@@ -1,6 +1,5 @@
 //! `GET`, `HEAD` and `QUERY`: parameters become a selection and the answer is a stream of
-//! Server-Sent Events. What is delivered is the core's decision; what a stream looks like is
-//! `stream`'s.
+//! Server-Sent Events. What is delivered is the core's decision; how it is delivered is the shards'.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use super::access::{self, Access, Worded};
 use super::cursor::{self, Beginning, Reader};
 use super::fault::Fault;
 use super::form::{self, Field, Text};
-use super::presence::{self, Asked};
+use super::presence::{self, Asked, Presence};
 use super::publish::plain_text;
 use super::refusal::Refusal;
 use super::{Mercure, Settings, is_form, refuse_coded};
@@ -100,22 +99,26 @@ pub(super) async fn subscribe(
             Start::Now => Start::After(mercure.hub.end()),
             other => other,
         };
-        let present = mercure
-            .presence
-            .as_ref()
-            .map(|presence| Box::new(presence.join(generation, &access, &asked)) as Box<dyn Send>);
+        let join = |presence: &Presence| -> Box<dyn Send> {
+            Box::new(presence.join(generation, &access, &asked))
+        };
+        let present = mercure.presence.as_ref().map(join);
         let limits = Limits { expires, heartbeat: settings.heartbeat, lifetime: settings.lifetime };
         let tells = tells.then(|| beginning.continuity.clone());
-        tracing::debug!(request = %id, "a stream opens");
         let request = id;
-        let stream = Stream { request, selection, start, limits, tells, present, closing };
-        let shards = Arc::clone(&mercure.shards);
-        let begin = move |carrier| shards.begin(stream, carrier);
-        Response::new(Content::Lasting(Lasting::new(begin)))
+        begun(mercure, Stream { request, selection, start, limits, tells, present, closing })
     };
     mark_as_stream(answer.headers_mut());
     beginning.mark(answer.headers_mut());
     Ok(answer)
+}
+
+/// The stream as an answer: it begins when it is given its connection.
+fn begun(mercure: &Mercure, stream: Stream) -> Response<Content> {
+    tracing::debug!(request = %stream.request, "a stream opens");
+    let shards = Arc::clone(&mercure.shards);
+    let begin = move |carrier| shards.begin(stream, carrier);
+    Response::new(Content::Lasting(Lasting::new(begin)))
 }
 
 /// Where the stream begins. May read from the disk, so it happens where that keeps nobody up.

@@ -167,8 +167,7 @@ fn m57_a_stream_ends_there_with_its_token() {
 
 fn numbered(driven: &Driven, task: &Task) -> (usize, u32) {
     let mut all = driven.shard.receivers.iter().enumerate();
-    let is_its =
-        |outlet: &Outlet| matches!(outlet, Outlet::Shared(one) if Arc::ptr_eq(&one.0, &task.handoff));
+    let is_its = |outlet: &Outlet| matches!(outlet, Outlet::Shared(one) if Arc::ptr_eq(&one.0, &task.handoff));
     let (at, (number, _)) = all.find(|(_, (_, receiver))| is_its(&receiver.outlet)).unwrap();
     (at, u32::try_from(number).unwrap())
 }
