@@ -24,7 +24,7 @@ use table::Row;
 
 /// Until a server has noticed that its streams are closed, and an idle one is idle.
 const REST: Duration = Duration::from_millis(500);
-/// How long streams are idle before memory is looked at: what opening them took has been given back.
+/// How long streams are idle before memory is looked at: what opening them took is back by then.
 const SETTLING: Duration = Duration::from_secs(15);
 /// Publishing before the first round, which does not count.
 const WARMING: Duration = Duration::from_millis(200);

@@ -107,7 +107,8 @@ mod tests {
         fn what_is_ruled_out_at_a_glance_is_not_reserved(
             parts in prop::collection::vec(
                 prop::sample::select(vec![
-                    "https", "http", ":", "/", "//", "\\", "?", "#", ".", "..", "mercure", "Mercure",
+                    "https", "http", ":", "/", "//", "\\", "?", "#", ".", "..", "mercure",
+                    "Mercure",
                     ".well-known", "%6D", "ercure", "mer", "cure", "\t", "\n", " ", "x", "@", "é",
                     "\0", "subscriptions", "hub.example", "data", "[", "*", ";",
                 ]),

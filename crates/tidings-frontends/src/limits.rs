@@ -41,7 +41,8 @@ pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time for a whole request body: 1 MiB takes this long at 280 kbit/s.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of all publications' bodies that are being read or wait for a place in the hub's queue,
-/// those aside that came whole with their heads ([`USUAL_REQUEST_BYTES_MAX`] each at most): many times what a busy hub has under way, and little beside a machine's memory.
+/// those aside that came with their heads ([`USUAL_REQUEST_BYTES_MAX`] each at most): many times
+/// what a busy hub has under way, and little beside a machine's memory.
 pub const BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes of all bodies of QUERY requests that are being read. Their own, because strangers may
 /// send those and must not keep publishers waiting.

@@ -1,5 +1,5 @@
-//! Requests as nearly all clients send them: whole in one piece, in the plain words of HTTP/1.1. They
-//! are read and answered here, for a third of what the library takes that can read everything.
+//! Requests as nearly all clients send them: at once, in the plain words of HTTP/1.1. They are read
+//! and answered here, for a third of what the library takes that can read everything.
 //! What is unusual in any way (a body in chunks, an expectation, a head in two pieces) is
 //! left to the library, with every byte that was read.
 

@@ -40,7 +40,7 @@ pub(crate) fn has_vanished<Stream>(_: &Stream, _: Duration) -> bool {
     false
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::io::{Read, Write};

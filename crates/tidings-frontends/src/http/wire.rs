@@ -45,7 +45,8 @@ impl Wire {
         Wire { stream: Stream::Encrypted(Box::new(stream)), begun: Bytes::new() }
     }
 
-    /// What the client speaks, by its first bytes: as many as it takes to know. Those are read again.
+    /// What the client speaks, by as many of its first bytes as it takes to know. Those are read
+    /// again.
     ///
     /// # Errors
     ///

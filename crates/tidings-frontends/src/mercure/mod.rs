@@ -146,7 +146,8 @@ pub enum BadStart {
     Thread(std::io::Error),
     /// The operating system's: there would be nobody to write to subscribers.
     #[error(
-        "a thread that writes to subscribers did not start: {0}; raise the limits of threads and open files"
+        "a thread that writes to subscribers did not start: {0}; raise the limits of threads and \
+         open files"
     )]
     Shards(std::io::Error),
 }

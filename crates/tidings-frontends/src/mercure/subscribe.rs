@@ -1,5 +1,5 @@
 //! `GET`, `HEAD` and `QUERY`: parameters become a selection and the answer is a stream of
-//! Server-Sent Events. What is delivered is the core's decision; how it is delivered is the shards'.
+//! Server-Sent Events. What is delivered is the core's decision, and how the shards'.
 
 use std::collections::HashSet;
 use std::sync::Arc;

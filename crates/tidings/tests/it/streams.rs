@@ -205,10 +205,11 @@ fn descriptors(hub: &TestHub) -> usize {
 /// Comes and goes in one of many ways.
 fn disturb(hub: SocketAddr, token: &str, way: usize) {
     let asked = subscription(Some(token));
-    let mut socket = if way % 2 == 0 { small(hub) } else { TcpStream::connect(hub).unwrap() };
+    let mut socket =
+        if way.is_multiple_of(2) { small(hub) } else { TcpStream::connect(hub).unwrap() };
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut piece = [0; 700];
-    if way % 3 == 0 {
+    if way.is_multiple_of(3) {
         reset(&socket);
     }
     match way % 8 {

@@ -14,7 +14,10 @@ use crate::tokens::{Role, bearer, token_final};
 const TOPIC: &str = "https://streams.example/1";
 
 /// An answer without what differs each time.
-fn lasting(reply: Option<Reply>) -> Option<(u16, Vec<(String, String)>, String)> {
+/// Status, header fields and body.
+type Said = (u16, Vec<(String, String)>, String);
+
+fn lasting(reply: Option<Reply>) -> Option<Said> {
     let mut reply = reply?;
     assert!(reply.header("date").is_some(), "{:?}", reply.headers);
     let differs = ["date", "x-request-id", "tidings-receipt"];
@@ -25,11 +28,7 @@ fn lasting(reply: Option<Reply>) -> Option<(u16, Vec<(String, String)>, String)>
 }
 
 /// The answer to a request that comes in two pieces, and whether the connection is kept.
-fn answer(
-    hub: &TestHub,
-    first: &[u8],
-    second: &[u8],
-) -> (Option<(u16, Vec<(String, String)>, String)>, bool) {
+fn answer(hub: &TestHub, first: &[u8], second: &[u8]) -> (Option<Said>, bool) {
     let mut connection = Connection::open(hub.address);
     connection.send(first);
     if !second.is_empty() {
