@@ -1,5 +1,5 @@
 //! What a connection is asked and answered around a stream, byte by byte: whole requests and split
-//! ones, several in one packet, and what a client says behind a request that is answered by a stream.
+//! ones, several in one packet, and what a client says behind a request that a stream answers.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
