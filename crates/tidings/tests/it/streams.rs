@@ -1,6 +1,7 @@
 //! Streams by the hundred: of every kind at once, that come and go in every way, that stop reading
 //! and go on. Whoever stays gets everything, once and in one order.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -9,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::encrypted::{Authority, address, connect};
+use crate::encrypted::{Authority, address, connect, handshake};
 use crate::http::{Connection, PATIENCE, form, request, stream_http2};
+use crate::http2_abuse::{DATA, PING, SETTINGS, WINDOW_UPDATE, begin, frame, get};
 use crate::hub::{HUB, TestHub};
 use crate::mercure::MEMORY;
 use crate::tokens::{Role, bearer, token_final};
@@ -108,8 +110,10 @@ fn start(toml: &str) -> (TestHub, Authority, TempDir) {
     authority.write(folder.path(), "hub", &[NAME]);
     let path = |ending: &str| folder.path().join(format!("hub.{ending}"));
     let (certificate, key) = (path("pem"), path("key"));
+    // Clients of HTTP/2 notice that nobody reads them with the next comment.
     let hub = TestHub::start(&format!(
-        "{MEMORY}{toml}\n[tls]\nlisten = \"127.0.0.1:0\"\ncertificate = {certificate:?}\nkey = {key:?}\n"
+        "{MEMORY}{toml}\n[mercure]\nheartbeat = \"1s\"\n[tls]\nlisten = \"127.0.0.1:0\"\n\
+         certificate = {certificate:?}\nkey = {key:?}\n"
     ));
     (hub, authority, folder)
 }
@@ -325,40 +329,146 @@ fn resident(hub: &TestHub) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1_024
 }
 
+/// Readers that a hub has, none of whom reads.
+struct Stopped<'h> {
+    hub: &'h TestHub,
+    readers: u64,
+    updates: usize,
+    /// Memory before anything was published.
+    idle: u64,
+}
+
+impl Stopped<'_> {
+    const LENGTH: usize = 10_000;
+
+    fn new(hub: &TestHub, readers: u64, updates: usize) -> Stopped<'_> {
+        hub.wait_for_metric(SUBSCRIBERS, readers);
+        Stopped { hub, readers, updates, idle: resident(hub) }
+    }
+
+    fn expected(&self) -> Vec<usize> {
+        (1..=self.updates).chain([LAST]).collect()
+    }
+
+    /// Publishes, and says no when those who stopped hold up others or cost much.
+    #[track_caller]
+    fn publish(&self, token: Option<&str>) {
+        let mut quick = small(self.hub.address);
+        quick.write_all(&subscription(token)).unwrap();
+        self.hub.wait_for_metric(SUBSCRIBERS, self.readers + 1);
+        let reading = std::thread::spawn(move || numbers(&until_last(&mut quick)));
+        let mut publisher = Publisher::new(self.hub.address);
+        for number in 1..=self.updates {
+            publisher.publish(number, Self::LENGTH, token.is_some() && number % 2 == 0);
+        }
+        publisher.publish(LAST, 0, false);
+        assert_eq!(reading.join().unwrap(), self.expected(), "who reads is not held up");
+        let queue = longest_queue(self.hub);
+        let all = self.updates * Self::LENGTH;
+        assert!(queue < all * 9 / 10, "all is with the system: the test shows nothing");
+        self.hub.wait_for_metric(SUBSCRIBERS, self.readers);
+        // The history lies in memory as well.
+        let before = self.idle + all as u64;
+        let each = resident(self.hub).saturating_sub(before) / self.readers;
+        assert!(each <= 2 * 64 * 1_024, "{each} bytes for each reader that has stopped");
+    }
+}
+
+const PATIENT: &str = "[http]\nconnections_per_address_max = 2000\nwrite_timeout = \"10m\"";
+
 #[test]
 fn readers_that_stop_cost_little_and_get_everything_when_they_go_on() {
-    let (readers, updates, length) = (200_u64, 150, 10_000);
-    let toml = "[http]\nconnections_per_address_max = 2000\nwrite_timeout = \"10m\"";
-    let hub = TestHub::start(&format!("{MEMORY}{toml}"));
+    let hub = TestHub::start(&format!("{MEMORY}{PATIENT}"));
     let token = token_final(Role::Subscribe, &["*"]);
-    // The history, and what the hub does with one reader, is there before it is measured.
-    let mut publisher = Publisher::new(hub.address);
-    let mut quick = small(hub.address);
-    quick.write_all(&subscription(Some(&token))).unwrap();
-    hub.wait_for_metric(SUBSCRIBERS, 1);
-    let reading = std::thread::spawn(move || numbers(&until_last(&mut quick)));
-    let mut stopped = Vec::new();
-    for _ in 0..readers {
+    let mut sockets = Vec::new();
+    for _ in 0..100 {
         let mut socket = small(hub.address);
         socket.write_all(&subscription(Some(&token))).unwrap();
-        stopped.push(socket);
+        sockets.push(socket);
     }
-    hub.wait_for_metric(SUBSCRIBERS, readers + 1);
-    let idle = resident(&hub);
-    for number in 1..=updates {
-        publisher.publish(number, length, number % 2 == 0);
+    // More than the system holds for each: 4 MiB where it is not told otherwise.
+    let stopped = Stopped::new(&hub, 100, 550);
+    stopped.publish(Some(&token));
+    for mut socket in sockets {
+        assert_eq!(numbers(&until_last(&mut socket)), stopped.expected());
     }
-    publisher.publish(LAST, 0, false);
-    let expected: Vec<usize> = (1..=updates).chain([LAST]).collect();
-    assert_eq!(reading.join().unwrap(), expected, "who reads is not held up");
-    let queue = longest_queue(&hub);
-    assert!(queue < updates * length / 2, "all is with the system: the test shows nothing");
-    let each = resident(&hub).saturating_sub(idle) / readers;
-    assert!(each <= 2 * 64 * 1_024, "{each} bytes for each reader that has stopped");
-    for mut socket in stopped {
-        let got = until_last(&mut socket);
-        assert_eq!(numbers(&got), expected);
+    hub.wait_for_metric(SUBSCRIBERS, 0);
+    assert_eq!(hub.metric(STALLED), 0);
+}
+
+#[test]
+fn readers_that_stop_behind_tls_cost_little_and_get_everything_when_they_go_on() {
+    let (hub, authority, _folder) = start(PATIENT);
+    let token = token_final(Role::Subscribe, &["*"]);
+    let client = authority.client(&["http/1.1"]);
+    let mut streams = Vec::new();
+    for _ in 0..100 {
+        let mut stream = handshake(&client, small(address(&hub)), NAME).unwrap();
+        stream.write_all(&subscription(Some(&token))).unwrap();
+        stream.flush().unwrap();
+        streams.push(stream);
     }
+    let stopped = Stopped::new(&hub, 100, 150);
+    stopped.publish(Some(&token));
+    for mut stream in streams {
+        assert_eq!(numbers(&until_last(&mut stream)), stopped.expected());
+    }
+    hub.wait_for_metric(SUBSCRIBERS, 0);
+    assert_eq!(hub.metric(STALLED), 0);
+}
+
+/// The next frame: kind, flags, stream and payload.
+fn next_frame(socket: &mut TcpStream) -> (u8, u8, usize, Vec<u8>) {
+    let mut start = [0; 9];
+    socket.read_exact(&mut start).unwrap();
+    let length = u32::from_be_bytes([0, start[0], start[1], start[2]]) as usize;
+    let stream = u32::from_be_bytes([start[5], start[6], start[7], start[8]]) as usize;
+    let mut payload = vec![0; length];
+    socket.read_exact(&mut payload).unwrap();
+    (start[3], start[4], stream, payload)
+}
+
+#[test]
+fn streams_of_one_connection_that_get_no_room_cost_little_and_go_on_when_they_get_it() {
+    let hub = TestHub::start(&format!("{MEMORY}{PATIENT}\n[auth]\nanonymous = true"));
+    let mut socket = TcpStream::connect(hub.address).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    // A window of a thousand bytes for each stream.
+    let mut asked = begin(&[0, 4, 0, 0, 3, 0xe8]);
+    let streams: Vec<usize> = (0..100).map(|at| 2 * at + 1).collect();
+    for stream in &streams {
+        let number = u32::try_from(*stream).unwrap();
+        asked.extend(get(number, &format!("{HUB}?match=*")));
+    }
+    socket.write_all(&asked).unwrap();
+    let stopped = Stopped::new(&hub, 100, 60);
+    stopped.publish(None);
+    let room = (1_u32 << 30).to_be_bytes();
+    let mut grants = frame(WINDOW_UPDATE, 0, 0, &room);
+    for stream in &streams {
+        grants.extend(frame(WINDOW_UPDATE, 0, u32::try_from(*stream).unwrap(), &room));
+    }
+    socket.write_all(&grants).unwrap();
+    let mut heard: HashMap<usize, Vec<u8>> = HashMap::new();
+    let end = format!("\ndata: {LAST} \n\n");
+    let mut waiting = streams.len();
+    while waiting > 0 {
+        match next_frame(&mut socket) {
+            (DATA, _, stream, payload) => {
+                let all = heard.entry(stream).or_default();
+                all.extend_from_slice(&payload);
+                waiting -= usize::from(all.ends_with(end.as_bytes()));
+            }
+            (PING, 0, _, payload) => socket.write_all(&frame(PING, 1, 0, &payload)).unwrap(),
+            (SETTINGS, 0, ..) => socket.write_all(&frame(SETTINGS, 1, 0, &[])).unwrap(),
+            _ => {}
+        }
+    }
+    for stream in &streams {
+        assert_eq!(numbers(&heard[stream]), stopped.expected(), "of stream {stream}");
+    }
+    assert_eq!(hub.metric(SUBSCRIBERS), 100);
+    drop(socket);
     hub.wait_for_metric(SUBSCRIBERS, 0);
     assert_eq!(hub.metric(STALLED), 0);
 }
@@ -372,7 +482,7 @@ fn a_reader_that_takes_next_to_nothing_is_cut_off_and_others_go_on() {
     plain.write_all(&subscription(Some(&token))).unwrap();
     let socket = small(address(&hub));
     let client = authority.client(&["http/1.1"]);
-    let mut encrypted = crate::encrypted::handshake(&client, socket, NAME).unwrap();
+    let mut encrypted = handshake(&client, socket, NAME).unwrap();
     encrypted.write_all(&subscription(Some(&token))).unwrap();
     encrypted.flush().unwrap();
     hub.wait_for_metric(SUBSCRIBERS, 2);
