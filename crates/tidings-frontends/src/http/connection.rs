@@ -66,8 +66,11 @@ pub(super) async fn run(
         Next::Ended => {}
         Next::Given(given) => connection.give(given, wire, place),
         // Its room is not kept for connections that do without.
-        Next::Library => {
+        Next::Library { is_first: true } => {
             Box::pin(connection.by_library(wire, &options, place, silence.as_mut())).await;
+        }
+        Next::Library { is_first: false } => {
+            Box::pin(connection.http1(wire, &options, place, silence.as_mut())).await;
         }
     }
 }

@@ -30,8 +30,9 @@ use crate::limits::{
 
 /// How it goes on with a connection.
 pub(super) enum Next {
-    /// The library reads what comes, beginning with what the wire has again.
-    Library,
+    /// The library reads what comes, beginning with what the wire has again; whether that is the
+    /// first that the client says.
+    Library { is_first: bool },
     /// The answer is given the connection.
     Given(Given),
     /// It has ended.
@@ -124,7 +125,7 @@ impl Reading<'_> {
     fn leave(&mut self, wire: &mut Wire, waiting: &Bytes) -> Next {
         wire.put_back(waiting);
         self.silence.as_mut().reset(Instant::now() + self.timeout);
-        Next::Library
+        Next::Library { is_first: !self.asked }
     }
 
     /// What the client says next, which begins a request or else goes on with one.

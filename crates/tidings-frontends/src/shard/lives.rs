@@ -97,7 +97,10 @@ impl Shard {
         if let Err(error) = &listened {
             tracing::error!(request = %receiver.request, %error, "a stream could not begin");
         }
-        if listened.is_err() || receiver.send(&[first], self.now) == Sent::Never {
+        let is_there = listened.is_ok()
+            && receiver.outlet.ignore_input(&mut self.scratch).is_ok()
+            && receiver.send(&[first], self.now) != Sent::Never;
+        if !is_there {
             return self.remove(number);
         }
         // Who hears live may have been told to end meanwhile, and who is behind begins to read.

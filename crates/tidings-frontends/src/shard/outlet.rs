@@ -143,13 +143,23 @@ impl Encrypted {
     }
 
     fn ignore_input(&mut self, scratch: &mut [u8]) -> io::Result<()> {
+        // The session may hold more than the request that it was taken over with.
+        self.ignore_decrypted(scratch)?;
         ignore(|| {
             let read = self.session.read_tls(&mut self.socket)?;
-            let state = self.session.process_new_packets().map_err(io::Error::other)?;
-            while matches!(self.session.reader().read(scratch), Ok(1..)) {}
-            if state.peer_has_closed() { Ok(0) } else { Ok(read) }
+            if read > 0 {
+                self.ignore_decrypted(scratch)?;
+            }
+            Ok(read)
         })?;
         self.flush().map(|_| ())
+    }
+
+    fn ignore_decrypted(&mut self, scratch: &mut [u8]) -> io::Result<()> {
+        let state = self.session.process_new_packets().map_err(io::Error::other)?;
+        while matches!(self.session.reader().read(scratch), Ok(1..)) {}
+        let has_left = state.peer_has_closed();
+        if has_left { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     }
 
     fn close(&mut self) -> io::Result<()> {
