@@ -92,8 +92,10 @@ impl Subscription {
             return Ok(Taken { offset: self.reading.position, ephemerals_lost: false });
         }
         if self.reading.is_done() && self.slot.is_exhausted() {
+            // Asked first: it may overflow again as soon as it has joined.
+            let whole_until = self.slot.whole_until();
             let joined = self.reading.shared.subscribers.rejoin(&self.slot);
-            self.reading.goes_on(self.slot.whole_until(), joined);
+            self.reading.goes_on(whole_until, joined);
         }
         if self.reading.is_done() {
             self.take_waiting(batch);

@@ -104,6 +104,8 @@ fn clients_that_join_at_any_moment_hear_everything_from_their_place_on() {
         std::thread::sleep(Duration::from_micros(300));
     }
     publishing.join().unwrap();
+    // `Now` is when the shard hears of them.
+    running.until("all are there", || served.subscribers() == clients as u64);
     served.publish("t", updates + 1, 1);
     for (script, start, has_token) in &scripts {
         running.until("the last one comes", || {
