@@ -273,6 +273,9 @@ pub const EVENTS_AT_ONCE: usize = 1_024;
 pub const GATHER_SHARE: u32 = 8;
 /// The longest of these waits.
 pub const GATHER_MAX: Duration = Duration::from_millis(1);
+/// Turns that a shard begins at once, at most, after waits that brought nothing: as soon as several
+/// publish at a time it waits again.
+pub const GATHERS_SKIPPED_MAX: u32 = 15;
 /// A wait shorter than this is not worth going to sleep for.
 pub const GATHER_MIN: Duration = Duration::from_micros(50);
 /// Bytes of a shard's room for what clients say that counts for nothing.

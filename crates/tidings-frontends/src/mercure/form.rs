@@ -7,8 +7,44 @@
 /// One name with its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Field {
-    pub(super) name: Text,
+    pub(super) name: Name,
     pub(super) value: Text,
+}
+
+/// A field's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Name {
+    /// One that every publication has, as it was sent.
+    Usual(&'static str),
+    /// Any other.
+    Other(Text),
+}
+
+impl Name {
+    const USUAL: [&'static str; 6] = ["topic", "data", "private", "id", "type", "retry"];
+
+    fn decode(bytes: &[u8]) -> Name {
+        match Name::USUAL.iter().find(|name| name.as_bytes() == bytes) {
+            Some(name) => Name::Usual(name),
+            None => Name::Other(Text::decode(bytes)),
+        }
+    }
+
+    /// The name if it was UTF-8.
+    pub(super) fn utf8(&self) -> Option<&str> {
+        match self {
+            Name::Usual(name) => Some(name),
+            Name::Other(name) => name.utf8(),
+        }
+    }
+
+    /// The name as far as it could be read.
+    pub(super) fn readable(&self) -> &str {
+        match self {
+            Name::Usual(name) => name,
+            Name::Other(name) => name.readable(),
+        }
+    }
 }
 
 /// Decoded text.
@@ -87,7 +123,7 @@ pub(super) fn parse(bytes: &[u8], fields_max: usize) -> Result<Vec<Field>, TooMa
             return Err(TooManyFields);
         }
         let mut halves = pair.splitn(2, |byte| *byte == b'=');
-        let name = Text::decode(halves.next().unwrap_or_default());
+        let name = Name::decode(halves.next().unwrap_or_default());
         let value = Text::decode(halves.next().unwrap_or_default());
         fields.push(Field { name, value });
     }

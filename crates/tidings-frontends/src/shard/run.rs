@@ -17,7 +17,9 @@ use super::inbox::{Inbox, Message};
 use super::readers::Readers;
 use super::receiver::Receiver;
 use super::wheel::Wheel;
-use crate::limits::{EVENTS_AT_ONCE, GATHER_MAX, GATHER_MIN, GATHER_SHARE, SCRATCH_BYTES};
+use crate::limits::{
+    EVENTS_AT_ONCE, GATHER_MAX, GATHER_MIN, GATHER_SHARE, GATHERS_SKIPPED_MAX, SCRATCH_BYTES,
+};
 
 /// The token of the waker; sockets have the number of their receiver.
 pub(super) const WAKE: Token = Token(usize::MAX);
@@ -52,8 +54,18 @@ pub(super) struct Shard {
     begun: Instant,
     /// How long the last turn wrote to audiences.
     wrote_for: Duration,
+    gathering: Gathering,
     /// Since the beginning; moved on once for each thing that takes long.
     pub(super) now: Duration,
+}
+
+/// Whether it pays to wait for more to write.
+#[derive(Default)]
+struct Gathering {
+    /// Turns that were begun at once since it last did not.
+    skipped: u32,
+    /// Turns that begin at once before it is tried again.
+    to_skip: u32,
 }
 
 impl Shard {
@@ -84,6 +96,7 @@ impl Shard {
             scratch: vec![0; SCRATCH_BYTES].into(),
             begun: Instant::now(),
             wrote_for: Duration::ZERO,
+            gathering: Gathering::default(),
             now: Duration::ZERO,
         }
     }
@@ -160,11 +173,22 @@ impl Shard {
 
     /// Waits a little where writing takes long anyway: what is published meanwhile leaves in the
     /// same writes, and there is one round of them less.
-    fn let_more_come(&self) {
+    fn let_more_come(&mut self) {
         let wait = (self.wrote_for / GATHER_SHARE).min(GATHER_MAX);
-        if wait >= GATHER_MIN {
-            std::thread::sleep(wait);
+        if wait < GATHER_MIN {
+            return;
         }
+        let Gathering { skipped, to_skip } = &mut self.gathering;
+        if *to_skip > 0 {
+            *to_skip -= 1;
+            return;
+        }
+        let before = self.hub.end();
+        std::thread::sleep(wait);
+        // Where updates come one by one, waiting brings nothing.
+        *skipped =
+            if self.hub.end() > before { 0 } else { (*skipped * 2 + 1).min(GATHERS_SKIPPED_MAX) };
+        *to_skip = *skipped;
     }
 
     fn poll_ready(&self, waker: &Waker, ready: &mut Vec<u64>) -> Poll<()> {
@@ -203,23 +227,25 @@ impl Shard {
 
     /// Serves audiences that are ready, and those that were not served to their end.
     fn serve(&mut self, waker: &Waker, ready: Vec<u64>) {
-        let mut audiences: VecDeque<u32> = std::mem::take(&mut self.again).into();
-        let sort = |ready: Vec<u64>, audiences: &mut VecDeque<u32>, shard: &mut Shard| {
-            for key in ready {
-                if key & RECEIVER_KEY == 0 {
-                    audiences.push_back(key as u32);
-                } else {
-                    shard.look((key & !RECEIVER_KEY) as u32);
-                }
-            }
-        };
-        sort(ready, &mut audiences, self);
-        while let Some(number) = audiences.pop_front() {
+        self.sort(&ready);
+        for number in std::mem::take(&mut self.again) {
             self.serve_audience(number);
-            // Writing to thousands takes long: a grant that has fallen meanwhile gets no more.
+            // Writing to thousands takes long: a grant that has fallen meanwhile gets no more, and
+            // an audience that has something again has its next turn with all the others.
             let mut ready = Vec::new();
             if self.poll_ready(waker, &mut ready).is_ready() {
-                sort(ready, &mut audiences, self);
+                self.sort(&ready);
+            }
+        }
+    }
+
+    /// Looks at receivers, and notes audiences.
+    fn sort(&mut self, ready: &[u64]) {
+        for key in ready {
+            if key & RECEIVER_KEY == 0 {
+                self.again.push(*key as u32);
+            } else {
+                self.look((key & !RECEIVER_KEY) as u32);
             }
         }
     }
