@@ -105,7 +105,10 @@ pub(crate) fn run(options: &CompareOptions) -> io::Result<()> {
                 writeln!(file, "{}", serde_json::to_string(row)?)?;
             }
         }
-        void.extend(rows.iter().filter_map(Row::void));
+        // A peer that mixes up the order of several publishers is that: its table says so.
+        let ours =
+            |row: &&Row| ["tidings", "floor"].iter().any(|name| row.server.starts_with(name));
+        void.extend(rows.iter().filter(ours).filter_map(Row::void));
     }
     if void.is_empty() {
         return Ok(());
