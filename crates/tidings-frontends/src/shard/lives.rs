@@ -274,7 +274,7 @@ impl Shard {
         tracing::debug!(request = %receiver.request, reason, "a stream ends");
         // What waits is not sent any more where there is no right to it.
         let has_right = receiver.has_no_right(&*self.clock).is_none();
-        if receiver.is_stuck() && !has_right {
+        if receiver.is_stuck(self.now) && !has_right {
             return self.remove(number);
         }
         // What was not sent is not said to be there.

@@ -11,6 +11,7 @@ use tidings_core::{Clock, Held, Offset, Reading};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::arrival::{Counted, Patience};
+use super::handoff::Feed;
 use super::outlet::Outlet;
 use super::portion::Portion;
 use crate::http::{Open, Place, RequestId, has_vanished};
@@ -196,7 +197,7 @@ impl Receiver {
     pub(super) fn is_late(&mut self, now: Duration) -> bool {
         let limit = self.patience.write_timeout;
         let Some(rest) = &mut self.rest else {
-            return now >= self.written + limit && self.is_stuck();
+            return now >= self.written + limit && self.is_stuck(now);
         };
         if now < rest.since + limit {
             return false;
@@ -212,12 +213,14 @@ impl Receiver {
     pub(super) fn is_silent(&self, now: Duration) -> bool {
         let silence = now.saturating_sub(self.written);
         let is_silent = self.heartbeat.is_some_and(|heartbeat| silence >= heartbeat);
-        is_silent && !self.is_stuck()
+        is_silent && !self.is_stuck(now)
     }
 
     /// Whether something that was sent has not left.
-    pub(super) fn is_stuck(&self) -> bool {
-        self.rest.is_some() || matches!(&self.outlet, Outlet::Shared(feed) if !feed.0.is_empty())
+    pub(super) fn is_stuck(&self, now: Duration) -> bool {
+        // What was sent just now is on its way: to ask after each would cost as much as to send.
+        let is_on_its_way = |feed: &Feed| now > self.written && !feed.0.is_empty();
+        self.rest.is_some() || matches!(&self.outlet, Outlet::Shared(feed) if is_on_its_way(feed))
     }
 
     /// Whether somebody will look at what was sent just now: the wheel, or its own socket.
@@ -236,7 +239,7 @@ impl Receiver {
 
     /// The next moment at which something is to be done though nothing came.
     pub(super) fn next_look(&self, now: Duration, clock: &dyn Clock) -> Option<Duration> {
-        let (is_stuck, limit) = (self.is_stuck(), self.patience.write_timeout);
+        let (is_stuck, limit) = (self.is_stuck(now), self.patience.write_timeout);
         let since = self.rest.as_ref().map_or(self.written, |rest| rest.since);
         // A shared connection does not say when it is stuck: it is asked, by heartbeats or so.
         let is_asked = matches!(self.outlet, Outlet::Shared(_)) && self.heartbeat.is_none();

@@ -164,7 +164,7 @@ impl Shard {
             let _pending = self.poll_ready(waker, &mut ready);
             self.look_at_clock();
             let begun = self.now;
-            self.serve(waker, ready);
+            self.serve(waker, &ready);
             self.look_at_clock();
             self.wrote_for = self.now - begun;
         }
@@ -226,8 +226,8 @@ impl Shard {
     }
 
     /// Serves audiences that are ready, and those that were not served to their end.
-    fn serve(&mut self, waker: &Waker, ready: Vec<u64>) {
-        self.sort(&ready);
+    fn serve(&mut self, waker: &Waker, ready: &[u64]) {
+        self.sort(ready);
         for number in std::mem::take(&mut self.again) {
             self.serve_audience(number);
             // Writing to thousands takes long: a grant that has fallen meanwhile gets no more, and
