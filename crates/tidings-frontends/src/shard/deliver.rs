@@ -134,6 +134,10 @@ impl Shard {
             return self.remove(number);
         };
         receiver.phase = Phase::Lagging;
+        if receiver.has_no_right(&*self.clock).is_some() {
+            // It fell while somebody read: nothing of that is for it any more.
+            return self.look(number);
+        }
         if let Some(portion) = &portion
             && receiver.give(portion, self.now) == Sent::Never
         {
@@ -232,6 +236,9 @@ impl Shard {
                         audience.forget();
                     }
                     return self.arm(number);
+                }
+                Covered::By(_) if receiver.has_no_right(&*self.clock).is_some() => {
+                    return self.look(number);
                 }
                 Covered::By(portion) => {
                     if receiver.give(&portion, self.now) == Sent::Never {
