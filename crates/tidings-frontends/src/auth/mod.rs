@@ -255,21 +255,31 @@ impl Auth {
         })
     }
 
+    /// Grows whenever a key set gets other keys.
+    pub fn keys_generation(&self) -> u64 {
+        self.sets.iter().map(|set| set.generation()).sum()
+    }
+
     /// Waits, after a refusal for this reason, until the key sets in which the token's key may be
     /// were read once more. Answers whether that is worth another look. Waits for nothing when they
-    /// have just been read.
-    pub async fn key_may_come(&self, cause: &TokenCause) -> bool {
+    /// have just been read; what came of it while the token was being judged, whose
+    /// [`Auth::keys_generation`] was `judged_by`, is worth one too.
+    pub async fn key_may_come(&self, cause: &TokenCause, judged_by: u64) -> bool {
         let (TokenCause::KeyUnknown { issuers } | TokenCause::KeysUnread { issuers }) = cause
         else {
             return false;
         };
+        if self.keys_generation() != judged_by {
+            return true;
+        }
         let lacking = |set: &&Arc<KeySet>| issuers.iter().any(|id| **id == *set.issuer());
         // Each for itself: one that hangs takes nothing from the others.
         let reads = self.sets.iter().filter(lacking).map(async |set| {
             let read = tokio::time::timeout(KEY_WAIT_MAX, set.read_again());
             read.await.unwrap_or(false)
         });
-        futures_util::future::join_all(reads).await.contains(&true)
+        let was_read = futures_util::future::join_all(reads).await.contains(&true);
+        was_read || self.keys_generation() != judged_by
     }
 
     /// Whether subscribers without a token are let in.

@@ -73,9 +73,11 @@ pub(super) async fn read_with_fresh_keys(
     clock: &dyn Clock,
     by_parameters: Generation,
 ) -> Worded<Access> {
+    let auth = &settings.auth;
+    let judged_by = auth.keys_generation();
     let first = read(head, query, role, settings, clock.wall(), by_parameters);
     match &first {
-        Err((_, Refusal::BadToken { cause, .. })) if settings.auth.key_may_come(cause).await => {
+        Err((_, Refusal::BadToken { cause, .. })) if auth.key_may_come(cause, judged_by).await => {
             read(head, query, role, settings, clock.wall(), by_parameters)
         }
         _ => first,

@@ -438,7 +438,8 @@ fn an_issuer_that_leaves_the_configuration_takes_its_connections_with_it() {
     let reloaded = Instant::now();
     let (events, _) = leaving.until_end();
     hub.wait_for_metric("tidings_subscribers", 1);
-    assert!(!events.is_empty() && reloaded.elapsed() < Duration::from_secs(2));
+    let took = reloaded.elapsed();
+    assert!(!events.is_empty() && took < Duration::from_secs(2), "{} {took:?}", events.len());
     drop(silent);
     hub.publish(&[("topic", "staying"), ("data", "on")]);
     assert_eq!(staying.data(1), ["on"]);

@@ -306,8 +306,10 @@ impl EventStream {
     /// The next event, or nothing when the stream ended or the deadline passed.
     pub(crate) fn next_within(&mut self, patience: Duration) -> Option<Event> {
         let deadline = Instant::now() + patience;
+        // Large lines are not looked through again for each piece of them.
+        let mut line_ended = true;
         loop {
-            while let Some(block) = self.block() {
+            while line_ended && let Some(block) = self.block() {
                 if let Some(event) = self.parse(&block) {
                     return Some(event);
                 }
@@ -326,9 +328,13 @@ impl EventStream {
                 }
             };
             match part {
-                Part::Bytes(bytes) => self.raw.extend_from_slice(&bytes),
+                Part::Bytes(bytes) => {
+                    let pending = self.raw.last() == Some(&b'\r');
+                    line_ended = pending || bytes.iter().any(|byte| matches!(byte, b'\n' | b'\r'));
+                    self.raw.extend_from_slice(&bytes);
+                }
                 Part::Nothing => return None,
-                end => self.ended = Some(end),
+                end => (line_ended, self.ended) = (true, Some(end)),
             }
         }
     }

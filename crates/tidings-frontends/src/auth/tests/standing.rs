@@ -43,20 +43,37 @@ async fn a_key_is_waited_for_where_it_may_come_from() {
     let [one, other] = auth.key_sets() else { panic!("two sets") };
     let (issuers, same) = (vec![ISSUER.into()], vec![ISSUER.into()]);
     for cause in [TokenCause::KeysUnread { issuers }, TokenCause::KeyUnknown { issuers: same }] {
-        assert_eq!(auth.key_may_come(&cause).now_or_never(), Some(false), "nobody reads");
+        assert_eq!(auth.key_may_come(&cause, 0).now_or_never(), Some(false), "nobody reads");
         one.begin_reading();
-        let mut waiting = Box::pin(auth.key_may_come(&cause));
+        let mut waiting = Box::pin(auth.key_may_come(&cause, 0));
         assert!(waiting.as_mut().now_or_never().is_none());
         one.end_reading();
         assert_eq!(waiting.now_or_never(), Some(true));
         other.begin_reading();
-        assert_eq!(auth.key_may_come(&cause).now_or_never(), Some(false), "of another issuer");
+        assert_eq!(auth.key_may_come(&cause, 0).now_or_never(), Some(false), "of another issuer");
         one.begin_reading();
         let bad = TokenCause::BadSignature;
-        assert_eq!(auth.key_may_come(&bad).now_or_never(), Some(false), "no key helps");
+        assert_eq!(auth.key_may_come(&bad, 0).now_or_never(), Some(false), "no key helps");
         one.end_reading();
         other.end_reading();
     }
+}
+
+#[tokio::test]
+async fn keys_that_came_while_a_token_was_judged_are_worth_another_look() {
+    let auth = auth_of(&json!([{ "id": ISSUER, "publish": { "jwks": "https://i.example/keys" } }]));
+    let set = &auth.key_sets()[0];
+    set.begin_reading();
+    let judged_by = auth.keys_generation();
+    let keys = json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": "1",
+        "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" }] });
+    set.replace(keys.to_string().as_bytes(), 1).unwrap();
+    set.end_reading();
+    let issuers = vec![ISSUER.into()];
+    let cause = TokenCause::KeysUnread { issuers };
+    assert_eq!(auth.key_may_come(&cause, judged_by).now_or_never(), Some(true));
+    let by_now = auth.keys_generation();
+    assert_eq!(auth.key_may_come(&cause, by_now).now_or_never(), Some(false), "nothing newer");
 }
 
 #[tokio::test(start_paused = true)]
@@ -72,9 +89,9 @@ async fn a_set_that_hangs_takes_nothing_from_another_one() {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         other.end_reading();
     };
-    assert!(tokio::join!(auth.key_may_come(&cause), read).0);
+    assert!(tokio::join!(auth.key_may_come(&cause, 0), read).0);
     other.begin_reading();
-    assert!(!auth.key_may_come(&cause).await, "neither came");
+    assert!(!auth.key_may_come(&cause, 0).await, "neither came");
 }
 
 #[test]
