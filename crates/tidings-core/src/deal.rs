@@ -63,6 +63,11 @@ impl Deal {
                 continue;
             };
             let picked = self.picked.get(matcher.index()).map_or(&[][..], |(_, picked)| picked);
+            if let [_] = registry.members(*matcher) {
+                // There is nobody to share it with.
+                hands.extend(self.hand(entries, picked, registered, slot));
+                continue;
+            }
             let any = |is: fn(&Entry) -> bool| {
                 picked.iter().any(|at| entries.get(*at).is_some_and(|entry| is(entry)))
             };

@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::task::Waker;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::hub::Shared;
-use crate::limits::{BATCH_UPDATES_MAX, FAN_OUT_BATCHES_MAX, FAN_OUT_BYTES_MAX, LIGHT_FAN_OUT_MAX};
+use crate::limits::{
+    BATCH_UPDATES_MAX, FAN_OUT_BATCHES_MAX, FAN_OUT_BYTES_MAX, HEAVY_FAN_OUTS,
+    LIGHT_FAN_OUT_LISTS_MAX, LIGHT_FAN_OUT_MAX,
+};
 use crate::update::Entry;
 
 /// What waits for the second stage.
@@ -21,8 +24,20 @@ struct Backlog {
     bytes: AtomicUsize,
     /// Batches were left out because too much waited: everybody has to read the history.
     left_out: AtomicBool,
-    /// The last round took so little that to wake a thread for it would take longer.
-    is_light: AtomicBool,
+    /// Rounds in a row that took so much that it was worth waking a thread for them.
+    heavy: AtomicUsize,
+}
+
+impl Backlog {
+    /// Notes how much a round took. Not by time alone: a thread may be interrupted.
+    fn note(&self, lists: usize, took: Duration) {
+        let heavy = match (lists > LIGHT_FAN_OUT_LISTS_MAX, took < LIGHT_FAN_OUT_MAX) {
+            (true, _) => HEAVY_FAN_OUTS,
+            (false, true) => 0,
+            (false, false) => self.heavy.load(Ordering::Relaxed).saturating_add(1),
+        };
+        self.heavy.store(heavy, Ordering::Relaxed);
+    }
 }
 
 fn weight(entries: &[Arc<Entry>]) -> usize {
@@ -50,7 +65,7 @@ impl Handover {
         let backlog = &self.fan_out.backlog;
         // Nobody else gives anything meanwhile, and the thread has nothing: the order is kept.
         let is_idle = backlog.batches.load(Ordering::Acquire) == 0;
-        if is_idle && backlog.is_light.load(Ordering::Relaxed) {
+        if is_idle && backlog.heavy.load(Ordering::Relaxed) < HEAVY_FAN_OUTS {
             return self.fan_out.round(&entries, &mut Vec::new());
         }
         let bytes = weight(&entries);
@@ -104,7 +119,8 @@ impl FanOut {
     fn round(&self, batch: &[Arc<Entry>], wake: &mut Vec<Waker>) {
         let begun = Instant::now();
         let delivering = AssertUnwindSafe(|| self.deliver(batch, wake));
-        if catch_unwind(delivering).is_err() {
+        let delivered = catch_unwind(delivering);
+        if delivered.is_err() {
             tracing::error!("the fan-out of a batch failed: receivers read it from the history");
             let fanned_out = self.shared.fanned_out();
             self.shared.subscribers.overflow(fanned_out, &self.shared.counters, wake);
@@ -112,18 +128,19 @@ impl FanOut {
         if let Some(last) = batch.last() {
             self.shared.set_fanned_out(last.offset);
         }
-        self.backlog.is_light.store(begun.elapsed() < LIGHT_FAN_OUT_MAX, Ordering::Relaxed);
+        self.backlog.note(delivered.unwrap_or_default(), begun.elapsed());
         for waker in wake.drain(..) {
             waker.wake();
         }
     }
 
-    fn deliver(&self, batch: &[Arc<Entry>], wake: &mut Vec<Waker>) {
+    /// Answers to how many lists something was added.
+    fn deliver(&self, batch: &[Arc<Entry>], wake: &mut Vec<Waker>) -> usize {
         let Shared { subscribers, namespace, counters, .. } = &*self.shared;
         if self.backlog.left_out.swap(false, Ordering::SeqCst) {
             tracing::warn!("the fan-out fell behind: receivers read the history");
             subscribers.overflow(self.shared.fanned_out(), counters, wake);
         }
-        subscribers.push(batch, namespace, counters, wake);
+        subscribers.push(batch, namespace, counters, wake)
     }
 }

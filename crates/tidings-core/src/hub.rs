@@ -36,9 +36,9 @@ use crate::writer::{Commit, Queued, Writer};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     /// Its id, as receivers see it.
-    pub id: String,
+    pub id: Arc<str>,
     /// The hub's own id for its place: a cursor to go on behind it.
-    pub cursor: String,
+    pub cursor: Arc<str>,
     /// Its place.
     pub offset: Offset,
     /// How safe it is.

@@ -223,7 +223,7 @@ async fn cursors_are_found_by_publishers_id_and_by_the_hubs() {
     let mut named = update("a", "first");
     named.id = Some(Line::parse("my-id").unwrap());
     let first = publish(&hub, named.clone()).await;
-    assert_eq!(first.id, "my-id");
+    assert_eq!(&*first.id, "my-id");
     publish(&hub, named).await;
     assert_eq!(hub.locate("my-id"), Located::Entry(first.offset));
     assert_eq!(hub.locate(&first.cursor), Located::Entry(first.offset));

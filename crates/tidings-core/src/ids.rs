@@ -7,6 +7,7 @@
 //! permutation of those 122 bits.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aes::Aes128;
 use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
@@ -58,7 +59,7 @@ impl Ids {
     }
 
     /// The id of a place.
-    pub(crate) fn seal(&self, epoch: Epoch, offset: Offset) -> String {
+    pub(crate) fn seal(&self, epoch: Epoch, offset: Offset) -> Arc<str> {
         let sub = u64::from(offset.sub);
         let mut left = (offset.durable & DURABLE_MAX) << 9 | sub >> 11;
         let mut right = (sub & 0x7ff) << 50 | (epoch.0 & TAG) << CHECK_BITS;
@@ -96,18 +97,22 @@ impl Ids {
 }
 
 /// The canonical text of a UUID as a URN (RFC 9562 section 4). Each update has one.
-fn written(uuid: u128) -> String {
-    let mut text = String::with_capacity(PREFIX.len() + 36);
-    text.push_str(PREFIX);
+fn written(uuid: u128) -> Arc<str> {
+    let mut text = [b'-'; PREFIX.len() + 36];
+    let mut places = text.iter_mut();
+    places.by_ref().zip(PREFIX.bytes()).for_each(|(place, byte)| *place = byte);
     for (index, byte) in uuid.to_be_bytes().into_iter().enumerate() {
         if matches!(index, 4 | 6 | 8 | 10) {
-            text.push('-');
+            // The hyphen is there.
+            let _hyphen = places.next();
         }
         for half in [byte >> 4, byte & 0xf] {
-            text.push(char::from(if half < 10 { b'0' + half } else { b'a' + half - 10 }));
+            if let Some(place) = places.next() {
+                *place = if half < 10 { b'0' + half } else { b'a' + half - 10 };
+            }
         }
     }
-    text
+    String::from_utf8_lossy(&text).into()
 }
 
 /// Reads the canonical text of a UUID: lower case, hyphens in their places.

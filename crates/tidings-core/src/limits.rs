@@ -67,6 +67,10 @@ pub const IDEMPOTENCY_AGE: std::time::Duration = std::time::Duration::from_secs(
 
 /// A fan-out that takes less is not worth another thread: whoever publishes next hardly waits.
 pub const LIGHT_FAN_OUT_MAX: std::time::Duration = std::time::Duration::from_micros(30);
+/// A fan-out to more lists than this is never taken for one.
+pub const LIGHT_FAN_OUT_LISTS_MAX: usize = 64;
+/// Rounds in a row that took longer before the thread does them: one may have been interrupted.
+pub const HEAVY_FAN_OUTS: usize = 3;
 
 /// Matchers of one subscriber, as in the hubs that people migrate from.
 pub const MATCHERS_MAX: usize = 100;

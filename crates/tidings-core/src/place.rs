@@ -105,7 +105,7 @@ impl Hub {
 
     /// The hub's opaque id for a place.
     pub fn cursor(&self, offset: Offset) -> String {
-        self.inner.shared.ids.seal(self.inner.shared.epoch, offset)
+        self.inner.shared.ids.seal(self.inner.shared.epoch, offset).as_ref().into()
     }
 
     /// The place of the newest entry that was acknowledged or announced: whoever begins behind it

@@ -229,10 +229,10 @@ impl Stage {
 
     fn receipt(&self, entry: &Entry) -> Receipt {
         let cursor = entry.cursor();
-        let own = entry.update.id.as_ref().map(|id| id.as_str().to_owned());
+        let own = entry.update.id.as_ref().map(|id| id.as_str().into());
         Receipt {
-            id: own.unwrap_or_else(|| cursor.clone()),
-            cursor,
+            id: own.unwrap_or_else(|| Arc::clone(cursor)),
+            cursor: Arc::clone(cursor),
             offset: entry.offset,
             durability: if entry.update.ephemeral {
                 Durability::Memory

@@ -151,7 +151,7 @@ fn remember(history: &dyn History, durability: Durability, now: u64) -> Repeats 
                 && entry.time.saturating_add(age) >= now
                 && let Some(key) = repeat_key(&entry.update, entry.publisher())
             {
-                let (id, cursor) = (entry.id().into_owned(), entry.cursor());
+                let (id, cursor) = (entry.id().into(), Arc::clone(entry.cursor()));
                 let offset = entry.offset;
                 let receipt = Receipt { id, cursor, offset, durability, repeated: true };
                 let first = First::new(&entry.update, receipt);

@@ -141,16 +141,19 @@ impl Subscribers {
     }
 
     /// Pushes batches to everybody who gets something of them, and hands out the owners to wake.
+    /// Answers to how many lists that was.
     pub(crate) fn push(
         &self,
         entries: &[Arc<Entry>],
         namespace: &Namespace,
         counters: &Counters,
         wake: &mut Vec<Waker>,
-    ) {
+    ) -> usize {
         let mut registry = self.lock();
+        let mut lists = 0;
         let mut deal = std::mem::take(&mut registry.deal);
         for hand in deal.deal(&registry, entries, namespace) {
+            lists += hand.slots.len();
             for slot in &hand.slots {
                 let (pushed, waker) = slot.push(&hand.run, hand.slots.len());
                 wake.extend(waker);
@@ -162,6 +165,7 @@ impl Subscribers {
             }
         }
         registry.deal = deal;
+        lists
     }
 }
 

@@ -1,7 +1,6 @@
 //! What is published ([`Update`]) and what stands in the history ([`Entry`]). Neither knows a
 //! protocol; frontends and connectors convert by hand.
 
-use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -169,6 +168,8 @@ pub struct Entry {
     ids: Arc<Ids>,
     /// Whose idempotency key it carries; empty without one.
     publisher: Box<str>,
+    /// What [`Entry::cursor`] says, once somebody has asked.
+    cursor: OnceLock<Arc<str>>,
     forms: [OnceLock<Bytes>; FORMS],
 }
 
@@ -181,8 +182,8 @@ impl Entry {
         ids: Arc<Ids>,
     ) -> Entry {
         let forms = [const { OnceLock::new() }; FORMS];
-        let publisher = Box::default();
-        Entry { offset, epoch, time, update, scope: None, ids, publisher, forms }
+        let (publisher, cursor) = (Box::default(), OnceLock::new());
+        Entry { offset, epoch, time, update, scope: None, ids, publisher, cursor, forms }
     }
 
     /// Keeps it inside a scope.
@@ -204,16 +205,13 @@ impl Entry {
     }
 
     /// The id that receivers see: the publisher's own, else the hub's.
-    pub fn id(&self) -> Cow<'_, str> {
-        match &self.update.id {
-            Some(id) => Cow::Borrowed(id.as_str()),
-            None => Cow::Owned(self.cursor()),
-        }
+    pub fn id(&self) -> &str {
+        self.update.id.as_ref().map_or_else(|| &**self.cursor(), Line::as_str)
     }
 
     /// The hub's own id of this entry: an opaque `urn:uuid:` that says exactly this place.
-    pub fn cursor(&self) -> String {
-        self.ids.seal(self.epoch, self.offset)
+    pub fn cursor(&self) -> &Arc<str> {
+        self.cursor.get_or_init(|| self.ids.seal(self.epoch, self.offset))
     }
 
     /// The entry in `form`, rendered by the first who asks and shared by all.

@@ -84,7 +84,7 @@ fn large(number: usize) -> String {
 async fn a_reopened_history_has_everything_in_order_and_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let mut expected = Vec::new();
-    let mut cursor = String::new();
+    let mut cursor = Arc::<str>::from("");
     for life in 0..3 {
         let hub = hub(folder.path());
         for number in 0..400 {
@@ -266,7 +266,7 @@ async fn the_epoch_changes_when_acknowledged_entries_may_be_gone_and_only_then()
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data");
     let cursor_of = async |hub: &Hub| {
-        let mut cursor = String::new();
+        let mut cursor = Arc::<str>::from("");
         for number in 0..600 {
             cursor = publish(hub, "a", &large(number)).await.cursor;
         }

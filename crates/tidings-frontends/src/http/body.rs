@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Empty, Full};
+use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Body, BoxError};
+use super::Body;
 
 /// Why a request's body was not read. All but `NoMemory` is the client's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -29,12 +29,12 @@ pub enum BodyProblem {
 
 /// A whole body.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| -> BoxError { match never {} }).boxed_unsync()
+    Body::whole(bytes.into())
 }
 
 /// No body.
 pub fn empty() -> Body {
-    Empty::new().map_err(|never| -> BoxError { match never {} }).boxed_unsync()
+    Body::whole(Bytes::new())
 }
 
 /// The memory that the bodies of all requests share while they are read and used: who sends a part
@@ -130,7 +130,7 @@ impl Bodies {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::boxed;
+    use crate::http::{BoxError, boxed};
     use futures_util::stream;
     use http_body::Frame;
     use http_body_util::StreamBody;

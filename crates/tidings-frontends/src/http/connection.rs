@@ -12,8 +12,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderValue, Method, Response, Version, header};
+use http::request::Parts;
+use http::{HeaderName, Method, Response, Version, header};
 use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -25,18 +27,19 @@ use super::forwarded::{client, is_trusted};
 use super::handing::{Content, Given, Handing};
 use super::line::Line;
 use super::places::Place;
-use super::received::Received;
 use super::streams::{Streams, watched};
 use super::usual::{self, Next};
 use super::wire::{Spoken, Wire};
 use super::{
-    Body, BoxError, HttpOptions, Request, RequestId, Server, boxed, head, refusal, secure,
+    Body, BoxError, HttpOptions, Received, Request, RequestId, Server, boxed, head, refusal, secure,
 };
 use crate::limits::{
     HEAD_BYTES_MAX, HEADERS_MAX, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_ERRORS_MAX,
     HTTP2_PING_INTERVAL, HTTP2_PING_TIMEOUT, HTTP2_RESETS_PENDING_MAX, HTTP2_SEND_BUFFER_BYTES,
     HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX,
 };
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Serves one connection until it ends, or, after the shutdown has begun, until its last answer.
 pub(super) async fn run(
@@ -139,7 +142,7 @@ impl Connection {
                 let (this, given) = (this.clone(), Arc::clone(&given));
                 // The connection keeps room for this future for as long as it lasts.
                 Box::pin(async move {
-                    match this.answer(request.map(Received::from), Instant::now()).await {
+                    match this.answer_library(request).await {
                         Answered::Whole(response) => Ok::<_, Infallible>(response),
                         Answered::Lasting(lasting) => {
                             *given.lock().unwrap_or_else(PoisonError::into_inner) = Some(lasting);
@@ -213,14 +216,12 @@ impl Connection {
                 asked.store(true, Ordering::Relaxed);
                 let this = this.clone();
                 Box::pin(async move {
-                    Ok::<_, Infallible>(
-                        match this.answer(request.map(Received::from), Instant::now()).await {
-                            Answered::Whole(response) => response,
-                            Answered::Lasting(Given { head, lasting, place, .. }) => {
-                                head.map(|()| this.handing.share(lasting, place))
-                            }
-                        },
-                    )
+                    Ok::<_, Infallible>(match this.answer_library(request).await {
+                        Answered::Whole(response) => response,
+                        Answered::Lasting(Given { head, lasting, place, .. }) => {
+                            head.map(|()| this.handing.share(lasting, place))
+                        }
+                    })
                 })
             })
         };
@@ -252,16 +253,22 @@ impl Connection {
         }
     }
 
+    /// Answers a request that the library has read.
+    async fn answer_library(&self, request: http::Request<Incoming>) -> Answered {
+        let (head, body) = request.into_parts();
+        self.answer(Box::new(head), Received::coming(body), Instant::now()).await
+    }
+
     pub(super) async fn answer(
         &self,
-        request: http::Request<Received>,
+        head: Box<Parts>,
+        body: Received,
         begun: Instant,
     ) -> Answered {
         let Connection { server, peer, secure, .. } = self;
         let (peer, secure) = (*peer, *secure);
         let id = RequestId::next();
         let options = server.options();
-        let (head, body) = request.into_parts();
         let version = head.version;
         if head.method != Method::GET {
             server.note_work(begun);
@@ -293,9 +300,7 @@ impl Connection {
                 (refusal::response(full).map(Content::Body), None)
             }
         };
-        if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
-            response.headers_mut().insert("x-request-id", value);
-        }
+        response.headers_mut().insert(REQUEST_ID, id.header());
         if let Some(value) = options.hsts.filter(|_| secure) {
             response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, secure::hsts(value));
         }

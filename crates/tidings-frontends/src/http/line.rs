@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use http::Response;
+use http::{Method, Response, Uri};
 
 use super::handing::Content;
 use super::redacted::{redacted, shortened};
@@ -11,10 +11,11 @@ use super::request_id::RequestId;
 
 /// A request's line in the log, taken before the request is given away.
 pub(super) struct Line {
-    method: String,
-    target: Option<String>,
+    asked: Option<(Method, Uri)>,
     client: IpAddr,
     id: RequestId,
+    /// Whether topics are shown.
+    topics: bool,
 }
 
 impl Line {
@@ -25,16 +26,20 @@ impl Line {
         topics: bool,
     ) -> Line {
         let wanted = tracing::enabled!(target: "tidings::request", tracing::Level::INFO);
-        let target = wanted.then(|| redacted(&head.uri, topics));
-        let method = if wanted { shortened(&head.method) } else { String::new() };
-        Line { method, target, client, id }
+        let asked = wanted.then(|| (head.method.clone(), head.uri.clone()));
+        Line { asked, client, id, topics }
     }
 
     /// Refusals are worth a line in production, the rest only when somebody looks closely.
     pub(super) fn write(self, response: &Response<Content>, begun: Instant) {
-        let Line { method, client, id, .. } = self;
-        let Some(target) = self.target else { return };
+        let Line { asked, client, id, topics } = self;
+        let Some((method, uri)) = asked else { return };
         let status = response.status().as_u16();
+        let detailed = tracing::enabled!(target: "tidings::request", tracing::Level::DEBUG);
+        if status < 400 && !detailed {
+            return;
+        }
+        let (method, target) = (shortened(&method), redacted(&uri, topics));
         let milliseconds = begun.elapsed().as_micros() as f64 / 1000.0;
         if status < 400 {
             tracing::debug!(target: "tidings::request", %method, target, status, milliseconds,

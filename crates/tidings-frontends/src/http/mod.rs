@@ -49,7 +49,7 @@ pub use forwarded::fuzz_forwarded;
 pub use handing::{Content, Lasting};
 #[doc(hidden)]
 pub use proxy_protocol::fuzz_proxy_protocol;
-pub use received::Received;
+pub use received::MaybeWhole;
 pub use redacted::redacted;
 pub use request_id::RequestId;
 pub use tls::{Loaded, Tls};
@@ -60,7 +60,9 @@ pub(crate) use vanished::has_vanished;
 /// Why a body broke off.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The body of an answer, whole or streamed.
-pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+pub type Body = MaybeWhole<UnsyncBoxBody<Bytes, BoxError>>;
+/// The body of a request.
+pub type Received = MaybeWhole<hyper::body::Incoming>;
 /// An answer on its way.
 pub type Answer = Pin<Box<dyn Future<Output = http::Response<Content>> + Send>>;
 
@@ -68,7 +70,7 @@ pub type Answer = Pin<Box<dyn Future<Output = http::Response<Content>> + Send>>;
 #[derive(Debug)]
 pub struct Request {
     /// Method, target, version and headers.
-    pub head: http::request::Parts,
+    pub head: Box<http::request::Parts>,
     /// The body; [`Bodies`] read it within bounds.
     pub body: Received,
     /// Who asks: the peer, or what the trusted proxies in front say.
@@ -93,7 +95,7 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    body.map_err(Into::into).boxed_unsync()
+    MaybeWhole::coming(body.map_err(Into::into).boxed_unsync())
 }
 
 #[cfg(test)]

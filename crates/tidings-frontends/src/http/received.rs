@@ -1,31 +1,32 @@
-//! A request's body: whole already, or as it comes.
+//! Bodies, received and sent: whole already, or as they come.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::{Body, Frame, SizeHint};
 
-/// A request's body.
+/// A body whose bytes are all there, or one that comes in pieces.
 #[derive(Debug)]
-pub struct Received(Inner);
+pub struct MaybeWhole<B>(Inner<B>);
 
 #[derive(Debug)]
-enum Inner {
+enum Inner<B> {
     /// What is left of it: all or nothing.
     Whole(Bytes),
-    Coming(Incoming),
+    Coming(B),
 }
 
-impl Received {
-    pub(super) fn whole(bytes: Bytes) -> Received {
-        Received(Inner::Whole(bytes))
+impl<B> MaybeWhole<B> {
+    pub(super) fn whole(bytes: Bytes) -> MaybeWhole<B> {
+        MaybeWhole(Inner::Whole(bytes))
     }
-}
 
-impl Received {
-    /// The body if it is whole already: its bytes arrived with the head and wait for nothing.
+    pub(super) fn coming(body: B) -> MaybeWhole<B> {
+        MaybeWhole(Inner::Coming(body))
+    }
+
+    /// The body if it is whole already: its bytes wait for nothing.
     pub(crate) fn take_whole(&mut self) -> Option<Bytes> {
         match &mut self.0 {
             Inner::Whole(bytes) => Some(std::mem::take(bytes)),
@@ -34,38 +35,32 @@ impl Received {
     }
 }
 
-impl From<Incoming> for Received {
-    fn from(incoming: Incoming) -> Received {
-        Received(Inner::Coming(incoming))
-    }
-}
-
-impl http_body::Body for Received {
+impl<B: Body<Data = Bytes> + Unpin> Body for MaybeWhole<B> {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = B::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match &mut self.get_mut().0 {
             Inner::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Inner::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Inner::Coming(incoming) => Pin::new(incoming).poll_frame(context),
+            Inner::Coming(coming) => Pin::new(coming).poll_frame(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Inner::Whole(bytes) => bytes.is_empty(),
-            Inner::Coming(incoming) => incoming.is_end_stream(),
+            Inner::Coming(coming) => coming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Inner::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Inner::Coming(incoming) => incoming.size_hint(),
+            Inner::Coming(coming) => coming.size_hint(),
         }
     }
 }

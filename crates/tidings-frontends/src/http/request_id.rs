@@ -4,6 +4,9 @@ use std::fmt;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
+use http::HeaderValue;
+
 /// One request's name in logs and answers: 16 hexadecimal digits, never repeated in one process
 /// and not likely to be in another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,6 +25,14 @@ impl RequestId {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         RequestId(mixed ^ (mixed >> 31))
     }
+
+    /// The name as a header's value. Each answer has one.
+    pub(super) fn header(self) -> HeaderValue {
+        let digit = |at: u32| b"0123456789abcdef"[(self.0 >> (60 - 4 * at)) as usize & 0xf];
+        let digits: [u8; 16] = std::array::from_fn(|at| digit(at as u32));
+        HeaderValue::from_maybe_shared(Bytes::copy_from_slice(&digits))
+            .unwrap_or(HeaderValue::from_static(""))
+    }
 }
 
 impl fmt::Display for RequestId {
@@ -39,5 +50,6 @@ mod tests {
         let ids: std::collections::HashSet<_> = (0..10_000).map(|_| RequestId::next()).collect();
         assert_eq!(ids.len(), 10_000);
         assert!(ids.iter().all(|id| id.to_string().len() == 16));
+        assert!(ids.iter().all(|id| id.header() == id.to_string().as_str()));
     }
 }

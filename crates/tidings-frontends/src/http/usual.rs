@@ -19,11 +19,10 @@ use http_body_util::BodyExt;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::Body;
 use super::connection::{Answered, Connection};
 use super::handing::Given;
-use super::received::Received;
 use super::wire::Wire;
+use super::{Body, Received};
 use crate::limits::{
     GATHERED_BODY_BYTES_MAX, HEADERS_MAX, USUAL_BODY_TIMEOUT, USUAL_REQUEST_BYTES_MAX,
 };
@@ -67,9 +66,10 @@ pub(super) async fn serve(
     loop {
         let taken = if waiting.is_empty() { Taken::Begun } else { take(&mut waiting) };
         let (head, body) = match taken {
-            Taken::Whole(whole) => *whole,
+            Taken::Whole(head, body) => (head, body),
             Taken::Begun => {
                 let more = tokio::select! {
+                    biased;
                     more = reading.next(wire, waiting.is_empty()) => more,
                     () = ending.as_mut(), if waiting.is_empty() => return Next::Ended,
                 };
@@ -95,8 +95,8 @@ pub(super) async fn serve(
         };
         let now = std::time::Instant::now();
         reading.asked = true;
-        let request = http::Request::from_parts(head, Received::whole(body));
-        let response = match Box::pin(connection.answer(request, now)).await {
+        let answer = connection.answer(head, Received::whole(body), now);
+        let response = match Box::pin(answer).await {
             Answered::Whole(response) => response,
             Answered::Lasting(given) => return Next::Given(given),
         };
@@ -165,7 +165,7 @@ impl Reading<'_> {
 /// What stands at the beginning of what was read.
 enum Taken {
     /// A request.
-    Whole(Box<(Parts, Bytes)>),
+    Whole(Box<Parts>, Bytes),
     /// The head of a usual one, and not all of its body; or nothing.
     Begun,
     /// What the library reads.
@@ -179,13 +179,13 @@ fn take(waiting: &mut Bytes) -> Taken {
         Some((_, _, whole)) if waiting.len() < whole => Taken::Begun,
         Some((head, length, whole)) => {
             let body = waiting.split_to(whole).slice(length..);
-            Taken::Whole(Box::new((head, body)))
+            Taken::Whole(head, body)
         }
     }
 }
 
 /// A head, its length, and the length of its whole request, if that is usual.
-fn read(waiting: &Bytes) -> Option<(Parts, usize, usize)> {
+fn read(waiting: &Bytes) -> Option<(Box<Parts>, usize, usize)> {
     if waiting.len() >= USUAL_REQUEST_BYTES_MAX {
         return None;
     }
@@ -221,7 +221,7 @@ fn read(waiting: &Bytes) -> Option<(Parts, usize, usize)> {
     *request.uri_mut() = uri;
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = fields;
-    Some((request.into_parts().0, head_length, whole))
+    Some((Box::new(request.into_parts().0), head_length, whole))
 }
 
 /// A part of what was read, which lives as long as the whole instead of being copied.
@@ -261,7 +261,8 @@ async fn write(wire: &mut Wire, response: Response<Body>, is_last: bool) -> io::
     let (parts, mut body) = response.into_parts();
     let has_body = !matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let length = body.size_hint().exact();
-    let mut bytes = BytesMut::with_capacity(1024);
+    let small = length.filter(|length| *length <= GATHERED_BODY_BYTES_MAX as u64);
+    let mut bytes = BytesMut::with_capacity(1024 + small.unwrap_or_default() as usize);
     write_head(&mut bytes, Version::HTTP_11, parts.status, &parts.headers);
     match length {
         _ if !has_body => {}
@@ -275,6 +276,15 @@ async fn write(wire: &mut Wire, response: Response<Body>, is_last: bool) -> io::
         bytes.put_slice(b"connection: close\r\n");
     }
     bytes.put_slice(b"\r\n");
+    if small.is_some()
+        && let Some(whole) = body.take_whole()
+    {
+        if has_body {
+            bytes.put_slice(&whole);
+        }
+        wire.write_all(&bytes).await?;
+        return wire.flush().await;
+    }
     while has_body && let Some(frame) = body.frame().await {
         let Ok(piece) = frame.map_err(io::Error::other)?.into_data() else { continue };
         if length.is_none() && !piece.is_empty() {
@@ -360,9 +370,8 @@ mod tests {
 
     fn taken(text: &str) -> Option<(Parts, Bytes, usize)> {
         let mut waiting = Bytes::copy_from_slice(text.as_bytes());
-        let Taken::Whole(whole) = take(&mut waiting) else { return None };
-        let (parts, body) = *whole;
-        Some((parts, body, waiting.len()))
+        let Taken::Whole(parts, body) = take(&mut waiting) else { return None };
+        Some((*parts, body, waiting.len()))
     }
 
     #[test]

@@ -77,7 +77,9 @@ pub(super) async fn read_with_fresh_keys(
     let judged_by = auth.keys_generation();
     let first = read(head, query, role, settings, clock.wall(), by_parameters);
     match &first {
-        Err((_, Refusal::BadToken { cause, .. })) if auth.key_may_come(cause, judged_by).await => {
+        Err((_, Refusal::BadToken { cause, .. }))
+            if Box::pin(auth.key_may_come(cause, judged_by)).await =>
+        {
             read(head, query, role, settings, clock.wall(), by_parameters)
         }
         _ => first,

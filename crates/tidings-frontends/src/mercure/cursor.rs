@@ -103,7 +103,7 @@ fn at_the_end(hub: &Hub, reader: &Reader) -> Beginning {
     let (before_first, end, announced) = (hub.before_first(), hub.last(), hub.end());
     match hub.last_entry() {
         Some(last) => {
-            let behind = name(hub, &reader.grant, &last).or_else(|| header(&last.cursor()));
+            let behind = name(hub, &reader.grant, &last).or_else(|| header(last.cursor()));
             // What was announced behind it is over as well, and so is what was in other runs.
             let start = Start::After(last.offset.max(announced));
             Beginning { start, behind, continuity: Continuity::Live }
@@ -131,7 +131,7 @@ fn name(hub: &Hub, grant: &Grant, entry: &Entry) -> Option<HeaderValue> {
             return None;
         }
     }
-    header(&entry.id())
+    header(entry.id())
 }
 
 fn from_the_earliest(hub: &Hub, reader: &Reader) -> Beginning {

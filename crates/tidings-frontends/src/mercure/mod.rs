@@ -226,7 +226,7 @@ impl Mercure {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn answer(&self, request: Request) -> Response<Content> {
+    async fn answer(self: Arc<Self>, request: Request) -> Response<Content> {
         let settings = self.settings();
         let origin = request.head.headers.get(header::ORIGIN).cloned();
         let is_options = request.head.method == Method::OPTIONS;
@@ -246,7 +246,7 @@ impl Mercure {
                 }
                 let mut answer = refusal.answer(generation, &settings.metadata.url);
                 if is_list && generation == Generation::Final {
-                    presence::mark_refused(self, &refusal, answer.headers_mut());
+                    presence::mark_refused(&self, &refusal, answer.headers_mut());
                 }
                 answer.map(Content::Body)
             }
@@ -277,15 +277,16 @@ impl Mercure {
         let query = form::parse(query.as_bytes(), FORM_FIELDS_MAX)
             .map_err(|_| (settings.without_token(), Refusal::BadParameter(Fault::TooManyFields)))?;
         if let Some(presence) = presence {
-            let answer = presence::answer(self, presence, &request.head, &query).await?;
+            // Rare futures are kept apart: every publication would make room for them.
+            let answer = Box::pin(presence::answer(self, presence, &request.head, &query)).await?;
             return Ok(answer.map(Content::Body));
         }
         match method {
             Method::GET | Method::HEAD | Method::QUERY => {
-                subscribe::subscribe(self, request, &query).await
+                Box::pin(subscribe::subscribe(self, request, &query, settings)).await
             }
             Method::POST => {
-                let answer = publish::publish(self, request, &query).await?;
+                let answer = publish::publish(self, request, &query, settings).await?;
                 Ok(answer.map(Content::Body))
             }
             _ => Err((Generation::Final, Refusal::BadMethod)),
@@ -309,7 +310,7 @@ impl Frontend for Mercure {
     }
 
     fn call(self: Arc<Self>, request: Request) -> Answer {
-        Box::pin(async move { self.answer(request).await })
+        Box::pin(self.answer(request))
     }
 }
 

@@ -1,6 +1,7 @@
 //! `POST`: a form becomes an update. The order of the checks is that of the hubs in use: token,
 //! parameters, grant. Knows no socket; the hub decides what may be published.
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use tidings_core::{Candidate, Durability, Grant, Line, Receipt, Refused, Topic, Update};
@@ -11,7 +12,7 @@ use super::cursor::EARLIEST;
 use super::fault::Fault;
 use super::form::{self, Field, Text};
 use super::refusal::{Excess, Refusal};
-use super::{Mercure, PLAIN_TEXT, is_form, refuse_coded};
+use super::{Mercure, PLAIN_TEXT, Settings, is_form, refuse_coded};
 use crate::auth::{Generation, Role, Verified};
 use crate::http::{Body, BodyProblem, Request, Share, full};
 use crate::limits::{
@@ -29,14 +30,14 @@ pub(super) async fn publish(
     mercure: &Mercure,
     request: Request,
     query: &[Field],
+    settings: &Settings,
 ) -> Worded<Response<Body>> {
-    let settings = mercure.settings();
     let clock = &*mercure.clock;
     let (head, mut body) = (request.head, request.body);
     let without_token = settings.without_token();
     let role = Role::Publish;
     let access =
-        access::read_with_fresh_keys(&head, query, role, &settings, clock, without_token).await?;
+        access::read_with_fresh_keys(&head, query, role, settings, clock, without_token).await?;
     let Access::Token(verified) = access else { return Err((without_token, Refusal::NoToken)) };
     let generation = verified.generation;
     let answer = async {
@@ -47,7 +48,10 @@ pub(super) async fn publish(
                 return Err(BodyProblem::TooLarge.into());
             }
             Some(whole) => (whole, Share::default()),
-            None => mercure.bodies.read(body, settings.body_bytes_max, BODY_TIMEOUT).await?,
+            None => {
+                let read = mercure.bodies.read(body, settings.body_bytes_max, BODY_TIMEOUT);
+                Box::pin(read).await?
+            }
         };
         let update = read_update(generation, &head.headers, &body)?;
         drop(body);
@@ -81,7 +85,7 @@ async fn send(
         // Only the wait for a place ends early: what has one is stored or refused, never unknown.
         None => {
             let room = mercure.hub.room(update.weight());
-            let waited = tokio::time::timeout(PUBLISH_ROOM_WAIT_MAX, room).await;
+            let waited = Box::pin(tokio::time::timeout(PUBLISH_ROOM_WAIT_MAX, room)).await;
             waited.map_err(|_| Refusal::Busy)??
         }
     };
@@ -97,14 +101,14 @@ fn receipt(receipt: Receipt) -> Response<Body> {
         Durability::Memory => "memory",
     };
     let repeated = if receipt.repeated { "; repeated" } else { "" };
-    let line = format!("durability={durability}; cursor=\"{}\"{repeated}", receipt.cursor);
-    let mut answer = Response::new(full(receipt.id));
+    let line = ["durability=", durability, "; cursor=\"", &receipt.cursor, "\"", repeated].concat();
+    let mut answer = Response::new(full(Bytes::copy_from_slice(receipt.id.as_bytes())));
     *answer.status_mut() = StatusCode::OK;
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, PLAIN_TEXT);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Ok(line) = HeaderValue::from_str(&line) {
+    if let Ok(line) = HeaderValue::try_from(line) {
         headers.insert(RECEIPT, line);
     }
     answer

@@ -46,8 +46,8 @@ pub(super) async fn subscribe(
     mercure: &Mercure,
     request: Request,
     query: &[Field],
+    settings: &Settings,
 ) -> Worded<Response<Content>> {
-    let settings = mercure.settings();
     let without_token = generation_of(query, &[]).unwrap_or_else(|| settings.without_token());
     if request.closing.has_begun() {
         return Err((without_token, Refusal::ShuttingDown));
@@ -57,13 +57,13 @@ pub(super) async fn subscribe(
     let auth = &settings.auth;
     let role = Role::Subscribe;
     let access =
-        access::read_with_fresh_keys(&head, query, role, &settings, clock, without_token).await?;
+        access::read_with_fresh_keys(&head, query, role, settings, clock, without_token).await?;
     if matches!(access, Access::Anonymous) && !auth.anonymous_allowed() {
         return Err((without_token, Refusal::NoToken));
     }
     let generation = access.generation().unwrap_or(without_token);
     let body = if head.method == Method::QUERY {
-        let fields = read_query_body(&mercure.query_bodies, &head, body, &settings).await;
+        let fields = read_query_body(&mercure.query_bodies, &head, body, settings).await;
         fields.map_err(|refusal| (generation, refusal))?
     } else {
         Vec::new()
