@@ -264,6 +264,7 @@ pub(crate) fn contestant(name: &str) -> Option<Contestant> {
         "tidings-h2-10" => (hub.clone(), "--http2-connections 10"),
         "tidings-h2-100" => (hub.clone(), "--http2-connections 100"),
         "tidings-slow" => (hub.clone(), "--slow 10"),
+        "tidings-before" => (Program::Before, ""),
         // As if nobody had a token of his own.
         "tidings-shared" => (hub.clone(), "--tokens shared"),
         "tidings-exact" => patterns("--bystanders 100000 --population exact"),

@@ -25,6 +25,8 @@ const NCHAN: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
 pub(crate) enum Program {
     /// The hub: `fsync` or `memory`, and whether subscribers use TLS.
     Tidings { durability: &'static str, tls: bool },
+    /// Another build of the hub: what $BENCH_BEFORE names.
+    Before,
     /// A floor: `floor-write` or `floor-batch`, and whether it syncs.
     Floor { command: &'static str, durable: bool },
     /// nginx with the module Nchan.
@@ -50,7 +52,10 @@ impl Program {
             Program::Nats => "nats-server",
             Program::Mosquitto => "mosquitto",
             Program::Uws => return Path::new(UWS).with_file_name("node_modules").exists(),
-            Program::Tidings { .. } | Program::Floor { .. } | Program::Other(_) => return true,
+            Program::Tidings { .. }
+            | Program::Before
+            | Program::Floor { .. }
+            | Program::Other(_) => return true,
         };
         let path = std::env::var_os("PATH").unwrap_or_default();
         // Daemons, which are not in everybody's path.
@@ -160,6 +165,12 @@ fn command(
             let file = folder.join("tidings.toml");
             fs::write(&file, tidings(folder, &port, tls, durability, &place.settings)?)?;
             vec![path(&place.tidings), "serve".into(), "--config".into(), path(&file)]
+        }
+        Program::Before => {
+            let file = folder.join("tidings.toml");
+            fs::write(&file, tidings(folder, &port, None, "memory", &place.settings)?)?;
+            let before = std::env::var("BENCH_BEFORE").map_err(io::Error::other)?;
+            vec![before, "serve".into(), "--config".into(), path(&file)]
         }
         Program::Floor { command, .. } => {
             let own = std::env::current_exe()?;

@@ -12,6 +12,7 @@ use crate::grant::Grant;
 use crate::held::Held;
 use crate::history::History;
 use crate::ids::Ids;
+use crate::intake::Duty;
 use crate::interner::Interner;
 use crate::limits::{
     PENDING_BYTES_MAX, PENDING_BYTES_OF_MANY_MAX, QUEUE_PERMIT_BYTES, QUEUE_UPDATES_MAX,
@@ -51,6 +52,34 @@ pub struct Receipt {
 #[derive(Debug)]
 pub struct Room {
     permit: OwnedSemaphorePermit,
+}
+
+/// An update in the queue of the writer. It is published also when this is dropped.
+#[derive(Debug)]
+pub struct Publishing {
+    answered: oneshot::Receiver<Result<Receipt, Refused>>,
+    duty: Option<Duty<Queued>>,
+}
+
+impl Publishing {
+    /// Waits until the update is as durable as the receipt says.
+    ///
+    /// # Errors
+    ///
+    /// See [`Refused`]. Nothing was stored or delivered then, except that after `StorageFailed` the
+    /// update may still stand in the history when it is opened again.
+    pub async fn receipt(self, hub: &Hub) -> Result<Receipt, Refused> {
+        if let Some(duty) = self.duty {
+            hub.inner.writer.see_to(duty).await;
+        }
+        let shared = hub.shared();
+        let result =
+            self.answered.await.unwrap_or_else(|_| match shared.failed.load(Ordering::Acquire) {
+                true => Err(Refused::StorageFailed("the writer has ended".into())),
+                false => Err(Refused::ShuttingDown),
+            });
+        result.inspect_err(|_| count(&shared.counters.refused))
+    }
 }
 
 /// What the hub's parts share.
@@ -216,27 +245,23 @@ impl Hub {
     /// See [`Refused`].
     pub async fn publish(&self, grant: &Grant, update: Update) -> Result<Receipt, Refused> {
         let room = self.room(update.weight()).await?;
-        self.publish_in(room, grant, update).await
+        self.publish_in(room, grant, update)?.receipt(self).await
     }
 
-    /// Publishes an update, and answers when it is as durable as the receipt says. Dropping the
-    /// future does not take the update back.
+    /// Publishes an update: it is checked and in the queue. [`Publishing::receipt`] waits until it
+    /// is as durable as that says.
     ///
     /// # Errors
     ///
-    /// See [`Refused`]. Nothing was stored or delivered then, except that after `StorageFailed` the
-    /// update may still stand in the history when it is opened again.
-    pub async fn publish_in(
+    /// See [`Refused`]. Nothing is stored or delivered then.
+    pub fn publish_in(
         &self,
         room: Room,
         grant: &Grant,
         update: Update,
-    ) -> Result<Receipt, Refused> {
-        let result = match self.check(grant, &update) {
-            Ok(()) => self.commit(room, grant, update).await,
-            Err(refused) => Err(refused),
-        };
-        result.inspect_err(|_| count(&self.inner.shared.counters.refused))
+    ) -> Result<Publishing, Refused> {
+        let put = self.check(grant, &update).and_then(|()| self.put(room, grant, update));
+        put.inspect_err(|_| count(&self.inner.shared.counters.refused))
     }
 
     fn check(&self, grant: &Grant, update: &Update) -> Result<(), Refused> {
@@ -263,19 +288,14 @@ impl Hub {
         Ok(())
     }
 
-    async fn commit(&self, room: Room, grant: &Grant, update: Update) -> Result<Receipt, Refused> {
+    fn put(&self, room: Room, grant: &Grant, update: Update) -> Result<Publishing, Refused> {
         let (answer, answered) = oneshot::channel();
         let keyed = update.idempotency_key.is_some();
         let publisher = keyed.then(|| grant.token.publisher());
         let commit = Commit { update, publisher, answer, room: room.permit };
         let writer = &self.inner.writer;
-        if let Some(duty) = writer.put(Queued::Published(commit))? {
-            writer.see_to(duty).await;
-        }
-        answered.await.unwrap_or_else(|_| match self.inner.shared.failed.load(Ordering::Acquire) {
-            true => Err(Refused::StorageFailed("the writer has ended".into())),
-            false => Err(Refused::ShuttingDown),
-        })
+        let duty = writer.put(Queued::Published(commit))?;
+        Ok(Publishing { answered, duty })
     }
 
     /// Begins a subscription that belongs to one task, which waits by `Subscription::poll_ready`.

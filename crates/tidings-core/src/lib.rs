@@ -52,7 +52,7 @@ pub use error::{Missed, OpenError, Refused};
 pub use grant::{Grant, TokenIdentity};
 pub use held::Held;
 pub use history::open::{CheckReport, SegmentReport};
-pub use hub::{Hub, Receipt, Room};
+pub use hub::{Hub, Publishing, Receipt, Room};
 pub use matcher::{BadPattern, Candidate, Language, Matcher};
 pub use metrics::Counters;
 pub use namespace::Namespace;

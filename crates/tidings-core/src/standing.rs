@@ -124,8 +124,8 @@ mod tests {
         let held = grant(&hub, "mallory");
         let room = hub.room(1).await.unwrap();
         hub.judge_by(without("mallory"));
-        let refused = hub.publish_in(room, &held, update("a", "no")).await;
-        assert_eq!(refused, Err(Refused::Fallen));
+        let refused = hub.publish_in(room, &held, update("a", "no"));
+        assert_eq!(refused.unwrap_err(), Refused::Fallen);
         hub.publish(&grant(&hub, "alice"), update("a", "yes")).await.unwrap();
         let mut batch = Batch::new();
         reader.next(&mut batch).await.unwrap();

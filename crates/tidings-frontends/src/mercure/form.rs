@@ -91,7 +91,7 @@ impl Text {
 fn decoded(bytes: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
-    while let Some(plain) = rest.iter().position(|byte| matches!(byte, b'+' | b'%')) {
+    while let Some(plain) = memchr::memchr2(b'+', b'%', rest) {
         let (before, behind) = rest.split_at(plain);
         decoded.extend_from_slice(before);
         let digit = |at: usize| {
@@ -118,16 +118,27 @@ pub(super) struct TooManyFields;
 /// without `=` has an empty value, nothing between two `&` is no field.
 pub(super) fn parse(bytes: &[u8], fields_max: usize) -> Result<Vec<Field>, TooManyFields> {
     let mut fields = Vec::new();
-    for pair in bytes.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (pair, behind) = split_at(b'&', rest);
+        rest = behind;
+        if pair.is_empty() {
+            continue;
+        }
         if fields.len() == fields_max {
             return Err(TooManyFields);
         }
-        let mut halves = pair.splitn(2, |byte| *byte == b'=');
-        let name = Name::decode(halves.next().unwrap_or_default());
-        let value = Text::decode(halves.next().unwrap_or_default());
-        fields.push(Field { name, value });
+        let (name, value) = split_at(b'=', pair);
+        fields.push(Field { name: Name::decode(name), value: Text::decode(value) });
     }
     Ok(fields)
+}
+
+/// What stands before the first `mark`, and behind it.
+fn split_at(mark: u8, bytes: &[u8]) -> (&[u8], &[u8]) {
+    let place = memchr::memchr(mark, bytes).unwrap_or(bytes.len());
+    let (before, behind) = bytes.split_at(place);
+    (before, behind.get(1..).unwrap_or_default())
 }
 
 /// The value of the first field called `name`.

@@ -4,7 +4,9 @@
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
-use tidings_core::{Candidate, Durability, Grant, Line, Receipt, Refused, Topic, Update};
+use tidings_core::{
+    Candidate, Durability, Grant, Hub, Line, Receipt, Refused, Room, Topic, Update,
+};
 use unicode_general_category::{GeneralCategory, get_general_category};
 
 use super::access::{self, Access, Worded};
@@ -58,7 +60,14 @@ pub(super) async fn publish(
         if generation == Generation::Draft {
             refuse_as_draft_does(mercure, &verified.grant, &update)?;
         }
-        send(mercure, &verified.grant, update, share).await
+        let hub = &mercure.hub;
+        let room = match hub.room_now(update.weight()) {
+            Some(room) => room,
+            None => Box::pin(room(hub, update.weight())).await?,
+        };
+        // From here on the update counts in the hub's queue.
+        drop(share);
+        Ok(receipt(hub.publish_in(room, &verified.grant, update)?.receipt(hub).await?))
     };
     answer.await.map_err(|refusal| (generation, refusal))
 }
@@ -74,24 +83,11 @@ fn may_publish(verified: &Verified) -> Result<(), Refusal> {
     if may { Ok(()) } else { Err(nothing) }
 }
 
-async fn send(
-    mercure: &Mercure,
-    grant: &Grant,
-    update: Update,
-    share: Share,
-) -> Result<Response<Body>, Refusal> {
-    let room = match mercure.hub.room_now(update.weight()) {
-        Some(room) => room,
-        // Only the wait for a place ends early: what has one is stored or refused, never unknown.
-        None => {
-            let room = mercure.hub.room(update.weight());
-            let waited = Box::pin(tokio::time::timeout(PUBLISH_ROOM_WAIT_MAX, room)).await;
-            waited.map_err(|_| Refusal::Busy)??
-        }
-    };
-    // From here on the update counts in the hub's queue.
-    drop(share);
-    Ok(receipt(mercure.hub.publish_in(room, grant, update).await?))
+/// A place in the queue. Only the wait for it ends early: what has one is stored or refused, never
+/// unknown.
+async fn room(hub: &Hub, weight: usize) -> Result<Room, Refusal> {
+    let waited = tokio::time::timeout(PUBLISH_ROOM_WAIT_MAX, hub.room(weight)).await;
+    Ok(waited.map_err(|_| Refusal::Busy)??)
 }
 
 fn receipt(receipt: Receipt) -> Response<Body> {
