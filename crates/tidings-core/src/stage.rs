@@ -4,6 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::announce::Announcement;
 use crate::clock::Clock;
@@ -92,10 +93,11 @@ impl Stage {
         let mut entries = Vec::with_capacity(batch.len());
         let mut answers = Vec::with_capacity(batch.len());
         let mut rooms = Vec::with_capacity(batch.len());
+        let (now, time) = (self.clock.monotonic(), self.clock.wall());
         for commit in batch.drain(..) {
             rooms.push(commit.room);
-            let outcome =
-                self.place(commit.update, commit.publisher.as_deref().unwrap_or_default());
+            let publisher = commit.publisher.as_deref().unwrap_or_default();
+            let outcome = self.place(commit.update, publisher, now, time);
             if let Outcome::New(entry) = &outcome {
                 entries.push(Arc::clone(entry));
             }
@@ -148,9 +150,9 @@ impl Stage {
         refuse(answers.into_iter().map(|(answer, _)| answer), refused);
     }
 
-    /// Gives an update its place, or finds the one it has already.
-    fn place(&mut self, update: Update, publisher: &str) -> Outcome {
-        let now = self.clock.monotonic();
+    /// Gives an update its place, or finds the one it has already; `now` by the monotonic clock,
+    /// `time` by the wall clock.
+    fn place(&mut self, update: Update, publisher: &str, now: Duration, time: u64) -> Outcome {
         let key = repeat_key(&update, publisher);
         if let Some(key) = &key
             && let Some(first) = self.repeats.find(key, now)
@@ -165,7 +167,7 @@ impl Stage {
         {
             return Outcome::Refused(refused);
         }
-        let entry = Arc::new(self.entry(update).published_by(publisher));
+        let entry = Arc::new(self.entry(update, time).published_by(publisher));
         if let Some(key) = key {
             let first = First::new(&entry.update, self.receipt(&entry));
             self.repeats.remember(key, first, now);
@@ -191,23 +193,24 @@ impl Stage {
     }
 
     /// The update at the next place.
-    fn entry(&mut self, update: Update) -> Entry {
+    fn entry(&mut self, update: Update, time: u64) -> Entry {
         self.last = match update.ephemeral {
             true => Offset { durable: self.last.durable, sub: self.last.sub + 1 },
             false => Offset::durable(self.last.durable + 1),
         };
-        let (epoch, now) = (self.shared.epoch, self.clock.wall());
-        Entry::new(self.last, epoch, now, update, Arc::clone(&self.shared.ids))
+        let epoch = self.shared.epoch;
+        Entry::new(self.last, epoch, time, update, Arc::clone(&self.shared.ids))
     }
 
     /// Nothing of this is stored, so it goes on also where the storage failed.
     fn announce(&mut self, announcement: Announcement) {
         let Announcement { scope, updates, answer } = announcement;
+        let time = self.clock.wall();
         let announced = match self.make_room(u32::try_from(updates.len()).unwrap_or(u32::MAX)) {
             Ok(()) => {
                 let entries: Vec<_> = updates
                     .into_iter()
-                    .map(|update| Arc::new(self.entry(update).inside(scope)))
+                    .map(|update| Arc::new(self.entry(update, time).inside(scope)))
                     .collect();
                 self.commit_to(&entries);
                 self.hand_over(entries);

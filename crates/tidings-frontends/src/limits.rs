@@ -169,6 +169,8 @@ pub const CLAIM_SELECTORS_MAX: usize = 1_000;
 /// Issuers that accept 0.x. Such a token need not name its issuer, so each costs every stranger's
 /// token one signature check.
 pub const DRAFT_ISSUERS_MAX: usize = 16;
+/// Tokens that are known without a hash.
+pub const RECENT_TOKENS: usize = 32;
 /// Verified tokens that are remembered, in each of two halves.
 pub const TOKENS_CACHED: usize = 8 * 1024;
 /// Bytes of the tokens that are remembered, in each of two halves. Memory follows the tokens' size.

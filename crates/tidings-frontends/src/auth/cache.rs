@@ -1,15 +1,15 @@
-//! Tokens that were verified before. Remembers a hash of each, never the token, and forgets by
-//! halves, so that its size has a bound. Failures are not remembered: they cost memory that a
-//! stranger decides about.
+//! Tokens that were verified before. Remembers a hash of each and forgets by halves, so that its
+//! size has a bound; a few that were used last are known by themselves, which saves the hash.
+//! Failures are not remembered: they cost memory that a stranger decides about.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::digest::{self, SHA256, SHA256_OUTPUT_LEN};
 
 use super::key_set::KeySet;
 use super::{Role, Verified};
-use crate::limits::{TOKEN_BYTES_CACHED, TOKENS_CACHED};
+use crate::limits::{RECENT_TOKENS, TOKEN_BYTES_CACHED, TOKENS_CACHED};
 
 type Name = [u8; SHA256_OUTPUT_LEN];
 
@@ -32,7 +32,27 @@ impl Remembered {
 }
 
 #[derive(Default)]
-pub(super) struct Cache(Mutex<Halves>);
+pub(super) struct Cache {
+    /// Each in the place that its last byte says, which is random: of a signature.
+    recent: [Mutex<Option<Recent>>; RECENT_TOKENS],
+    halves: Mutex<Halves>,
+}
+
+/// A token that was used just now.
+struct Recent {
+    token: Box<str>,
+    role: Role,
+    remembered: Remembered,
+}
+
+impl Recent {
+    fn is(&self, token: &str, role: Role) -> bool {
+        let (own, other) = (self.token.as_bytes(), token.as_bytes());
+        // In full: how long it takes says nothing about where they differ.
+        let differ = || own.iter().zip(other).fold(0, |bits, (a, b)| bits | (a ^ b)) != 0;
+        self.role == role && own.len() == other.len() && !differ()
+    }
+}
 
 /// Two halves: when the young one is full it becomes the old one, and what was in the old one and
 /// not asked for since is forgotten.
@@ -56,10 +76,10 @@ impl Halves {
         self.young_bytes += bytes;
     }
 
-    fn get(&mut self, name: &Name, now: u64) -> Option<Arc<Verified>> {
+    fn get(&mut self, name: &Name, now: u64) -> Option<Remembered> {
         if let Some((remembered, bytes)) = self.young.get(name) {
             if remembered.holds(now) {
-                return Some(Arc::clone(&remembered.verified));
+                return Some(remembered.clone());
             }
             self.young_bytes -= bytes;
             self.young.remove(name);
@@ -69,23 +89,40 @@ impl Halves {
         if !remembered.holds(now) {
             return None;
         }
-        let verified = Arc::clone(&remembered.verified);
-        self.insert(*name, remembered, bytes);
-        Some(verified)
+        self.insert(*name, remembered.clone(), bytes);
+        Some(remembered)
     }
 }
 
 impl Cache {
     /// What `token` was verified as in this role, if that still holds.
     pub(super) fn get(&self, token: &str, role: Role, now: u64) -> Option<Arc<Verified>> {
-        // Every change of the halves is complete, so a poisoned lock guards a good state.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&name(token, role), now)
+        let mut recent = lock(self.place(token)?);
+        if let Some(known) = recent.as_ref().filter(|known| known.is(token, role)) {
+            if known.remembered.holds(now) {
+                return Some(Arc::clone(&known.remembered.verified));
+            }
+            *recent = None;
+        }
+        let remembered = lock(&self.halves).get(&name(token, role), now)?;
+        let verified = Arc::clone(&remembered.verified);
+        *recent = Some(Recent { token: token.into(), role, remembered });
+        Some(verified)
     }
 
     pub(super) fn insert(&self, token: &str, role: Role, remembered: Remembered) {
-        let mut halves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        halves.insert(name(token, role), remembered, token.len());
+        lock(&self.halves).insert(name(token, role), remembered, token.len());
     }
+
+    fn place(&self, token: &str) -> Option<&Mutex<Option<Recent>>> {
+        let last = token.bytes().next_back().map_or(0, usize::from);
+        self.recent.get(last % RECENT_TOKENS)
+    }
+}
+
+/// Every change of what is remembered is complete, so a poisoned lock guards a good state.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn name(token: &str, role: Role) -> Name {
@@ -123,8 +160,8 @@ mod tests {
         assert!(cache.get("a", Role::Publish, 99).is_some());
         assert!(cache.get("a", Role::Subscribe, 99).is_none());
         assert!(cache.get("a", Role::Publish, 100).is_none());
-        assert!(cache.0.lock().unwrap().young.is_empty());
-        assert_eq!(cache.0.lock().unwrap().young_bytes, 0);
+        assert!(cache.halves.lock().unwrap().young.is_empty());
+        assert_eq!(cache.halves.lock().unwrap().young_bytes, 0);
         cache.insert("a", Role::Publish, remembered(Some(50), Some(100)));
         assert!(cache.get("a", Role::Publish, 49).is_none());
     }
@@ -136,7 +173,7 @@ mod tests {
             cache.insert(&number.to_string(), Role::Publish, remembered(None, None));
             assert!(cache.get("0", Role::Publish, 0).is_some());
         }
-        let halves = cache.0.lock().unwrap();
+        let halves = cache.halves.lock().unwrap();
         assert!(halves.young.len() <= TOKENS_CACHED && halves.old.len() <= TOKENS_CACHED);
         drop(halves);
         assert!(cache.get("1", Role::Publish, 0).is_none());
@@ -148,7 +185,7 @@ mod tests {
         let large = "x".repeat(TOKEN_BYTES_CACHED / 8);
         for number in 0..40 {
             cache.insert(&format!("{large}{number}"), Role::Publish, remembered(None, None));
-            let halves = cache.0.lock().unwrap();
+            let halves = cache.halves.lock().unwrap();
             assert!(halves.young_bytes <= TOKEN_BYTES_CACHED);
             let kept = halves.young.values().chain(halves.old.values());
             assert!(kept.map(|(_, bytes)| bytes).sum::<usize>() <= 2 * TOKEN_BYTES_CACHED);
@@ -161,7 +198,7 @@ mod tests {
         for token in tokens {
             cache.insert(token, Role::Publish, remembered(None, None));
         }
-        cache.0.into_inner().unwrap()
+        cache.halves.into_inner().unwrap()
     }
 
     #[test]

@@ -39,7 +39,7 @@ use crate::limits::{
     HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX,
 };
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Serves one connection until it ends, or, after the shutdown has begun, until its last answer.
 pub(super) async fn run(
@@ -143,7 +143,7 @@ impl Connection {
                 // The connection keeps room for this future for as long as it lasts.
                 Box::pin(async move {
                     match this.answer_library(request).await {
-                        Answered::Whole(response) => Ok::<_, Infallible>(response),
+                        Answered::Whole(response, _) => Ok::<_, Infallible>(response),
                         Answered::Lasting(lasting) => {
                             *given.lock().unwrap_or_else(PoisonError::into_inner) = Some(lasting);
                             // The connection is taken away from here.
@@ -217,7 +217,7 @@ impl Connection {
                 let this = this.clone();
                 Box::pin(async move {
                     Ok::<_, Infallible>(match this.answer_library(request).await {
-                        Answered::Whole(response) => response,
+                        Answered::Whole(response, _) => response,
                         Answered::Lasting(Given { head, lasting, place, .. }) => {
                             head.map(|()| this.handing.share(lasting, place))
                         }
@@ -256,7 +256,12 @@ impl Connection {
     /// Answers a request that the library has read.
     async fn answer_library(&self, request: http::Request<Incoming>) -> Answered {
         let (head, body) = request.into_parts();
-        self.answer(Box::new(head), Received::coming(body), Instant::now()).await
+        let mut answered =
+            self.answer(Box::new(head), Received::coming(body), Instant::now()).await;
+        if let Answered::Whole(response, id) = &mut answered {
+            response.headers_mut().insert(REQUEST_ID, id.header());
+        }
+        answered
     }
 
     pub(super) async fn answer(
@@ -300,7 +305,6 @@ impl Connection {
                 (refusal::response(full).map(Content::Body), None)
             }
         };
-        response.headers_mut().insert(REQUEST_ID, id.header());
         if let Some(value) = options.hsts.filter(|_| secure) {
             response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, secure::hsts(value));
         }
@@ -311,10 +315,11 @@ impl Connection {
         let (head, content) = response.into_parts();
         match content {
             Content::Body(body) => {
-                Answered::Whole(watched(hold(Response::from_parts(head, body), place)))
+                Answered::Whole(watched(hold(Response::from_parts(head, body), place)), id)
             }
             Content::Lasting(lasting) => {
-                let head = Response::from_parts(head, ());
+                let mut head = Response::from_parts(head, ());
+                head.headers_mut().insert(REQUEST_ID, id.header());
                 Answered::Lasting(Given { head, lasting, version, place })
             }
         }
@@ -323,7 +328,8 @@ impl Connection {
 
 /// What became of a request.
 pub(super) enum Answered {
-    Whole(Response<Body>),
+    /// An answer, and the name of its request, which is not in its head yet.
+    Whole(Response<Body>, RequestId),
     Lasting(Given),
 }
 

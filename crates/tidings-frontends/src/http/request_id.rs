@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use http::HeaderValue;
 
 /// One request's name in logs and answers: 16 hexadecimal digits, never repeated in one process
@@ -26,12 +25,19 @@ impl RequestId {
         RequestId(mixed ^ (mixed >> 31))
     }
 
-    /// The name as a header's value. Each answer has one.
+    /// The name as it is written. Each answer has one.
+    pub(super) fn digits(self) -> [u8; 16] {
+        let mut rest = self.0;
+        std::array::from_fn(|_| {
+            rest = rest.rotate_left(4);
+            let digit = (rest & 0xf) as u8;
+            if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }
+        })
+    }
+
+    /// The name as a header's value.
     pub(super) fn header(self) -> HeaderValue {
-        let digit = |at: u32| b"0123456789abcdef"[(self.0 >> (60 - 4 * at)) as usize & 0xf];
-        let digits: [u8; 16] = std::array::from_fn(|at| digit(at as u32));
-        HeaderValue::from_maybe_shared(Bytes::copy_from_slice(&digits))
-            .unwrap_or(HeaderValue::from_static(""))
+        HeaderValue::from_bytes(&self.digits()).unwrap_or(HeaderValue::from_static(""))
     }
 }
 

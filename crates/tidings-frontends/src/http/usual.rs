@@ -19,10 +19,10 @@ use http_body_util::BodyExt;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::connection::{Answered, Connection};
+use super::connection::{Answered, Connection, REQUEST_ID};
 use super::handing::Given;
 use super::wire::Wire;
-use super::{Body, Received};
+use super::{Body, Received, RequestId};
 use crate::limits::{
     GATHERED_BODY_BYTES_MAX, HEADERS_MAX, USUAL_BODY_TIMEOUT, USUAL_REQUEST_BYTES_MAX,
 };
@@ -96,12 +96,12 @@ pub(super) async fn serve(
         let now = std::time::Instant::now();
         reading.asked = true;
         let answer = connection.answer(head, Received::whole(body), now);
-        let response = match Box::pin(answer).await {
-            Answered::Whole(response) => response,
+        let (response, id) = match Box::pin(answer).await {
+            Answered::Whole(response, id) => (response, id),
             Answered::Lasting(given) => return Next::Given(given),
         };
         let is_last = connection.server.shutdown.has_begun();
-        let written = write(wire, response, is_last).await;
+        let written = write(wire, response, id, is_last).await;
         if written.is_err() || is_last {
             // Who is gone already hears nothing of it.
             let _gone = wire.shutdown().await;
@@ -257,13 +257,21 @@ fn read_length(text: &[u8]) -> Option<usize> {
 }
 
 /// Writes an answer; small ones leave in one piece.
-async fn write(wire: &mut Wire, response: Response<Body>, is_last: bool) -> io::Result<()> {
+async fn write(
+    wire: &mut Wire,
+    response: Response<Body>,
+    id: RequestId,
+    is_last: bool,
+) -> io::Result<()> {
     let (parts, mut body) = response.into_parts();
     let has_body = !matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let length = body.size_hint().exact();
     let small = length.filter(|length| *length <= GATHERED_BODY_BYTES_MAX as u64);
     let mut bytes = BytesMut::with_capacity(1024 + small.unwrap_or_default() as usize);
     write_head(&mut bytes, Version::HTTP_11, parts.status, &parts.headers);
+    put(&mut bytes, &[REQUEST_ID.as_str(), ": "]);
+    bytes.put_slice(&id.digits());
+    bytes.put_slice(b"\r\n");
     match length {
         _ if !has_body => {}
         Some(length) if !parts.headers.contains_key(header::CONTENT_LENGTH) => {
