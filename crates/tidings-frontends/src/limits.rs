@@ -268,6 +268,14 @@ pub const CATCH_UP_FRAME_BYTES: usize = 32 * 1024;
 pub const WHEEL_TICK: Duration = Duration::from_millis(10);
 /// Steps of one turn of the wheel: twenty seconds, longer than the usual silence.
 pub const WHEEL_SLOTS: usize = 2_048;
+/// Receivers that are so few that a shard's thread is not woken for them.
+pub const LIGHT_TURN_MAX: usize = 32;
+/// Turns in a row with so few before that is so.
+pub const LIGHT_TURNS_MIN: u32 = 16;
+/// Times that something is done for them without the thread before it has its turn.
+pub const HELPS_AT_ONCE: usize = 4;
+/// The longest time for which others come before who helps a shard.
+pub const HELP_LATE_MAX: Duration = Duration::from_millis(1);
 /// Sockets that a shard hears of at a time.
 pub const EVENTS_AT_ONCE: usize = 1_024;
 /// Which part of the time that writing takes a shard first waits for more to write: thousands of

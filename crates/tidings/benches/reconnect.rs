@@ -118,7 +118,7 @@ async fn fill(data: &Path, bytes: usize) -> String {
         let update = Update::new(topic, vec![b'x'; PAYLOAD]);
         let receipt = hub.publish(&Grant::operator(), update).await.expect("published");
         if number == 0 {
-            cursor = receipt.cursor;
+            cursor = receipt.cursor.to_string();
         }
     }
     hub.shut_down();

@@ -67,7 +67,8 @@ pub(super) async fn publish(
         };
         // From here on the update counts in the hub's queue.
         drop(share);
-        Ok(receipt(hub.publish_in(room, &verified.grant, update)?.receipt(hub).await?))
+        let published = hub.publish_in(room, &verified.grant, update)?;
+        Ok(receipt(&published.receipt(hub).await?))
     };
     answer.await.map_err(|refusal| (generation, refusal))
 }
@@ -90,7 +91,7 @@ async fn room(hub: &Hub, weight: usize) -> Result<Room, Refusal> {
     Ok(waited.map_err(|_| Refusal::Busy)??)
 }
 
-fn receipt(receipt: Receipt) -> Response<Body> {
+fn receipt(receipt: &Receipt) -> Response<Body> {
     let durability = match receipt.durability {
         Durability::Fsync => "fsync",
         Durability::Written => "written",

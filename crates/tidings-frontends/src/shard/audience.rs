@@ -3,7 +3,6 @@
 //! together once.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use tidings_core::{Grant, Matcher, Offset, Scope, Selection, Subscription};
@@ -69,7 +68,7 @@ pub(super) struct Audience {
 /// What was handed out last, for as long as a receiver is behind: it catches up from here.
 #[derive(Default)]
 struct Recent {
-    portions: VecDeque<Rc<Portion>>,
+    portions: VecDeque<Arc<Portion>>,
     bytes: usize,
     /// Nothing behind this place is missing.
     after: Offset,
@@ -78,7 +77,7 @@ struct Recent {
 /// What an audience has for a receiver that is behind.
 pub(super) enum Covered {
     /// This comes next.
-    By(Rc<Portion>),
+    By(Arc<Portion>),
     /// It has everything.
     Entirely,
     /// The history has to be read.
@@ -108,7 +107,7 @@ impl Audience {
             recent.after = self.passed;
         }
         recent.bytes += portion.bytes();
-        recent.portions.push_back(Rc::new(portion));
+        recent.portions.push_back(Arc::new(portion));
         while recent.bytes > RECENT_BYTES
             && let Some(old) = recent.portions.pop_front()
         {
@@ -149,7 +148,7 @@ impl Audience {
         }
         let from = recent.portions.partition_point(|portion| portion.last() <= position);
         match recent.portions.get(from) {
-            Some(portion) => Covered::By(Rc::clone(portion)),
+            Some(portion) => Covered::By(Arc::clone(portion)),
             None => Covered::Entirely,
         }
     }

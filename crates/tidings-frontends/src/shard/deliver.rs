@@ -79,6 +79,7 @@ impl Shard {
         let Some(audience) = self.audiences.get_mut(number as usize) else { return 0 };
         let members = std::mem::take(&mut audience.members);
         let passed = audience.passed;
+        self.served += members.len();
         let wall = self.clock.wall();
         let (mut waiting, mut gone, mut over) = (Vec::new(), Vec::new(), Vec::new());
         let mut lagging = 0;

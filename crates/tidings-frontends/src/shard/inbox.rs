@@ -2,11 +2,15 @@
 //! already, so that its length is bounded by the places.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Wake;
 
+use tokio::sync::Notify;
+
 use super::arrival::Arrival;
 use super::catch_up::Turn;
+use crate::limits::LIGHT_TURNS_MIN;
 
 /// One thing for the shard to do.
 pub(super) enum Message {
@@ -24,15 +28,28 @@ pub(super) enum Message {
     End,
 }
 
-/// Messages that wait, and how to wake the shard.
+/// Messages that wait, and how to wake who works for the shard.
 pub(super) struct Inbox {
     messages: Mutex<VecDeque<Message>>,
     waker: mio::Waker,
+    help: Notify,
+    /// There is one.
+    has_help: AtomicBool,
+    /// Times in a row that so little was to be done that the task that helps does it sooner.
+    light: AtomicU32,
+    has_ended: AtomicBool,
 }
 
 impl Inbox {
     pub(super) fn new(waker: mio::Waker) -> Arc<Inbox> {
-        Arc::new(Inbox { messages: Mutex::default(), waker })
+        Arc::new(Inbox {
+            messages: Mutex::default(),
+            waker,
+            help: Notify::new(),
+            has_help: AtomicBool::new(false),
+            light: AtomicU32::new(0),
+            has_ended: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn put(&self, message: Message) {
@@ -42,7 +59,7 @@ impl Inbox {
             messages.len() == 1
         };
         if is_first {
-            self.wake_shard();
+            self.wake_thread();
         }
     }
 
@@ -57,7 +74,44 @@ impl Inbox {
         }
     }
 
+    /// Notes whether little was to be done.
+    pub(super) fn note_turn(&self, is_light: bool) {
+        let light = if is_light { self.light.load(Ordering::Relaxed).saturating_add(1) } else { 0 };
+        self.light.store(light, Ordering::Relaxed);
+    }
+
+    /// Notes whether a task helps.
+    pub(super) fn set_help(&self, has_help: bool) {
+        self.has_help.store(has_help, Ordering::SeqCst);
+        // It may have been called in vain.
+        self.wake_thread();
+    }
+
+    /// For that task: waits until it is called. Answers whether the shard is still there.
+    pub(super) async fn called(&self) -> bool {
+        self.help.notified().await;
+        !self.has_ended.load(Ordering::SeqCst)
+    }
+
+    /// The shard has ended.
+    pub(super) fn end(&self) {
+        self.has_ended.store(true, Ordering::SeqCst);
+        self.help.notify_one();
+    }
+
+    /// Has somebody look at what is ready.
     fn wake_shard(&self) {
+        let is_light = self.light.load(Ordering::Relaxed) >= LIGHT_TURNS_MIN;
+        if is_light && self.has_help.load(Ordering::SeqCst) {
+            self.help.notify_one();
+            if self.has_help.load(Ordering::SeqCst) {
+                return;
+            }
+        }
+        self.wake_thread();
+    }
+
+    pub(super) fn wake_thread(&self) {
         if let Err(error) = self.waker.wake() {
             tracing::error!(%error, "a shard could not be woken");
         }

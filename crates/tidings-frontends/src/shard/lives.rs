@@ -93,7 +93,7 @@ impl Shard {
             feed.0.belongs_to(&self.inbox, number);
         }
         let token = Token(number as usize);
-        let listened = receiver.outlet.register(self.poll.registry(), token);
+        let listened = receiver.outlet.register(&self.registry, token);
         if let Err(error) = &listened {
             tracing::error!(request = %receiver.request, %error, "a stream could not begin");
         }

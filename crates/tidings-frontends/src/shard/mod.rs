@@ -20,6 +20,7 @@ mod run;
 #[cfg(test)]
 mod tests;
 mod wheel;
+mod work;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -34,6 +35,7 @@ pub(crate) use readers::Readers;
 use arrival::{Arrival, Load};
 use inbox::{Inbox, Message};
 use run::Shard;
+use work::Desk;
 
 /// All shards. They end when this is dropped, and their streams with them.
 pub(crate) struct Shards {
@@ -63,12 +65,14 @@ impl Shards {
             let poll = mio::Poll::new()?;
             let inbox = Inbox::new(mio::Waker::new(poll.registry(), run::WAKE)?);
             let given = (hub.clone(), Arc::clone(clock), Arc::clone(readers));
-            let own = Arc::clone(&inbox);
+            let (hub, clock, readers) = given;
+            let registry = poll.registry().try_clone()?;
+            let shard = Shard::new(hub, clock, readers, registry, Arc::clone(&inbox));
+            let desk = Desk::new(shard, Arc::clone(&inbox));
+            let own = Arc::clone(&desk);
             let thread = std::thread::Builder::new().name(format!("shard-{number}"));
-            let thread = thread.spawn(move || {
-                let (hub, clock, readers) = given;
-                Shard::new(hub, clock, readers, poll, own).run();
-            })?;
+            let thread = thread.spawn(move || own.run(poll))?;
+            desk.find_help();
             let load = Load::default();
             shards.shards.push(Running { inbox, load, thread: Some(thread) });
         }

@@ -1,6 +1,6 @@
 //! Entries in order, as the bytes that all get who are at the same place. Knows no socket.
 
-use std::cell::OnceCell;
+use std::sync::OnceLock;
 
 use bytes::{Bytes, BytesMut};
 use tidings_core::{Batch, Entry, Offset};
@@ -14,8 +14,8 @@ pub(super) struct Portion {
     first: Offset,
     last: Offset,
     /// By framing; made by the first who needs it.
-    chunked: OnceCell<Box<[Bytes]>>,
-    bare: OnceCell<Box<[Bytes]>>,
+    chunked: OnceLock<Box<[Bytes]>>,
+    bare: OnceLock<Box<[Bytes]>>,
 }
 
 impl Portion {
@@ -23,7 +23,7 @@ impl Portion {
     pub(super) fn new(batch: Batch) -> Option<Portion> {
         let first = batch.iter().next()?.offset;
         let last = batch.last()?.offset;
-        Some(Portion { batch, first, last, chunked: OnceCell::new(), bare: OnceCell::new() })
+        Some(Portion { batch, first, last, chunked: OnceLock::new(), bare: OnceLock::new() })
     }
 
     /// The place of the last entry.

@@ -1,8 +1,7 @@
-//! A shard's loop: what happened, in turns. Each turn looks at sockets, messages, times and then at
-//! what the hub has for its audiences.
+//! A shard's turns: each looks at sockets, messages, times and then at what the hub has for its
+//! audiences. Knows no thread: who works for a shard is told in `work`.
 
 use std::collections::{HashMap, VecDeque};
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -18,7 +17,8 @@ use super::readers::Readers;
 use super::receiver::Receiver;
 use super::wheel::Wheel;
 use crate::limits::{
-    EVENTS_AT_ONCE, GATHER_MAX, GATHER_MIN, GATHER_SHARE, GATHERS_SKIPPED_MAX, SCRATCH_BYTES,
+    GATHER_MAX, GATHER_MIN, GATHER_SHARE, GATHERS_SKIPPED_MAX, HELPS_AT_ONCE, LIGHT_TURN_MAX,
+    SCRATCH_BYTES,
 };
 
 /// The token of the waker; sockets have the number of their receiver.
@@ -33,7 +33,7 @@ pub(super) struct Shard {
     pub(super) readers: Arc<Readers>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) ready: Arc<ReadyList>,
-    pub(super) poll: mio::Poll,
+    pub(super) registry: mio::Registry,
     pub(super) wheel: Wheel,
     pub(super) receivers: Slab<Receiver>,
     pub(super) audiences: Slab<Audience>,
@@ -54,6 +54,10 @@ pub(super) struct Shard {
     begun: Instant,
     /// How long the last turn wrote to audiences.
     wrote_for: Duration,
+    /// How many receivers were served since that was asked.
+    pub(super) served: usize,
+    /// When the next turn begins though nothing happens.
+    planned: Option<Duration>,
     gathering: Gathering,
     /// Since the beginning; moved on once for each thing that takes long.
     pub(super) now: Duration,
@@ -73,7 +77,7 @@ impl Shard {
         hub: Hub,
         clock: Arc<dyn Clock>,
         readers: Arc<Readers>,
-        poll: mio::Poll,
+        registry: mio::Registry,
         inbox: Arc<Inbox>,
     ) -> Shard {
         Shard {
@@ -82,7 +86,7 @@ impl Shard {
             readers,
             inbox,
             ready: Arc::default(),
-            poll,
+            registry,
             wheel: Wheel::new(),
             receivers: Slab::new(),
             audiences: Slab::new(),
@@ -96,26 +100,23 @@ impl Shard {
             scratch: vec![0; SCRATCH_BYTES].into(),
             begun: Instant::now(),
             wrote_for: Duration::ZERO,
+            served: 0,
+            planned: None,
             gathering: Gathering::default(),
             now: Duration::ZERO,
         }
     }
 
-    /// Until the shard is told to end.
-    pub(super) fn run(mut self) {
-        let mut events = Events::with_capacity(EVENTS_AT_ONCE);
-        let waker = Waker::from(Arc::clone(&self.inbox));
-        loop {
-            let turn = AssertUnwindSafe(|| self.turn(&mut events, &waker));
-            match catch_unwind(turn) {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(_) => self.begin_anew(),
-            }
+    /// Does something of it. What a panic left behind is not gone on with: clients come back and go
+    /// on where they were.
+    pub(super) fn guarded<T>(&mut self, mut work: impl FnMut(&mut Shard) -> T) -> Option<T> {
+        let done = catch_unwind(AssertUnwindSafe(|| work(self)));
+        if done.is_err() {
+            self.begin_anew();
         }
+        done.ok()
     }
 
-    /// What a panic left behind is not gone on with: clients come back and go on where they were.
     fn begin_anew(&mut self) {
         tracing::error!(streams = self.receivers.len(), "a shard panicked: its streams end");
         let numbers: Vec<usize> = self.receivers.iter().map(|(number, _)| number).collect();
@@ -134,21 +135,23 @@ impl Shard {
         self.now = self.begun.elapsed();
     }
 
-    /// Whether the shard goes on.
-    pub(super) fn turn(&mut self, events: &mut Events, waker: &Waker) -> bool {
+    /// How long a turn may wait for something to happen; `None` for as long as nothing does.
+    pub(super) fn plan(&mut self, waker: &Waker) -> Option<Duration> {
         self.look_at_clock();
         let mut ready = Vec::new();
         let nothing_ready = self.poll_ready(waker, &mut ready).is_pending();
-        let wait = match nothing_ready && self.again.is_empty() {
-            true => self.wheel.next().map(|next| next.saturating_sub(self.now)),
-            false => Some(Duration::ZERO),
+        self.sort(&ready);
+        self.planned = match nothing_ready && self.again.is_empty() {
+            true => self.wheel.next(),
+            false => Some(self.now),
         };
-        if let Err(error) = self.poll.poll(events, wait)
-            && error.kind() != io::ErrorKind::Interrupted
-        {
-            tracing::error!(%error, "a shard could not wait");
-        }
+        self.planned.map(|next| next.saturating_sub(self.now))
+    }
+
+    /// Does the turn behind that wait. Answers whether the shard goes on.
+    pub(super) fn turn(&mut self, events: &Events, waker: &Waker) -> bool {
         self.look_at_clock();
+        let mut ready = Vec::new();
         for event in events.iter() {
             if event.token() != WAKE {
                 self.on_socket(event.token().0 as u32, event);
@@ -164,11 +167,45 @@ impl Shard {
             let _pending = self.poll_ready(waker, &mut ready);
             self.look_at_clock();
             let begun = self.now;
-            self.serve(waker, &ready);
+            self.sort(&ready);
+            self.serve(waker);
             self.look_at_clock();
             self.wrote_for = self.now - begun;
         }
         true
+    }
+
+    /// Does between turns what a turn would do for audiences that are ready, if these are few.
+    /// Answers whether the next turn may begin as planned; else it has to begin now.
+    pub(super) fn help(&mut self, waker: &Waker) -> bool {
+        self.look_at_clock();
+        for _ in 0..HELPS_AT_ONCE {
+            let mut ready = Vec::new();
+            let is_done = self.poll_ready(waker, &mut ready).is_pending() && self.again.is_empty();
+            if is_done {
+                return match (self.planned, self.wheel.next()) {
+                    (_, None) => true,
+                    (planned, Some(next)) => planned.is_some_and(|planned| planned <= next),
+                };
+            }
+            self.sort(&ready);
+            if self.receivers_ready() > LIGHT_TURN_MAX {
+                return false;
+            }
+            self.serve(waker);
+        }
+        false
+    }
+
+    /// How many receivers the audiences have for which something is ready.
+    fn receivers_ready(&self) -> usize {
+        let audiences = self.again.iter().map(|number| self.audiences.get(*number as usize));
+        audiences.flatten().map(|audience| audience.members.len()).sum()
+    }
+
+    /// Whether little was done since this was asked last.
+    pub(super) fn was_light(&mut self) -> bool {
+        std::mem::take(&mut self.served) <= LIGHT_TURN_MAX
     }
 
     /// Waits a little where writing takes long anyway: what is published meanwhile leaves in the
@@ -226,8 +263,7 @@ impl Shard {
     }
 
     /// Serves audiences that are ready, and those that were not served to their end.
-    fn serve(&mut self, waker: &Waker, ready: &[u64]) {
-        self.sort(ready);
+    fn serve(&mut self, waker: &Waker) {
         for number in std::mem::take(&mut self.again) {
             self.serve_audience(number);
             // Writing to thousands takes long: a grant that has fallen meanwhile gets no more, and

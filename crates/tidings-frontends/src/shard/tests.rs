@@ -50,6 +50,8 @@ pub(super) struct Scripted {
     /// The client leaves when it has so many bytes.
     pub(super) leaves_at: Option<usize>,
     pub(super) taken: Vec<u8>,
+    /// The thread that wrote last.
+    pub(super) writer: String,
     pub(super) is_closed: bool,
 }
 
@@ -70,6 +72,7 @@ impl Script {
 
     pub(super) fn write(&self, bytes: &Bytes) -> io::Result<usize> {
         let mut script = self.lock();
+        script.writer = std::thread::current().name().unwrap_or_default().to_owned();
         if script.leaves_at.is_some_and(|at| script.taken.len() >= at) {
             script.is_gone = true;
         }
@@ -358,6 +361,7 @@ pub(super) struct Driven {
     pub(super) inbox: Arc<Inbox>,
     pub(super) readers: Arc<Readers>,
     load: Load,
+    poll: mio::Poll,
     events: Events,
     waker: Waker,
 }
@@ -384,9 +388,11 @@ impl Driven {
         let load = Load::default();
         let clock: Arc<dyn Clock> = Arc::<Wall>::clone(&served.wall);
         let (hub, given) = (served.hub.clone(), Arc::clone(&inbox));
-        let shard = Shard::new(hub, clock, Arc::clone(&readers), poll, given);
+        let registry = poll.registry().try_clone().unwrap();
+        let shard = Shard::new(hub, clock, Arc::clone(&readers), registry, given);
         let waker = Waker::from(Arc::clone(&inbox));
-        Driven { served, shard, inbox, readers, load, events: Events::with_capacity(64), waker }
+        let events = Events::with_capacity(64);
+        Driven { served, shard, inbox, readers, load, poll, events, waker }
     }
 
     /// One turn, in which every scripted socket says that it can be written to.
@@ -400,7 +406,9 @@ impl Driven {
     /// One turn in which no socket says anything.
     pub(super) fn turn_alone(&mut self) {
         self.inbox.put(Message::Look(u32::MAX));
-        assert!(self.shard.turn(&mut self.events, &self.waker));
+        let wait = self.shard.plan(&self.waker);
+        self.poll.poll(&mut self.events, wait).unwrap();
+        assert!(self.shard.turn(&self.events, &self.waker));
     }
 
     /// Turns until something is so.

@@ -10,7 +10,7 @@ use super::chunk_of;
 pub(crate) fn chunked(entry: &Entry) -> &Bytes {
     entry.rendered(Form::ServerSentEvent, |entry| {
         let (id, update) = (entry.id(), &entry.update);
-        chunk_of(id.len() + update.data.len() + 64, |chunk| render(&id, update, chunk))
+        chunk_of(id.len() + update.data.len() + 64, |chunk| render(id, update, chunk))
     })
 }
 

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
+use tokio::runtime::{Builder, Runtime};
+
 use super::*;
 use crate::shard::Shards;
 
@@ -12,14 +14,21 @@ const CHUNKED: Framing = Framing::Chunked;
 struct Running {
     served: Arc<Served>,
     shards: Shards,
+    /// Where the shards have help, as in the program.
+    runtime: Runtime,
 }
 
 fn running(count: usize) -> Running {
     let served = Served::new(Keep::default());
     let clock: Arc<dyn Clock> = Arc::<Wall>::clone(&served.wall);
     let readers = Arc::new(Readers::start("history", 1));
-    let shards = Shards::start(&served.hub, &clock, &readers, count).unwrap();
-    Running { served: Arc::new(served), shards }
+    let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("help").build();
+    let runtime = runtime.unwrap();
+    let shards = {
+        let _inside = runtime.enter();
+        Shards::start(&served.hub, &clock, &readers, count).unwrap()
+    };
+    Running { served: Arc::new(served), shards, runtime }
 }
 
 impl Running {
@@ -80,7 +89,7 @@ fn clients_that_join_at_any_moment_hear_everything_from_their_place_on() {
     let publishing = {
         let hub = served.hub.clone();
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let runtime = Builder::new_current_thread().build().unwrap();
             for number in 1..=updates {
                 runtime.block_on(publish(&hub, "t", number % 3 == 0, data(number, number % 50)));
             }
@@ -226,7 +235,7 @@ fn a_shard_that_panics_ends_its_streams_and_serves_the_next() {
 
 #[test]
 fn streams_end_with_their_shards() {
-    let Running { served, shards } = running(2);
+    let Running { served, shards, runtime } = running(2);
     let mut clients = Vec::new();
     for _ in 0..4 {
         let (server, client) = pair();
@@ -239,4 +248,38 @@ fn streams_end_with_their_shards() {
         client.read_to_end(&mut Vec::new()).unwrap();
     }
     assert_eq!((served.subscribers(), served.open.len()), (0, 0));
+    drop(runtime);
+}
+
+#[test]
+fn few_are_served_without_waking_the_thread_and_by_it_when_the_runtime_is_gone() {
+    let Running { served, shards, runtime } = running(1);
+    let served = Arc::new(served);
+    let script = Script::default();
+    let (stream, carrier) = served.stream(&Asks::default(), Outlet::Scripted(script.clone()));
+    shards.begin(stream, carrier);
+    let mut writers = HashMap::new();
+    let mut publish = |numbers: std::ops::RangeInclusive<usize>| {
+        for number in numbers {
+            let begun = Instant::now();
+            served.publish("t", number, 10);
+            while script.heard(CHUNKED).numbers.last() != Some(&number) {
+                assert!(begun.elapsed() < WAIT, "{number}");
+                std::thread::yield_now();
+            }
+            *writers.entry(script.lock().writer.clone()).or_insert(0) += 1;
+        }
+        std::mem::take(&mut writers)
+    };
+    let begun = Instant::now();
+    while served.subscribers() == 0 {
+        assert!(begun.elapsed() < WAIT);
+    }
+    let first = publish(1..=200);
+    assert!(first.get("help").is_some_and(|times| *times > 100), "{first:?}");
+    assert!(first.contains_key("shard-0"), "the first, of which nothing is known: {first:?}");
+    runtime.shutdown_background();
+    let rest = publish(201..=250);
+    assert!(rest.get("shard-0").is_some_and(|times| *times >= 49), "{rest:?}");
+    assert_eq!(script.heard(CHUNKED).numbers, (1..=250).collect::<Vec<_>>());
 }

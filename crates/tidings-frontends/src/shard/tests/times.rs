@@ -2,6 +2,7 @@
 //! real and short; nothing is said to be fast.
 
 use super::*;
+use crate::limits::LIGHT_TURN_MAX;
 use crate::limits::WRITE_PROGRESS_BYTES_MIN;
 use crate::shard::receiver::Phase;
 
@@ -98,6 +99,36 @@ fn a_heartbeat_never_says_that_a_client_has_what_waits_for_it() {
         assert!(passed.is_none_or(|first| place.durable < first), "{place:?} {passed:?}");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+#[test]
+fn who_helps_serves_few_and_leaves_to_the_thread_what_it_has_to_wait_for() {
+    let mut driven = Driven::new();
+    let script = Script::default();
+    let quiet = limited(Limits { heartbeat: None, ..FOREVER });
+    driven.join(&quiet, &script);
+    driven.turn();
+    let help = |driven: &mut Driven, number: usize| {
+        let _wait = driven.shard.plan(&driven.waker);
+        driven.publish("t", number, 10);
+        driven.until_fanned_out();
+        driven.shard.help(&driven.waker)
+    };
+    assert!(help(&mut driven, 1));
+    assert_eq!(script.heard(CHUNKED).numbers, [1]);
+    script.set_full(true);
+    assert!(!help(&mut driven, 2), "somebody has to look whether the client takes anything");
+    script.set_full(false);
+    driven.until("the rest", |_| script.heard(CHUNKED).numbers == [1, 2]);
+    let more: Vec<Script> = std::iter::repeat_with(Script::default).take(LIGHT_TURN_MAX).collect();
+    for script in &more {
+        driven.join(&quiet, script);
+    }
+    driven.settle();
+    assert!(!help(&mut driven, 3), "these are many");
+    assert_eq!(script.heard(CHUNKED).numbers, [1, 2]);
+    driven.turn();
+    assert!(more.iter().all(|script| script.heard(CHUNKED).numbers == [3]));
 }
 
 #[test]
