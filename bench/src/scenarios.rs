@@ -60,6 +60,7 @@ const FLOORS: &[&str] = &["floor-batch", "floor-write"];
 const ALL: &[&str] =
     &["tidings", "floor-batch", "floor-write", "nchan", "redis", "nats", "mosquitto", "uws"];
 const HUB: &[&str] = &["tidings", "floor-batch", "floor-write"];
+const DURABLE: &[&str] = &["tidings-fsync", "floor-durable"];
 const PATTERNS: &[&str] =
     &["tidings", "tidings-exact", "tidings-prefixes", "tidings-suffixes", "tidings-anywhere"];
 
@@ -82,6 +83,60 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         quick: None,
         servers: ALL,
         bases: FLOORS,
+    },
+    Scenario {
+        name: "a1-4k",
+        about: "as a1, with 4 KiB",
+        measure: Measure::Slices(400),
+        load: "--subscribers 1000 --publishers 1 --window 1 --payload 4096",
+        quick: None,
+        servers: &["tidings", "floor-write"],
+        bases: &["floor-write"],
+    },
+    Scenario {
+        name: "a1-64k",
+        about: "as a1, with 64 KiB",
+        measure: Measure::Slices(400),
+        load: "--subscribers 1000 --publishers 1 --window 1 --payload 65536",
+        quick: None,
+        servers: &["tidings", "floor-write"],
+        bases: &["floor-write"],
+    },
+    Scenario {
+        name: "a1-fsync",
+        about: "as a1, each acknowledged when it is on the disk",
+        measure: Measure::Slices(400),
+        load: "--subscribers 1000 --publishers 1 --window 1",
+        quick: None,
+        servers: DURABLE,
+        bases: &["floor-durable"],
+    },
+    Scenario {
+        name: "a16-fsync",
+        about: "as a16, each acknowledged when it is on the disk",
+        measure: Measure::Slices(400),
+        load: "--subscribers 1000 --publishers 16 --window 16",
+        quick: None,
+        servers: DURABLE,
+        bases: &["floor-durable"],
+    },
+    Scenario {
+        name: "b5-fsync",
+        about: "as b5, each acknowledged when it is on the disk",
+        measure: Measure::Slices(2000),
+        load: "--subscribers 10000 --publishers 4 --rate 5",
+        quick: None,
+        servers: DURABLE,
+        bases: &["floor-durable"],
+    },
+    Scenario {
+        name: "c-fsync",
+        about: "as c, each acknowledged when it is on the disk",
+        measure: Measure::Slices(400),
+        load: "--subscribers 5000 --topics own --publishers 16 --window 64",
+        quick: None,
+        servers: DURABLE,
+        bases: &["floor-durable"],
     },
     Scenario {
         name: "b",
@@ -233,7 +288,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         measure: Measure::Slices(400),
         load: "--subscribers 0 --publishers 16 --window 16",
         quick: None,
-        servers: &["tidings-fsync", "floor-durable"],
+        servers: DURABLE,
         bases: &["floor-durable"],
     },
     Scenario {

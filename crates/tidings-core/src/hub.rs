@@ -57,6 +57,7 @@ pub struct Room {
 /// An update in the queue of the writer. It is published also when this is dropped.
 #[derive(Debug)]
 pub struct Publishing {
+    hub: Hub,
     answered: oneshot::Receiver<Result<Receipt, Refused>>,
     duty: Option<Duty<Queued>>,
 }
@@ -68,11 +69,11 @@ impl Publishing {
     ///
     /// See [`Refused`]. Nothing was stored or delivered then, except that after `StorageFailed` the
     /// update may still stand in the history when it is opened again.
-    pub async fn receipt(self, hub: &Hub) -> Result<Receipt, Refused> {
+    pub async fn receipt(self) -> Result<Receipt, Refused> {
         if let Some(duty) = self.duty {
-            hub.inner.writer.see_to(duty).await;
+            self.hub.inner.writer.see_to(duty).await;
         }
-        let shared = hub.shared();
+        let shared = self.hub.shared();
         let result =
             self.answered.await.unwrap_or_else(|_| match shared.failed.load(Ordering::Acquire) {
                 true => Err(Refused::StorageFailed("the writer has ended".into())),
@@ -245,7 +246,7 @@ impl Hub {
     /// See [`Refused`].
     pub async fn publish(&self, grant: &Grant, update: Update) -> Result<Receipt, Refused> {
         let room = self.room(update.weight()).await?;
-        self.publish_in(room, grant, update)?.receipt(self).await
+        self.publish_in(room, grant, update)?.receipt().await
     }
 
     /// Publishes an update: it is checked and in the queue. [`Publishing::receipt`] waits until it
@@ -295,7 +296,7 @@ impl Hub {
         let commit = Commit { update, publisher, answer, room: room.permit };
         let writer = &self.inner.writer;
         let duty = writer.put(Queued::Published(commit))?;
-        Ok(Publishing { answered, duty })
+        Ok(Publishing { hub: self.clone(), answered, duty })
     }
 
     /// Begins a subscription that belongs to one task, which waits by `Subscription::poll_ready`.

@@ -169,7 +169,7 @@ pub const CLAIM_SELECTORS_MAX: usize = 1_000;
 /// Issuers that accept 0.x. Such a token need not name its issuer, so each costs every stranger's
 /// token one signature check.
 pub const DRAFT_ISSUERS_MAX: usize = 16;
-/// Tokens that are known without a hash.
+/// Tokens that are known without a hash: a few services publish nearly everything.
 pub const RECENT_TOKENS: usize = 32;
 /// Verified tokens that are remembered, in each of two halves.
 pub const TOKENS_CACHED: usize = 8 * 1024;
@@ -270,11 +270,14 @@ pub const WHEEL_TICK: Duration = Duration::from_millis(10);
 pub const WHEEL_SLOTS: usize = 2_048;
 /// Receivers that are so few that a shard's thread is not woken for them.
 pub const LIGHT_TURN_MAX: usize = 32;
-/// Turns in a row with so few before that is so.
+/// Turns in a row with so few before that is so: where there are many now and then, all is for the
+/// thread.
 pub const LIGHT_TURNS_MIN: u32 = 16;
-/// Times that something is done for them without the thread before it has its turn.
+/// Times that something is done for them without the thread before it has its turn: what has no end
+/// is not for a task among others.
 pub const HELPS_AT_ONCE: usize = 4;
-/// The longest time for which others come before who helps a shard.
+/// The longest time that whoever helps a shard leaves to others, once it has been called, before
+/// the thread is woken instead.
 pub const HELP_LATE_MAX: Duration = Duration::from_millis(1);
 /// Sockets that a shard hears of at a time.
 pub const EVENTS_AT_ONCE: usize = 1_024;

@@ -33,7 +33,7 @@ impl Remembered {
 
 #[derive(Default)]
 pub(super) struct Cache {
-    /// Each in the place that its last byte says, which is random: of a signature.
+    /// Each in the place that the last byte but one says: of a signature, and all its bits are.
     recent: [Mutex<Option<Recent>>; RECENT_TOKENS],
     halves: Mutex<Halves>,
 }
@@ -97,16 +97,15 @@ impl Halves {
 impl Cache {
     /// What `token` was verified as in this role, if that still holds.
     pub(super) fn get(&self, token: &str, role: Role, now: u64) -> Option<Arc<Verified>> {
-        let mut recent = lock(self.place(token)?);
-        if let Some(known) = recent.as_ref().filter(|known| known.is(token, role)) {
-            if known.remembered.holds(now) {
-                return Some(Arc::clone(&known.remembered.verified));
-            }
-            *recent = None;
+        let place = self.place(token)?;
+        if let Some(known) = lock(place).as_ref().filter(|known| known.is(token, role))
+            && known.remembered.holds(now)
+        {
+            return Some(Arc::clone(&known.remembered.verified));
         }
         let remembered = lock(&self.halves).get(&name(token, role), now)?;
         let verified = Arc::clone(&remembered.verified);
-        *recent = Some(Recent { token: token.into(), role, remembered });
+        *lock(place) = Some(Recent { token: token.into(), role, remembered });
         Some(verified)
     }
 
@@ -115,8 +114,8 @@ impl Cache {
     }
 
     fn place(&self, token: &str) -> Option<&Mutex<Option<Recent>>> {
-        let last = token.bytes().next_back().map_or(0, usize::from);
-        self.recent.get(last % RECENT_TOKENS)
+        let byte = token.bytes().nth_back(1).map_or(0, usize::from);
+        self.recent.get(byte % RECENT_TOKENS)
     }
 }
 
@@ -171,7 +170,8 @@ mod tests {
         let cache = Cache::default();
         for number in 0..5 * TOKENS_CACHED {
             cache.insert(&number.to_string(), Role::Publish, remembered(None, None));
-            assert!(cache.get("0", Role::Publish, 0).is_some());
+            let name = name("0", Role::Publish);
+            assert!(cache.halves.lock().unwrap().get(&name, 0).is_some());
         }
         let halves = cache.halves.lock().unwrap();
         assert!(halves.young.len() <= TOKENS_CACHED && halves.old.len() <= TOKENS_CACHED);

@@ -195,7 +195,7 @@ fn presented_in_query<'q>(
     }
 }
 
-/// An `Authorization` header with a bearer token (RFC 6750 section 2.1).
+/// An `Authorization` header as one with a bearer token begins (RFC 6750 section 2.1).
 struct Bearer<'h> {
     token: &'h str,
     /// Hubs of 0.x ask for `Bearer` in this case, one space, and a certain length.

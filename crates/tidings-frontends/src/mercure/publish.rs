@@ -68,7 +68,7 @@ pub(super) async fn publish(
         // From here on the update counts in the hub's queue.
         drop(share);
         let published = hub.publish_in(room, &verified.grant, update)?;
-        Ok(receipt(&published.receipt(hub).await?))
+        Ok(receipt(&published.receipt().await?))
     };
     answer.await.map_err(|refusal| (generation, refusal))
 }

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Wake;
 
 use tokio::sync::Notify;
@@ -30,52 +30,67 @@ pub(super) enum Message {
 
 /// Messages that wait, and how to wake who works for the shard.
 pub(super) struct Inbox {
-    messages: Mutex<VecDeque<Message>>,
+    /// There is nobody any more who would read them when the shard has ended.
+    messages: Mutex<Option<VecDeque<Message>>>,
     waker: mio::Waker,
+    /// Wakes the task that helps.
     help: Notify,
-    /// There is one.
+    /// There is such a task.
     has_help: AtomicBool,
-    /// Times in a row that so little was to be done that the task that helps does it sooner.
+    /// Times in a row that so little was to be done that it would have been done sooner by it.
     light: AtomicU32,
-    has_ended: AtomicBool,
 }
 
 impl Inbox {
     pub(super) fn new(waker: mio::Waker) -> Arc<Inbox> {
         Arc::new(Inbox {
-            messages: Mutex::default(),
+            messages: Mutex::new(Some(VecDeque::new())),
             waker,
             help: Notify::new(),
             has_help: AtomicBool::new(false),
             light: AtomicU32::new(0),
-            has_ended: AtomicBool::new(false),
         })
     }
 
     pub(super) fn put(&self, message: Message) {
-        let is_first = {
-            let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-            messages.push_back(message);
-            messages.len() == 1
+        let mut messages = self.lock();
+        let Some(waiting) = messages.as_mut() else {
+            // What it stands for is dropped without the lock.
+            drop(messages);
+            return drop(message);
         };
+        waiting.push_back(message);
+        let is_first = waiting.len() == 1;
+        drop(messages);
         if is_first {
             self.wake_thread();
         }
     }
 
+    fn lock(&self) -> MutexGuard<'_, Option<VecDeque<Message>>> {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Moves everything behind what is in `messages`.
     pub(super) fn empty(&self, messages: &mut VecDeque<Message>) {
-        let mut waiting = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.lock();
+        let Some(waiting) = waiting.as_mut() else { return };
         if messages.is_empty() {
             // What a storm needed is given back when it is over.
-            *messages = std::mem::take(&mut *waiting);
+            *messages = std::mem::take(waiting);
         } else {
-            messages.append(&mut waiting);
+            messages.append(waiting);
         }
     }
 
+    /// The shard has ended.
+    pub(super) fn end(&self) {
+        let unread = self.lock().take();
+        drop(unread);
+    }
+
     /// Notes whether little was to be done.
-    pub(super) fn note_turn(&self, is_light: bool) {
+    pub(super) fn note_work(&self, is_light: bool) {
         let light = if is_light { self.light.load(Ordering::Relaxed).saturating_add(1) } else { 0 };
         self.light.store(light, Ordering::Relaxed);
     }
@@ -87,16 +102,9 @@ impl Inbox {
         self.wake_thread();
     }
 
-    /// For that task: waits until it is called. Answers whether the shard is still there.
-    pub(super) async fn called(&self) -> bool {
+    /// For that task: waits until it is called.
+    pub(super) async fn called(&self) {
         self.help.notified().await;
-        !self.has_ended.load(Ordering::SeqCst)
-    }
-
-    /// The shard has ended.
-    pub(super) fn end(&self) {
-        self.has_ended.store(true, Ordering::SeqCst);
-        self.help.notify_one();
     }
 
     /// Has somebody look at what is ready.

@@ -1,6 +1,6 @@
-//! Streams by the thousand. A shard is a thread that owns sockets whose request was answered by a
-//! stream of what the hub delivers: it takes each batch once for all who ask for the same, and
-//! everything that waits for a socket leaves in one write. An idle stream has a socket, a place in
+//! Streams by the thousand. A shard owns sockets whose request was answered by a stream of what the
+//! hub delivers: it takes each batch once for all who ask for the same, and everything that waits
+//! for a socket leaves in one write. An idle stream has a socket, a place in
 //! the history and a line in a wheel of times; no task, no buffer, no timer of its own.
 //!
 //! Knows no request, no token and no parameter: a frontend decides who gets what, from where on.
@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tidings_core::{Clock, Hub};
+use tokio::task::AbortHandle;
 
 pub(crate) use arrival::{Carrier, Limits, Patience, Stream};
 pub(crate) use handoff::{Feed, Handoff, Sent};
@@ -46,10 +47,11 @@ struct Running {
     inbox: Arc<Inbox>,
     load: Load,
     thread: Option<JoinHandle<()>>,
+    help: Option<AbortHandle>,
 }
 
 impl Shards {
-    /// Starts `count` shards for streams of this hub.
+    /// Starts `count` shards for streams of this hub. Inside a runtime, its threads help theirs.
     ///
     /// # Errors
     ///
@@ -72,9 +74,9 @@ impl Shards {
             let own = Arc::clone(&desk);
             let thread = std::thread::Builder::new().name(format!("shard-{number}"));
             let thread = thread.spawn(move || own.run(poll))?;
-            desk.find_help();
+            let help = desk.find_help();
             let load = Load::default();
-            shards.shards.push(Running { inbox, load, thread: Some(thread) });
+            shards.shards.push(Running { inbox, load, thread: Some(thread), help });
         }
         Ok(shards)
     }
@@ -92,6 +94,9 @@ impl Drop for Shards {
     fn drop(&mut self) {
         for shard in &self.shards {
             shard.inbox.put(Message::End);
+            if let Some(help) = &shard.help {
+                help.abort();
+            }
         }
         for shard in &mut self.shards {
             if let Some(thread) = shard.thread.take() {

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Token};
@@ -26,7 +26,7 @@ pub(super) const WAKE: Token = Token(usize::MAX);
 /// Marks the key of a receiver among those of audiences.
 pub(super) const RECEIVER_KEY: u64 = 1 << 63;
 
-/// What the thread owns.
+/// Streams, and what whoever works for them has to know.
 pub(super) struct Shard {
     pub(super) hub: Hub,
     pub(super) clock: Arc<dyn Clock>,
@@ -38,6 +38,8 @@ pub(super) struct Shard {
     pub(super) receivers: Slab<Receiver>,
     pub(super) audiences: Slab<Audience>,
     pub(super) alike: HashMap<Likeness, u32>,
+    /// What the hub said to be ready, and nobody has looked at yet.
+    heard: Vec<u64>,
     /// Audiences with more to take than one turn hands out.
     pub(super) again: Vec<u32>,
     /// Receivers for which the history is to be read.
@@ -54,7 +56,7 @@ pub(super) struct Shard {
     begun: Instant,
     /// How long the last turn wrote to audiences.
     wrote_for: Duration,
-    /// How many receivers were served since that was asked.
+    /// How many receivers were served or looked at since that was noted.
     pub(super) served: usize,
     /// When the next turn begins though nothing happens.
     planned: Option<Duration>,
@@ -91,6 +93,7 @@ impl Shard {
             receivers: Slab::new(),
             audiences: Slab::new(),
             alike: HashMap::new(),
+            heard: Vec::new(),
             again: Vec::new(),
             readers_line: VecDeque::new(),
             messages: VecDeque::new(),
@@ -126,6 +129,7 @@ impl Shard {
         self.audiences = Slab::new();
         self.alike = HashMap::new();
         self.again = Vec::new();
+        self.heard = Vec::new();
         self.readers_line = VecDeque::new();
         self.wheel = Wheel::new();
     }
@@ -138,20 +142,14 @@ impl Shard {
     /// How long a turn may wait for something to happen; `None` for as long as nothing does.
     pub(super) fn plan(&mut self, waker: &Waker) -> Option<Duration> {
         self.look_at_clock();
-        let mut ready = Vec::new();
-        let nothing_ready = self.poll_ready(waker, &mut ready).is_pending();
-        self.sort(&ready);
-        self.planned = match nothing_ready && self.again.is_empty() {
-            true => self.wheel.next(),
-            false => Some(self.now),
-        };
+        self.hear(waker);
+        self.planned = if self.is_something_ready() { Some(self.now) } else { self.wheel.next() };
         self.planned.map(|next| next.saturating_sub(self.now))
     }
 
     /// Does the turn behind that wait. Answers whether the shard goes on.
     pub(super) fn turn(&mut self, events: &Events, waker: &Waker) -> bool {
         self.look_at_clock();
-        let mut ready = Vec::new();
         for event in events.iter() {
             if event.token() != WAKE {
                 self.on_socket(event.token().0 as u32, event);
@@ -161,13 +159,12 @@ impl Shard {
             return false;
         }
         self.look_at_times();
-        let _pending = self.poll_ready(waker, &mut ready);
-        if !ready.is_empty() || !self.again.is_empty() {
+        self.hear(waker);
+        if self.is_something_ready() {
             self.let_more_come();
-            let _pending = self.poll_ready(waker, &mut ready);
+            self.hear(waker);
             self.look_at_clock();
             let begun = self.now;
-            self.sort(&ready);
             self.serve(waker);
             self.look_at_clock();
             self.wrote_for = self.now - begun;
@@ -175,37 +172,46 @@ impl Shard {
         true
     }
 
-    /// Does between turns what a turn would do for audiences that are ready, if these are few.
+    /// Does between turns what a turn would do for audiences that are ready, if these are small.
     /// Answers whether the next turn may begin as planned; else it has to begin now.
     pub(super) fn help(&mut self, waker: &Waker) -> bool {
         self.look_at_clock();
         for _ in 0..HELPS_AT_ONCE {
-            let mut ready = Vec::new();
-            let is_done = self.poll_ready(waker, &mut ready).is_pending() && self.again.is_empty();
-            if is_done {
+            self.hear(waker);
+            if !self.is_something_ready() {
                 return match (self.planned, self.wheel.next()) {
                     (_, None) => true,
                     (planned, Some(next)) => planned.is_some_and(|planned| planned <= next),
                 };
             }
-            self.sort(&ready);
-            if self.receivers_ready() > LIGHT_TURN_MAX {
+            if !self.is_little_ready() {
                 return false;
             }
-            self.serve(waker);
+            self.sort();
+            for number in std::mem::take(&mut self.again) {
+                self.serve_audience(number);
+            }
         }
         false
     }
 
-    /// How many receivers the audiences have for which something is ready.
-    fn receivers_ready(&self) -> usize {
-        let audiences = self.again.iter().map(|number| self.audiences.get(*number as usize));
-        audiences.flatten().map(|audience| audience.members.len()).sum()
+    fn is_something_ready(&self) -> bool {
+        !self.heard.is_empty() || !self.again.is_empty()
     }
 
-    /// Whether little was done since this was asked last.
-    pub(super) fn was_light(&mut self) -> bool {
-        std::mem::take(&mut self.served) <= LIGHT_TURN_MAX
+    /// Whether that is audiences only, and these have few receivers.
+    fn is_little_ready(&self) -> bool {
+        let again = self.again.iter().map(|number| u64::from(*number));
+        let members = self.heard.iter().copied().chain(again).map(|key| match key & RECEIVER_KEY {
+            0 => self.audiences.get(key as usize).map_or(0, |audience| audience.members.len()),
+            _ => LIGHT_TURN_MAX + 1,
+        });
+        members.sum::<usize>() <= LIGHT_TURN_MAX
+    }
+
+    /// Notes how much was done since this was noted last.
+    pub(super) fn note_work(&mut self) {
+        self.inbox.note_work(std::mem::take(&mut self.served) <= LIGHT_TURN_MAX);
     }
 
     /// Waits a little where writing takes long anyway: what is published meanwhile leaves in the
@@ -228,8 +234,9 @@ impl Shard {
         *to_skip = *skipped;
     }
 
-    fn poll_ready(&self, waker: &Waker, ready: &mut Vec<u64>) -> Poll<()> {
-        self.ready.poll(&mut Context::from_waker(waker), ready)
+    /// Hears what is ready, or has `waker` woken when something is.
+    fn hear(&mut self, waker: &Waker) {
+        let _pending = self.ready.poll(&mut Context::from_waker(waker), &mut self.heard);
     }
 
     fn read_messages(&mut self) -> bool {
@@ -264,23 +271,23 @@ impl Shard {
 
     /// Serves audiences that are ready, and those that were not served to their end.
     fn serve(&mut self, waker: &Waker) {
+        self.sort();
         for number in std::mem::take(&mut self.again) {
             self.serve_audience(number);
             // Writing to thousands takes long: a grant that has fallen meanwhile gets no more, and
             // an audience that has something again has its next turn with all the others.
-            let mut ready = Vec::new();
-            if self.poll_ready(waker, &mut ready).is_ready() {
-                self.sort(&ready);
-            }
+            self.hear(waker);
+            self.sort();
         }
     }
 
     /// Looks at receivers, and notes audiences.
-    fn sort(&mut self, ready: &[u64]) {
-        for key in ready {
+    fn sort(&mut self) {
+        for key in std::mem::take(&mut self.heard) {
             if key & RECEIVER_KEY == 0 {
-                self.again.push(*key as u32);
+                self.again.push(key as u32);
             } else {
+                self.served += 1;
                 self.look((key & !RECEIVER_KEY) as u32);
             }
         }

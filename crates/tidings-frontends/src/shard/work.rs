@@ -5,10 +5,11 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::Events;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::AbortHandle;
 
 use super::inbox::Inbox;
 use super::run::Shard;
@@ -35,7 +36,7 @@ impl Desk {
         let mut events = Events::with_capacity(EVENTS_AT_ONCE);
         let waker = Waker::from(Arc::clone(&self.inbox));
         loop {
-            let Some(wait) = self.work(|shard| shard.plan(&waker)) else { continue };
+            let wait = self.work(|shard| shard.plan(&waker)).unwrap_or(Some(Duration::ZERO));
             if let Err(error) = poll.poll(&mut events, wait)
                 && error.kind() != io::ErrorKind::Interrupted
             {
@@ -43,15 +44,19 @@ impl Desk {
             }
             let goes_on = self.work(|shard| {
                 let goes_on = shard.turn(&events, &waker);
-                self.inbox.note_turn(shard.was_light());
+                shard.note_work();
                 goes_on
             });
-            if goes_on == Some(false) {
-                // Its streams end with it.
-                drop(self.lock().take());
-                return self.inbox.end();
+            match goes_on {
+                Some(true) => {}
+                Some(false) => break,
+                // What it was woken for may not have been looked at.
+                None => self.inbox.wake_thread(),
             }
         }
+        self.inbox.end();
+        // Its streams end with it.
+        drop(self.lock().take());
     }
 
     /// Nothing when it panicked.
@@ -59,13 +64,16 @@ impl Desk {
         self.lock().as_mut()?.guarded(work)
     }
 
-    /// Has a task help, where there is a runtime.
-    pub(super) fn find_help(self: &Arc<Desk>) {
-        if let Ok(runtime) = Handle::try_current() {
+    /// Has a task help, where there is a runtime whose threads are always there. It helps until it
+    /// is aborted.
+    pub(super) fn find_help(self: &Arc<Desk>) -> Option<AbortHandle> {
+        let runtime = Handle::try_current().ok()?;
+        let is_driven = runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
+        is_driven.then(|| {
             let help = Help(Arc::clone(self));
             self.inbox.set_help(true);
-            runtime.spawn(help.run());
-        }
+            runtime.spawn(help.run()).abort_handle()
+        })
     }
 }
 
@@ -82,7 +90,8 @@ impl Help {
     async fn run(self) {
         let inbox = &self.0.inbox;
         let waker = Waker::from(Arc::clone(inbox));
-        while inbox.called().await {
+        loop {
+            inbox.called().await;
             let called = Instant::now();
             // Whoever has an answer now is given it first.
             tokio::task::yield_now().await;
@@ -104,7 +113,7 @@ impl Help {
         };
         let Some(shard) = &mut *shard else { return true };
         let is_done = shard.guarded(|shard| shard.help(waker)).unwrap_or(false);
-        self.0.inbox.note_turn(shard.was_light());
+        shard.note_work();
         is_done
     }
 }

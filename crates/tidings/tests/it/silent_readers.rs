@@ -84,7 +84,7 @@ fn the_place_of_who_never_reads_ends_with_its_token() {
     let silent = silent(&hub, &token);
     let silent_http2 =
         stream_http2(hub.address, "GET", &format!("{HUB}?match=*"), &[(&name, &value)], b"");
-    assert_eq!(hub.metric(SUBSCRIBERS), 2);
+    hub.wait_for_metric(SUBSCRIBERS, 2);
     flood(&hub);
     hub.wait_for_metric(SUBSCRIBERS, 0);
     assert!((end..=end + 2).contains(&now()), "{} s late", now() - end);

@@ -234,6 +234,24 @@ fn a_shard_that_panics_ends_its_streams_and_serves_the_next() {
 }
 
 #[test]
+fn a_shard_that_panics_still_hears_that_it_has_to_end() {
+    let running = running(1);
+    running.served.wall.0.store(PANIC, Ordering::SeqCst);
+    let limits =
+        Limits { expires: Some(PANIC), heartbeat: Some(Duration::from_millis(20)), ..FOREVER };
+    for _ in 0..3 {
+        let (server, _unlucky) = pair();
+        running.join(&Asks { limits, ..Asks::default() }, Outlet::Plain(server));
+    }
+    let (ended, has_ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        drop(running);
+        ended.send(())
+    });
+    has_ended.recv_timeout(WAIT).expect("an end");
+}
+
+#[test]
 fn streams_end_with_their_shards() {
     let Running { served, shards, runtime } = running(2);
     let mut clients = Vec::new();
