@@ -1,6 +1,7 @@
 //! The first stage behind the hub's order: appends what is queued, syncs once for the batch and
 //! answers the publishers. Knows no thread: whoever is to do its work calls it.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -103,12 +104,16 @@ impl Stage {
             }
             answers.push((commit.answer, outcome));
         }
-        let durable: Vec<_> =
-            entries.iter().filter(|entry| !entry.update.ephemeral).map(Arc::clone).collect();
+        let is_durable = |entry: &&Arc<Entry>| !entry.update.ephemeral;
+        let durable: Cow<'_, [_]> = match entries.iter().all(|entry| is_durable(&entry)) {
+            true => Cow::Borrowed(&entries),
+            false => entries.iter().filter(is_durable).map(Arc::clone).collect(),
+        };
         let appended = match durable.is_empty() {
             true => Ok(()),
             false => self.shared.history.append(&durable),
         };
+        drop(durable);
         match appended {
             Ok(()) => self.deliver(entries, answers),
             // Ephemeral updates of the batch go with it: they follow entries that do not exist.

@@ -25,7 +25,7 @@ use crate::limits::{
 /// What hubs of 0.x look for in a topic to call it theirs.
 pub(super) const DRAFT_RESERVED: &str = "/.well-known/mercure";
 const RECEIPT: HeaderName = HeaderName::from_static("tidings-receipt");
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Answers one `POST`.
 pub(super) async fn publish(

@@ -56,6 +56,8 @@ pub(super) struct Audience {
     pub(super) likeness: Likeness,
     pub(super) selection: Arc<Selection>,
     pub(super) source: Source,
+    /// It stands in line to be served.
+    pub(super) in_line: bool,
     /// Numbers of its receivers.
     pub(super) members: Vec<u32>,
     /// Up to here its live receivers were given everything.
@@ -93,8 +95,8 @@ impl Audience {
     ) -> Audience {
         let passed = subscription.offset();
         let (source, recent) = (Source::Live(subscription), Recent::default());
-        let (members, behind) = (Vec::new(), 0);
-        Audience { serial, likeness, selection, source, members, passed, behind, recent }
+        let (in_line, members, behind) = (false, Vec::new(), 0);
+        Audience { serial, likeness, selection, source, in_line, members, passed, behind, recent }
     }
 
     /// Notes what is handed out, when somebody is behind who will want it.

@@ -27,6 +27,7 @@ impl Shard {
     /// Hands out what waits for an audience, as much as one write carries.
     pub(super) fn serve_audience(&mut self, number: u32) {
         let Some(audience) = self.audiences.get_mut(number as usize) else { return };
+        audience.in_line = false;
         let Source::Live(subscription) = &mut audience.source else { return };
         let mut batch = Batch::new();
         if !subscription.take_live(&mut batch) {
@@ -34,7 +35,7 @@ impl Shard {
         }
         let (portion, passed) = (Portion::new(batch), subscription.offset());
         if portion.is_some() {
-            self.again.push(number);
+            self.line_up(number);
         }
         self.hand_out(number, Taken { portion, gap: None, passed });
     }
@@ -170,7 +171,7 @@ impl Shard {
         let passed = subscription.offset();
         audience.source = Source::Live(subscription);
         self.hand_out(number, Taken { portion, gap, passed });
-        self.again.push(number);
+        self.line_up(number);
     }
 
     /// Has the history read for a whole audience that was too slow.

@@ -40,8 +40,8 @@ pub(super) struct Shard {
     pub(super) alike: HashMap<Likeness, u32>,
     /// What the hub said to be ready, and nobody has looked at yet.
     heard: Vec<u64>,
-    /// Audiences with more to take than one turn hands out.
-    pub(super) again: Vec<u32>,
+    /// Audiences that are served next, each once.
+    line: Vec<u32>,
     /// Receivers for which the history is to be read.
     pub(super) readers_line: VecDeque<u32>,
     /// What is to be done in this turn.
@@ -94,7 +94,7 @@ impl Shard {
             audiences: Slab::new(),
             alike: HashMap::new(),
             heard: Vec::new(),
-            again: Vec::new(),
+            line: Vec::new(),
             readers_line: VecDeque::new(),
             messages: VecDeque::new(),
             reads: 0,
@@ -128,7 +128,7 @@ impl Shard {
         }
         self.audiences = Slab::new();
         self.alike = HashMap::new();
-        self.again = Vec::new();
+        self.line = Vec::new();
         self.heard = Vec::new();
         self.readers_line = VecDeque::new();
         self.wheel = Wheel::new();
@@ -188,7 +188,7 @@ impl Shard {
                 return false;
             }
             self.sort();
-            for number in std::mem::take(&mut self.again) {
+            for number in std::mem::take(&mut self.line) {
                 self.serve_audience(number);
             }
         }
@@ -196,13 +196,13 @@ impl Shard {
     }
 
     fn is_something_ready(&self) -> bool {
-        !self.heard.is_empty() || !self.again.is_empty()
+        !self.heard.is_empty() || !self.line.is_empty()
     }
 
     /// Whether that is audiences only, and these have few receivers.
     fn is_little_ready(&self) -> bool {
-        let again = self.again.iter().map(|number| u64::from(*number));
-        let members = self.heard.iter().copied().chain(again).map(|key| match key & RECEIVER_KEY {
+        let line = self.line.iter().map(|number| u64::from(*number));
+        let members = self.heard.iter().copied().chain(line).map(|key| match key & RECEIVER_KEY {
             0 => self.audiences.get(key as usize).map_or(0, |audience| audience.members.len()),
             _ => LIGHT_TURN_MAX + 1,
         });
@@ -272,7 +272,7 @@ impl Shard {
     /// Serves audiences that are ready, and those that were not served to their end.
     fn serve(&mut self, waker: &Waker) {
         self.sort();
-        for number in std::mem::take(&mut self.again) {
+        for number in std::mem::take(&mut self.line) {
             self.serve_audience(number);
             // Writing to thousands takes long: a grant that has fallen meanwhile gets no more, and
             // an audience that has something again has its next turn with all the others.
@@ -281,11 +281,20 @@ impl Shard {
         }
     }
 
-    /// Looks at receivers, and notes audiences.
+    /// Has an audience served, once, however often somebody says that there is something for it.
+    pub(super) fn line_up(&mut self, number: u32) {
+        if let Some(audience) = self.audiences.get_mut(number as usize)
+            && !std::mem::replace(&mut audience.in_line, true)
+        {
+            self.line.push(number);
+        }
+    }
+
+    /// Looks at receivers, and lines audiences up.
     fn sort(&mut self) {
         for key in std::mem::take(&mut self.heard) {
             if key & RECEIVER_KEY == 0 {
-                self.again.push(key as u32);
+                self.line_up(key as u32);
             } else {
                 self.served += 1;
                 self.look((key & !RECEIVER_KEY) as u32);

@@ -66,6 +66,23 @@ fn until_told(driven: &mut Driven, script: &Script, last: usize) {
 }
 
 #[test]
+fn an_audience_is_served_once_in_a_turn_however_often_it_is_announced() {
+    let mut driven = Driven::new();
+    let script = Script::default();
+    driven.join(&Asks::default(), &script);
+    driven.settle();
+    for number in 1..=50 {
+        driven.publish("t", number, 10);
+        driven.until_fanned_out();
+        driven.shard.served = 0;
+        driven.shard.line_up(0);
+        driven.turn_alone();
+        assert!(driven.shard.served <= 1, "{number}: {} times", driven.shard.served);
+    }
+    driven.until("all", |_| script.heard(Framing::Chunked).numbers.len() == 50);
+}
+
+#[test]
 fn who_is_blocked_holds_up_nobody_and_is_given_what_its_audience_remembers() {
     // Nobody reads the history.
     let mut driven = Driven::with(Keep::default(), 0);
