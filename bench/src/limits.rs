@@ -43,6 +43,13 @@ pub(crate) const SLOW_READ_BYTES_MAX: usize = 1024;
 /// The receive buffer of a slow reader, in bytes: small, so that the hub notices soon.
 pub(crate) const SLOW_BUFFER_BYTES_MAX: usize = 4096;
 
+/// Visitors that are there at a time: enough for ten thousand a second, each of which takes less
+/// than a millisecond.
+pub(crate) const VISITORS_AT_ONCE: usize = 16;
+
+/// A visitor waits so long for its answer; then the server does not answer.
+pub(crate) const VISIT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Events that one turn of a loop takes from the kernel.
 pub(crate) const EVENTS_MAX: usize = 1024;
 

@@ -47,6 +47,9 @@ pub(crate) struct LoadOptions {
     /// Percent of the subscribers that read about 1 KiB a second.
     #[arg(long, default_value_t = 0)]
     pub(crate) slow: usize,
+    /// Others that come, get the head of their stream, and leave, each second of a slice.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) visitors: usize,
     /// Patterns of others, that match nothing that is published; a hundred in one subscription.
     #[arg(long, default_value_t = 0)]
     pub(crate) bystanders: usize,

@@ -265,6 +265,15 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         bases: &["tidings"],
     },
     Scenario {
+        name: "visitors",
+        about: "1,000 subscribers, 50 updates a second; 10,000 others a second come and go",
+        measure: Measure::Slices(2000),
+        load: "--subscribers 1000 --publishers 4 --rate 50",
+        quick: None,
+        servers: &["tidings", "tidings-visited"],
+        bases: &["tidings"],
+    },
+    Scenario {
         name: "stalled",
         about: "5,000 readers of 1 KiB a second, who are sent 200 KiB a second",
         measure: Measure::Idle(5000),
@@ -319,6 +328,7 @@ pub(crate) fn contestant(name: &str) -> Option<Contestant> {
         "tidings-h2-10" => (hub.clone(), "--http2-connections 10"),
         "tidings-h2-100" => (hub.clone(), "--http2-connections 100"),
         "tidings-slow" => (hub.clone(), "--slow 10"),
+        "tidings-visited" => (hub.clone(), "--visitors 10000"),
         "tidings-before" => (Program::Before, ""),
         // As if nobody had a token of his own.
         "tidings-shared" => (hub.clone(), "--tokens shared"),

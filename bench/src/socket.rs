@@ -52,6 +52,17 @@ impl Dialer {
     }
 }
 
+impl Dialer {
+    /// A plain connection that stands, and waits for its bytes.
+    pub(crate) fn dial_and_wait(&self, number: usize) -> io::Result<RawSocket> {
+        let raw = RawSocket::new(Domain::IPV4, Type::STREAM.cloexec(), None)?;
+        raw.bind(&SocketAddr::from((source(number), 0)).into())?;
+        raw.connect(&self.address.into())?;
+        raw.set_tcp_nodelay(true)?;
+        Ok(raw)
+    }
+}
+
 /// The loopback address that a connection comes from.
 fn source(number: usize) -> Ipv4Addr {
     let group = number / CONNECTIONS_PER_SOURCE_MAX;

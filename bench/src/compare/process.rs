@@ -40,13 +40,15 @@ fn parent(pid: u32) -> Option<u32> {
 /// CPU of a process and all that it started, in seconds. The clock of a process counts nanoseconds,
 /// and threads that ended as well, which the files of `/proc` for threads do not.
 pub(crate) fn cpu(pid: u32) -> io::Result<f64> {
-    let mut sum = 0.0;
-    for pid in family(pid) {
+    let of = |pid| -> io::Result<f64> {
         let pid = Pid::from_raw(i32::try_from(pid).map_err(io::Error::other)?);
         let clock = ClockId::pid_cpu_clock_id(pid)?;
-        sum += Duration::from(clock.now()?).as_secs_f64();
-    }
-    Ok(sum)
+        Ok(Duration::from(clock.now()?).as_secs_f64())
+    };
+    let family = family(pid);
+    // One of the others may just have ended.
+    let others = family.iter().filter(|one| **one != pid).filter_map(|one| of(*one).ok());
+    Ok(of(pid)? + others.sum::<f64>())
 }
 
 /// Resident memory of a process and all that it started, in bytes.

@@ -7,6 +7,7 @@ mod publishing;
 mod report;
 mod subscriber;
 mod tally;
+mod visitors;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -309,6 +310,18 @@ mod tests {
         let slice = load.slice(Duration::from_millis(100)).unwrap();
         assert!(!slice.faults.any(), "{slice:?}");
         assert!((35..=40).contains(&(slice.publishes + slice.owed)), "{slice:?}");
+    }
+
+    #[test]
+    fn visitors_come_and_go_and_are_counted_apart() {
+        let mut load = load(Mode::Write, "--subscribers 4 --rate 100 --visitors 200");
+        load.open(4, None).unwrap();
+        let slice = load.slice(Duration::from_millis(300)).unwrap();
+        assert!(!slice.faults.any() && slice.ended == 0, "{slice:?}");
+        assert!((20..=90).contains(&slice.visits), "{slice:?}");
+        let mut unheard = load_of("http://127.0.0.1:9", "--subscribers 0 --publishers 0");
+        unheard.options.visitors = 100;
+        assert!(unheard.slice(Duration::from_millis(50)).is_err(), "nobody is there");
     }
 
     #[test]

@@ -2,16 +2,18 @@
 //! of how subscribers read.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Interest, Token};
 
 use super::report::{Quantiles, Slice};
+use super::visitors::Visitors;
 use super::{Load, PUBLISHERS, TURN, own_cpu};
 use crate::limits::DRAIN_TIMEOUT;
 use crate::options::{Tokens, Topics};
 use crate::payload;
-use crate::peer::{Answer, answer};
+use crate::peer::{Answer, answer, subscribe_request};
 use crate::socket::Socket;
 
 /// A connection that publishes, one update at a time.
@@ -47,6 +49,9 @@ impl Load {
         self.catch_up()?;
         self.receiving.tally.clear();
         let (began, cpu) = (Instant::now(), own_cpu()?);
+        let requests = [0, 1].map(|number| subscribe_request(&self.options, number, 0, None));
+        let visitors = self.options.visitors;
+        let visitors = Visitors::begin(&self.publish_to, &Arc::new(requests), visitors);
         let end = began + length;
         let interval = self.options.rate.map(|rate| Duration::from_secs_f64(1.0 / rate));
         let mut due = began;
@@ -60,6 +65,7 @@ impl Load {
             let late = end.saturating_duration_since(due);
             u64::try_from(late.as_nanos() / interval.as_nanos().max(1)).unwrap_or(0)
         });
+        let visits = visitors.end()?;
         self.drain(Instant::now() + DRAIN_TIMEOUT)?;
         let tally = &mut self.receiving.tally;
         Ok(Slice {
@@ -74,6 +80,7 @@ impl Load {
             reason: std::mem::take(&mut self.receiving.reason),
             reads: tally.reads,
             own_cpu: own_cpu()? - cpu,
+            visits,
         })
     }
 

@@ -50,6 +50,8 @@ pub(crate) struct Slice {
     pub(crate) reads: u64,
     /// CPU of the generator, in seconds.
     pub(crate) own_cpu: f64,
+    /// Others who came, were answered and left.
+    pub(crate) visits: u64,
 }
 
 /// Times in milliseconds.
