@@ -100,6 +100,24 @@ impl Drop for Printing {
 }
 
 #[test]
+fn cargo_runs_the_program_without_being_told_which() {
+    assert!(document("README.md").contains("\ncargo run --release -- dev\n"));
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let asked = ["metadata", "--no-deps", "--format-version", "1", "--offline"];
+    let said = Command::new(cargo).args(asked).output().unwrap();
+    let said: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
+    let members = said["workspace_default_members"].as_array().unwrap();
+    let packages = said["packages"].as_array().unwrap().iter();
+    let ours = packages.filter(|package| members.contains(&package["id"]));
+    let programs: Vec<_> = ours
+        .flat_map(|package| package["targets"].as_array().unwrap())
+        .filter(|target| target["kind"][0] == "bin")
+        .map(|target| target["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(programs, ["tidings"]);
+}
+
+#[test]
 fn the_curl_lines_publish_and_subscribe() {
     let hub = dev();
     let readme = document("README.md");
