@@ -4,6 +4,9 @@
 //! The two tables below are where a connector is registered: its kind, as `[[sink]]` and
 //! `[[source]]` name it. They are empty so far, and the configuration refuses every kind.
 
+pub mod connector;
+pub mod limits;
+
 /// Kinds of systems that updates leave to.
 pub const SINKS: &[&str] = &[];
 
