@@ -5,6 +5,7 @@
 //! `[[source]]` name it. They are empty so far, and the configuration refuses every kind.
 
 pub mod connector;
+pub mod delivery;
 pub mod limits;
 
 /// Kinds of systems that updates leave to.

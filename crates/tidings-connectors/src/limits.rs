@@ -27,3 +27,39 @@ pub const RETRY_MAX_DEFAULT: Duration = Duration::from_secs(5 * 60);
 pub const GIVE_UP_AFTER_DEFAULT: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 /// How often an entry is offered to a system that does not want it.
 pub const REJECTED_TRIES_MAX: u32 = 3;
+
+/// Failures of a system in a row after which it is left alone for a while.
+pub const BREAKER_FAILURES: u32 = 5;
+/// The first such while, which doubles.
+pub const BREAKER_WAIT_FIRST: Duration = Duration::from_secs(1);
+/// The longest: an endpoint that is back gets what waits within a minute.
+pub const BREAKER_WAIT_MAX: Duration = Duration::from_secs(60);
+/// The part of a rate at which is sent, so that lateness on the way cannot make up more than it.
+pub const PACE_PART: f64 = 0.97;
+/// How late a timer may be for the next one to make up for it.
+pub const PACE_LATENESS: Duration = Duration::from_millis(10);
+/// A sink with a rate sends nothing for so long: together with what a process that has just ended
+/// sent, no second holds more than the rate.
+pub const PACE_FIRST_WAIT: Duration = Duration::from_secs(1);
+/// An entry whose next try is further away than this lets later ones of other keys go on: it and
+/// those of its key are copied into the state.
+pub const PARK_AFTER: Duration = Duration::from_millis(100);
+/// Copies in the state that one sink may have.
+pub const PARKED_ROWS_MAX: usize = 10_000;
+/// Bytes of them.
+pub const PARKED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Dead letters of one sink; the sink waits when there are as many.
+pub const DEAD_LETTERS_MAX: usize = 100_000;
+/// Bytes of them.
+pub const DEAD_LETTERS_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// How often a sink looks whether there is room for another dead letter.
+pub const FULL_WAIT: Duration = Duration::from_secs(1);
+/// Copies that are read back at a time.
+pub const LOAD_ROWS_MAX: usize = 64;
+/// Bytes of them (one more entry may exceed it).
+pub const LOAD_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of entries that a sink is given at a time (one more entry may exceed it).
+pub const RUN_BYTES_MAX: usize = 256 * 1024;
+/// Entries that are known while a system is left alone: enough to ask by another one than the one
+/// that failed.
+pub const WINDOW_WHILE_OPEN_MAX: usize = 32;
