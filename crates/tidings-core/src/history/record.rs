@@ -312,7 +312,7 @@ pub fn fuzz_record(bytes: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -321,7 +321,7 @@ mod tests {
     }
 
     prop_compose! {
-        fn any_update()(
+        pub(crate) fn any_update()(
             topics in proptest::collection::vec("[^\0\r\n]{0,60}", 1..5),
             data in any::<Vec<u8>>(),
             (private, retry) in any::<(bool, Option<u64>)>(),
