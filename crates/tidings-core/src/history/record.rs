@@ -95,7 +95,8 @@ pub(crate) fn encode(entry: &Entry, synced: u32, into: &mut Vec<u8>) {
     }
     if let Some(origin) = &update.origin {
         put_text(into, origin.connector.as_str());
-        put_text(into, origin.position.as_str());
+        // No position is empty: a line never is.
+        put_text(into, origin.position.as_ref().map_or("", Line::as_str));
     }
     if !update.attributes.is_empty() {
         into.extend_from_slice(&count(update.attributes.len()));
@@ -154,6 +155,14 @@ impl<'b> Fields<'b> {
 
     fn line(&mut self) -> Option<Line> {
         self.text().and_then(|text| Line::parse(text).ok())
+    }
+
+    /// An empty text is none.
+    fn line_or_none(&mut self) -> Option<Option<Line>> {
+        match self.text()? {
+            "" => Some(None),
+            text => Line::parse(text).ok().map(Some),
+        }
     }
 }
 
@@ -266,7 +275,7 @@ impl<'b> Record<'b> {
         }
         let mut origin = None;
         if flags & ORIGIN != 0 {
-            let (connector, position) = (fields.line()?, fields.line()?);
+            let (connector, position) = (fields.line()?, fields.line_or_none()?);
             origin = Some(Origin { connector, position, hops });
         }
         let mut attributes = Vec::new();
@@ -330,8 +339,7 @@ pub(crate) mod tests {
             attributes in proptest::collection::vec(("[a-z]{1,9}", ".{0,40}"), 0..4),
             hops in any::<u8>(),
         ) -> Update {
-            let origin = connector.zip(position)
-                .map(|(connector, position)| Origin { connector, position, hops });
+            let origin = connector.map(|connector| Origin { connector, position, hops });
             Update {
                 topics: topics.iter().map(|topic| Topic::parse(topic).unwrap()).collect(),
                 data: data.into(),
