@@ -227,11 +227,12 @@ impl<'b> Record<'b> {
         self.flags() & PRIVATE != 0
     }
 
-    /// Whether `pick` says yes to one of the topics, asked in order until it does.
+    /// Whether `pick` says yes to one of the topics, asked in order until it does; yes as well when
+    /// a topic cannot be read.
     pub(crate) fn any_topic(&self, pick: &mut dyn FnMut(&str) -> bool) -> bool {
         let mut fields = Fields(self.body.get(12..).unwrap_or_default());
-        let topics = fields.number16().unwrap_or_default();
-        (0..topics).any(|_| fields.text().is_some_and(&mut *pick))
+        let topics = fields.number16().unwrap_or(1);
+        (0..topics).any(|_| fields.text().is_none_or(&mut *pick))
     }
 
     /// The publisher's id, if it gave one.
