@@ -58,6 +58,17 @@ pub(crate) fn repeat_key(update: &Update, publisher: &str) -> Option<Arc<str>> {
 
 impl Repeats {
     pub(crate) fn find(&mut self, key: &str, now: Duration) -> Option<First> {
+        self.trim(now);
+        self.receipts.get(key).cloned()
+    }
+
+    pub(crate) fn remember(&mut self, key: Arc<str>, first: First, now: Duration) {
+        self.order.push_back((now, Arc::clone(&key)));
+        self.receipts.insert(key, first);
+        self.trim(now);
+    }
+
+    fn trim(&mut self, now: Duration) {
         while let Some((since, oldest)) = self.order.front() {
             let old = now.saturating_sub(*since) > IDEMPOTENCY_AGE;
             if !old && self.order.len() <= IDEMPOTENCY_KEYS_MAX {
@@ -66,12 +77,6 @@ impl Repeats {
             self.receipts.remove(oldest);
             self.order.pop_front();
         }
-        self.receipts.get(key).cloned()
-    }
-
-    pub(crate) fn remember(&mut self, key: Arc<str>, first: First, now: Duration) {
-        self.order.push_back((now, Arc::clone(&key)));
-        self.receipts.insert(key, first);
     }
 
     /// Takes back what was remembered for entries that were not committed.

@@ -365,6 +365,43 @@ async fn a_repeated_publication_is_known_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_key_is_remembered_after_a_long_pause() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(FakeClock::default());
+    let age = u64::try_from(crate::limits::IDEMPOTENCY_AGE.as_millis()).unwrap();
+    let keyed = |key: &str| {
+        let idempotency_key = Some(Line::parse(key).unwrap());
+        Update { idempotency_key, ..update("a", key) }
+    };
+    let operator = Grant::operator();
+    let first = hub_with(on_disk(folder.path()), &clock);
+    for key in ["early", "late"] {
+        first.publish(&operator, keyed(key)).await.unwrap();
+        for time in [&clock.wall, &clock.monotonic] {
+            time.fetch_add(age + 1, Ordering::Relaxed);
+        }
+    }
+    publish(&first, "a", "without a key").await;
+    let last = first.publish(&operator, keyed("last")).await.unwrap();
+    clock.wall.fetch_add(age - 1, Ordering::Relaxed);
+    first.publish(&operator, keyed("newest")).await.unwrap();
+    drop(first);
+    // The hub is away for a day, and the computer was started anew.
+    clock.wall.fetch_add(24 * 3_600_000, Ordering::Relaxed);
+    clock.monotonic.store(age * 10, Ordering::Relaxed);
+    let hub = hub_with(on_disk(folder.path()), &clock);
+    clock.monotonic.fetch_add(age, Ordering::Relaxed);
+    let again = hub.publish(&operator, keyed("last")).await.unwrap();
+    assert_eq!(again, Receipt { repeated: true, ..last });
+    assert!(hub.publish(&operator, keyed("newest")).await.unwrap().repeated);
+    for old in ["early", "late"] {
+        assert!(!hub.publish(&operator, keyed(old)).await.unwrap().repeated, "{old}");
+    }
+    clock.monotonic.fetch_add(1, Ordering::Relaxed);
+    assert!(!hub.publish(&operator, keyed("last")).await.unwrap().repeated);
+}
+
+#[tokio::test]
 async fn an_empty_segment_gives_its_name_to_one_that_is_large_enough() {
     let folder = tempfile::tempdir().unwrap();
     let mut expected = Vec::new();
