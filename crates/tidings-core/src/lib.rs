@@ -29,6 +29,7 @@ mod interner;
 mod metrics;
 mod namespace;
 mod options;
+mod packed;
 mod place;
 mod reading;
 mod ready;
@@ -74,4 +75,5 @@ pub mod fuzz {
     pub use crate::history::record::fuzz_record;
     pub use crate::history::recovery::fuzz_segment;
     pub use crate::history::sidecar::fuzz_sidecar;
+    pub use crate::packed::fuzz_packed;
 }
