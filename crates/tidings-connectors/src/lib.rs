@@ -4,9 +4,12 @@
 //! The two tables below are where a connector is registered: its kind, as `[[sink]]` and
 //! `[[source]]` name it. They are empty so far, and the configuration refuses every kind.
 
+pub mod attempts;
+pub mod book;
 pub mod connector;
 pub mod delivery;
 pub mod limits;
+mod records;
 
 /// Kinds of systems that updates leave to.
 pub const SINKS: &[&str] = &[];

@@ -63,3 +63,42 @@ pub const RUN_BYTES_MAX: usize = 256 * 1024;
 /// Entries that are known while a system is left alone: enough to ask by another one than the one
 /// that failed.
 pub const WINDOW_WHILE_OPEN_MAX: usize = 32;
+
+/// How long what a sink delivered waits to be saved together with what others delivered.
+pub const SAVE_EVERY: Duration = Duration::from_millis(100);
+/// Acknowledged entries that are saved without waiting any longer.
+pub const SAVE_ACKNOWLEDGED_MAX: usize = 1_000;
+/// A position that moved over what is not for its sink is saved this often: a thousand quiet sinks
+/// would keep the disk busy.
+pub const SAVE_QUIET_EVERY: Duration = Duration::from_secs(5);
+/// Bytes of one commit (one sink more may exceed it).
+pub const SAVE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// When a commit is tried again that failed.
+pub const SAVE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How often the log says that commits fail.
+pub const SAVE_TOLD_EVERY: Duration = Duration::from_secs(60);
+/// Acknowledged entries of one sink that may be unsaved: as many are delivered again after a crash.
+pub const UNSAVED_MAX: usize = 2_000;
+
+/// When a follow-up is published again for which the hub has no space.
+pub const FOLLOW_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// When the history is read again that could not be read just now.
+pub const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Sinks that read the history's disk at the same time: they share what one of them has read.
+pub const READERS_MAX: usize = 4;
+/// What people ask of one sink that it has not come to yet.
+pub const COMMANDS_MAX: usize = 64;
+
+/// Attempts that wait to be recorded. Beyond, they are dropped and counted: deliveries do not wait
+/// for what only people look at.
+pub const ATTEMPTS_QUEUE_MAX: usize = 16_384;
+/// Attempts that are recorded between two looks at the queue.
+pub const ATTEMPTS_AT_ONCE_MAX: usize = 256;
+/// Bytes of one recorded attempt: the answer, the reason, and names around them.
+pub const ATTEMPT_BYTES_MAX: usize = ANSWER_BYTES_MAX + REASON_BYTES_MAX + 4_096;
+/// Size of a file of attempts in bytes. Whole files go when they are too old.
+pub const ATTEMPTS_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+/// Attempts of all sinks that are looked at for one page.
+pub const ATTEMPTS_SCAN_MAX: u64 = 10_000;
+/// Attempts on one page.
+pub const ATTEMPTS_PAGE_MAX: usize = 100;

@@ -54,6 +54,7 @@ impl Delivery {
         let is_wanted = first.kept != Kept::Copy { is_replayed: true };
         let Some(entry) = first.entry.as_ref().filter(|_| is_wanted) else { return false };
         let entry = Arc::clone(entry);
+        self.following.push((lane, self.window.taken_until()));
         self.follows.push_back(Action::Follow { lane, entry });
         true
     }
@@ -61,6 +62,7 @@ impl Delivery {
     /// The follow-up of a lane's first entry stands in the history, or there is none for it; or the
     /// hub will never take it, and why.
     pub fn followed(&mut self, lane: u64, result: Result<(), String>, now: Now) {
+        self.following.retain(|(following, _)| *following != lane);
         let front = self.lanes.get(lane).and_then(|lane| lane.items.front());
         if let (Err(reason), Some(first)) = (result, front)
             && let Some(entry) = first.entry.clone()
@@ -269,6 +271,7 @@ impl Delivery {
         self.dead.rows += 1;
         self.dead.bytes += letter.weight();
         self.changes.dead.push(letter);
+        self.changes.dead_total = Some(self.dead);
     }
 }
 

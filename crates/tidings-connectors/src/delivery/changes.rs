@@ -105,11 +105,24 @@ pub enum Standing {
     Disabled(String),
 }
 
+/// The dead letters of a sink, in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DeadTotal {
+    /// The number of the last one there ever was.
+    pub last: u64,
+    /// How many there are.
+    pub rows: usize,
+    /// Bytes of them.
+    pub bytes: usize,
+}
+
 /// Everything that changed since it was asked for last. Later changes win over earlier ones.
 #[derive(Debug, Default)]
 pub struct Changes {
     /// The place up to which nothing is owed.
     pub position: Option<Offset>,
+    /// No follow-up of what is still owed stands in the history up to here.
+    pub unfollowed: Option<Offset>,
     /// Whether it works.
     pub standing: Option<Standing>,
     /// The system wants to be left alone until then: milliseconds since 1970-01-01.
@@ -120,6 +133,8 @@ pub struct Changes {
     pub dead: Vec<DeadLetter>,
     /// Dead letters that are none any more.
     pub revived: Vec<u64>,
+    /// How many dead letters there are after both.
+    pub dead_total: Option<DeadTotal>,
     /// How many entries were acknowledged.
     pub acknowledged: usize,
 }
@@ -150,6 +165,8 @@ impl Changes {
     /// Lays `later` over this.
     pub fn merge(&mut self, later: Changes) {
         self.position = later.position.or(self.position);
+        self.unfollowed = later.unfollowed.or(self.unfollowed);
+        self.dead_total = later.dead_total.or(self.dead_total);
         self.standing = later.standing.or(self.standing.take());
         self.held_until = later.held_until.or(self.held_until);
         self.copies.extend(later.copies);

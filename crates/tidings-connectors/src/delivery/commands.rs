@@ -115,5 +115,6 @@ impl Delivery {
         self.dead.bytes = self.dead.bytes.saturating_sub(weight);
         self.is_full = false;
         self.changes.revived.push(number);
+        self.changes.dead_total = Some(self.dead);
     }
 }

@@ -17,6 +17,7 @@ mod lanes;
 mod pace;
 mod retry;
 mod rules;
+pub mod run;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -27,7 +28,7 @@ use std::time::Duration;
 
 use tidings_core::{Batch, Entry, Missed, Offset};
 
-pub use self::changes::{About, Changes, Copy, DeadLetter, Row, RowKey, Standing};
+pub use self::changes::{About, Changes, Copy, DeadLetter, DeadTotal, Row, RowKey, Standing};
 pub use self::commands::Again;
 pub use self::rules::{KeyOf, Retry, Rules, Then};
 pub(crate) use self::rules::{followed, seed};
@@ -92,12 +93,8 @@ pub struct Saved {
     pub held_until: u64,
     /// Copies.
     pub rows: Vec<Row>,
-    /// The number of its last dead letter.
-    pub dead_last: u64,
-    /// How many dead letters there are.
-    pub dead_rows: usize,
-    /// Bytes of them.
-    pub dead_bytes: usize,
+    /// Its dead letters.
+    pub dead: DeadTotal,
     /// Entries behind the position whose follow-up stands in the history: they are delivered.
     pub followed: HashSet<u64>,
 }
@@ -125,14 +122,6 @@ pub struct Status {
     pub last_failure: Option<String>,
 }
 
-/// How many dead letters there are.
-#[derive(Debug, Default)]
-struct Dead {
-    last: u64,
-    rows: usize,
-    bytes: usize,
-}
-
 /// The state of one sink.
 #[derive(Debug)]
 pub struct Delivery {
@@ -149,9 +138,11 @@ pub struct Delivery {
     busy: usize,
     busy_again: usize,
     follows: VecDeque<Action>,
+    /// Lanes whose follow-up is on its way, and up to where the history was taken before.
+    following: Vec<(u64, Offset)>,
     copies: usize,
     copies_bytes: usize,
-    dead: Dead,
+    dead: DeadTotal,
     followed: HashSet<u64>,
     /// Copies up to this place are from before: their entries may come from the history once more.
     copied_until: u64,
@@ -160,6 +151,7 @@ pub struct Delivery {
     wake: Option<Duration>,
     is_full: bool,
     is_ending: bool,
+    is_unsaved: bool,
     last_failure: Option<String>,
 }
 
@@ -168,7 +160,6 @@ impl Delivery {
     pub fn new(rules: Rules, saved: Saved, seed: u64, now: Now) -> Delivery {
         let held = Duration::from_millis(saved.held_until.saturating_sub(now.wall));
         let pace = Pace::new(rules.rate, now.monotonic);
-        let dead = Dead { last: saved.dead_last, rows: saved.dead_rows, bytes: saved.dead_bytes };
         let mut delivery = Delivery {
             rules,
             window: Window::new(saved.position),
@@ -181,9 +172,10 @@ impl Delivery {
             busy: 0,
             busy_again: 0,
             follows: VecDeque::new(),
+            following: Vec::new(),
             copies: 0,
             copies_bytes: 0,
-            dead,
+            dead: saved.dead,
             followed: saved.followed,
             copied_until: 0,
             changes: Changes::default(),
@@ -191,6 +183,7 @@ impl Delivery {
             wake: None,
             is_full: false,
             is_ending: false,
+            is_unsaved: false,
             last_failure: None,
         };
         let mut rows = saved.rows;
@@ -292,9 +285,10 @@ impl Delivery {
         self.lanes.get(lane).is_some_and(|lane| lane.items.iter().any(is_it))
     }
 
-    /// The history no longer had what comes next. It is recorded as a dead letter of its own.
-    pub fn missed(&mut self, missed: Missed, now: Now) {
-        self.record(0, "the history no longer had these entries".into(), About::Gap(missed), now);
+    /// The history no longer had what comes next, and why. It is recorded as a dead letter of its
+    /// own.
+    pub fn missed(&mut self, missed: Missed, reason: &str, now: Now) {
+        self.record(0, reason.to_owned(), About::Gap(missed), now);
         self.window.taken(missed.until);
     }
 
@@ -304,7 +298,7 @@ impl Delivery {
         if let Some(follow) = self.follows.pop_front() {
             return Some(follow);
         }
-        if self.standing != Standing::Running || self.is_ending {
+        if self.standing != Standing::Running || self.is_ending || self.is_unsaved {
             return None;
         }
         self.lanes.wake(now.monotonic);
@@ -407,7 +401,16 @@ impl Delivery {
             self.told = position;
             self.changes.position = Some(position);
         }
+        if self.rules.then.is_some() && !self.changes.is_empty() {
+            let begun = self.following.iter().map(|(_, taken)| *taken).min();
+            self.changes.unfollowed = Some(begun.map_or(position, |taken| taken.min(position)));
+        }
         std::mem::take(&mut self.changes)
+    }
+
+    /// Whether so much is not saved that nothing more may be begun.
+    pub fn wait_for_save(&mut self, is_unsaved: bool) {
+        self.is_unsaved = is_unsaved;
     }
 
     /// Nothing more is begun; what is on its way comes to its end.

@@ -104,7 +104,7 @@ impl Then {
             idempotency_key: Line::parse(&format!("then/{sink}/{place}")).ok(),
             origin: Some(Origin {
                 connector: Line::parse(sink).ok()?,
-                position: Line::parse(&place).ok()?,
+                position: Line::parse(&place).ok(),
                 hops: hops.saturating_add(1).min(HOPS_MAX.saturating_add(1)),
             }),
             ephemeral: false,

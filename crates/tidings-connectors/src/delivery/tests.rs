@@ -106,9 +106,11 @@ impl Disk {
             standing: self.standing.clone(),
             held_until: self.held_until,
             rows: self.rows.values().map(|(row, _)| *row).collect(),
-            dead_last: self.dead_last,
-            dead_rows: self.dead.len(),
-            dead_bytes: self.dead.values().map(DeadLetter::weight).sum(),
+            dead: DeadTotal {
+                last: self.dead_last,
+                rows: self.dead.len(),
+                bytes: self.dead.values().map(DeadLetter::weight).sum(),
+            },
             followed: HashSet::new(),
         }
     }
@@ -528,7 +530,7 @@ fn a_gap_is_recorded_once() {
     world.act();
     world.answer(0, success());
     let missed = Missed { after: Offset::durable(3), until: Offset::durable(9) };
-    world.delivery.missed(missed, world.now);
+    world.delivery.missed(missed, "made up", world.now);
     world.save();
     let about = world.disk.dead.values().map(|letter| letter.about.clone()).collect::<Vec<_>>();
     assert!(matches!(about.as_slice(), [About::Gap(gap)] if *gap == missed));

@@ -56,6 +56,11 @@ impl Window {
         }
     }
 
+    /// Up to where the history was taken.
+    pub(super) fn taken_until(&self) -> Offset {
+        self.taken
+    }
+
     /// Entries and bytes that are held for it.
     pub(super) fn size(&self) -> (usize, usize) {
         (self.places.len(), self.bytes)
