@@ -6,6 +6,8 @@
 
 pub mod connector;
 pub mod limits;
+pub mod span;
+pub mod specification;
 
 /// Kinds of systems that updates leave to.
 pub const SINKS: &[&str] = &[];
