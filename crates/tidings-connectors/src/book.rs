@@ -19,6 +19,9 @@ use crate::records::{self, SinkRecord};
 /// A change of the state, on its way to it.
 type Change = (Table, Vec<u8>, Option<Vec<u8>>);
 
+/// A copy that was read; `None` when it cannot be read any more.
+pub type Loaded = (RowKey, Option<Arc<Entry>>);
+
 /// What is saved of all sinks.
 #[derive(Debug)]
 pub struct Book {
@@ -116,11 +119,7 @@ impl Book {
     /// # Errors
     ///
     /// When the state cannot be read.
-    pub fn load(
-        &self,
-        name: &str,
-        keys: &[RowKey],
-    ) -> Result<Vec<(RowKey, Option<Arc<Entry>>)>, StateError> {
+    pub fn load(&self, name: &str, keys: &[RowKey]) -> Result<Vec<Loaded>, StateError> {
         let mut rows = Vec::with_capacity(keys.len());
         for key in keys {
             let value = self.hub.state().get(Table::Parked, &records::copy_key(name, *key))?;

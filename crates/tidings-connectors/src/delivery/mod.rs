@@ -30,7 +30,8 @@ use tidings_core::{Batch, Entry, Missed, Offset};
 
 pub use self::changes::{About, Changes, Copy, DeadLetter, DeadTotal, Row, RowKey, Standing};
 pub use self::commands::Again;
-pub use self::rules::{KeyOf, Retry, Rules, Then};
+pub use self::retry::Retry;
+pub use self::rules::Rules;
 pub(crate) use self::rules::{followed, seed};
 
 use self::breaker::Breaker;

@@ -5,25 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use tidings_core::limits::HOPS_MAX;
 use tidings_core::{Entry, Line, Origin, Topic, Update};
 
-pub use super::retry::Retry;
-
-/// What keeps entries in order among themselves while others go on beside them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeyOf {
-    /// The canonical topic.
-    Topic,
-    /// The attribute of this name; entries without it are of one key.
-    Attribute(String),
-}
-
-/// What is published once an entry is delivered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Then {
-    /// What the topic begins with.
-    pub from: String,
-    /// What that is replaced by.
-    pub to: String,
-}
+use super::retry::Retry;
+use crate::specification::{KeyOf, Replace, SinkSpecification};
 
 /// How a sink delivers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +20,7 @@ pub struct Rules {
     /// How failures are tried again.
     pub retry: Retry,
     /// What follows.
-    pub then: Option<Then>,
+    pub then: Option<Replace>,
     /// Entries that the system takes at a time.
     pub run_max: usize,
 }
@@ -47,6 +30,19 @@ pub struct Rules {
 pub(super) const AGAIN: u64 = 1 << 63;
 
 impl Rules {
+    /// What a sink was told, whose system takes `run_max` entries at a time.
+    pub fn new(told: &SinkSpecification, run_max: usize) -> Rules {
+        let (first, max) = (told.retry.first.0, told.retry.max.0);
+        Rules {
+            key: told.key.clone(),
+            concurrency: told.concurrency,
+            rate: told.rate,
+            retry: Retry { first, max, give_up_after: told.retry.give_up_after.0 },
+            then: told.then.as_ref().map(|then| then.publish.clone()),
+            run_max,
+        }
+    }
+
     /// The lane of an entry. Two keys may share one, which costs them nothing but each other's time.
     pub(super) fn lane(&self, entry: &Entry) -> u64 {
         let key = match &self.key {
@@ -75,7 +71,7 @@ fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix)
 }
 
-impl Then {
+impl Replace {
     /// Whether an entry came from what this publishes: delivering it would never end.
     pub(super) fn is_own(&self, entry: &Entry) -> bool {
         let topic = entry.update.topics.first().map_or("", Topic::as_str);

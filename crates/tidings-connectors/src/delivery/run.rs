@@ -14,11 +14,12 @@ use tidings_core::{
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{Action, Again, Delivery, Now, RowKey, Rules, Status, Then};
+use super::{Action, Again, Delivery, Now, RowKey, Rules, Status};
 use crate::attempts::Attempts;
-use crate::book::Book;
+use crate::book::{Book, Loaded};
 use crate::connector::{Outcome, Run, Sink};
 use crate::limits::{FOLLOW_AGAIN_AFTER, READ_AGAIN_AFTER, UNSAVED_MAX};
+use crate::specification::Replace;
 
 /// What all sinks share.
 #[derive(Clone)]
@@ -66,7 +67,7 @@ pub struct Running {
     /// The system.
     pub sink: Arc<dyn Sink>,
     /// What follows a delivery.
-    pub then: Option<Then>,
+    pub then: Option<Replace>,
     /// Which entries are for it.
     pub selection: Selection,
     /// Its machine, which goes on where it ended.
@@ -85,7 +86,7 @@ enum Flight {
     },
     Loaded {
         lane: u64,
-        rows: Result<Vec<(RowKey, Option<Arc<Entry>>)>, StateError>,
+        rows: Result<Vec<Loaded>, StateError>,
     },
     Followed {
         lane: u64,
@@ -127,7 +128,7 @@ struct Loop {
     around: Around,
     name: Arc<str>,
     sink: Arc<dyn Sink>,
-    then: Option<Then>,
+    then: Option<Replace>,
     delivery: Delivery,
     commands: mpsc::Receiver<Command>,
     /// Not here while the history is read for it.

@@ -11,6 +11,7 @@ use tidings_core::{
 
 use super::*;
 use crate::connector::{Answer, Failure, Fault, Outcome, RetryAfter};
+use crate::specification::KeyOf;
 
 struct Still;
 
