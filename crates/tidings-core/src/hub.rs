@@ -11,6 +11,7 @@ use crate::error::{OpenError, Refused};
 use crate::grant::Grant;
 use crate::held::Held;
 use crate::history::History;
+use crate::hold::Holds;
 use crate::ids::Ids;
 use crate::intake::Duty;
 use crate::interner::Interner;
@@ -89,6 +90,7 @@ pub(crate) struct Shared {
     pub(crate) namespace: Namespace,
     pub(crate) history: Box<dyn History>,
     pub(crate) state: Arc<State>,
+    pub(crate) holds: Arc<Holds>,
     pub(crate) subscribers: Subscribers,
     pub(crate) tail: Tail,
     pub(crate) counters: Counters,
@@ -156,11 +158,13 @@ impl Hub {
         options: HubOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Hub, OpenError> {
-        let Store { history, state, ids, epoch, start, durability, remembered, lock } = store;
+        let Store { history, holds, state, ids, epoch, start, durability, remembered, lock } =
+            store;
         let shared = Arc::new(Shared {
             namespace: options.namespace,
             history,
             state,
+            holds,
             subscribers: Subscribers::default(),
             tail: Tail::beginning_at(start),
             counters: Counters::default(),

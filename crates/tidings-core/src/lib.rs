@@ -20,6 +20,7 @@ mod fan_out;
 mod grant;
 mod held;
 mod history;
+mod hold;
 mod hub;
 #[cfg(test)]
 mod hub_tests;
@@ -53,6 +54,7 @@ pub use error::{Missed, OpenError, Refused};
 pub use grant::{Grant, TokenIdentity};
 pub use held::Held;
 pub use history::open::{CheckReport, SegmentReport};
+pub use hold::HistoryHold;
 pub use hub::{Hub, Publishing, Receipt, Room};
 pub use matcher::{BadPattern, Candidate, Language, Matcher};
 pub use metrics::Counters;

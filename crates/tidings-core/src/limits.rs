@@ -122,3 +122,11 @@ pub const DURABLE_MAX: u64 = (1 << 52) - 1;
 /// The table of interned matchers is swept of dead ones when it has grown to this, and then each
 /// time it doubles.
 pub const SWEEP_AT_MIN: usize = 1_024;
+
+// What is kept for whoever delivers it elsewhere.
+
+/// Bytes beyond what is kept that stay for holds unless the operator says otherwise: an outage of a
+/// day with a dozen updates of 1 KiB a second.
+pub const HOLD_BYTES_DEFAULT: u64 = 1024 * 1024 * 1024;
+/// The same where the history is in memory: as much as is kept there anyway.
+pub const HOLD_BYTES_IN_MEMORY_DEFAULT: u64 = 64 * 1024 * 1024;

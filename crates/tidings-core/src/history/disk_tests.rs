@@ -16,6 +16,7 @@ use crate::*;
 
 fn on_disk(folder: &Path) -> HistoryOptions {
     HistoryOptions {
+        hold_bytes: 0,
         path: Some(folder.to_owned()),
         durability: Durability::Fsync,
         keep: Keep::default(),
