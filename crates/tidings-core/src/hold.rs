@@ -130,7 +130,7 @@ mod tests {
 
     /// A hub that keeps so little of what is published that most of it goes at once.
     struct Place {
-        _folder: tempfile::TempDir,
+        folder: tempfile::TempDir,
         clock: Arc<FakeClock>,
         hub: Hub,
     }
@@ -149,7 +149,7 @@ mod tests {
                 },
             };
             let hub = Hub::open(options(history), Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
-            Place { _folder: folder, clock, hub }
+            Place { folder, clock, hub }
         }
 
         /// Publishes so many entries of 16 KiB, a second apart.
@@ -225,6 +225,34 @@ mod tests {
             let missed = place.hub.gap_after(first).unwrap();
             assert_eq!(missed, Missed { after: first, until: place.hub.before_first() });
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_held_is_there_after_a_restart_that_holds_everything_first() {
+        let keep = Keep { bytes: Some(KEPT_BYTES), ..Keep::default() };
+        let mut place = Place::open(true, keep, 1 << 30);
+        let first = place.publish(1).await;
+        let hold = place.hub.hold_history(first);
+        place.publish(500).await;
+        drop(hold);
+        let history = HistoryOptions {
+            path: Some(place.folder.path().to_owned()),
+            durability: Durability::Written,
+            keep,
+            hold_bytes: 1 << 30,
+            segment_bytes: SEGMENT_BYTES_MIN,
+        };
+        // In the folder of before, once nobody has it open.
+        place.hub = hub_tests::memory_hub();
+        let clock = Arc::clone(&place.clock) as Arc<dyn Clock>;
+        place.hub = Hub::open(options(history), clock).unwrap();
+        let everything = place.hub.hold_history(Offset::ZERO);
+        place.publish(1).await;
+        assert!(!place.begins_behind(first));
+        let _hold = place.hub.hold_history(first);
+        drop(everything);
+        place.publish(1).await;
+        assert!(!place.begins_behind(first));
     }
 
     #[tokio::test]
