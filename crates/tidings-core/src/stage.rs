@@ -17,7 +17,6 @@ use crate::hub::Shared;
 use crate::intake::{Found, Intake};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_UPDATES_MAX, SUB_MAX};
 use crate::metrics::count;
-use crate::options::Durability;
 use crate::repeats::{First, Repeats, repeat_key};
 use crate::update::{Entry, Offset, Update};
 use crate::writer::{Commit, Queued};

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, TableDefinition};
 
 use crate::error::{OpenError, io_error};
 
