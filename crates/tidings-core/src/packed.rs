@@ -86,7 +86,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::history::record::tests::any_update;
+    use crate::history::record::any_update;
     use crate::hub_tests::{memory_hub, publish, update};
     use crate::limits::{DURABLE_MAX, SUB_MAX};
     use crate::*;

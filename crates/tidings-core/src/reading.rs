@@ -158,8 +158,8 @@ impl Reading {
     }
 }
 
-/// Up to where a reader has everything that stands before `place`, whose entry makes no sense though
-/// its checksum is right. A reader who had it already misses that one entry.
+/// Up to where a reader has everything when the entry at `place` makes no sense though its checksum
+/// is right: up to that place. A reader who had that already misses this one entry.
 fn before_nonsense(
     position: Offset,
     place: Offset,

@@ -14,6 +14,7 @@ use crate::history::memory::MemoryHistory;
 use crate::history::note::{CleanEnd, Note};
 use crate::history::open::{self, CheckReport, Opened};
 use crate::history::{History, Stored};
+use crate::hold::Holds;
 use crate::hub::Receipt;
 use crate::ids::Ids;
 use crate::limits::IDEMPOTENCY_AGE;
@@ -36,6 +37,8 @@ const CLOSED: &[u8] = b"closed segment";
 /// Everything that was opened.
 pub(crate) struct Store {
     pub(crate) history: Box<dyn History>,
+    /// What of it is still needed.
+    pub(crate) holds: Arc<Holds>,
     pub(crate) state: Arc<State>,
     pub(crate) ids: Arc<Ids>,
     pub(crate) epoch: Epoch,
@@ -71,8 +74,11 @@ impl Store {
     fn in_memory(options: &HistoryOptions, clock: Arc<dyn Clock>) -> Result<Store, OpenError> {
         let start = Offset::durable(1);
         let epoch = Epoch(u64::from_le_bytes(random()?));
+        let holds = Arc::new(Holds::new(options.hold_bytes));
+        let kept_for = Arc::clone(&holds);
         Ok(Store {
-            history: Box::new(MemoryHistory::new(options.keep, clock, epoch, start)),
+            history: Box::new(MemoryHistory::new(options.keep, kept_for, clock, epoch, start)),
+            holds,
             state: Arc::new(State::open(None)?),
             ids: Arc::new(Ids::new(random()?)),
             epoch,
@@ -107,10 +113,12 @@ impl Store {
         let start = notes.begin(folder, &opened, epoch, options.durability)?;
         let ids = Arc::new(Ids::new(notes.key_of_ids()?));
         let state = Arc::clone(&notes.state);
+        let holds = Arc::new(Holds::new(options.hold_bytes));
         let options = DiskOptions {
             folder: folder.to_owned(),
             durability: options.durability,
             keep: options.keep,
+            holds: Arc::clone(&holds),
             segment_bytes: options.segment_bytes,
             epoch,
             clock,
@@ -122,7 +130,7 @@ impl Store {
         let remembered = remember(&*history, durability, now);
         let start = Offset::durable(start);
         let lock = Some(lock);
-        Ok(Store { history, state, ids, epoch, start, durability, remembered, lock })
+        Ok(Store { history, holds, state, ids, epoch, start, durability, remembered, lock })
     }
 }
 

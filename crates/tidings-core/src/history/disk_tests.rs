@@ -16,6 +16,7 @@ use crate::*;
 
 fn on_disk(folder: &Path) -> HistoryOptions {
     HistoryOptions {
+        hold_bytes: 0,
         path: Some(folder.to_owned()),
         durability: Durability::Fsync,
         keep: Keep::default(),
@@ -368,7 +369,7 @@ async fn a_repeated_publication_is_known_after_a_restart() {
 async fn a_key_is_remembered_after_a_long_pause() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(FakeClock::default());
-    let age = u64::try_from(crate::limits::IDEMPOTENCY_AGE.as_millis()).unwrap();
+    let age = u64::try_from(limits::IDEMPOTENCY_AGE.as_millis()).unwrap();
     let keyed = |key: &str| {
         let idempotency_key = Some(Line::parse(key).unwrap());
         Update { idempotency_key, ..update("a", key) }

@@ -322,7 +322,10 @@ pub fn fuzz_record(bytes: &[u8]) {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+pub(crate) use tests::any_update;
+
+#[cfg(test)]
+mod tests {
     use super::*;
     use proptest::prelude::*;
 
