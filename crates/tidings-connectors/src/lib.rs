@@ -6,6 +6,7 @@
 
 pub mod connector;
 pub mod limits;
+pub mod webhook;
 
 /// Kinds of systems that updates leave to.
 pub const SINKS: &[&str] = &[];
