@@ -4,6 +4,8 @@ mod address;
 mod answer;
 mod connection;
 mod exchange;
+#[cfg(test)]
+mod peer;
 mod pool;
 mod tls;
 
