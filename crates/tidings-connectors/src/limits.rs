@@ -34,6 +34,8 @@ pub const REJECTED_TRIES_MAX: u32 = 3;
 pub const WEBHOOK_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long all of an exchange may take, to the last byte of the answer.
 pub const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(15);
+/// The most that either can be set to: whoever hangs for so long holds a lane of its sink.
+pub const WEBHOOK_TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
 /// How long what a name resolved to counts. Short enough for an endpoint that moves, and long
 /// enough to cost nothing while one is busy.
 pub const NAME_AGE_MAX: Duration = Duration::from_secs(30);
