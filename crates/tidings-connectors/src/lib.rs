@@ -18,5 +18,6 @@ pub mod rows;
 pub mod sinks;
 pub mod span;
 pub mod specification;
+pub mod webhook;
 
 pub use kinds::{SINKS, SOURCES};
