@@ -8,6 +8,7 @@ pub mod connector;
 pub mod limits;
 pub mod span;
 pub mod specification;
+pub mod webhook;
 
 /// Kinds of systems that updates leave to.
 pub const SINKS: &[&str] = &[];

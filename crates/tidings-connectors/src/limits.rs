@@ -27,3 +27,30 @@ pub const RETRY_MAX_DEFAULT: Duration = Duration::from_secs(5 * 60);
 pub const GIVE_UP_AFTER_DEFAULT: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 /// How often an entry is offered to a system that does not want it.
 pub const REJECTED_TRIES_MAX: u32 = 3;
+
+// Webhooks: the way there.
+
+/// How long a connection may take, from looking the name up to the end of the TLS handshake.
+pub const WEBHOOK_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long all of an exchange may take, to the last byte of the answer.
+pub const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long what a name resolved to counts. Short enough for an endpoint that moves, and long
+/// enough to cost nothing while one is busy.
+pub const NAME_AGE_MAX: Duration = Duration::from_secs(30);
+/// How long one look-up may take, waiting for its turn included.
+pub const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Look-ups at a time in the whole process: each blocks a thread until the system gives up.
+pub const LOOK_UPS_MAX: usize = 16;
+/// Addresses of a name that are remembered. The name's owner says how many there are.
+pub const ADDRESSES_MAX: usize = 64;
+/// Addresses that are tried for one connection: each gets a share of the time that is of use.
+pub const ADDRESSES_TRIED_MAX: usize = 8;
+/// How long a connection waits for its next request. Most servers wait longer, so that it is the
+/// hub that closes and no request meets a closed connection.
+pub const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(30);
+/// Bytes of an answer's head, and of what is read from a connection at a time. Twice what common
+/// servers allow themselves.
+pub const ANSWER_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// The longest wait that a system can ask for: far beyond every patience, and small enough to be
+/// added to a time.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
