@@ -6,6 +6,7 @@
 
 pub mod connector;
 pub mod limits;
+pub mod secret;
 pub mod span;
 pub mod specification;
 pub mod webhook;
