@@ -1,13 +1,19 @@
-//! Updates as HTTP requests to a URL. Knows the requests, and not when one is sent.
+//! Updates as HTTP requests to a URL. Knows the requests, and neither when one is sent nor what
+//! becomes of what failed.
+
+pub mod options;
+pub mod signature;
 
 mod address;
 mod answer;
 mod connection;
 mod exchange;
+mod mistakes;
 mod pool;
 mod tls;
 
 pub use address::{Egress, Refusal, is_internal};
 pub use answer::{Success, outcome};
 pub use exchange::{Client, Exchanged, Times};
+pub use options::Options;
 pub use tls::{BadCertificates, tls, tls_with};
