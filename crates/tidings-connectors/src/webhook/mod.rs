@@ -6,10 +6,16 @@ pub mod signature;
 
 mod address;
 mod answer;
+mod cloud_event;
 mod connection;
+mod envelope;
 mod exchange;
 mod mistakes;
 mod pool;
+mod request;
+#[cfg(test)]
+mod samples;
+mod timestamp;
 mod tls;
 
 pub use address::{Egress, Refusal, is_internal};
