@@ -15,6 +15,7 @@ mod pool;
 mod request;
 #[cfg(test)]
 mod samples;
+mod sink;
 mod timestamp;
 mod tls;
 
@@ -22,4 +23,5 @@ pub use address::{Egress, Refusal, is_internal};
 pub use answer::{Success, outcome};
 pub use exchange::{Client, Exchanged, Times};
 pub use options::Options;
+pub use sink::{Guard, Surroundings, Webhook};
 pub use tls::{BadCertificates, tls, tls_with};
