@@ -11,6 +11,8 @@ mod connection;
 mod envelope;
 mod exchange;
 mod mistakes;
+#[cfg(test)]
+mod peer;
 mod pool;
 mod request;
 #[cfg(test)]

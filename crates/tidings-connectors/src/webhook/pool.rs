@@ -100,3 +100,78 @@ async fn close_old(idle: Arc<Mutex<Idle>>) {
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio_rustls::TlsConnector;
+
+    use super::super::connection::Origin;
+    use super::super::peer::{OK, Peer, request};
+    use super::super::tls::tls;
+    use super::*;
+
+    impl Pool {
+        pub(in super::super) fn count(&self) -> usize {
+            locked(&self.idle).connections.len()
+        }
+
+        fn age(&self, at: usize) {
+            locked(&self.idle).connections[at].idle_since -= IDLE_CONNECTION_MAX;
+        }
+    }
+
+    async fn open(peer: &Peer) -> Open {
+        let origin = Arc::new(Origin::of(&peer.url()).unwrap());
+        let tls = TlsConnector::from(tls().unwrap());
+        let until = Instant::now() + IDLE_CONNECTION_MAX;
+        Open::connect(&origin, &[peer.address], &tls, until).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_waited_for_too_long_is_not_used_again() {
+        let (peer, pool) = (Peer::answering(OK).await, Pool::default());
+        pool.give(open(&peer).await).await;
+        assert!(pool.take(&peer.url(), &[peer.address]).await.is_some());
+        pool.give(open(&peer).await).await;
+        pool.age(0);
+        assert!(pool.take(&peer.url(), &[peer.address]).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn those_that_waited_for_too_long_are_closed_and_the_others_stay() {
+        let (closed, pool) = (Arc::new(tokio::sync::Semaphore::new(0)), Pool::default());
+        let seen = Arc::clone(&closed);
+        let peer = Peer::new(move |mut stream, _| {
+            let seen = Arc::clone(&seen);
+            async move {
+                assert_eq!(request(&mut stream).await, None);
+                seen.add_permits(1);
+            }
+        })
+        .await;
+        for _ in 0..3 {
+            pool.give(open(&peer).await).await;
+        }
+        pool.age(0);
+        pool.age(1);
+        let mut closing = JoinSet::new();
+        closing.spawn(close_old(Arc::clone(&pool.idle)));
+        let _two = closed.acquire_many(2).await.unwrap();
+        assert_eq!(pool.count(), 1);
+        pool.age(0);
+        close_old(Arc::clone(&pool.idle)).await;
+        let _third = closed.acquire().await.unwrap();
+        assert!(!locked(&pool.idle).is_watched);
+    }
+
+    #[tokio::test]
+    async fn a_closed_connection_is_neither_kept_nor_given() {
+        let peer = Peer::new(|stream, _| async move { drop(stream) }).await;
+        let (pool, mut one) = (Pool::default(), open(&peer).await);
+        while one.is_free().await {
+            tokio::task::yield_now().await;
+        }
+        pool.give(one).await;
+        assert_eq!(pool.count(), 0);
+    }
+}
