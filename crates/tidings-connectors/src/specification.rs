@@ -1,14 +1,19 @@
 //! What a sink and a source are told, from a file or over the API alike. Knows no file, no place
 //! in one, and no system: what only one kind takes stays as it was written, checked by its rows.
 
+mod parts;
+mod read;
+
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
-use serde_json::{Map, Value};
-use tidings_core::{BadPattern, Hub, Language, Matcher};
+use serde_json::{Map, Value, json};
 
-use crate::limits::{GIVE_UP_AFTER_DEFAULT, RETRY_FIRST_DEFAULT, RETRY_MAX_DEFAULT};
+use crate::reader::{find, put, remove};
+use crate::rows::OptionRow;
 pub use crate::span::Span;
+pub use parts::{KeyOf, Pick, Replace, Retry, Then};
+pub use read::{is_name, sink, source};
 
 /// What a sink is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +57,46 @@ pub struct SystemOptions {
     pub options: Map<String, Value>,
 }
 
+impl SinkSpecification {
+    /// The form that [`sink`] reads, secrets included.
+    pub fn to_json(&self) -> Value {
+        let mut tree = self.to.options.clone();
+        tree.insert("name".to_owned(), json!(self.name));
+        tree.insert("kind".to_owned(), json!(self.to.kind));
+        tree.insert("topics".to_owned(), json!(self.topics));
+        if let Some(key) = &self.key {
+            tree.insert("key".to_owned(), json!(key));
+            tree.insert("concurrency".to_owned(), json!(self.concurrency));
+        }
+        if let Some(rate) = self.rate {
+            tree.insert("rate".to_owned(), json!(rate));
+        }
+        tree.insert("retry".to_owned(), json!(self.retry));
+        if let Some(then) = &self.then {
+            tree.insert("then".to_owned(), json!(then));
+        }
+        Value::Object(tree)
+    }
+}
+
+impl SystemOptions {
+    /// Takes the values out that are never shown, by their paths. `rows` are those of the kind.
+    pub fn take_secrets(&mut self, rows: &[OptionRow]) -> BTreeMap<&'static str, Value> {
+        let secret = rows.iter().filter(|row| row.is_secret);
+        secret.filter_map(|row| Some((row.path, remove(&mut self.options, row.path)?))).collect()
+    }
+
+    /// Puts values that were taken out in again.
+    pub fn put_secret(&mut self, path: &str, value: Value) {
+        put(&mut self.options, path, value);
+    }
+
+    /// The value at a dotted path.
+    pub fn get(&self, path: &str) -> Option<&Value> {
+        find(&self.options, path)
+    }
+}
+
 impl fmt::Debug for SystemOptions {
     /// Without values: any may be a secret, also in a URL.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,94 +109,6 @@ impl fmt::Debug for SystemOptions {
     }
 }
 
-/// Topics that a sink is for. `"*"` is all of them, another text is one topic, and `{ nats = "a.>" }`
-/// is a pattern in its language.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Pick {
-    /// Every topic.
-    All,
-    /// One topic, byte for byte.
-    Exact(String),
-    /// A WHATWG URL Pattern.
-    UrlPattern(String),
-    /// An RFC 6570 template.
-    UriTemplate(String),
-    /// An MQTT topic filter.
-    Mqtt(String),
-    /// A NATS subject with `*` and `>`.
-    Nats(String),
-}
-
-impl Pick {
-    /// The language and the pattern in it.
-    pub fn pattern(&self) -> (Language, &str) {
-        match self {
-            Pick::All => (Language::Exact, "*"),
-            Pick::Exact(text) => (Language::Exact, text),
-            Pick::UrlPattern(text) => (Language::UrlPattern, text),
-            Pick::UriTemplate(text) => (Language::UriTemplate, text),
-            Pick::Mqtt(text) => (Language::Mqtt, text),
-            Pick::Nats(text) => (Language::Nats, text),
-        }
-    }
-
-    /// What picks the topics in `hub`.
-    ///
-    /// # Errors
-    ///
-    /// When the pattern is not valid in its language or too costly.
-    pub fn matcher(&self, hub: &Hub) -> Result<Arc<Matcher>, BadPattern> {
-        let (language, pattern) = self.pattern();
-        hub.matcher(language, pattern)
-    }
-}
-
-/// What keeps an order of its own within a sink.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeyOf {
-    /// The canonical topic.
-    Topic,
-    /// The attribute with this name. Updates without it share one order.
-    Attribute(String),
-}
-
-/// When a failed delivery is tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retry {
-    /// The first wait; doubled each time. Not zero.
-    pub first: Span,
-    /// The longest wait; not shorter than the first.
-    pub max: Span,
-    /// How long it is tried again, from when the update was published.
-    pub give_up_after: Span,
-}
-
-impl Default for Retry {
-    fn default() -> Retry {
-        Retry {
-            first: Span(RETRY_FIRST_DEFAULT),
-            max: Span(RETRY_MAX_DEFAULT),
-            give_up_after: Span(GIVE_UP_AFTER_DEFAULT),
-        }
-    }
-}
-
-/// What is done after a delivery that succeeded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Then {
-    /// Publish the update again, under a topic that begins differently.
-    pub publish: Replace,
-}
-
-/// A change of a text's begin. Written as `{ replace = ["from", "to"] }`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Replace {
-    /// The begin that goes; not empty.
-    pub from: String,
-    /// What comes in its place; not the same.
-    pub to: String,
-}
-
 /// One thing that is wrong with a specification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadOption {
@@ -161,4 +118,9 @@ pub struct BadOption {
     pub message: String,
     /// What to do.
     pub hint: Option<String>,
+    /// Whether it is the name at the path that means nothing, not the value.
+    pub is_unknown: bool,
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,10 +4,10 @@
 use tidings_connectors::{SINKS, SOURCES};
 
 use super::mistakes::Problem;
-use super::nearest::nearest;
 use super::scalar;
 use super::schema::{self, CONNECTORS, Default, KEYS, Key, LISTS};
 use super::value::{Member, Node, Place, Table, Value};
+use tidings_connectors::nearest::nearest;
 
 /// The complete settings, as far as they could be made, and everything that is wrong.
 pub(super) fn check(tree: &Node) -> (toml::Table, Vec<Problem>) {

@@ -4,10 +4,10 @@
 use std::path::Path;
 
 use super::mistakes::Problem;
-use super::nearest::nearest;
 use super::schema::{self, KEYS, LISTS};
 use super::value::{Node, Place, Step, Table, Value, steps};
 use super::variables::{Variables, read_secret};
+use tidings_connectors::nearest::nearest;
 
 const PREFIX: &str = "TIDINGS_";
 const FILE: &str = "_FILE";

@@ -5,12 +5,12 @@
 use super::caddyfile;
 use super::directives::{self, Translation};
 use super::mistakes::Problem;
-use super::nearest::nearest;
 use super::server_name::Served;
 use super::value::{Node, Place, Value, steps};
 use super::variables::Variables;
 use super::{duration, server_name};
 use crate::limits::CONNECTIONS_SETTING_MAX;
+use tidings_connectors::nearest::nearest;
 
 /// The issuer that the image trusts unless told otherwise.
 const ISSUER_DEFAULT: &str = "https://localhost";

@@ -3,7 +3,7 @@
 
 use tracing_subscriber::EnvFilter;
 
-use super::nearest::nearest;
+use tidings_connectors::nearest::nearest;
 
 /// The levels that the hints offer.
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];

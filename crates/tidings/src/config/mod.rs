@@ -21,7 +21,6 @@ mod kind;
 pub(crate) mod level;
 mod load;
 mod mistakes;
-mod nearest;
 pub mod options;
 mod paths;
 mod reference;

@@ -7,11 +7,11 @@ use ipnet::IpNet;
 use url::Url;
 
 use super::mistakes::Problem;
-use super::nearest::nearest;
 use super::schema::Kind;
 use super::value::{Node, Place, Value};
 use super::{document, duration, size};
 use crate::limits::VALUE_SHOWN_CHARS_MAX;
+use tidings_connectors::nearest::nearest;
 
 /// The value in the one form that deserializes, or everything that is wrong with it. Messages
 /// go on after the setting's name.

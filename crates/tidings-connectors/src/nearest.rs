@@ -1,10 +1,7 @@
 //! The name that somebody probably meant. Knows no setting.
 
 /// The candidate nearest to `name`, if one is near enough to be worth a hint.
-pub(super) fn nearest<'a>(
-    name: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let budget = (name.chars().count() / 3).max(1);
     candidates
         .into_iter()
