@@ -11,6 +11,7 @@ pub mod delivery;
 mod forms;
 mod kinds;
 pub mod limits;
+pub mod secret;
 pub mod nearest;
 mod reader;
 mod records;

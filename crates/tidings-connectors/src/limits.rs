@@ -147,3 +147,59 @@ pub const ANSWER_HEAD_BYTES_MAX: usize = 16 * 1024;
 /// The longest wait that a system can ask for: far beyond every patience, and small enough to be
 /// added to a time.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+// What a webhook is told, and the requests that are made of it.
+
+/// Bytes of an endpoint's URL: more than servers take.
+pub const URL_BYTES_MAX: usize = 8 * 1024;
+/// Headers that a webhook is told to send: servers take about a hundred in all.
+pub const HEADERS_MAX: usize = 32;
+/// Bytes of the name of one.
+pub const HEADER_NAME_BYTES_MAX: usize = 128;
+/// Bytes of its value, of a user's name, a password or a bearer token: what servers take in a line.
+pub const HEADER_VALUE_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of the headers that an update fills, its topic and attributes. A server that takes even
+/// this much is rare; who has more to say uses the structured form.
+pub const FILLED_HEADERS_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a request's body when a webhook does not say: the largest update, as it is.
+pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Networks that a webhook may reach besides public ones.
+pub const ALLOWED_NETWORKS_MAX: usize = 64;
+/// Statuses that count as success, when a webhook names them.
+pub const SUCCESS_STATUSES_MAX: usize = 32;
+/// The longest that a webhook may wait for an answer: its place is taken for so long.
+pub const EXCHANGE_TIMEOUT_MAX: Duration = Duration::from_secs(10 * 60);
+/// Bytes of a file with root certificates: the whole bundle of an operating system is a quarter.
+pub const ROOTS_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// How often a request is sent on to another place by 307 or 308, where that is followed at all.
+pub const REDIRECTS_MAX: usize = 5;
+
+/// Keys that sign a webhook at a time: each makes the header longer and costs a signature.
+pub const SIGNING_KEYS_MAX: usize = 8;
+/// Bytes of a shared signing key (Standard Webhooks 1.0, "Signature scheme").
+pub const SHARED_KEY_BYTES_MIN: usize = 24;
+/// The most of them.
+pub const SHARED_KEY_BYTES_MAX: usize = 64;
+/// How long a key still signs after a new one came, unless somebody says otherwise.
+pub const KEY_OVERLAP_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
+/// The longest of that: a key that was replaced is not kept for ever.
+pub const KEY_OVERLAP_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Characters of a CloudEvents attribute's name (CloudEvents 1.0, "Naming conventions").
+pub const EXTENSION_NAME_BYTES_MAX: usize = 20;
+// What specifications may hold.
+
+/// Texts, numbers and tables of one list in an option. A sink for more topics than that is for a
+/// pattern.
+pub const OPTION_LIST_MAX: usize = 256;
+/// Bytes of one text in an option. Keys and tokens are far shorter; what is longer is a file.
+pub const OPTION_TEXT_BYTES_MAX: usize = 8 * 1024;
+/// Characters of a value or name that a mistake repeats. What is longer may be a secret in the
+/// wrong place.
+pub const OPTION_SHOWN_CHARS_MAX: usize = 40;
+/// The longest time that any option takes: nobody waits longer, and sums of such stay exact.
+pub const OPTION_SPAN_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// The shortest first wait before another try. Below it, a failing system would be asked without
+/// a pause.
+pub const RETRY_FIRST_MIN: Duration = Duration::from_millis(10);
+/// The shortest time limit of an exchange: below it, nothing is ever delivered.
+pub const TIMEOUT_MIN: Duration = Duration::from_millis(10);
