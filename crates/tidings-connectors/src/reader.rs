@@ -125,7 +125,7 @@ impl Reading {
             };
             if is_asked_for && !self.is_written(row.path) {
                 let message = format!("`{}` is missing here", row.path);
-                self.wrong(row.path, message, written(row));
+                self.wrong(row.path, message, format!("{} = {}", row.path, row.example));
             }
         }
     }

@@ -1,13 +1,13 @@
 //! A tree against the schema: unknown names, wrong kinds and missing values are all found in one
-//! walk, and defaults are filled in. What remains deserializes. Knows no setting's meaning.
+//! walk, and defaults are filled in. What remains deserializes. Knows no setting's meaning, and
+//! neither sinks nor sources.
 
-use tidings_connectors::{SINKS, SOURCES};
+use tidings_connectors::nearest::nearest;
 
 use super::mistakes::Problem;
 use super::scalar;
 use super::schema::{self, CONNECTORS, Default, KEYS, Key, LISTS};
 use super::value::{Member, Node, Place, Table, Value};
-use tidings_connectors::nearest::nearest;
 
 /// The complete settings, as far as they could be made, and everything that is wrong.
 pub(super) fn check(tree: &Node) -> (toml::Table, Vec<Problem>) {
@@ -46,7 +46,7 @@ impl Walk {
         let general = schema::general(path);
         let node = &member.node;
         if CONNECTORS.contains(&general.as_str()) {
-            self.connectors(name, node);
+            // Read by the rows of their kind, beside the settings.
             return None;
         }
         if LISTS.contains(&general.as_str()) {
@@ -100,33 +100,6 @@ impl Walk {
             }
         }
         toml::Value::Array(complete)
-    }
-
-    /// Which kinds exist comes from the tables of the connectors, which have no row yet.
-    fn connectors(&mut self, name: &str, node: &Node) {
-        let Value::List(list) = &node.value else {
-            let wanted = format!("a list of tables: write [[{name}]]");
-            return self.kind(name, node, &wanted);
-        };
-        for element in list {
-            let kind = match &element.value {
-                Value::Table(table) => table.get("kind"),
-                _ => None,
-            };
-            let (place, message) = match kind {
-                Some(Member { node: Node { value: Value::Text(kind), place }, .. }) => {
-                    (place, format!("unknown kind {kind:?}"))
-                }
-                Some(member) => (&member.node.place, "`kind` takes a text".to_owned()),
-                None => (&element.place, format!("this {name} has no `kind`")),
-            };
-            let known = if name == "sink" { SINKS } else { SOURCES };
-            let hint = match known {
-                [] => format!("this version of Tidings has no kind of {name}"),
-                known => format!("kinds of {name}: {}", known.join(", ")),
-            };
-            self.problems.push(Problem::new(place.clone(), message).hint(hint));
-        }
     }
 
     fn kind(&mut self, path: &str, node: &Node, wanted: &str) {

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use tidings_connectors::nearest::nearest;
 use url::Url;
 
 use super::caddyfile::Directive;
@@ -191,7 +192,7 @@ fn refused(name: &str, place: &Place) -> Problem {
     let plain = name.len() <= 40 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
     let shown = if plain { format!("directive `{name}`") } else { "directive".to_owned() };
     let problem = problem(format!("unknown {shown}"));
-    match super::nearest::nearest(name, READ) {
+    match nearest(name, READ) {
         Some(near) => problem.hint(format!("did you mean `{near}`?")),
         None => problem.hint(format!("known: {}", READ.join(", "))),
     }

@@ -3,11 +3,12 @@
 
 use std::path::Path;
 
+use tidings_connectors::nearest::nearest;
+
 use super::mistakes::Problem;
 use super::schema::{self, KEYS, LISTS};
 use super::value::{Node, Place, Step, Table, Value, steps};
 use super::variables::{Variables, read_secret};
-use tidings_connectors::nearest::nearest;
 
 const PREFIX: &str = "TIDINGS_";
 const FILE: &str = "_FILE";
@@ -25,7 +26,7 @@ pub(super) fn apply(tree: &mut Node, variables: &Variables) -> Vec<Problem> {
         let place = Place::Variable(name.to_owned());
         let rest = name.strip_prefix(PREFIX).unwrap_or(name);
         if let Some(target) = connector(rest) {
-            put_connector(tree, &target, Node::text(value, place));
+            problems.extend(put_connector(tree, &target, Node::text(value, place)));
         } else if let Some(list) = LISTS.iter().find(|list| variable(list) == rest) {
             match json_list(value, &place) {
                 Some(node) => {
@@ -118,28 +119,46 @@ fn connector(rest: &str) -> Option<Connector> {
     (!option.is_empty()).then_some(Connector { list, name, option })
 }
 
-/// Sets an option of the connector with that name; a dash in a name is an underscore in a
+/// Sets an option of the connector with that name; a dash or dot in a name is an underscore in a
 /// variable. The connector is added when there is none.
-fn put_connector(tree: &mut Node, target: &Connector, node: Node) {
+fn put_connector(tree: &mut Node, target: &Connector, node: Node) -> Option<Problem> {
     let place = node.place.clone();
     let list = match tree.find(&[Step::Key(target.list.to_owned())]).map(|node| &node.value) {
         Some(Value::List(list)) => list.as_slice(),
         _ => &[],
     };
     let named = |node: &Node| match node.find(&[Step::Key("name".to_owned())]) {
-        Some(Node { value: Value::Text(name), .. }) => {
-            name.to_ascii_lowercase().replace('-', "_") == target.name
-        }
+        Some(Node { value: Value::Text(name), .. }) => plain_name(name) == target.name,
         _ => false,
     };
+    if target.option == [Step::Key("name".to_owned())]
+        && !matches!(&node.value, Value::Text(name) if plain_name(name) == target.name)
+    {
+        let hint = "leave it out, or write the same name with `-` or `.` in place of `_`";
+        return Some(Problem::new(place, "is another name than that of the variable").hint(hint));
+    }
     let index = list.iter().position(named).unwrap_or(list.len());
     let mut path = vec![Step::Key(target.list.to_owned()), Step::Index(index)];
     if index == list.len() {
         let name = [path.as_slice(), &[Step::Key("name".to_owned())]].concat();
-        tree.put(&name, Node::text(&target.name, place));
+        tree.put(&name, Node::text(&target.name, place.clone()));
     }
     path.extend(target.option.iter().cloned());
-    tree.put(&path, node);
+    if tree.put(&path, node) {
+        return None;
+    }
+    Some(Problem::new(place, "a part of this is set as a whole").hint("set one of them"))
+}
+
+/// A connector's name as variables have it.
+fn plain_name(name: &str) -> String {
+    name.to_ascii_lowercase().replace(['-', '.'], "_")
+}
+
+/// The variable of a connector's option.
+pub(super) fn connector_variable(list: &str, name: &str, path: &str) -> String {
+    let name = plain_name(name);
+    format!("{PREFIX}{list}__{name}__{}", path.replace('.', "__")).to_ascii_uppercase()
 }
 
 fn json_list(text: &str, place: &Place) -> Option<Node> {
@@ -180,6 +199,12 @@ fn unknown(name: &str, place: Place) -> Problem {
         .collect::<Vec<_>>()
         .join("_");
     let problem = Problem::new(place, "is not a setting");
+    if let Some(list) = schema::CONNECTORS
+        .into_iter()
+        .find(|list| plain.starts_with(&format!("{PREFIX}{}_", list.to_ascii_uppercase())))
+    {
+        return problem.hint(format!("write {}", connector_variable(list, "NAME", "OPTION")));
+    }
     match nearest(&general, names.iter().map(String::as_str)) {
         Some(near) => problem.hint(format!("did you mean {near}?")),
         None => problem.hint("`tidings config` lists all settings"),

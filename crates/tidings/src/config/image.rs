@@ -2,6 +2,8 @@
 //! What has no equivalent is an error that names it, never ignored. Knows only which variable
 //! and directive becomes which setting.
 
+use tidings_connectors::nearest::nearest;
+
 use super::caddyfile;
 use super::directives::{self, Translation};
 use super::mistakes::Problem;
@@ -10,7 +12,6 @@ use super::value::{Node, Place, Value, steps};
 use super::variables::Variables;
 use super::{duration, server_name};
 use crate::limits::CONNECTIONS_SETTING_MAX;
-use tidings_connectors::nearest::nearest;
 
 /// The issuer that the image trusts unless told otherwise.
 const ISSUER_DEFAULT: &str = "https://localhost";

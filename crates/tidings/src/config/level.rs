@@ -1,9 +1,8 @@
 //! The level of the log as people write it. The filter takes any word for a part of the program, so
 //! that a misspelled level would silence the log; here every directive has to name a level.
 
-use tracing_subscriber::EnvFilter;
-
 use tidings_connectors::nearest::nearest;
+use tracing_subscriber::EnvFilter;
 
 /// The levels that the hints offer.
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];

@@ -12,6 +12,7 @@ use tidings_frontends::auth::{
 };
 use url::Url;
 
+use super::connectors::{self, Connectors};
 use super::mistakes::{Mistakes, Problem, Shown};
 use super::options::{AdminOptions, Durability, HistoryOptions, HistorySettings, Settings};
 use super::value::{Node, Place, steps};
@@ -82,6 +83,8 @@ pub(super) fn finish(
 ) -> Result<Config, Vec<Problem>> {
     let (complete, wrong) = check::check(tree);
     problems.extend(wrong);
+    let (connectors, wrong) = connectors::read(tree);
+    problems.extend(wrong);
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -90,7 +93,7 @@ pub(super) fn finish(
         vec![Problem::new(Place::Whole, message)]
     })?;
     let mut meaning = Meaning { tree, problems };
-    let config = meaning.config(settings, notes);
+    let config = meaning.config(settings, connectors, notes);
     if meaning.problems.is_empty() { Ok(config) } else { Err(meaning.problems) }
 }
 
@@ -114,7 +117,12 @@ impl Meaning<'_> {
         self.tree.find(&steps(path)).is_some()
     }
 
-    fn config(&mut self, settings: Settings, mut notes: Vec<String>) -> Config {
+    fn config(
+        &mut self,
+        settings: Settings,
+        connectors: Connectors,
+        mut notes: Vec<String>,
+    ) -> Config {
         self.listeners(&settings);
         self.streams(&settings);
         self.issuers(&settings);
@@ -125,6 +133,9 @@ impl Meaning<'_> {
         let admin = self.admin(settings.admin);
         let history = self.history(settings.history);
         Config {
+            sinks: connectors.sinks,
+            sources: connectors.sources,
+            webhooks: self.webhooks(settings.webhooks, &history),
             tls: self.tls(settings.tls, &history, &public_url, &mut notes),
             history,
             listen: settings.listen,

@@ -11,6 +11,7 @@ use miette::{
 
 use tidings_frontends::auth::is_pathlike;
 
+use super::connectors;
 use super::schema::{self, Key, Kind};
 use super::value::{Node, Place, Value};
 use crate::limits::{MISTAKES_MAX, VALUE_SHOWN_CHARS_MAX};
@@ -139,7 +140,10 @@ fn hidden(path: &str, node: &Node, spans: &mut Vec<Range<usize>>) {
         }
         value => {
             let risky = matches!(value, Value::Text(text) if is_risky(path, key, text));
-            let open = key.is_some_and(|key| key.kind != Kind::Secret) && !risky;
+            let open = match key {
+                Some(key) => key.kind != Kind::Secret && !risky,
+                None => connectors::is_showable(path, value),
+            };
             if let (Place::File(span), false) = (&node.place, open) {
                 spans.push(span.clone());
             }

@@ -5,11 +5,13 @@
 
 use std::net::SocketAddr;
 
+use tidings_connectors::specification::{SinkSpecification, SourceSpecification};
 use tidings_frontends::auth;
 use url::Url;
 
 mod caddyfile;
 mod check;
+mod connectors;
 mod dev;
 mod directives;
 mod document;
@@ -31,6 +33,7 @@ pub mod size;
 mod tls;
 mod value;
 mod variables;
+mod webhooks;
 
 pub use dev::{Dev, banner, dev, dev_again};
 pub use load::{from_text, from_variables, load};
@@ -42,6 +45,7 @@ pub use options::{
 pub use reference::reference;
 pub use tls::TlsOptions;
 pub use variables::Variables;
+pub use webhooks::{KeepAttempts, WebhookOptions};
 
 /// Everything the program needs to run, checked.
 #[derive(Debug, Clone)]
@@ -63,6 +67,12 @@ pub struct Config {
     pub http: HttpOptions,
     /// Listeners with TLS.
     pub tls: TlsOptions,
+    /// Systems that updates leave to. Names are unique among sinks and sources.
+    pub sinks: Vec<SinkSpecification>,
+    /// Systems that updates come from.
+    pub sources: Vec<SourceSpecification>,
+    /// What endpoints made over the API have in common.
+    pub webhooks: WebhookOptions,
     /// The operator's listener.
     pub admin: AdminOptions,
     /// The log.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 use tidings_frontends::auth;
 
 use super::tls::TlsSettings;
+use super::webhooks::WebhookSettings;
 use super::{duration, size};
 
 /// The whole file, deserialized. [`super::Config`] is what has been checked.
@@ -27,6 +28,7 @@ pub(super) struct Settings {
     pub(super) mercure: MercureOptions,
     pub(super) http: HttpOptions,
     pub(super) tls: TlsSettings,
+    pub(super) webhooks: WebhookSettings,
     pub(super) admin: AdminOptions,
     pub(super) log: LogOptions,
 }

@@ -1,8 +1,11 @@
 //! The printed reference: every setting with its default and a sentence, as TOML that is the
 //! default configuration itself. Knows no setting: the schema does.
 
+use tidings_connectors::rows::OptionRow;
+
+use super::connectors;
 use super::environment::name_of;
-use super::schema::{self, Default, KEYS, Kind, LISTS};
+use super::schema::{self, CONNECTORS, Default, KEYS, Kind, LISTS};
 
 const HEAD: &str = "\
 # Tidings: every setting with its default. What is commented out has none; it shows an example.
@@ -12,6 +15,9 @@ const HEAD: &str = "\
 # (TIDINGS_AUTH_ISSUER_0_ID); lists are separated by commas. With _FILE behind it, the variable
 # names a file that holds the value. Variables are over this file, the environment is over
 # .env.local, that is over .env, both in the working folder.
+#
+# Options of a sink or source are named by it: TIDINGS_SINK__NEXT_CACHE__RETRY__FIRST, with `__`
+# between names and `_` for `-` and `.` in one.
 #
 # Durations: ms, s, m, h, d, w, as in \"1h30m\".
 # Sizes: KiB, MiB, GiB, TiB (in 1,024) or KB, MB, GB, TB (in 1,000).
@@ -29,11 +35,35 @@ pub fn reference() -> String {
         }
         text.push_str(&entry(key, table));
     }
-    for list in schema::CONNECTORS {
-        text.push_str(&format!(
-            "\n# [[{list}]]\n# This version has no kind of {list}; a table here is refused.\n"
-        ));
+    for list in CONNECTORS {
+        text.push_str(&connectors(list));
     }
+    text
+}
+
+/// The options of every kind of a list: one example of each kind, and one of what all take.
+fn connectors(list: &str) -> String {
+    let (kinds, every) = connectors::kinds(list);
+    let mut text = String::new();
+    for kind in kinds {
+        text.push_str(&format!("\n# {}\n#\n# [[{list}]]\n", kind.about));
+        text.push_str(&format!("# kind = \"{}\"\n", kind.name));
+        kind.options.iter().for_each(|row| text.push_str(&option(row)));
+    }
+    text.push_str(&format!("\n# Every {list} takes these, too.\n"));
+    every.iter().for_each(|row| text.push_str(&option(row)));
+    text
+}
+
+fn option(row: &OptionRow) -> String {
+    let mut text = String::from("#\n");
+    for line in row.about.lines() {
+        text.push_str(&format!("# {line}\n"));
+    }
+    if row.is_secret {
+        text.push_str(&format!("# By file: {}_file.\n", row.path));
+    }
+    text.push_str(&format!("# {} = {}\n", row.path, row.default.unwrap_or(row.example)));
     text
 }
 
@@ -87,7 +117,10 @@ mod tests {
 
     #[test]
     fn reference_has_every_setting_and_each_example_is_taken() {
-        let open: String = reference()
+        let whole = reference();
+        // Behind it are the sinks and sources.
+        let settings = whole.split("\n# Each ").next().unwrap();
+        let open: String = settings
             .lines()
             .map(|line| {
                 let setting = line.strip_prefix("# ").filter(|rest| {
@@ -105,6 +138,54 @@ mod tests {
         }
         assert!(matches!(tree.value, Value::Table(_)));
         assert_eq!(check::check(&tree).1, []);
+    }
+
+    #[test]
+    fn reference_has_every_option_of_sinks_and_sources() {
+        let text = reference();
+        for list in CONNECTORS {
+            let (kinds, every) = connectors::kinds(list);
+            for kind in kinds {
+                assert!(text.contains(&format!("# [[{list}]]\n# kind = \"{}\"\n", kind.name)));
+            }
+            for row in every.iter().chain(kinds.iter().flat_map(|kind| kind.options)) {
+                assert!(text.contains(&format!("\n# {} = ", row.path)), "{}", row.path);
+            }
+        }
+    }
+
+    /// A configuration with one element, whose options are `rows` with their examples or defaults.
+    fn with(list: &str, kind: &str, options: &[(&str, &str)]) -> Node {
+        let lines = options.iter().map(|(path, value)| format!("{path} = {value}\n"));
+        parsed(&format!("[[{list}]]\nkind = \"{kind}\"\n{}", lines.collect::<String>()))
+    }
+
+    #[test]
+    fn every_example_and_default_of_an_option_is_taken() {
+        for list in CONNECTORS {
+            let (kinds, every) = connectors::kinds(list);
+            for kind in kinds {
+                let rows: Vec<&OptionRow> = every.iter().chain(kind.options).collect();
+                for row in &rows {
+                    for value in [Some(row.example), row.default].into_iter().flatten() {
+                        let first = row.path.split('.').next().unwrap();
+                        let beside = |other: &&&OptionRow| {
+                            let at = other.path.split('.').next().unwrap();
+                            let is_needed = at == other.path || at == first;
+                            other.is_required && is_needed && other.path != row.path
+                        };
+                        let beside = rows.iter().filter(beside).map(|row| (row.path, row.example));
+                        let mut options: Vec<(&str, &str)> = beside.collect();
+                        if row.path == "concurrency" {
+                            options.push(("key", "\"topic\""));
+                        }
+                        options.push((row.path, value));
+                        let (_, problems) = connectors::read(&with(list, kind.name, &options));
+                        assert_eq!(problems, [], "{} {} = {value}", kind.name, row.path);
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
+use tidings_connectors::nearest::nearest;
 use url::Url;
 
 use super::mistakes::Problem;
@@ -11,7 +12,6 @@ use super::schema::Kind;
 use super::value::{Node, Place, Value};
 use super::{document, duration, size};
 use crate::limits::VALUE_SHOWN_CHARS_MAX;
-use tidings_connectors::nearest::nearest;
 
 /// The value in the one form that deserializes, or everything that is wrong with it. Messages
 /// go on after the setting's name.

@@ -12,7 +12,7 @@ use tidings_frontends::limits::{
 
 pub(super) use super::kind::Kind;
 pub(super) use super::paths::{find, general, is_table, members};
-use super::{duration, issuers, size, tls};
+use super::{duration, issuers, size, tls, webhooks};
 use crate::limits::CONNECTIONS_SETTING_MAX;
 
 /// One setting.
@@ -87,7 +87,7 @@ pub(super) const fn unset(
 
 /// All settings in the order of the reference.
 pub(super) static KEYS: LazyLock<Vec<Key>> =
-    LazyLock::new(|| [HUB, issuers::KEYS, AROUND, &tls::KEYS].concat());
+    LazyLock::new(|| [HUB, issuers::KEYS, AROUND, &tls::KEYS, &webhooks::KEYS].concat());
 
 /// Settings of the hub itself and of its history.
 const HUB: &[Key] = &[

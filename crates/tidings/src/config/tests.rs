@@ -98,7 +98,7 @@ listen = "off"
 fn every_mistake_is_reported_at_once_with_its_line_and_a_hint() {
     let text = format!(
         "lisen = \"0.0.0.0:80\"\nlisten = \"localhost:80\"\n{MINIMAL}subscribe = {{ keyy = 1 }}\n\
-         [history]\ndurability = \"fsnc\"\nkeep = {{ age = 7 }}\n[[sink]]\nkind = \"webhook\"\n"
+         [history]\ndurability = \"fsnc\"\nkeep = {{ age = 7 }}\n[[sink]]\nkind = \"webhok\"\n"
     );
     refused(
         &text,
@@ -113,9 +113,11 @@ fn every_mistake_is_reported_at_once_with_its_line_and_a_hint() {
             "does not take \"fsnc\"",
             "fsync, written, memory",
             "`age` takes a duration as in \"15s\", not a number",
-            "unknown kind \"webhook\"",
-            "no kind of sink",
-            "6 mistakes",
+            "unknown kind \"webhok\"",
+            "tidings.toml:13:8",
+            "did you mean \"webhook\"? kinds of sink: webhook, nats",
+            "`name` is missing here",
+            "8 mistakes",
         ],
     );
 }
