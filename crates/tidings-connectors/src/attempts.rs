@@ -96,6 +96,7 @@ impl Attempts {
             durability,
             keep: options.keep,
             segment_bytes: ATTEMPTS_SEGMENT_BYTES,
+            hold_bytes: 0,
         };
         // Nobody reaches this hub from outside, so its name means nothing.
         let namespace = Namespace::new(nowhere());

@@ -99,6 +99,15 @@ impl Sinks {
         Ok(())
     }
 
+    /// Whether these sinks could be started.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with their topics.
+    pub fn check(&self, wanted: &[Wanted]) -> Result<(), CannotRun> {
+        wanted.iter().try_for_each(|one| self.selection(one).map(drop))
+    }
+
     fn selection(&self, wanted: &Wanted) -> Result<Selection, CannotRun> {
         let name = &wanted.told.name;
         let bad = |reason| CannotRun::Pattern { name: name.clone(), reason };

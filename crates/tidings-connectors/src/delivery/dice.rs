@@ -40,7 +40,7 @@ mod tests {
         for tenth in 0..10 {
             let from = half + half / 10 * tenth;
             let inside =
-                waits.iter().filter(|wait| (from..from + half / 10).contains(wait)).count();
+                waits.iter().filter(|wait| (from..from + half / 10).contains(*wait)).count();
             assert!((50..200).contains(&inside), "{inside} in part {tenth}");
         }
     }

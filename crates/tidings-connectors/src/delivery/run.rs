@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tidings_core::{
-    Batch, Clock, Entry, Grant, Hub, Missed, Refused, Selection, Start, StateError, Subscription,
-    Taken, TokenIdentity,
+    Batch, Clock, Entry, Grant, Hub, Missed, Offset, Refused, Selection, Start, StateError,
+    Subscription, Taken, TokenIdentity,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -139,10 +139,15 @@ struct Loop {
 impl Loop {
     async fn run(mut self, stop: CancellationToken) {
         let mut saves = self.around.book.saves();
+        let mut hold = self.around.hub.hold_history(self.subscribed());
         let mut is_ending = false;
         loop {
             self.act();
-            let unsaved = self.around.book.note(&self.name, self.delivery.changes());
+            let changes = self.delivery.changes();
+            if let Some(position) = changes.position {
+                hold.move_to(position);
+            }
+            let unsaved = self.around.book.note(&self.name, changes);
             self.delivery.wait_for_save(unsaved > UNSAVED_MAX);
             if is_ending && self.delivery.is_idle() {
                 return;
@@ -165,6 +170,10 @@ impl Loop {
                 _ = saves.changed(), if unsaved > UNSAVED_MAX => {}
             }
         }
+    }
+
+    fn subscribed(&self) -> Offset {
+        self.subscription.as_ref().map_or(Offset::ZERO, Subscription::offset)
     }
 
     fn act(&mut self) {

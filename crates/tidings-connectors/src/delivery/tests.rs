@@ -30,6 +30,7 @@ fn hub() -> Hub {
         durability: Durability::Memory,
         keep: Keep::default(),
         segment_bytes: 1 << 20,
+        hold_bytes: 0,
     };
     let url = "https://hub.example/.well-known/mercure".parse().unwrap();
     let options = HubOptions { namespace: Namespace::new(url), update_bytes_max: 1 << 20, history };

@@ -103,6 +103,7 @@ fn try_open(folder: &Path, keep: Keep) -> Result<House, tidings_core::OpenError>
         durability: Durability::Written,
         keep,
         segment_bytes: 1 << 20,
+        hold_bytes: 0,
     };
     let url = "https://hub.example/.well-known/mercure".parse().unwrap();
     let options = HubOptions { namespace: Namespace::new(url), update_bytes_max: 1 << 20, history };

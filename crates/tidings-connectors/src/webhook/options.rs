@@ -150,6 +150,7 @@ impl Options {
                 path: "url".to_owned(),
                 message: "a webhook needs a URL".to_owned(),
                 hint: Some("url = \"https://shop.example.com/webhook\"".to_owned()),
+                is_unknown: false,
             });
         }
         if !bad.is_empty() {
