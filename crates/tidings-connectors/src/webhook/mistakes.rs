@@ -37,7 +37,8 @@ pub(super) fn bad(path: &str, message: impl Into<String>) -> BadOption {
     BadOption { path: path.to_owned(), message: message.into(), hint: None, is_unknown: false }
 }
 
-fn hinted(path: &str, message: impl Into<String>, hint: &str) -> BadOption {
+/// A mistake, and what to do about it.
+pub(super) fn hinted(path: &str, message: impl Into<String>, hint: &str) -> BadOption {
     BadOption { hint: Some(hint.to_owned()), ..bad(path, message) }
 }
 
@@ -123,8 +124,8 @@ fn headers(options: &Options, found: &mut Vec<BadOption>) {
             Err(wrong) => found.push(wrong),
             Ok(name) if is_reserved(name.as_str()) => {
                 let hint = (name == "content-type").then(|| "set `content_type`".to_owned());
-                let message = "the hub sets this header itself".to_owned();
-                found.push(BadOption { path, message, hint, is_unknown: false });
+                let message = "the hub sets this header itself";
+                found.push(BadOption { hint, ..bad(&path, message) });
             }
             Ok(name) if !names.insert(name.as_str().to_owned()) => {
                 found.push(bad(&path, "stands there twice: names are the same in any case"));

@@ -146,12 +146,8 @@ impl Options {
     pub fn read(written: &Map<String, Value>) -> Result<Options, Vec<BadOption>> {
         let mut bad: Vec<BadOption> = written.iter().filter_map(unreadable).collect();
         if !written.contains_key("url") {
-            bad.push(BadOption {
-                path: "url".to_owned(),
-                message: "a webhook needs a URL".to_owned(),
-                hint: Some("url = \"https://shop.example.com/webhook\"".to_owned()),
-                is_unknown: false,
-            });
+            let example = "url = \"https://shop.example.com/webhook\"";
+            bad.push(mistakes::hinted("url", "a webhook needs a URL", example));
         }
         if !bad.is_empty() {
             return Err(bad);
@@ -190,8 +186,7 @@ impl Options {
             secrets.push((HEADERS, Secret::new(Value::from(headers).to_string())));
         }
         if !self.secrets.is_empty() {
-            let exposed = |secret: &SigningSecret| json!({ "key": secret.key.expose(), "until": secret.until });
-            let keys: Vec<Value> = self.secrets.iter().map(exposed).collect();
+            let keys: Vec<Value> = self.secrets.iter().map(in_whole).collect();
             secrets.push((SIGNING, Secret::new(Value::from(keys).to_string())));
         }
         secrets
@@ -218,6 +213,11 @@ impl Options {
         }
         true
     }
+}
+
+/// A signing key as it is kept.
+fn in_whole(secret: &SigningSecret) -> Value {
+    json!({ "key": secret.key.expose(), "until": secret.until })
 }
 
 /// What is wrong with the form of one option.
@@ -279,6 +279,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::specification;
 
     const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -345,6 +346,21 @@ mod tests {
     }
 
     #[test]
+    fn a_specification_of_a_webhook_is_read_to_its_end() {
+        let mut written = full();
+        let own = [("kind", json!("webhook")), ("name", json!("shop")), ("topics", json!("*"))];
+        for (name, value) in own {
+            written[name] = value;
+        }
+        written["secrets"] = json!([KEY]);
+        written.as_object_mut().unwrap().remove("body_size_max");
+        let read = specification::sink(&written).unwrap();
+        let options = Options::read(&read.to.options).unwrap();
+        assert_eq!(options.basic.unwrap().password, Some(Secret::new("hunter3")));
+        assert_eq!((options.success, options.allow.len()), (vec![200, 204], 2));
+    }
+
+    #[test]
     fn what_is_only_for_the_program_cannot_be_written() {
         for name in ["plain", "follows", "nonsense"] {
             let bad = read(json!({ "url": "http://a/", name: true })).unwrap_err();
@@ -395,6 +411,10 @@ mod tests {
         assert!(!told.contains("86753098") && !told.contains("hunter2"), "{told}");
     }
 
+    fn names() -> Vec<String> {
+        full().as_object().unwrap().keys().cloned().collect()
+    }
+
     fn any_json() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
@@ -415,10 +435,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_that_is_written_panics(
-            names in prop::collection::vec(
-                prop::sample::select(full().as_object().unwrap().keys().cloned().collect::<Vec<_>>()),
-                0..6,
-            ),
+            names in prop::collection::vec(prop::sample::select(names()), 0..6),
             values in prop::collection::vec(any_json(), 6),
         ) {
             let written: Map<String, Value> = names.into_iter().zip(values).collect();

@@ -15,6 +15,7 @@ use crate::limits::{
     KEY_OVERLAP_MAX, SHARED_KEY_BYTES_MAX, SHARED_KEY_BYTES_MIN, SIGNING_KEYS_MAX,
 };
 use crate::secret::Secret;
+use crate::span::Span;
 
 const SHARED: &str = "whsec_";
 const PRIVATE: &str = "whsk_";
@@ -99,7 +100,7 @@ pub enum BadKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadRotation {
     /// The old key would sign for too long.
-    #[error("an old key signs beside the new one for at most {} days", KEY_OVERLAP_MAX.as_secs() / 86_400)]
+    #[error("an old key signs beside the new one for at most {}", Span(KEY_OVERLAP_MAX))]
     Overlap,
     /// So many keys are valid that one of them would have to go before its time.
     #[error("{SIGNING_KEYS_MAX} keys are valid already: wait until one has ended")]
