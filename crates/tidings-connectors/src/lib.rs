@@ -11,7 +11,9 @@ pub mod limits;
 pub mod nearest;
 mod reader;
 pub mod rows;
+pub mod secret;
 pub mod span;
 pub mod specification;
+pub mod webhook;
 
 pub use kinds::{SINKS, SOURCES};

@@ -28,6 +28,71 @@ pub const GIVE_UP_AFTER_DEFAULT: Duration = Duration::from_secs(3 * 24 * 60 * 60
 /// How often an entry is offered to a system that does not want it.
 pub const REJECTED_TRIES_MAX: u32 = 3;
 
+// Webhooks: the way there.
+
+/// How long a connection may take, from looking the name up to the end of the TLS handshake.
+pub const WEBHOOK_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long all of an exchange may take, to the last byte of the answer.
+pub const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long what a name resolved to counts. Short enough for an endpoint that moves, and long
+/// enough to cost nothing while one is busy.
+pub const NAME_AGE_MAX: Duration = Duration::from_secs(30);
+/// How long one look-up may take, waiting for its turn included.
+pub const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Look-ups at a time in the whole process: each blocks a thread until the system gives up.
+pub const LOOK_UPS_MAX: usize = 16;
+/// Addresses of a name that are remembered. The name's owner says how many there are.
+pub const ADDRESSES_MAX: usize = 64;
+/// Addresses that are tried for one connection: each gets a share of the time that is of use.
+pub const ADDRESSES_TRIED_MAX: usize = 8;
+/// How long a connection waits for its next request. Most servers wait longer, so that it is the
+/// hub that closes and no request meets a closed connection.
+pub const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(30);
+/// Bytes of an answer's head, and of what is read from a connection at a time. Twice what common
+/// servers allow themselves.
+pub const ANSWER_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// The longest wait that a system can ask for: far beyond every patience, and small enough to be
+/// added to a time.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+// What a webhook is told, and the requests that are made of it.
+
+/// Bytes of an endpoint's URL: more than servers take.
+pub const URL_BYTES_MAX: usize = 8 * 1024;
+/// Headers that a webhook is told to send: servers take about a hundred in all.
+pub const HEADERS_MAX: usize = 32;
+/// Bytes of the name of one.
+pub const HEADER_NAME_BYTES_MAX: usize = 128;
+/// Bytes of its value, of a user's name, a password or a bearer token: what servers take in a line.
+pub const HEADER_VALUE_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of the headers that an update fills, its topic and attributes. A server that takes even
+/// this much is rare; who has more to say uses the structured form.
+pub const FILLED_HEADERS_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a request's body when a webhook does not say: the largest update, as it is.
+pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Networks that a webhook may reach besides public ones.
+pub const ALLOWED_NETWORKS_MAX: usize = 64;
+/// Statuses that count as success, when a webhook names them.
+pub const SUCCESS_STATUSES_MAX: usize = 32;
+/// The longest that a webhook may wait for an answer: its place is taken for so long.
+pub const EXCHANGE_TIMEOUT_MAX: Duration = Duration::from_secs(10 * 60);
+/// Bytes of a file with root certificates: the whole bundle of an operating system is a quarter.
+pub const ROOTS_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// How often a request is sent on to another place by 307 or 308, where that is followed at all.
+pub const REDIRECTS_MAX: usize = 5;
+
+/// Keys that sign a webhook at a time: each makes the header longer and costs a signature.
+pub const SIGNING_KEYS_MAX: usize = 8;
+/// Bytes of a shared signing key (Standard Webhooks 1.0, "Signature scheme").
+pub const SHARED_KEY_BYTES_MIN: usize = 24;
+/// The most of them.
+pub const SHARED_KEY_BYTES_MAX: usize = 64;
+/// How long a key still signs after a new one came, unless somebody says otherwise.
+pub const KEY_OVERLAP_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
+/// The longest of that: a key that was replaced is not kept for ever.
+pub const KEY_OVERLAP_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Characters of a CloudEvents attribute's name (CloudEvents 1.0, "Naming conventions").
+pub const EXTENSION_NAME_BYTES_MAX: usize = 20;
 // What specifications may hold.
 
 /// Texts, numbers and tables of one list in an option. A sink for more topics than that is for a

@@ -40,6 +40,7 @@ impl Clock for Now {
 fn open(folder: &Path, durability: Durability) -> Hub {
     let url = "https://hub.example/.well-known/mercure".parse().expect("a URL");
     let history = HistoryOptions {
+        hold_bytes: 0,
         path: Some(folder.to_owned()),
         durability,
         keep: Keep::default(),

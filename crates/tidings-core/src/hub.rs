@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use crate::answers::Order;
 use crate::clock::Clock;
 use crate::error::{OpenError, Refused};
 use crate::grant::Grant;
 use crate::held::Held;
 use crate::history::History;
+use crate::hold::Holds;
 use crate::ids::Ids;
 use crate::intake::Duty;
 use crate::interner::Interner;
@@ -30,7 +32,7 @@ use crate::subscribers::Subscribers;
 use crate::subscription::Subscription;
 use crate::tail::Tail;
 use crate::topic::Topic;
-use crate::update::{Epoch, Offset, Update};
+use crate::update::{Entry, Epoch, Offset, Update};
 use crate::writer::{Commit, Queued, Writer};
 
 /// What is true of a published update now.
@@ -51,7 +53,7 @@ pub struct Receipt {
 /// A place in the queue of the writer, for one update of up to the reserved weight.
 #[derive(Debug)]
 pub struct Room {
-    permit: OwnedSemaphorePermit,
+    pub(crate) permit: OwnedSemaphorePermit,
 }
 
 /// An update in the queue of the writer. It is published also when this is dropped.
@@ -74,11 +76,7 @@ impl Publishing {
             self.hub.inner.writer.see_to(duty).await;
         }
         let shared = self.hub.shared();
-        let result =
-            self.answered.await.unwrap_or_else(|_| match shared.failed.load(Ordering::Acquire) {
-                true => Err(Refused::StorageFailed("the writer has ended".into())),
-                false => Err(Refused::ShuttingDown),
-            });
+        let result = self.answered.await.unwrap_or_else(|_| Err(shared.refusal_at_the_end()));
         result.inspect_err(|_| count(&shared.counters.refused))
     }
 }
@@ -89,6 +87,7 @@ pub(crate) struct Shared {
     pub(crate) namespace: Namespace,
     pub(crate) history: Box<dyn History>,
     pub(crate) state: Arc<State>,
+    pub(crate) holds: Arc<Holds>,
     pub(crate) subscribers: Subscribers,
     pub(crate) tail: Tail,
     pub(crate) counters: Counters,
@@ -101,6 +100,19 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// What a publisher is told whom nobody answers any more.
+    pub(crate) fn refusal_at_the_end(&self) -> Refused {
+        match self.failed.load(Ordering::Acquire) {
+            true => Refused::StorageFailed("the writer has ended".into()),
+            false => Refused::ShuttingDown,
+        }
+    }
+
+    /// How safe an entry is that is committed.
+    pub(crate) fn durability_of(&self, entry: &Entry) -> Durability {
+        if entry.update.ephemeral { Durability::Memory } else { self.durability }
+    }
+
     /// Up to where entries were handed to the receivers' lists.
     pub(crate) fn fanned_out(&self) -> Offset {
         *self.fanned_out.lock().unwrap_or_else(PoisonError::into_inner)
@@ -156,11 +168,13 @@ impl Hub {
         options: HubOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Hub, OpenError> {
-        let Store { history, state, ids, epoch, start, durability, remembered, lock } = store;
+        let Store { history, holds, state, ids, epoch, start, durability, remembered, lock } =
+            store;
         let shared = Arc::new(Shared {
             namespace: options.namespace,
             history,
             state,
+            holds,
             subscribers: Subscribers::default(),
             tail: Tail::beginning_at(start),
             counters: Counters::default(),
@@ -229,13 +243,19 @@ impl Hub {
     ///
     /// When the hub shuts down.
     pub async fn room(&self, weight: usize) -> Result<Room, Refused> {
-        let room = Arc::clone(&self.inner.room).acquire_many_owned(permits(weight)).await;
+        self.room_for(1, weight).await
+    }
+
+    /// The same for several updates of this weight together.
+    pub(crate) async fn room_for(&self, updates: usize, weight: usize) -> Result<Room, Refused> {
+        let permits = permits(updates, weight);
+        let room = Arc::clone(&self.inner.room).acquire_many_owned(permits).await;
         Ok(Room { permit: room.map_err(|_| Refused::ShuttingDown)? })
     }
 
     /// The same without waiting, if there is a place and nobody waits for one.
     pub fn room_now(&self, weight: usize) -> Option<Room> {
-        let room = Arc::clone(&self.inner.room).try_acquire_many_owned(permits(weight)).ok();
+        let room = Arc::clone(&self.inner.room).try_acquire_many_owned(permits(1, weight)).ok();
         room.map(|permit| Room { permit })
     }
 
@@ -265,7 +285,7 @@ impl Hub {
         put.inspect_err(|_| count(&self.inner.shared.counters.refused))
     }
 
-    fn check(&self, grant: &Grant, update: &Update) -> Result<(), Refused> {
+    pub(crate) fn check(&self, grant: &Grant, update: &Update) -> Result<(), Refused> {
         if let Some(flaw) = update.flaw(self.inner.update_bytes_max) {
             return Err(flaw.into());
         }
@@ -293,7 +313,8 @@ impl Hub {
         let (answer, answered) = oneshot::channel();
         let keyed = update.idempotency_key.is_some();
         let publisher = keyed.then(|| grant.token.publisher());
-        let commit = Commit { update, publisher, answer, room: room.permit };
+        let order = Order::One(update, answer);
+        let commit = Commit { order, publisher, room: room.permit };
         let writer = &self.inner.writer;
         let duty = writer.put(Queued::Published(commit))?;
         Ok(Publishing { hub: self.clone(), answered, duty })
@@ -346,9 +367,9 @@ impl Hub {
     }
 }
 
-/// What of the queue an update of this weight takes.
-fn permits(weight: usize) -> u32 {
-    let permits = weight.div_ceil(QUEUE_PERMIT_BYTES).clamp(1, QUEUE_UPDATES_MAX);
+/// What of the queue so many updates of this weight take: one permit each at least.
+fn permits(updates: usize, weight: usize) -> u32 {
+    let permits = weight.div_ceil(QUEUE_PERMIT_BYTES).max(updates).min(QUEUE_UPDATES_MAX);
     u32::try_from(permits).unwrap_or(u32::MAX)
 }
 

@@ -36,7 +36,13 @@ pub(crate) fn options(history: HistoryOptions) -> HubOptions {
 
 pub(crate) fn in_memory() -> HistoryOptions {
     let durability = Durability::Memory;
-    HistoryOptions { path: None, durability, keep: Keep::default(), segment_bytes: 0 }
+    HistoryOptions {
+        hold_bytes: 0,
+        path: None,
+        durability,
+        keep: Keep::default(),
+        segment_bytes: 0,
+    }
 }
 
 pub(crate) fn memory_hub() -> Hub {

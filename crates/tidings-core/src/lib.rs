@@ -10,6 +10,7 @@ pub mod matcher;
 mod announce;
 #[cfg(test)]
 mod announce_tests;
+mod answers;
 mod batch;
 mod clock;
 mod deal;
@@ -20,6 +21,7 @@ mod fan_out;
 mod grant;
 mod held;
 mod history;
+mod hold;
 mod hub;
 #[cfg(test)]
 mod hub_tests;
@@ -29,7 +31,9 @@ mod interner;
 mod metrics;
 mod namespace;
 mod options;
+mod packed;
 mod place;
+mod publish_all;
 mod reading;
 mod ready;
 mod repeats;
@@ -52,12 +56,14 @@ pub use error::{Missed, OpenError, Refused};
 pub use grant::{Grant, TokenIdentity};
 pub use held::Held;
 pub use history::open::{CheckReport, SegmentReport};
+pub use hold::HistoryHold;
 pub use hub::{Hub, Publishing, Receipt, Room};
 pub use matcher::{BadPattern, Candidate, Language, Matcher};
 pub use metrics::Counters;
 pub use namespace::Namespace;
 pub use options::{Durability, HistoryOptions, HubOptions, Keep};
 pub use place::{Judged, Located};
+pub use publish_all::Placed;
 pub use reading::{Reading, Start, Taken};
 pub use ready::ReadyList;
 pub use selection::Selection;
@@ -74,4 +80,5 @@ pub mod fuzz {
     pub use crate::history::record::fuzz_record;
     pub use crate::history::recovery::fuzz_segment;
     pub use crate::history::sidecar::fuzz_sidecar;
+    pub use crate::packed::fuzz_packed;
 }

@@ -25,7 +25,7 @@ pub const QUEUE_PERMIT_BYTES: usize = 1024;
 pub const QUEUE_UPDATES_MAX: usize = QUEUE_BYTES_MAX / QUEUE_PERMIT_BYTES;
 /// Updates that one sync covers at most, so that nobody waits for an endless batch.
 pub const BATCH_UPDATES_MAX: usize = 4 * 1024;
-/// Bytes that one sync covers at most (a batch may exceed it by one record).
+/// Bytes that one sync covers at most. A batch may exceed both by what is published together.
 pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bytes of committed entries that may wait for the fan-out. The writer never waits for it: beyond,
 /// everybody reads the history again.
@@ -122,3 +122,17 @@ pub const DURABLE_MAX: u64 = (1 << 52) - 1;
 /// The table of interned matchers is swept of dead ones when it has grown to this, and then each
 /// time it doubles.
 pub const SWEEP_AT_MIN: usize = 1_024;
+
+/// Updates that are published together, in one place of the queue: a connector's reading of its
+/// socket. Others stand behind them in that queue.
+pub const PUBLISHED_AT_ONCE_MAX: usize = 1_024;
+/// Bytes of them (one update may be more).
+pub const PUBLISHED_AT_ONCE_BYTES_MAX: usize = 1024 * 1024;
+
+// What is kept for whoever delivers it elsewhere.
+
+/// Bytes beyond what is kept that stay for holds unless the operator says otherwise: an outage of a
+/// day with a dozen updates of 1 KiB a second.
+pub const HOLD_BYTES_DEFAULT: u64 = 1024 * 1024 * 1024;
+/// The same where the history is in memory: as much as is kept there anyway.
+pub const HOLD_BYTES_IN_MEMORY_DEFAULT: u64 = 64 * 1024 * 1024;

@@ -36,6 +36,9 @@ pub struct HistoryOptions {
     pub durability: Durability,
     /// What is kept.
     pub keep: Keep,
+    /// How much larger, in bytes, the history may become for those who still need it
+    /// ([`crate::Hub::hold_history`]): than `keep.bytes`, or without that than what would be kept.
+    pub hold_bytes: u64,
     /// Size of a segment file in bytes, within the bounds of `limits`.
     pub segment_bytes: u64,
 }

@@ -9,7 +9,7 @@ use crate::hub::Hub;
 use crate::limits::SUB_MAX;
 use crate::reading::Start;
 use crate::selection::Selection;
-use crate::update::{Entry, Offset};
+use crate::update::{Entry, Epoch, Offset};
 
 /// What a cursor means to this hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +101,11 @@ impl Hub {
     /// A name for the history as it is: another one says that acknowledged entries may be gone.
     pub fn epoch(&self) -> String {
         format!("{:016x}", self.inner.shared.epoch.0)
+    }
+
+    /// The same as a number, as entries carry it.
+    pub fn epoch_now(&self) -> Epoch {
+        self.inner.shared.epoch
     }
 
     /// The hub's opaque id for a place.

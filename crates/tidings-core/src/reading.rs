@@ -120,23 +120,23 @@ impl Reading {
         let found = shared.tail.behind(self.position, self.until, self.hears_announced);
         let ephemerals_lost = found.forgotten > self.position.max(self.told_forgotten);
         let mut ephemerals = found.entries;
-        ephemerals.retain(|entry| selection.selects_entry(entry, namespace));
-        let mut bytes = 0;
+        let (mut bytes, mut nonsense) = (0, None);
         let mut entries: Vec<Arc<Entry>> = Vec::new();
         let mut visit = |stored: &Stored<'_>| {
             if selection.selects_stored(stored, namespace) {
-                match stored.to_entry() {
-                    Some(entry) => {
-                        bytes += entry.update.weight();
-                        entries.push(entry);
-                    }
-                    None => tracing::error!("an entry of the history makes no sense: left out"),
-                }
+                let Some(entry) = stored.to_entry() else {
+                    nonsense = Some(stored.offset());
+                    return false;
+                };
+                bytes += entry.update.weight();
+                entries.push(entry);
             }
             entries.len() < TAKE_ENTRIES_MAX && bytes < TAKE_BYTES_MAX
         };
         if self.position < found.until {
-            match shared.history.scan(self.position, found.until, &mut visit) {
+            let scanned = shared.history.scan(self.position, found.until, &mut visit);
+            let whole = |place| before_nonsense(self.position, place, &ephemerals);
+            match nonsense.map_or(scanned, whole) {
                 Ok(reached) => self.position = reached,
                 Err(missed) => {
                     self.position = missed.until.max(self.position);
@@ -145,6 +145,7 @@ impl Reading {
                 }
             }
         }
+        ephemerals.retain(|entry| selection.selects_entry(entry, namespace));
         // Not before what is missing in the history was told, which may end sooner.
         self.told_forgotten = self.told_forgotten.max(found.forgotten);
         entries.extend(ephemerals.into_iter().filter(|entry| entry.offset <= self.position));
@@ -154,5 +155,24 @@ impl Reading {
             batch.add(Arc::new(Run::new(entries.into())), 0..length);
         }
         Ok(Taken { offset: self.position, ephemerals_lost })
+    }
+}
+
+/// Up to where a reader has everything when the entry at `place` makes no sense though its checksum
+/// is right: up to that place. A reader who had that already misses this one entry.
+fn before_nonsense(
+    position: Offset,
+    place: Offset,
+    ephemerals: &[Arc<Entry>],
+) -> Result<Offset, Missed> {
+    let directly_before = Offset::durable(place.durable.saturating_sub(1));
+    let places = ephemerals.iter().map(|entry| entry.offset).filter(|offset| *offset < place);
+    let before = places.max().max(Some(directly_before)).max(Some(position));
+    match before.filter(|before| *before > position) {
+        Some(before) => Ok(before),
+        None => {
+            tracing::error!(place = place.durable, "an entry of the history makes no sense");
+            Err(Missed { after: position, until: place })
+        }
     }
 }

@@ -52,6 +52,7 @@ impl Selection {
         self.scope.is_some() && reaches(&self.grant.subscribe) && reaches(&self.matchers)
     }
 
+    /// The same of an item of the history. Says yes where a topic cannot be read.
     pub(crate) fn selects_stored(&self, stored: &Stored<'_>, namespace: &Namespace) -> bool {
         if let [matcher] = self.matchers.as_slice()
             && !stored.is_private()
@@ -65,12 +66,12 @@ impl Selection {
             });
         }
         let mut topics = Vec::new();
-        stored.any_topic(&mut |topic| {
+        let is_unreadable = stored.any_topic(&mut |topic| {
             topics.push(topic.to_owned());
             false
         });
         let candidates: Vec<_> =
             topics.iter().map(|topic| Candidate::new(topic, namespace)).collect();
-        self.selects(&candidates, stored.is_private())
+        is_unreadable || self.selects(&candidates, stored.is_private())
     }
 }

@@ -8,18 +8,18 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::announce::Announcement;
+use crate::answers::{Due, Order, Outcome, receipt};
 use crate::clock::Clock;
 use crate::error::Refused;
 use crate::fan_out::Handover;
 use crate::history::AppendError;
-use crate::hub::{Receipt, Shared};
+use crate::hub::Shared;
 use crate::intake::{Found, Intake};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_UPDATES_MAX, SUB_MAX};
 use crate::metrics::count;
-use crate::options::Durability;
 use crate::repeats::{First, Repeats, repeat_key};
 use crate::update::{Entry, Offset, Update};
-use crate::writer::{Answer, Commit, Queued};
+use crate::writer::{Commit, Queued};
 
 /// The first stage.
 pub(crate) struct Stage {
@@ -29,13 +29,6 @@ pub(crate) struct Stage {
     repeats: Repeats,
     /// Until the end.
     fan_out: Option<Handover>,
-}
-
-/// What a publisher is told once the batch is committed.
-enum Outcome {
-    New(Arc<Entry>),
-    Repeated(Receipt),
-    Refused(Refused),
 }
 
 impl Stage {
@@ -88,21 +81,31 @@ impl Stage {
     fn commit(&mut self, batch: &mut Vec<Commit>) {
         if self.shared.failed.load(Ordering::Acquire) {
             let refused = Refused::StorageFailed("an earlier write failed".into());
-            return refuse(batch.drain(..).map(|commit| commit.answer), &refused);
+            return batch.drain(..).for_each(|commit| commit.order.refuse(&refused));
         }
         let before = self.last;
         let mut entries = Vec::with_capacity(batch.len());
-        let mut answers = Vec::with_capacity(batch.len());
+        let mut due = Vec::with_capacity(batch.len());
         let mut rooms = Vec::with_capacity(batch.len());
         let (now, time) = (self.clock.monotonic(), self.clock.wall());
         for commit in batch.drain(..) {
             rooms.push(commit.room);
             let publisher = commit.publisher.as_deref().unwrap_or_default();
-            let outcome = self.place(commit.update, publisher, now, time);
-            if let Outcome::New(entry) = &outcome {
-                entries.push(Arc::clone(entry));
-            }
-            answers.push((commit.answer, outcome));
+            let mut place = |update| {
+                let outcome = self.place(update, publisher, now, time);
+                if let Outcome::New(entry) = &outcome {
+                    entries.push(Arc::clone(entry));
+                }
+                outcome
+            };
+            due.push(match commit.order {
+                Order::One(update, answer) => Due::One(answer, place(update)),
+                Order::Many(updates, answer) => {
+                    let placed =
+                        |update: Result<_, _>| update.map_or_else(Outcome::Refused, &mut place);
+                    Due::Many(answer, updates.into_iter().map(placed).collect())
+                }
+            });
         }
         let is_durable = |entry: &&Arc<Entry>| !entry.update.ephemeral;
         let durable: Cow<'_, [_]> = match entries.iter().all(|entry| is_durable(&entry)) {
@@ -115,19 +118,19 @@ impl Stage {
         };
         drop(durable);
         match appended {
-            Ok(()) => self.deliver(entries, answers),
+            Ok(()) => self.deliver(entries, due),
             // Ephemeral updates of the batch go with it: they follow entries that do not exist.
-            Err(AppendError::NoSpace) => self.undo(before, &entries, answers, &Refused::NoSpace),
+            Err(AppendError::NoSpace) => self.undo(before, &entries, due, &Refused::NoSpace),
             Err(AppendError::NotNow(reason)) => {
                 tracing::error!(error = reason, "the history cannot be written just now");
-                self.undo(before, &entries, answers, &Refused::StorageFailed(reason));
+                self.undo(before, &entries, due, &Refused::StorageFailed(reason));
             }
             Err(AppendError::Failed(reason)) => {
                 self.fail(&reason);
                 // What the hub itself announces goes on behind what was acknowledged.
                 self.last = before;
-                let lost = |answer: (Answer, Outcome)| answer.0;
-                refuse(answers.into_iter().map(lost), &Refused::StorageFailed(reason));
+                let refused = Refused::StorageFailed(reason);
+                due.into_iter().for_each(|due| due.refuse(&refused));
             }
         }
     }
@@ -143,16 +146,10 @@ impl Stage {
     }
 
     /// Takes back what was placed and not committed.
-    fn undo(
-        &mut self,
-        before: Offset,
-        entries: &[Arc<Entry>],
-        answers: Vec<(Answer, Outcome)>,
-        refused: &Refused,
-    ) {
+    fn undo(&mut self, before: Offset, entries: &[Arc<Entry>], due: Vec<Due>, refused: &Refused) {
         self.last = before;
         self.repeats.forget(entries);
-        refuse(answers.into_iter().map(|(answer, _)| answer), refused);
+        due.into_iter().for_each(|due| due.refuse(refused));
     }
 
     /// Gives an update its place, or finds the one it has already; `now` by the monotonic clock,
@@ -174,7 +171,8 @@ impl Stage {
         }
         let entry = Arc::new(self.entry(update, time).published_by(publisher));
         if let Some(key) = key {
-            let first = First::new(&entry.update, self.receipt(&entry));
+            let receipt = receipt(&entry, self.shared.durability_of(&entry));
+            let first = First::new(&entry.update, receipt);
             self.repeats.remember(key, first, now);
         }
         Outcome::New(entry)
@@ -235,43 +233,11 @@ impl Stage {
         }
     }
 
-    fn receipt(&self, entry: &Entry) -> Receipt {
-        let cursor = entry.cursor();
-        let own = entry.update.id.as_ref().map(|id| id.as_str().into());
-        Receipt {
-            id: own.unwrap_or_else(|| Arc::clone(cursor)),
-            cursor: Arc::clone(cursor),
-            offset: entry.offset,
-            durability: if entry.update.ephemeral {
-                Durability::Memory
-            } else {
-                self.shared.durability
-            },
-            repeated: false,
-        }
-    }
-
-    fn deliver(&self, entries: Vec<Arc<Entry>>, answers: Vec<(Answer, Outcome)>) {
-        let counters = &self.shared.counters;
-        count(&counters.batches);
+    fn deliver(&self, entries: Vec<Arc<Entry>>, due: Vec<Due>) {
+        count(&self.shared.counters.batches);
         self.commit_to(&entries);
-        for (answer, outcome) in answers {
-            let receipt = match outcome {
-                Outcome::New(entry) => {
-                    count(&counters.published);
-                    self.receipt(&entry)
-                }
-                Outcome::Repeated(receipt) => {
-                    count(&counters.repeated);
-                    Receipt { repeated: true, ..receipt }
-                }
-                Outcome::Refused(refused) => {
-                    let _gone = answer.send(Err(refused));
-                    continue;
-                }
-            };
-            // Who no longer waits for the answer has published all the same.
-            let _gone = answer.send(Ok(receipt));
+        for due in due {
+            due.tell(&self.shared);
         }
         if !entries.is_empty() {
             self.hand_over(entries);
@@ -292,21 +258,17 @@ fn collect(
     batch: &mut Vec<Commit>,
     announced: &mut Vec<Announcement>,
 ) -> Found {
-    let mut bytes = 0;
+    let (mut updates, mut bytes) = (0, 0);
     intake.take(|queued| {
         match queued {
             Queued::Published(commit) => {
-                bytes += commit.update.weight();
+                let (length, weight) = commit.order.size();
+                updates += length;
+                bytes += weight;
                 batch.push(commit);
             }
             Queued::Announced(announcement) => announced.push(announcement),
         }
-        batch.len() < BATCH_UPDATES_MAX && bytes < BATCH_BYTES_MAX
+        updates < BATCH_UPDATES_MAX && bytes < BATCH_BYTES_MAX
     })
-}
-
-fn refuse(answers: impl Iterator<Item = Answer>, refused: &Refused) {
-    for answer in answers {
-        let _gone = answer.send(Err(refused.clone()));
-    }
 }

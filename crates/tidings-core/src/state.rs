@@ -1,10 +1,11 @@
 //! Everything small and transactional: named tables of bytes, committed in batches. The only file
 //! that knows which library stores them.
 
+use std::ops::Bound;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, TableDefinition};
 
 use crate::error::{OpenError, io_error};
 
@@ -18,6 +19,20 @@ pub enum Table {
     Hub,
     /// Tokens that no longer count, in the form of whoever judges tokens.
     Revocations,
+    /// Up to where each sink has delivered, and how it is, by its name.
+    Sinks,
+    /// Entries that a sink still has to deliver though its position is behind them.
+    Parked,
+    /// What a sink gave up on.
+    DeadLetters,
+    /// Sinks that were made over the API.
+    Endpoints,
+    /// Their secrets, sealed by whoever put them here.
+    Secrets,
+    /// Ranges of the history that a sink delivers once more.
+    Replays,
+    /// Up to where each source has published what its upstream system holds.
+    Sources,
 }
 
 impl Table {
@@ -25,6 +40,13 @@ impl Table {
         TableDefinition::new(match self {
             Table::Hub => "hub",
             Table::Revocations => "revocations",
+            Table::Sinks => "sinks",
+            Table::Parked => "parked",
+            Table::DeadLetters => "dead letters",
+            Table::Endpoints => "endpoints",
+            Table::Secrets => "secrets",
+            Table::Replays => "replays",
+            Table::Sources => "sources",
         })
     }
 }
@@ -106,31 +128,95 @@ impl State {
     ///
     /// When the storage cannot be read.
     pub fn rows(&self, table: Table, rows_max: usize) -> Result<Vec<Row>, StateError> {
+        self.range(table, &[], None, rows_max)
+    }
+
+    /// The same of the keys from `from` on, itself included, and before `until`: the first
+    /// `rows_max` of them. Without `until` up to the end of the table.
+    ///
+    /// # Errors
+    ///
+    /// When the storage cannot be read.
+    pub fn range(
+        &self,
+        table: Table,
+        from: &[u8],
+        until: Option<&[u8]>,
+        rows_max: usize,
+    ) -> Result<Vec<Row>, StateError> {
+        self.read(table, from, until, |rows| rows.take(rows_max).map(row).collect())
+    }
+
+    /// [`State::range`] from its end: the last `rows_max` rows of it, the last first.
+    ///
+    /// # Errors
+    ///
+    /// When the storage cannot be read.
+    pub fn range_back(
+        &self,
+        table: Table,
+        from: &[u8],
+        until: Option<&[u8]>,
+        rows_max: usize,
+    ) -> Result<Vec<Row>, StateError> {
+        self.read(table, from, until, |rows| rows.rev().take(rows_max).map(row).collect())
+    }
+
+    fn read(
+        &self,
+        table: Table,
+        from: &[u8],
+        until: Option<&[u8]>,
+        pick: impl FnOnce(Stored) -> Result<Vec<Row>, StateError>,
+    ) -> Result<Vec<Row>, StateError> {
+        if until.is_some_and(|until| until <= from) {
+            return Ok(Vec::new());
+        }
         let transaction = self.database.begin_read().map_err(failed)?;
         let opened = match transaction.open_table(table.definition()) {
             Ok(opened) => opened,
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
             Err(error) => return Err(failed(error)),
         };
-        let rows = opened.iter().map_err(failed)?.take(rows_max).map(|row| {
-            let (key, value) = row.map_err(failed)?;
-            Ok((key.value().to_vec(), value.value().to_vec()))
-        });
-        rows.collect()
+        let end = until.map_or(Bound::Unbounded, Bound::Excluded);
+        pick(opened.range::<&[u8]>((Bound::Included(from), end)).map_err(failed)?)
     }
 
-    /// Makes all changes or none.
+    /// Makes all changes or none, in order: of two changes of one key the later one counts.
+    ///
+    /// # Errors
+    ///
+    /// When the storage cannot be written; nothing has changed then.
     pub fn commit(&self, writes: &[Write<'_>]) -> Result<(), StateError> {
         let transaction = self.database.begin_write().map_err(failed)?;
-        for write in writes {
-            let mut table = transaction.open_table(write.table.definition()).map_err(failed)?;
-            match write.value {
-                Some(value) => table.insert(write.key, value).map_err(failed)?,
-                None => table.remove(write.key).map_err(failed)?,
-            };
+        let mut tables: Vec<Table> = Vec::new();
+        for table in writes.iter().map(|write| write.table) {
+            if !tables.contains(&table) {
+                tables.push(table);
+            }
+        }
+        // Opening a table costs more than a write to it: once for each.
+        for table in tables {
+            let mut opened = transaction.open_table(table.definition()).map_err(failed)?;
+            for write in writes.iter().filter(|write| write.table == table) {
+                match write.value {
+                    Some(value) => opened.insert(write.key, value).map_err(failed)?,
+                    None => opened.remove(write.key).map_err(failed)?,
+                };
+            }
         }
         transaction.commit().map_err(failed)
     }
+}
+
+/// Rows as the storage hands them out.
+type Stored = redb::Range<'static, &'static [u8], &'static [u8]>;
+type StoredRow =
+    (redb::AccessGuard<'static, &'static [u8]>, redb::AccessGuard<'static, &'static [u8]>);
+
+fn row(stored: Result<StoredRow, redb::StorageError>) -> Result<Row, StateError> {
+    let (key, value) = stored.map_err(failed)?;
+    Ok((key.value().to_vec(), value.value().to_vec()))
 }
 
 #[cfg(test)]
@@ -162,5 +248,77 @@ mod tests {
         assert_eq!(state.rows(Table::Revocations, 9).unwrap(), [row(b"a", b"1"), row(b"b", b"2")]);
         assert_eq!(state.rows(Table::Revocations, 1).unwrap(), [row(b"a", b"1")]);
         assert_eq!(state.rows(Table::Hub, 9).unwrap(), []);
+    }
+
+    fn with_keys(table: Table, keys: &[&[u8]]) -> State {
+        let state = State::open(None).unwrap();
+        let write = |key| Write { table, key, value: Some(key) };
+        state.commit(&keys.iter().copied().map(write).collect::<Vec<_>>()).unwrap();
+        state
+    }
+
+    #[test]
+    fn a_range_of_a_table_ends_where_it_was_told() {
+        let keys: [&[u8]; 6] = [b"a\0\x01", b"a\0\x02", b"a\0\xff", b"a\x01", b"ab\0", b"b"];
+        let state = with_keys(Table::Parked, &keys);
+        let list = |from: &[u8], until: Option<&[u8]>, rows_max, back: bool| {
+            let rows = match back {
+                false => state.range(Table::Parked, from, until, rows_max),
+                true => state.range_back(Table::Parked, from, until, rows_max),
+            };
+            let rows = rows.unwrap();
+            assert!(rows.iter().all(|(key, value)| key == value));
+            rows.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+        };
+        assert_eq!(list(b"", None, 9, false), keys);
+        assert_eq!(list(b"a\0", Some(b"a\x01"), 9, false), keys[..3]);
+        assert_eq!(list(b"a\0\x02", Some(b"b"), 3, false), keys[1..4]);
+        assert_eq!(list(b"a\x01", None, 9, false), keys[3..]);
+        assert_eq!(list(b"a\0", Some(b"a\x01"), 2, true), [keys[2], keys[1]]);
+        assert_eq!(list(b"", None, 1, true), keys[5..]);
+        for back in [false, true] {
+            assert!(list(b"a", Some(b"a"), 9, back).is_empty());
+            assert!(list(b"b", Some(b"a"), 9, back).is_empty());
+            assert!(list(b"c", None, 9, back).is_empty());
+            assert!(list(b"", None, 0, back).is_empty());
+            let none = match back {
+                false => state.range(Table::Sources, b"", None, 9),
+                true => state.range_back(Table::Sources, b"", None, 9),
+            };
+            assert_eq!(none.unwrap(), []);
+        }
+    }
+
+    #[test]
+    fn a_commit_to_several_tables_stands_in_all_of_them_in_its_order() {
+        let tables = [
+            Table::Hub,
+            Table::Revocations,
+            Table::Sinks,
+            Table::Parked,
+            Table::DeadLetters,
+            Table::Endpoints,
+            Table::Secrets,
+            Table::Replays,
+            Table::Sources,
+        ];
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("state");
+        let state = State::open(Some(&file)).unwrap();
+        let names: Vec<_> = tables.iter().map(|table| format!("{table:?}")).collect();
+        let mut writes = Vec::new();
+        let pairs = || tables.iter().zip(&names);
+        let write = |table, key, value| Write { table, key, value };
+        writes.extend(pairs().map(|(table, _)| write(*table, b"k", Some(&b"early"[..]))));
+        writes.extend(pairs().map(|(table, _)| write(*table, b"gone", Some(&b"soon"[..]))));
+        writes.extend(pairs().map(|(table, _)| write(*table, b"gone", None)));
+        writes.extend(pairs().map(|(table, name)| write(*table, b"k", Some(name.as_bytes()))));
+        state.commit(&writes).unwrap();
+        drop(state);
+        let state = State::open(Some(&file)).unwrap();
+        for (table, name) in pairs() {
+            let row = (b"k".to_vec(), name.as_bytes().to_vec());
+            assert_eq!(state.rows(*table, 9).unwrap(), [row]);
+        }
     }
 }

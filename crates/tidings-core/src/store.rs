@@ -5,7 +5,7 @@ use std::fs::{File, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::clock::Clock;
 use crate::error::{OpenError, io_error};
@@ -14,6 +14,7 @@ use crate::history::memory::MemoryHistory;
 use crate::history::note::{CleanEnd, Note};
 use crate::history::open::{self, CheckReport, Opened};
 use crate::history::{History, Stored};
+use crate::hold::Holds;
 use crate::hub::Receipt;
 use crate::ids::Ids;
 use crate::limits::IDEMPOTENCY_AGE;
@@ -36,6 +37,8 @@ const CLOSED: &[u8] = b"closed segment";
 /// Everything that was opened.
 pub(crate) struct Store {
     pub(crate) history: Box<dyn History>,
+    /// What of it is still needed.
+    pub(crate) holds: Arc<Holds>,
     pub(crate) state: Arc<State>,
     pub(crate) ids: Arc<Ids>,
     pub(crate) epoch: Epoch,
@@ -71,8 +74,11 @@ impl Store {
     fn in_memory(options: &HistoryOptions, clock: Arc<dyn Clock>) -> Result<Store, OpenError> {
         let start = Offset::durable(1);
         let epoch = Epoch(u64::from_le_bytes(random()?));
+        let holds = Arc::new(Holds::new(options.hold_bytes));
+        let kept_for = Arc::clone(&holds);
         Ok(Store {
-            history: Box::new(MemoryHistory::new(options.keep, clock, epoch, start)),
+            history: Box::new(MemoryHistory::new(options.keep, kept_for, clock, epoch, start)),
+            holds,
             state: Arc::new(State::open(None)?),
             ids: Arc::new(Ids::new(random()?)),
             epoch,
@@ -107,22 +113,24 @@ impl Store {
         let start = notes.begin(folder, &opened, epoch, options.durability)?;
         let ids = Arc::new(Ids::new(notes.key_of_ids()?));
         let state = Arc::clone(&notes.state);
+        let holds = Arc::new(Holds::new(options.hold_bytes));
         let options = DiskOptions {
             folder: folder.to_owned(),
             durability: options.durability,
             keep: options.keep,
+            holds: Arc::clone(&holds),
             segment_bytes: options.segment_bytes,
             epoch,
             clock,
             ids: Arc::clone(&ids),
             note: Arc::new(move |note| notes.note(note)),
         };
-        let (durability, now) = (options.durability, options.clock.wall());
+        let (durability, now) = (options.durability, options.clock.monotonic());
         let history = Box::new(DiskHistory::new(options, opened, start));
         let remembered = remember(&*history, durability, now);
         let start = Offset::durable(start);
         let lock = Some(lock);
-        Ok(Store { history, state, ids, epoch, start, durability, remembered, lock })
+        Ok(Store { history, holds, state, ids, epoch, start, durability, remembered, lock })
     }
 }
 
@@ -139,23 +147,26 @@ fn take_lock(folder: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// Receipts of what was published shortly before the end, for publishers that ask again.
-fn remember(history: &dyn History, durability: Durability, now: u64) -> Repeats {
+/// Receipts of what was published shortly before the end, for publishers that ask again. However
+/// long the pause was: nobody could ask meanwhile, so they are remembered as if published `now`, by
+/// the monotonic clock.
+fn remember(history: &dyn History, durability: Durability, now: Duration) -> Repeats {
     let mut repeats = Repeats::default();
     let bounds = history.bounds();
     let age = u64::try_from(IDEMPOTENCY_AGE.as_millis()).unwrap_or(u64::MAX);
+    let newest = newest_time(history, bounds.last);
     let mut position = history.recent().max(bounds.before_first);
     while position < bounds.last {
         let scanned = history.scan(position, bounds.last, &mut |stored: &Stored<'_>| {
             if let Some(entry) = stored.is_repeatable().then(|| stored.to_entry()).flatten()
-                && entry.time.saturating_add(age) >= now
+                && entry.time.saturating_add(age) >= newest
                 && let Some(key) = repeat_key(&entry.update, entry.publisher())
             {
                 let (id, cursor) = (entry.id().into(), Arc::clone(entry.cursor()));
                 let offset = entry.offset;
                 let receipt = Receipt { id, cursor, offset, durability, repeated: true };
                 let first = First::new(&entry.update, receipt);
-                repeats.remember(key, first, std::time::Duration::ZERO);
+                repeats.remember(key, first, now);
             }
             true
         });
@@ -165,6 +176,19 @@ fn remember(history: &dyn History, durability: Durability, now: u64) -> Repeats 
         };
     }
     repeats
+}
+
+/// When the newest entry was taken; the beginning of time when it cannot be read.
+fn newest_time(history: &dyn History, newest: Offset) -> u64 {
+    let before = Offset::durable(newest.durable.saturating_sub(1));
+    let mut time = 0;
+    let mut visit = |stored: &Stored<'_>| {
+        time = stored.time();
+        true
+    };
+    // Without it, keys that are too old are remembered as well: better than to forget one.
+    let _gap = history.scan(before, newest, &mut visit);
+    time
 }
 
 /// Reads the note of a clean end.

@@ -14,8 +14,9 @@ use crate::topic::{Line, Topic};
 pub struct Origin {
     /// The connector's name in the configuration.
     pub connector: Line,
-    /// The position in the upstream system: a redelivery has the same one.
-    pub position: Line,
+    /// The position in the upstream system: a redelivery has the same one. A system without
+    /// positions has none, and nothing that it sends is known to be a redelivery.
+    pub position: Option<Line>,
     /// Connectors that the update has passed through.
     pub hops: u8,
 }

@@ -7,32 +7,30 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::announce::Announcement;
+use crate::answers::Order;
 use crate::clock::Clock;
 use crate::error::Refused;
 use crate::fan_out::FanOut;
-use crate::hub::{Receipt, Shared};
+use crate::hub::Shared;
 use crate::intake::{Duty, Found, Intake};
 use crate::options::Durability;
 use crate::repeats::Repeats;
 use crate::stage::Stage;
-use crate::update::{Offset, Update};
+use crate::update::Offset;
 
 /// How often an idle writer lets the history go of what is old.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
 
-pub(crate) type Answer = oneshot::Sender<Result<Receipt, Refused>>;
-
-/// An update on its way to the history.
+/// Updates on their way to the history.
 #[derive(Debug)]
 pub(crate) struct Commit {
-    pub(crate) update: Update,
-    /// Whose idempotency key it carries, if it does.
+    pub(crate) order: Order,
+    /// Whose idempotency keys they carry, if they do.
     pub(crate) publisher: Option<Box<str>>,
-    pub(crate) answer: Answer,
-    /// Held until the update is committed: bounds what waits.
+    /// Held until the updates are committed: bounds what waits.
     pub(crate) room: OwnedSemaphorePermit,
 }
 

@@ -92,6 +92,7 @@ async fn run() {
 async fn fill(data: &Path, bytes: usize) -> String {
     let url = "http://127.0.0.1/.well-known/mercure".parse().expect("a URL");
     let history = HistoryOptions {
+        hold_bytes: 0,
         path: Some(data.to_owned()),
         durability: Durability::Written,
         keep: Keep::default(),

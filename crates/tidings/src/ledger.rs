@@ -162,6 +162,7 @@ mod tests {
     fn hub() -> Hub {
         let url = "https://hub.example/.well-known/mercure".parse().unwrap();
         let history = HistoryOptions {
+            hold_bytes: 0,
             path: None,
             durability: Durability::Memory,
             keep: Keep::default(),

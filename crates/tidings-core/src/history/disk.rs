@@ -11,6 +11,7 @@ use super::segment::{Active, Header, Segment, hash_id, is_no_space, sidecar_path
 use super::{AppendError, Bounds, History, Stored, Visit, record, retention};
 use crate::clock::Clock;
 use crate::error::Missed;
+use crate::hold::Holds;
 use crate::ids::Ids;
 use crate::limits::RECENT_BYTES_MAX;
 use crate::options::{Durability, Keep};
@@ -22,6 +23,7 @@ pub(crate) struct DiskOptions {
     pub(crate) folder: PathBuf,
     pub(crate) durability: Durability,
     pub(crate) keep: Keep,
+    pub(crate) holds: Arc<Holds>,
     pub(crate) segment_bytes: u64,
     pub(crate) epoch: Epoch,
     pub(crate) clock: Arc<dyn Clock>,
@@ -358,7 +360,8 @@ impl History for DiskHistory {
             tracing::warn!(%error, "a segment could not be ended");
         }
         drop(writing);
-        while retention::is_expired(keep, &self.segments(), observed) {
+        let gone = retention::let_go(keep, &self.options.holds, &self.segments(), observed);
+        for _ in 0..gone {
             self.remove_first();
         }
         Ok(())

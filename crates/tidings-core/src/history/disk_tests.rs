@@ -16,6 +16,7 @@ use crate::*;
 
 fn on_disk(folder: &Path) -> HistoryOptions {
     HistoryOptions {
+        hold_bytes: 0,
         path: Some(folder.to_owned()),
         durability: Durability::Fsync,
         keep: Keep::default(),
@@ -160,6 +161,58 @@ async fn a_damaged_middle_is_a_told_gap_and_the_check_names_the_segment() {
     // New entries stand behind the damage.
     publish(&hub, "a", "new").await;
     assert_eq!(read_all(&hub).last().unwrap().as_deref(), Ok("new"));
+}
+
+/// Makes the record of topic `a` that holds `data` one that cannot be read, with a right checksum.
+fn make_nonsense(path: &Path, data: &str) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let at = bytes.windows(data.len()).position(|window| window == data.as_bytes()).unwrap();
+    // Head, body up to the topics, the one topic.
+    let start = at - (24 + 14 + 3);
+    let length = u32::from_le_bytes(bytes[start..start + 4].try_into().unwrap()) as usize;
+    // The flag of attributes: the data is none.
+    bytes[start + 32] |= 1 << 7;
+    let crc = crc32fast::hash(&bytes[start + 8..start + 24 + length]);
+    bytes[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn an_entry_that_makes_no_sense_is_told_as_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = hub(folder.path());
+    let mut places = Vec::new();
+    for number in 0..6 {
+        places.push(publish(&first, "a", &format!("entry {number}")).await.offset);
+    }
+    drop(first);
+    let file = segments(folder.path()).pop().unwrap();
+    for number in [0, 3, 4] {
+        make_nonsense(&file, &format!("entry {number}"));
+    }
+    let hub = hub(folder.path());
+    let ephemeral = Update { ephemeral: true, ..update("a", "ephemeral") };
+    hub.publish(&Grant::operator(), ephemeral).await.unwrap();
+    let text = |number| Ok(format!("entry {number}"));
+    let missed = |number: usize| {
+        let until = places[number];
+        Err(Missed { after: Offset::durable(until.durable - 1), until })
+    };
+    let all = read_all(&hub);
+    let ephemeral = Ok("ephemeral".to_owned());
+    assert_eq!(
+        all,
+        [missed(0), text(1), text(2), missed(3), missed(4), text(5), ephemeral.clone()]
+    );
+    // Whoever did not ask for it does not miss it.
+    let other = hub.matcher(Language::Exact, "b").unwrap();
+    let grant = Arc::new(Grant::operator());
+    let selection = Selection { matchers: vec![other], grant, scope: None };
+    let mut others = hub.subscribe(selection, Start::Earliest);
+    while !others.is_live() {
+        others.take(&mut Batch::new()).unwrap();
+    }
+    assert_eq!(hub.counters().missed.load(Ordering::Relaxed), 3);
 }
 
 #[tokio::test]
@@ -310,6 +363,43 @@ async fn a_repeated_publication_is_known_after_a_restart() {
     let again = hub.publish(&Grant::operator(), keyed).await.unwrap();
     assert_eq!(again, Receipt { repeated: true, ..first });
     assert_eq!(data(&hub).len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_is_remembered_after_a_long_pause() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(FakeClock::default());
+    let age = u64::try_from(limits::IDEMPOTENCY_AGE.as_millis()).unwrap();
+    let keyed = |key: &str| {
+        let idempotency_key = Some(Line::parse(key).unwrap());
+        Update { idempotency_key, ..update("a", key) }
+    };
+    let operator = Grant::operator();
+    let first = hub_with(on_disk(folder.path()), &clock);
+    for key in ["early", "late"] {
+        first.publish(&operator, keyed(key)).await.unwrap();
+        for time in [&clock.wall, &clock.monotonic] {
+            time.fetch_add(age + 1, Ordering::Relaxed);
+        }
+    }
+    publish(&first, "a", "without a key").await;
+    let last = first.publish(&operator, keyed("last")).await.unwrap();
+    clock.wall.fetch_add(age - 1, Ordering::Relaxed);
+    first.publish(&operator, keyed("newest")).await.unwrap();
+    drop(first);
+    // The hub is away for a day, and the computer was started anew.
+    clock.wall.fetch_add(24 * 3_600_000, Ordering::Relaxed);
+    clock.monotonic.store(age * 10, Ordering::Relaxed);
+    let hub = hub_with(on_disk(folder.path()), &clock);
+    clock.monotonic.fetch_add(age, Ordering::Relaxed);
+    let again = hub.publish(&operator, keyed("last")).await.unwrap();
+    assert_eq!(again, Receipt { repeated: true, ..last });
+    assert!(hub.publish(&operator, keyed("newest")).await.unwrap().repeated);
+    for old in ["early", "late"] {
+        assert!(!hub.publish(&operator, keyed(old)).await.unwrap().repeated, "{old}");
+    }
+    clock.monotonic.fetch_add(1, Ordering::Relaxed);
+    assert!(!hub.publish(&operator, keyed("last")).await.unwrap().repeated);
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{AppendError, Bounds, History, Stored, Visit};
 use crate::clock::Clock;
 use crate::error::Missed;
+use crate::hold::Holds;
 use crate::limits::BLOCK_BYTES;
 use crate::options::Keep;
 use crate::update::{Entry, Epoch, Offset};
@@ -16,6 +17,7 @@ const KEPT_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
 
 pub(crate) struct MemoryHistory {
     keep: Keep,
+    holds: Arc<Holds>,
     clock: Arc<dyn Clock>,
     epoch: Epoch,
     kept: RwLock<Kept>,
@@ -42,6 +44,7 @@ impl MemoryHistory {
     /// An empty history behind `start`.
     pub(crate) fn new(
         keep: Keep,
+        holds: Arc<Holds>,
         clock: Arc<dyn Clock>,
         epoch: Epoch,
         start: Offset,
@@ -53,17 +56,20 @@ impl MemoryHistory {
             last: start,
             ids: HashMap::new(),
         };
-        MemoryHistory { keep, clock, epoch, kept: RwLock::new(kept) }
+        MemoryHistory { keep, holds, clock, epoch, kept: RwLock::new(kept) }
     }
 
     fn trim(&self, kept: &mut Kept) {
         let bytes_max = self.keep.bytes.unwrap_or(KEPT_BYTES_DEFAULT);
         let now = self.clock.monotonic();
         let count = |kept: &Kept| u64::try_from(kept.entries.len()).unwrap_or(u64::MAX);
-        while let Some((arrived, _)) = kept.entries.front() {
+        while let Some((arrived, entry)) = kept.entries.front() {
             let old = self.keep.age.is_some_and(|age| now.saturating_sub(*arrived) > age);
             let many = self.keep.entries.is_some_and(|most| count(kept) > most);
             if !(old || many || kept.bytes > bytes_max) {
+                break;
+            }
+            if self.holds.keep(entry.offset.durable, kept.bytes.saturating_sub(bytes_max)) {
                 break;
             }
             kept.drop_first();

@@ -63,7 +63,8 @@ impl Stored<'_> {
         }
     }
 
-    /// Whether `pick` says yes to one of the topics, asked in order until it does.
+    /// Whether `pick` says yes to one of the topics, asked in order until it does; yes as well when
+    /// a topic makes no sense, so that whoever reads learns of it.
     pub(crate) fn any_topic(&self, pick: &mut dyn FnMut(&str) -> bool) -> bool {
         match self {
             Stored::Shared(entry) => entry.update.topics.iter().any(|topic| pick(topic.as_str())),
@@ -78,6 +79,22 @@ impl Stored<'_> {
                 entry.update.id.as_ref().is_some_and(|known| known.as_str() == id)
             }
             Stored::Record { record, .. } => record.id() == Some(id),
+        }
+    }
+
+    /// Its place.
+    pub(crate) fn offset(&self) -> Offset {
+        match self {
+            Stored::Shared(entry) => entry.offset,
+            Stored::Record { record, .. } => Offset::durable(record.offset),
+        }
+    }
+
+    /// When the hub took it, by the wall clock.
+    pub(crate) fn time(&self) -> u64 {
+        match self {
+            Stored::Shared(entry) => entry.time,
+            Stored::Record { record, .. } => record.time(),
         }
     }
 

@@ -95,7 +95,8 @@ pub(crate) fn encode(entry: &Entry, synced: u32, into: &mut Vec<u8>) {
     }
     if let Some(origin) = &update.origin {
         put_text(into, origin.connector.as_str());
-        put_text(into, origin.position.as_str());
+        // No position is empty: a line never is.
+        put_text(into, origin.position.as_ref().map_or("", Line::as_str));
     }
     if !update.attributes.is_empty() {
         into.extend_from_slice(&count(update.attributes.len()));
@@ -154,6 +155,14 @@ impl<'b> Fields<'b> {
 
     fn line(&mut self) -> Option<Line> {
         self.text().and_then(|text| Line::parse(text).ok())
+    }
+
+    /// An empty text is none.
+    fn line_or_none(&mut self) -> Option<Option<Line>> {
+        match self.text()? {
+            "" => Some(None),
+            text => Line::parse(text).ok().map(Some),
+        }
     }
 }
 
@@ -218,11 +227,12 @@ impl<'b> Record<'b> {
         self.flags() & PRIVATE != 0
     }
 
-    /// Whether `pick` says yes to one of the topics, asked in order until it does.
+    /// Whether `pick` says yes to one of the topics, asked in order until it does; yes as well when
+    /// a topic cannot be read.
     pub(crate) fn any_topic(&self, pick: &mut dyn FnMut(&str) -> bool) -> bool {
         let mut fields = Fields(self.body.get(12..).unwrap_or_default());
-        let topics = fields.number16().unwrap_or_default();
-        (0..topics).any(|_| fields.text().is_some_and(&mut *pick))
+        let topics = fields.number16().unwrap_or(1);
+        (0..topics).any(|_| fields.text().is_none_or(&mut *pick))
     }
 
     /// The publisher's id, if it gave one.
@@ -266,7 +276,7 @@ impl<'b> Record<'b> {
         }
         let mut origin = None;
         if flags & ORIGIN != 0 {
-            let (connector, position) = (fields.line()?, fields.line()?);
+            let (connector, position) = (fields.line()?, fields.line_or_none()?);
             origin = Some(Origin { connector, position, hops });
         }
         let mut attributes = Vec::new();
@@ -312,6 +322,9 @@ pub fn fuzz_record(bytes: &[u8]) {
 }
 
 #[cfg(test)]
+pub(crate) use tests::any_update;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -321,7 +334,7 @@ mod tests {
     }
 
     prop_compose! {
-        fn any_update()(
+        pub(crate) fn any_update()(
             topics in proptest::collection::vec("[^\0\r\n]{0,60}", 1..5),
             data in any::<Vec<u8>>(),
             (private, retry) in any::<(bool, Option<u64>)>(),
@@ -330,8 +343,7 @@ mod tests {
             attributes in proptest::collection::vec(("[a-z]{1,9}", ".{0,40}"), 0..4),
             hops in any::<u8>(),
         ) -> Update {
-            let origin = connector.zip(position)
-                .map(|(connector, position)| Origin { connector, position, hops });
+            let origin = connector.map(|connector| Origin { connector, position, hops });
             Update {
                 topics: topics.iter().map(|topic| Topic::parse(topic).unwrap()).collect(),
                 data: data.into(),

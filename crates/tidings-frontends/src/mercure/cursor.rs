@@ -214,6 +214,7 @@ mod tests {
     fn hub(path: Option<&std::path::Path>) -> Hub {
         let url = url::Url::parse("https://hub.example/.well-known/mercure").unwrap();
         let history = HistoryOptions {
+            hold_bytes: 0,
             path: path.map(Into::into),
             durability: if path.is_some() { Durability::Written } else { Durability::Memory },
             keep: Keep::default(),

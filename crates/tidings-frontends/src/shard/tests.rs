@@ -229,6 +229,7 @@ pub(super) fn hub(keep: Keep) -> (Hub, Arc<Wall>) {
     let clock = Arc::new(Wall::default());
     let url = url::Url::parse("https://hub.example/.well-known/mercure").unwrap();
     let history = HistoryOptions {
+        hold_bytes: 0,
         path: None,
         durability: Durability::Memory,
         keep,

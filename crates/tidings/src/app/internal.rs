@@ -2,8 +2,9 @@
 //! own walls, unless the document is from there itself. Knows no key set and makes no request.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
+use tidings_connectors::webhook::is_internal;
 use url::{Host, Url};
 
 /// Where to go for a URL that a document names.
@@ -41,9 +42,9 @@ pub(super) async fn way(document: &Url, named: &Url) -> Result<Way, NoWay> {
         Err(_) if a_proxy_resolves() => return Ok(Way::AsBefore),
         Err(error) => return Err(NoWay::Unresolved(error)),
     };
-    let is_internal = |found: &[SocketAddr]| found.iter().any(|one| internal(one.ip()));
+    let leads_inside = |found: &[SocketAddr]| found.iter().any(|one| is_internal(one.ip()));
     // Asked only now: an issuer behind the walls has its neighbours there.
-    if is_internal(&found) && !addresses(document).await.is_ok_and(|own| is_internal(&own)) {
+    if leads_inside(&found) && !addresses(document).await.is_ok_and(|own| leads_inside(&own)) {
         return Err(NoWay::Internal);
     }
     Ok(Way::Pinned(found))
@@ -64,50 +65,6 @@ async fn addresses(url: &Url) -> io::Result<Vec<SocketAddr>> {
 fn a_proxy_resolves() -> bool {
     let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
     names.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
-}
-
-/// Whether an address is of this machine, of a network of somebody's own, or of nobody (the
-/// registries of special-purpose addresses, RFC 6890).
-fn internal(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(address) => internal_v4(address),
-        IpAddr::V6(address) => {
-            address.is_loopback()
-                || address.is_unspecified()
-                || address.is_unique_local()
-                || address.is_unicast_link_local()
-                || address.is_multicast()
-                || carried(address).is_some_and(internal_v4)
-        }
-    }
-}
-
-fn internal_v4(address: Ipv4Addr) -> bool {
-    let [first, second, ..] = address.octets();
-    address.is_loopback()
-        || address.is_private()
-        || address.is_link_local()
-        || address.is_broadcast()
-        || address.is_multicast()
-        // "This network", and what providers share (RFC 6598).
-        || first == 0
-        || (first == 100 && second & 0b1100_0000 == 64)
-}
-
-/// The address of version 4 to which a gateway passes on what is sent to one of version 6: NAT64
-/// (RFC 6052, RFC 8215), 6to4 (RFC 3056), and the form that RFC 4291 gave up.
-fn carried(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let of = |high: u16, low: u16| {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        Some(Ipv4Addr::new(a, b, c, d))
-    };
-    match address.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low]
-        | [0x64, 0xff9b, 1, _, _, _, high, low]
-        | [0, 0, 0, 0, 0, 0, high, low]
-        | [0x2002, high, low, ..] => of(high, low),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
@@ -134,6 +91,8 @@ mod tests {
             "https://100.64.0.1/keys",
             "https://255.255.255.255/keys",
             "https://224.0.0.1/keys",
+            "https://203.0.113.1/keys",
+            "https://198.18.0.1/keys",
             "https://[::1]/keys",
             "https://[::]/keys",
             "https://[fd00::1]/keys",
@@ -147,7 +106,7 @@ mod tests {
             // Known to every machine without a network.
             "https://localhost/keys",
         ] {
-            for document in ["https://203.0.113.7/realm", "https://[2001:db8::7]/realm"] {
+            for document in ["https://9.9.9.7/realm", "https://[2620:fe::7]/realm"] {
                 let refused = judged(document, named).await.unwrap_err();
                 assert!(refused.contains("internal address"), "{named}: {refused}");
             }
@@ -160,13 +119,13 @@ mod tests {
     #[tokio::test]
     async fn addresses_of_everybody_are_pinned_and_the_issuers_own_host_is_as_before() {
         let pinned = |address: &str| Ok(Way::Pinned(vec![address.parse().unwrap()]));
-        let issuer = "https://203.0.113.7/realm";
-        assert_eq!(judged(issuer, "https://198.51.100.1/k").await, pinned("198.51.100.1:443"));
-        let eight = judged(issuer, "https://[2001:db8::8]:8443/k").await;
-        assert_eq!(eight, pinned("[2001:db8::8]:8443"));
+        let issuer = "https://9.9.9.7/realm";
+        assert_eq!(judged(issuer, "https://8.8.8.8/k").await, pinned("8.8.8.8:443"));
+        let eight = judged(issuer, "https://[2620:fe::8]:8443/k").await;
+        assert_eq!(eight, pinned("[2620:fe::8]:8443"));
         assert_eq!(judged(issuer, "https://172.32.0.1/k").await, pinned("172.32.0.1:443"));
         assert_eq!(judged(issuer, "https://100.128.0.1/k").await, pinned("100.128.0.1:443"));
-        assert_eq!(judged(issuer, "https://203.0.113.7:8443/k").await, Ok(Way::AsBefore));
+        assert_eq!(judged(issuer, "https://9.9.9.7:8443/k").await, Ok(Way::AsBefore));
         let same = judged("https://idp.invalid/realm", "https://idp.invalid/k").await;
         assert_eq!(same, Ok(Way::AsBefore));
     }
@@ -176,7 +135,7 @@ mod tests {
         if a_proxy_resolves() {
             return;
         }
-        let refused = judged("https://203.0.113.7/realm", "https://keys.invalid/k").await;
+        let refused = judged("https://9.9.9.7/realm", "https://keys.invalid/k").await;
         assert!(refused.unwrap_err().contains("cannot be resolved"));
     }
 }

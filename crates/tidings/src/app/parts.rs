@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use tidings_core::limits::{HOLD_BYTES_DEFAULT, HOLD_BYTES_IN_MEMORY_DEFAULT};
 use tidings_core::{Clock, Durability, HistoryOptions, Hub, HubOptions, Keep, Namespace};
 use tidings_frontends::auth::{Auth, Secret};
 use tidings_frontends::http::{Frontend, HttpOptions, Server};
@@ -123,6 +124,10 @@ fn hub_options(config: &Config) -> HubOptions {
                 age: history.keep.age,
                 bytes: history.keep.size,
                 entries: history.keep.entries,
+            },
+            hold_bytes: match history.durability {
+                config::Durability::Memory => HOLD_BYTES_IN_MEMORY_DEFAULT,
+                config::Durability::Fsync | config::Durability::Written => HOLD_BYTES_DEFAULT,
             },
             segment_bytes: history.segment_bytes,
         },

@@ -36,6 +36,7 @@ fn hub() -> Hub {
 fn hub_at(url: &str) -> Hub {
     let url = url::Url::parse(url).unwrap();
     let history = HistoryOptions {
+        hold_bytes: 0,
         path: None,
         durability: Durability::Memory,
         keep: Keep::default(),
