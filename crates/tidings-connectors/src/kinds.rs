@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::limits::{OPTION_SPAN_MAX, TIMEOUT_MIN};
+use crate::limits::{OPTION_SPAN_MAX, TIMEOUT_MAX, TIMEOUT_MIN};
 use crate::rows::{Kind, OptionRow, Takes, row};
 
 /// Kinds of systems that updates leave to.
@@ -28,8 +28,6 @@ pub const SOURCES: &[Kind] = &[Kind {
 }];
 
 const TIMEOUT: Takes = Takes::Span { min: TIMEOUT_MIN, max: TIMEOUT_MAX };
-/// A delivery holds its place in the order for so long.
-const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 60);
 
 const WEBHOOK: &[OptionRow] = &[
     row(

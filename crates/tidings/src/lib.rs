@@ -11,6 +11,7 @@ pub mod config;
 mod ledger;
 pub mod limits;
 mod link;
+pub mod relay;
 pub mod telemetry;
 mod token;
 pub mod verify;

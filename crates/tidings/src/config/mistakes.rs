@@ -197,6 +197,14 @@ impl Mistakes {
         Mistakes::new(None, vec![Problem::new(Place::Whole, message).hint(hint)])
     }
 
+    /// What is wrong with variables: their names, what is wrong, and what to do. At least one.
+    pub fn in_variables(wrong: Vec<(&str, String, String)>) -> Mistakes {
+        let problem = |(name, message, hint): (&str, String, String)| {
+            Problem::new(Place::Variable(name.to_owned()), message).hint(hint)
+        };
+        Mistakes::new(None, wrong.into_iter().map(problem).collect())
+    }
+
     /// Whether they are in a file that was read.
     pub fn in_a_file(&self) -> bool {
         self.shown.is_some()

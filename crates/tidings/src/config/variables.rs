@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Cursor, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tidings_frontends::auth::{read_key_file, shown_path};
 
@@ -43,13 +43,17 @@ impl Variables {
                 Err(message) => problems.push(Problem::new(Place::Variable(name.into()), message)),
             }
         }
-        for (name, value) in std::env::vars_os() {
-            // A name or value that is not Unicode cannot be a setting's.
-            if let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) {
-                values.insert(name, value);
-            }
-        }
+        values.extend(of_this_process());
         (Variables { values }, problems)
+    }
+
+    /// The environment of this process, over the `.env.local` and `.env` that are nearest: in
+    /// `folder` or in one around it. A file that cannot be read counts as far as it can; what is
+    /// wrong with it is said, in sentences without contents.
+    pub fn of_process_and_parents(folder: &Path) -> (Variables, Vec<String>) {
+        let (mut values, notes) = nearest_files(folder);
+        values.extend(of_this_process());
+        (Variables { values }, notes)
     }
 
     /// The variables of a text as it stands in a `.env` file.
@@ -62,6 +66,11 @@ impl Variables {
         self.values.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// A variable's value, also where it is set to nothing.
+    pub fn get_even_empty(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
+
     /// All that are set to something, in the order of their names.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let pairs = self.values.iter().filter(|(_, value)| !value.is_empty());
@@ -69,11 +78,47 @@ impl Variables {
     }
 }
 
+fn of_this_process() -> impl Iterator<Item = (String, String)> {
+    // A name or value that is not Unicode cannot be a setting's.
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// The variables of the nearest `.env`, under those of the nearest `.env.local`.
+fn nearest_files(folder: &Path) -> (BTreeMap<String, String>, Vec<String>) {
+    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    let (mut values, mut notes) = (BTreeMap::new(), Vec::new());
+    for name in [".env", ".env.local"] {
+        let paths = folder.ancestors().map(|folder| folder.join(name));
+        let Some(path) = paths.into_iter().find(|path| path.is_file()) else { continue };
+        let mut note = |message| notes.push(format!("{} {message}", path.display()));
+        match text_of(&path) {
+            Ok(Some(text)) => {
+                for pair in dotenvy::from_read_iter(Cursor::new(text.as_bytes())) {
+                    let Ok((name, value)) = pair else {
+                        note("has a line that is not NAME=value; nothing behind it counts".into());
+                        break;
+                    };
+                    values.insert(name, value);
+                }
+            }
+            Ok(None) => {}
+            Err(message) => note(message),
+        }
+    }
+    (values, notes)
+}
+
 /// The pairs of one `.env` file; none when it is not there.
-fn dotenv(path: &PathBuf) -> Result<Vec<(String, String)>, String> {
+fn dotenv(path: &Path) -> Result<Vec<(String, String)>, String> {
+    text_of(path)?.map_or_else(|| Ok(Vec::new()), |text| pairs(&text))
+}
+
+/// The text of one `.env` file, if it is there.
+fn text_of(path: &Path) -> Result<Option<String>, String> {
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(format!("cannot be read: {error}")),
     };
     let mut text = String::new();
@@ -83,7 +128,7 @@ fn dotenv(path: &PathBuf) -> Result<Vec<(String, String)>, String> {
     if u64::try_from(text.len()).is_ok_and(|length| length > DOTENV_BYTES_MAX) {
         return Err(format!("is larger than {}", super::size::render(DOTENV_BYTES_MAX)));
     }
-    pairs(&text)
+    Ok(Some(text))
 }
 
 fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
@@ -119,6 +164,26 @@ mod tests {
         assert_eq!(variables.get("TIDINGS_B"), Some("2"));
         assert_ne!(variables.get("PATH"), Some("none"));
         assert!(std::env::var("TIDINGS_A").is_err());
+    }
+
+    #[test]
+    fn the_nearest_files_count_up_to_a_broken_line() {
+        let outer = tempfile::tempdir().unwrap();
+        let inner = outer.path().join("a/b");
+        std::fs::create_dir_all(inner.join(".env")).unwrap();
+        std::fs::write(outer.path().join(".env.local"), "A='outer local'\nEMPTY=").unwrap();
+        std::fs::write(outer.path().join("a/.env"), "A=1\nEMPTY=2\nexport Q='x' # y\n").unwrap();
+        std::fs::write(outer.path().join(".env"), "A=0\nFAR=0\n").unwrap();
+        let (variables, notes) = Variables::of_process_and_parents(&inner);
+        assert_eq!(notes, [] as [&str; 0]);
+        assert_eq!(variables.get("A"), Some("outer local"));
+        assert_eq!(variables.get("Q"), Some("x"));
+        assert_eq!((variables.get("FAR"), variables.get("EMPTY")), (None, None));
+        assert_eq!(variables.get_even_empty("EMPTY"), Some(""));
+        std::fs::write(inner.join(".env.local"), "A=2\nhunter2\nB=3\n").unwrap();
+        let (variables, notes) = Variables::of_process_and_parents(&inner);
+        assert_eq!((variables.get("A"), variables.get("B")), (Some("2"), None));
+        assert!(notes[0].contains("a/b/.env.local") && !notes[0].contains("hunter2"), "{notes:?}");
     }
 
     #[test]
