@@ -207,8 +207,7 @@ fn dates(seconds: u64) -> (SystemTime, [String; 3]) {
     let names =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let month = names[month as usize - 1];
-    let weekdays =
-        ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
+    let weekdays = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
     let weekday = weekdays[(days % 7) as usize];
     let short = &weekday[..3];
     let time = format!("{hour:02}:{minute:02}:{second:02}");
@@ -335,7 +334,12 @@ fn hostile_answers_cost_little_and_end_in_time() {
     for (path, ..) in manners {
         for copy in 0..copies {
             let name = format!("{}-{copy}", &path[1..]);
-            sinks.push_str(&webhook(&name, &receiver.url(&format!("{path}-{copy}")), "\"*\"", &more));
+            sinks.push_str(&webhook(
+                &name,
+                &receiver.url(&format!("{path}-{copy}")),
+                "\"*\"",
+                &more,
+            ));
         }
     }
     let hub = TestHub::start(&sinks);
