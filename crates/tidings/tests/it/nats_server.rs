@@ -112,6 +112,13 @@ impl NatsServer {
         }
     }
 
+    /// Starts it again with other lines in its configuration.
+    #[track_caller]
+    pub(crate) fn reconfigure(&mut self, config: &str) {
+        self.setup.config = config.to_owned();
+        self.restart();
+    }
+
     #[track_caller]
     fn wait_for_ports(&mut self, folder: &Path) -> Value {
         let deadline = Instant::now() + PATIENCE;
