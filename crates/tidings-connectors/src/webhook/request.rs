@@ -384,7 +384,8 @@ mod tests {
         let shown = format!("{headers:?} {options:?} {:?}", template(&options));
         assert!(!shown.contains("hunter2") && !shown.contains(&expected), "{shown}");
         let bearer = Some(Secret::new("abc.def"));
-        let (headers, _) = request(&Options { bearer, ..self::options() }, samples::update("a", "b"));
+        let (headers, _) =
+            request(&Options { bearer, ..self::options() }, samples::update("a", "b"));
         assert_eq!(headers["authorization"], "Bearer abc.def");
     }
 
