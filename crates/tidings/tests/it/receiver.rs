@@ -25,7 +25,10 @@ pub(crate) struct Received {
     pub(crate) target: String,
     /// Names in lower case, in the order sent.
     pub(crate) headers: Vec<(String, String)>,
+    /// All of it, or what [`Receiver::keep_only`] leaves.
     pub(crate) body: Vec<u8>,
+    /// How long the body was.
+    pub(crate) length: usize,
     /// Which connection it came on, counted from 0.
     pub(crate) connection: usize,
     /// How many requests came before it, on all connections.
@@ -154,6 +157,7 @@ struct Shared {
     received: Mutex<Noted>,
     changed: Condvar,
     connections: AtomicUsize,
+    kept: AtomicUsize,
     tls: Option<Arc<ServerConfig>>,
 }
 
@@ -203,6 +207,7 @@ impl Receiver {
             received: Mutex::default(),
             changed: Condvar::new(),
             connections: AtomicUsize::new(0),
+            kept: AtomicUsize::new(usize::MAX),
             tls,
         });
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -249,6 +254,11 @@ impl Receiver {
     /// Answers as this closure says from now on.
     pub(crate) fn behave(&self, behaviour: impl Fn(&Received) -> Reply + Send + Sync + 'static) {
         *self.shared.behaviour.lock().unwrap() = Arc::new(behaviour);
+    }
+
+    /// Keeps no more than so many bytes of each body, where there are too many large ones.
+    pub(crate) fn keep_only(&self, bytes: usize) {
+        self.shared.kept.store(bytes, Ordering::SeqCst);
     }
 
     /// The URL of a path.
@@ -462,6 +472,7 @@ impl Wire {
             target,
             headers,
             body: Vec::new(),
+            length: 0,
             connection,
             number: 0,
             seen: 0,
@@ -475,6 +486,7 @@ impl Wire {
         } else if request.header("transfer-encoding").is_some() {
             request.body = self.chunks()?;
         }
+        request.length = request.body.len();
         (request.at, request.wall) = (Instant::now(), SystemTime::now());
         Ok(request)
     }
@@ -514,6 +526,8 @@ impl Shared {
     }
 
     fn note(&self, mut request: Received) -> Received {
+        request.body.truncate(self.kept.load(Ordering::SeqCst));
+        request.body.shrink_to_fit();
         let mut noted = self.received.lock().unwrap();
         request.number = noted.requests.len();
         let same = (request.method.clone(), request.target.clone(), request.body.clone());
