@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use tidings_core::limits::{HOLD_BYTES_DEFAULT, HOLD_BYTES_IN_MEMORY_DEFAULT};
 use tidings_frontends::auth::{
     Generation, IssuerOptions, KeyOptions, Role, check_key, read_key_file,
 };
@@ -269,6 +270,10 @@ impl Meaning<'_> {
             durability: settings.durability,
             keep: settings.keep,
             segment_bytes: settings.segment_size,
+            hold_bytes: settings.hold.unwrap_or(match settings.durability {
+                Durability::Memory => HOLD_BYTES_IN_MEMORY_DEFAULT,
+                Durability::Fsync | Durability::Written => HOLD_BYTES_DEFAULT,
+            }),
         }
     }
 
