@@ -38,6 +38,10 @@ pub(crate) struct Commit {
 
 /// What the first stage is given.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are the largest: a box for each would cost more than it saves"
+)]
 pub(crate) enum Queued {
     /// By somebody.
     Published(Commit),
