@@ -13,6 +13,7 @@ pub mod ingest;
 mod kinds;
 pub mod limits;
 pub mod make;
+pub mod nats;
 pub mod nearest;
 mod reader;
 mod records;
