@@ -93,6 +93,7 @@ pub const KEY_OVERLAP_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 pub const KEY_OVERLAP_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Characters of a CloudEvents attribute's name (CloudEvents 1.0, "Naming conventions").
 pub const EXTENSION_NAME_BYTES_MAX: usize = 20;
+
 // What specifications may hold.
 
 /// Texts, numbers and tables of one list in an option. A sink for more topics than that is for a
@@ -110,7 +111,5 @@ pub const OPTION_SPAN_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 pub const RETRY_FIRST_MIN: Duration = Duration::from_millis(10);
 /// The shortest time limit of an exchange: below it, nothing is ever delivered.
 pub const TIMEOUT_MIN: Duration = Duration::from_millis(10);
-/// The longest: a delivery holds its place in the order for so long.
-pub const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 60);
 /// Time for one request of `tidings relay`: its destinations are allowed to be slow.
 pub const RELAY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);

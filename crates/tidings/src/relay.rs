@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
-use tidings_connectors::limits::{RELAY_TIMEOUT_DEFAULT, TIMEOUT_MAX, TIMEOUT_MIN};
+use tidings_connectors::limits::{EXCHANGE_TIMEOUT_MAX, RELAY_TIMEOUT_DEFAULT, TIMEOUT_MIN};
 use tidings_connectors::span;
 use tidings_core::matcher::NatsSubject;
 use url::Url;
@@ -201,9 +201,9 @@ impl<'a> Reading<'a> {
         };
         let seconds = text.trim().parse().map(Duration::from_secs).ok();
         let time = seconds.or_else(|| span::parse(text).ok());
-        let time = time.filter(|time| (TIMEOUT_MIN..=TIMEOUT_MAX).contains(time));
+        let time = time.filter(|time| (TIMEOUT_MIN..=EXCHANGE_TIMEOUT_MAX).contains(time));
         if time.is_none() {
-            let hint = format!("as in 30s, up to {}", span::render(TIMEOUT_MAX));
+            let hint = format!("as in 30s, up to {}", span::render(EXCHANGE_TIMEOUT_MAX));
             self.say("WEBHOOK_TIMEOUT", "is not the time that a request may take", &hint);
         }
         time
