@@ -45,8 +45,8 @@ const WEBHOOK: &[OptionRow] = &[
         "body",
         Takes::Choice(&["data", "envelope", "cloudevents", "cloudevents-structured"]),
         r#""envelope""#,
-        "What is sent: the update's data as it is (\"data\"), a JSON object with the data and what is
-known about it (\"envelope\"), or a CloudEvent 1.0 in either form.",
+        "What is sent: the update's data as it is (\"data\"), a JSON object with the data and
+what is known about it (\"envelope\"), or a CloudEvent 1.0 in either form.",
     )
     .or(r#""data""#),
     row(
@@ -70,21 +70,17 @@ known about it (\"envelope\"), or a CloudEvent 1.0 in either form.",
         "The user of basic authentication. Not together with `bearer`.",
     )
     .required(),
-    row(
-        "basic.password",
-        Takes::AnyText,
-        r#""the password""#,
-        "The password of that user.",
-    )
-    .required()
-    .secret(),
+    row("basic.password", Takes::AnyText, r#""the password""#, "The password of that user.")
+        .required()
+        .secret(),
     row("bearer", Takes::Text, r#""6f1c2a9e8b7d""#, "A bearer token.").secret(),
     row(
         "secrets",
         Takes::Keys,
         r#"["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]"#,
-        "Keys that sign every request as Standard Webhooks say: `whsec_…` (HMAC) or `whsk_…` (ed25519).
-With more than one, each signs: add the new key, let the receiver learn it, remove the old one.",
+        "Keys that sign every request as Standard Webhooks say: `whsec_…` (HMAC) or `whsk_…`
+(ed25519). With more than one, each signs: add the new key, let the receiver learn it, remove
+the old one.",
     )
     .secret(),
     row(
@@ -150,7 +146,8 @@ commas. A user and password may stand in it.",
                 "creds_file",
                 Takes::File,
                 r#""/run/secrets/tidings.creds""#,
-                "A file with a JWT and its seed, as the server's tools make it, in place of a user.",
+                "A file with a JWT and its seed, as the server's tools make it, in place of a
+user.",
             ),
             row(
                 "ca_file",

@@ -174,7 +174,8 @@ the others. Unset, there is one order: each update waits for the one before.",
         "concurrency",
         Takes::Number { min: 1, max: CONCURRENCY_MAX as u64 },
         "32",
-        "Deliveries at the same time, up to 1024. Needs a `key`; without one there is one at a time.",
+        "Deliveries at the same time, up to 1024. Needs a `key`; without one there is one at a
+time.",
     )
     .or("32"),
     row(
