@@ -88,6 +88,19 @@ impl Fault {
             Fault::Never => "never",
         }
     }
+
+    /// The fault of this name.
+    pub fn of_name(name: &str) -> Option<Fault> {
+        let all = [
+            Fault::Unreachable,
+            Fault::TimedOut,
+            Fault::Busy,
+            Fault::Rejected,
+            Fault::Gone,
+            Fault::Never,
+        ];
+        all.into_iter().find(|fault| fault.name() == name)
+    }
 }
 
 /// An outcome on its way.

@@ -4,14 +4,20 @@
 //! [`SINKS`] and [`SOURCES`] are where a connector is registered: its kind, as `[[sink]]` and
 //! `[[source]]` name it, and its options.
 
+pub mod attempts;
+pub mod book;
 pub mod connector;
+pub mod delivery;
 mod forms;
 mod kinds;
 pub mod limits;
+pub mod make;
 pub mod nearest;
 mod reader;
+mod records;
 pub mod rows;
 pub mod secret;
+pub mod sinks;
 pub mod span;
 pub mod specification;
 pub mod webhook;

@@ -28,12 +28,105 @@ pub const GIVE_UP_AFTER_DEFAULT: Duration = Duration::from_secs(3 * 24 * 60 * 60
 /// How often an entry is offered to a system that does not want it.
 pub const REJECTED_TRIES_MAX: u32 = 3;
 
+/// Failures of a system in a row after which it is left alone for a while.
+pub const BREAKER_FAILURES: u32 = 5;
+/// The first such while, which doubles.
+pub const BREAKER_WAIT_FIRST: Duration = Duration::from_secs(1);
+/// The longest: an endpoint that is back gets what waits within a minute.
+pub const BREAKER_WAIT_MAX: Duration = Duration::from_secs(60);
+/// The part of a rate at which is sent, so that lateness on the way cannot make up more than it.
+pub const PACE_PART: f64 = 0.97;
+/// How late a timer may be for the next one to make up for it.
+pub const PACE_LATENESS: Duration = Duration::from_millis(10);
+/// A sink with a rate sends nothing for so long: together with what a process that has just ended
+/// sent, no second holds more than the rate.
+pub const PACE_FIRST_WAIT: Duration = Duration::from_secs(1);
+/// An entry whose next try is further away than this lets later ones of other keys go on: it and
+/// those of its key are copied into the state.
+pub const PARK_AFTER: Duration = Duration::from_millis(100);
+/// Copies in the state that one sink may have.
+pub const PARKED_ROWS_MAX: usize = 10_000;
+/// Bytes of them.
+pub const PARKED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Dead letters of one sink; the sink waits when there are as many.
+pub const DEAD_LETTERS_MAX: usize = 100_000;
+/// Bytes of them.
+pub const DEAD_LETTERS_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// How often a sink looks whether there is room for another dead letter.
+pub const FULL_WAIT: Duration = Duration::from_secs(1);
+/// Copies that are read back at a time.
+pub const LOAD_ROWS_MAX: usize = 64;
+/// Bytes of them (one more entry may exceed it).
+pub const LOAD_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of entries that a sink is given at a time (one more entry may exceed it).
+pub const RUN_BYTES_MAX: usize = 256 * 1024;
+/// Entries that are known while a system is left alone: enough to ask by another one than the one
+/// that failed.
+pub const WINDOW_WHILE_OPEN_MAX: usize = 32;
+
+/// How long what a sink delivered waits to be saved together with what others delivered.
+pub const SAVE_EVERY: Duration = Duration::from_millis(100);
+/// Acknowledged entries that are saved without waiting any longer.
+pub const SAVE_ACKNOWLEDGED_MAX: usize = 1_000;
+/// A position that moved over what is not for its sink is saved this often: a thousand quiet sinks
+/// would keep the disk busy.
+pub const SAVE_QUIET_EVERY: Duration = Duration::from_secs(5);
+/// Bytes of one commit (one sink more may exceed it).
+pub const SAVE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// When a commit is tried again that failed.
+pub const SAVE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How often the log says that commits fail.
+pub const SAVE_TOLD_EVERY: Duration = Duration::from_secs(60);
+/// Acknowledged entries of one sink that may be unsaved: as many are delivered again after a crash.
+pub const UNSAVED_MAX: usize = 2_000;
+
+/// When a follow-up is published again for which the hub has no space.
+pub const FOLLOW_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// When the history is read again that could not be read just now.
+pub const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Sinks that read the history's disk at the same time: they share what one of them has read.
+pub const READERS_MAX: usize = 4;
+/// What people ask of one sink that it has not come to yet.
+pub const COMMANDS_MAX: usize = 64;
+
+/// Attempts that wait to be recorded. Beyond, they are dropped and counted: deliveries do not wait
+/// for what only people look at.
+pub const ATTEMPTS_QUEUE_MAX: usize = 16_384;
+/// Attempts that are recorded between two looks at the queue.
+pub const ATTEMPTS_AT_ONCE_MAX: usize = 256;
+/// Bytes of one recorded attempt: the answer, the reason, and names around them.
+pub const ATTEMPT_BYTES_MAX: usize = ANSWER_BYTES_MAX + REASON_BYTES_MAX + 4_096;
+/// Size of a file of attempts in bytes. Whole files go when they are too old.
+pub const ATTEMPTS_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+/// Attempts of all sinks that are looked at for one page.
+pub const ATTEMPTS_SCAN_MAX: u64 = 10_000;
+/// Attempts on one page.
+pub const ATTEMPTS_PAGE_MAX: usize = 100;
+// What specifications may hold.
+
+/// Texts, numbers and tables of one list in an option. A sink for more topics than that is for a
+/// pattern.
+pub const OPTION_LIST_MAX: usize = 256;
+/// Bytes of one text in an option. Keys and tokens are far shorter; what is longer is a file.
+pub const OPTION_TEXT_BYTES_MAX: usize = 8 * 1024;
+/// Characters of a value or name that a mistake repeats. What is longer may be a secret in the
+/// wrong place.
+pub const OPTION_SHOWN_CHARS_MAX: usize = 40;
+/// The longest time that any option takes: nobody waits longer, and sums of such stay exact.
+pub const OPTION_SPAN_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// The shortest first wait before another try. Below it, a failing system would be asked without
+/// a pause.
+pub const RETRY_FIRST_MIN: Duration = Duration::from_millis(10);
+/// The shortest time limit of an exchange: below it, nothing is ever delivered.
+pub const TIMEOUT_MIN: Duration = Duration::from_millis(10);
 // Webhooks: the way there.
 
 /// How long a connection may take, from looking the name up to the end of the TLS handshake.
 pub const WEBHOOK_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long all of an exchange may take, to the last byte of the answer.
 pub const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(15);
+/// The most that either can be set to: whoever hangs for so long holds a lane of its sink.
+pub const WEBHOOK_TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
 /// How long what a name resolved to counts. Short enough for an endpoint that moves, and long
 /// enough to cost nothing while one is busy.
 pub const NAME_AGE_MAX: Duration = Duration::from_secs(30);
@@ -111,5 +204,7 @@ pub const OPTION_SPAN_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 pub const RETRY_FIRST_MIN: Duration = Duration::from_millis(10);
 /// The shortest time limit of an exchange: below it, nothing is ever delivered.
 pub const TIMEOUT_MIN: Duration = Duration::from_millis(10);
+/// The longest: a delivery holds its place in the order for so long.
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 60);
 /// Time for one request of `tidings relay`: its destinations are allowed to be slow.
 pub const RELAY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);

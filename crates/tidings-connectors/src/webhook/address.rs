@@ -171,7 +171,7 @@ fn translated(address: Ipv6Addr) -> Option<Ipv4Addr> {
 }
 
 /// Whether it is the end of an ISATAP tunnel, whose last four bytes are an address of version 4 in
-/// somebody's own network (RFC 5214, 6.1). The two bits that are masked say "universal" and "group".
+/// somebody's own network (RFC 5214, 6.1). The two masked bits say "universal" and "group".
 fn is_tunnel_end(address: Ipv6Addr) -> bool {
     let [.., marks, kind, _, _] = address.segments();
     marks & !0x0300 == 0 && kind == 0x5efe

@@ -182,7 +182,11 @@ impl Open {
     /// Whether it can take another request, as far as is known here: it is idle, and no close and
     /// no byte that nobody asked for has come.
     pub(super) async fn is_free(&mut self) -> bool {
-        std::future::poll_fn(|context| Poll::Ready(self.driver.turn(context))).await;
+        let mut turn = |context: &mut Context<'_>| {
+            self.driver.turn(context);
+            Poll::Ready(())
+        };
+        std::future::poll_fn(&mut turn).await;
         !self.driver.has_ended && self.sender.is_ready()
     }
 }

@@ -385,7 +385,7 @@ mod tests {
         assert!(!shown.contains("hunter2") && !shown.contains(&expected), "{shown}");
         let bearer = Some(Secret::new("abc.def"));
         let (headers, _) =
-            request(&Options { bearer, ..super::tests::options() }, samples::update("a", "b"));
+            request(&Options { bearer, ..self::options() }, samples::update("a", "b"));
         assert_eq!(headers["authorization"], "Bearer abc.def");
     }
 

@@ -51,8 +51,8 @@ pub(super) async fn published(update: Update) -> Arc<Entry> {
         path: None,
         durability: Durability::Memory,
         keep: Keep::default(),
-        segment_bytes: 0,
         hold_bytes: 0,
+        segment_bytes: 0,
     };
     let options = HubOptions { namespace, update_bytes_max: 8 * 1024 * 1024, history };
     let hub = Hub::open(options, Arc::new(Standing)).unwrap();

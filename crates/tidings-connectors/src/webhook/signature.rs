@@ -108,7 +108,8 @@ pub enum BadRotation {
 }
 
 enum Key {
-    Shared(hmac::Key),
+    /// Boxed: it holds whole tables, and is twenty times as large as the other.
+    Shared(Box<hmac::Key>),
     Pair(Ed25519KeyPair),
 }
 
@@ -119,7 +120,7 @@ impl Key {
             if !(SHARED_KEY_BYTES_MIN..=SHARED_KEY_BYTES_MAX).contains(&bytes.len()) {
                 return Err(BadKey::SharedLength(bytes.len()));
             }
-            return Ok(Key::Shared(hmac::Key::new(hmac::HMAC_SHA256, &bytes)));
+            return Ok(Key::Shared(Box::new(hmac::Key::new(hmac::HMAC_SHA256, &bytes))));
         }
         if let Some(encoded) = text.strip_prefix(PRIVATE) {
             let bytes = decoded(encoded)?;

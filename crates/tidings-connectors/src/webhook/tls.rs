@@ -160,8 +160,7 @@ mod tests {
     }
 
     fn client(config: Arc<ClientConfig>) -> Client {
-        let times = Times { connect: Duration::from_millis(900), ..Times::default() };
-        Client::new(Egress::everything(), config, times)
+        Client::new(Egress::everything(), config, Times::default())
     }
 
     async fn post(client: &Client, url: &Url) -> Result<Exchanged, Failure> {
@@ -220,7 +219,9 @@ mod tests {
         let silent =
             Peer::new(|mut stream, _| async move { while request(&mut stream).await.is_some() {} })
                 .await;
-        let failure = post(&client(tls().unwrap()), &url(&silent, "127.0.0.1")).await.unwrap_err();
+        let times = Times { connect: Duration::from_millis(900), ..Times::default() };
+        let client = Client::new(Egress::everything(), tls().unwrap(), times);
+        let failure = post(&client, &url(&silent, "127.0.0.1")).await.unwrap_err();
         assert_eq!(failure.fault, Fault::TimedOut);
         assert!(failure.reason.contains("900ms at most"), "{}", failure.reason);
     }

@@ -18,6 +18,7 @@ use tidings_frontends::mercure::{BadOrigin, BadStart};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
+mod connectors;
 mod descriptors;
 mod encryption;
 mod healthz;
@@ -35,6 +36,9 @@ use crate::config::Config;
 use crate::ledger::UnreadableLedger;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, BLOCKING_END_TIMEOUT, POLLS_BEFORE_SOCKETS};
 use crate::telemetry::{self, BadLog};
+pub use connectors::BadConnector;
+
+use connectors::Connectors;
 use encryption::Encryption;
 use parts::Parts;
 
@@ -81,6 +85,9 @@ pub enum AppProblem {
     /// A certificate.
     #[error(transparent)]
     Certificate(#[from] BadCertificate),
+    /// A sink or a source.
+    #[error(transparent)]
+    Connector(#[from] BadConnector),
     /// Certificates from an ACME server.
     #[error(transparent)]
     Acme(#[from] AcmeProblem),
@@ -142,7 +149,7 @@ async fn serve(launch: Launch) -> Result<(), AppProblem> {
     listening(&app.addresses);
     loop {
         match signals.next().await {
-            Wish::Reload => app.reload(&reload),
+            Wish::Reload => app.reload(&reload).await,
             Wish::End(name) => {
                 tracing::info!("{name}: shutting down");
                 break;
@@ -162,6 +169,8 @@ struct App {
     public: Arc<Server>,
     /// What listeners with TLS share.
     encryption: Option<Encryption>,
+    /// Sinks and sources; there are none as long as nobody asks for any.
+    connectors: Option<Connectors>,
     shutdown: Shutdown,
     /// What it was started with.
     config: Config,
@@ -189,8 +198,14 @@ impl App {
             listeners.extend(more);
             encrypted = addresses;
         }
+        // Before clients come: a new sink begins with what is published from now on.
+        let connectors = match config.sinks.is_empty() {
+            true => None,
+            false => Some(Connectors::start(&config, parts.hub(), parts.clock())?),
+        };
         let mut app = App {
             parts,
+            connectors,
             ready: Arc::new(AtomicBool::new(false)),
             public,
             encryption,
@@ -240,7 +255,7 @@ impl App {
     }
 
     /// Takes what can change while the program runs. A mistake anywhere changes nothing.
-    fn reload(&mut self, reload: &Reload) {
+    async fn reload(&mut self, reload: &Reload) {
         let config = match reload() {
             Ok(config) => config,
             Err(report) => {
@@ -262,6 +277,9 @@ impl App {
             tracing::error!(%error, "the configuration was not reloaded, nothing has changed");
             return;
         }
+        if let Err(error) = self.reload_connectors(&config).await {
+            tracing::error!(%error, "sinks were not reloaded, they are as they were");
+        }
         if let Some(encryption) = &self.encryption {
             encryption.reload(loaded);
         }
@@ -272,12 +290,28 @@ impl App {
         }
     }
 
-    /// Ends everything in order: not ready and no new connections, then the queue on the disk,
-    /// then the streams one after the other. What is left when the budget is used up is cut off.
+    async fn reload_connectors(&mut self, config: &Config) -> Result<(), BadConnector> {
+        match &self.connectors {
+            Some(connectors) => connectors.reload(&config.sinks).await,
+            None if config.sinks.is_empty() => Ok(()),
+            None => {
+                let started = Connectors::start(config, self.hub(), self.parts.clock())?;
+                self.connectors = Some(started);
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends everything in order: not ready and no new connections, then the sinks, whose follow-ups
+    /// still have a place in the queue, then the queue on the disk, then the streams one after the
+    /// other. What is left when the budget is used up is cut off.
     async fn end(&mut self) {
         let deadline = tokio::time::Instant::now() + self.config.http.shutdown_budget;
         self.ready.store(false, Ordering::Release);
         self.shutdown.stop_accepting();
+        if let Some(connectors) = &self.connectors {
+            connectors.end(self.config.http.shutdown_budget / SINKS_PART).await;
+        }
         let hub = self.hub().clone();
         let mut drain = JoinSet::new();
         drain.spawn_blocking(move || hub.shut_down());
@@ -285,6 +319,9 @@ impl App {
             Ok(Some(Ok(()))) => tracing::info!("the history is complete on its storage"),
             Ok(_) => tracing::error!("the queue could not be drained"),
             Err(_) => tracing::error!("the queue was not drained in time"),
+        }
+        if let Some(connectors) = &mut self.connectors {
+            connectors.close().await;
         }
         self.shutdown.close_streams();
         let all_ended = async { while self.clients.join_next().await.is_some() {} };
@@ -297,6 +334,9 @@ impl App {
         tracing::info!("ended");
     }
 }
+
+/// Sinks have this part of a shutdown's budget for what is on its way: one in so many.
+const SINKS_PART: u32 = 3;
 
 /// The part of a shutdown's budget over which streams end: the rest is for the queue before and
 /// for answers after.

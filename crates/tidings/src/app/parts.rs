@@ -67,6 +67,10 @@ impl Parts {
         Admin::new(ready, self.hub.clone(), public, current, ledger, Arc::clone(&self.clock))
     }
 
+    pub(super) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
     pub(super) fn hub(&self) -> &Hub {
         &self.hub
     }

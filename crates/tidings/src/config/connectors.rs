@@ -159,7 +159,7 @@ impl Element<'_> {
             match self.file_of(&below, member) {
                 Some(row) => {
                     let name = name.strip_suffix(FILE).unwrap_or(name);
-                    let value = self.from_file(row, name, table, member);
+                    let value = self.read_file(row, name, table, member);
                     object.insert(name.to_owned(), value);
                 }
                 None => {
@@ -181,7 +181,7 @@ impl Element<'_> {
         (row.is_secret || is_variable).then_some(row)
     }
 
-    fn from_file(&mut self, row: &OptionRow, name: &str, table: &Table, member: &Member) -> Json {
+    fn read_file(&mut self, row: &OptionRow, name: &str, table: &Table, member: &Member) -> Json {
         let place = &member.node.place;
         let mut wrong = |message: String, hint: &str| {
             self.unread(row.path, Problem::new(place.clone(), message).hint(hint))

@@ -71,7 +71,12 @@ impl Authority {
 
     /// What a server of these names shows.
     pub(crate) fn server(&self, names: &[&str]) -> Arc<ServerConfig> {
-        let (chain, key) = self.issue(names, (-1, 1));
+        self.server_valid(names, (-1, 1))
+    }
+
+    /// The same with a certificate that is valid from some days ago for some days.
+    pub(crate) fn server_valid(&self, names: &[&str], days: (i64, i64)) -> Arc<ServerConfig> {
+        let (chain, key) = self.issue(names, days);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

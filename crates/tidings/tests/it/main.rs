@@ -21,6 +21,8 @@ mod encrypted;
 mod http;
 mod hub;
 mod mercure;
+mod nats_server;
+mod receiver;
 mod tokens;
 
 // Journeys.

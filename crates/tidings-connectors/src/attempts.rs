@@ -1,0 +1,240 @@
+//! What was tried, one entry for each delivery of each sink, in a history of its own: status,
+//! duration and the first bytes of the answer. Knows no rule of delivery.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidings_core::{
+    Batch, Clock, Durability, Entry, Grant, HistoryOptions, Hub, HubOptions, Keep, Language, Line,
+    Namespace, Offset, OpenError, Refused, Selection, Start, Topic, Update,
+};
+use tokio::sync::mpsc;
+
+use crate::connector::{Outcome, Run};
+use crate::limits::{
+    ATTEMPT_BYTES_MAX, ATTEMPTS_AT_ONCE_MAX, ATTEMPTS_PAGE_MAX, ATTEMPTS_QUEUE_MAX,
+    ATTEMPTS_SCAN_MAX, ATTEMPTS_SEGMENT_BYTES,
+};
+
+/// The history of attempts.
+#[derive(Debug, Clone)]
+pub struct Attempts {
+    hub: Hub,
+    queue: mpsc::Sender<Update>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// Where attempts are kept.
+#[derive(Debug, Clone)]
+pub struct AttemptsOptions {
+    /// The folder; in memory without one.
+    pub path: Option<PathBuf>,
+    /// How much is kept.
+    pub keep: Keep,
+}
+
+/// One attempt, as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// Its place among all attempts: a page goes on before it.
+    pub number: u64,
+    /// When it was over: milliseconds since 1970-01-01.
+    pub time: u64,
+    /// The hub's id of the first entry that it was for.
+    pub entry: String,
+    /// The places of the first and the last entry in the history.
+    pub places: (u64, u64),
+    /// How many of its entries were delivered.
+    pub delivered: usize,
+    /// The first try is 1.
+    pub tries: u32,
+    /// How long it took.
+    pub took: Duration,
+    /// What the system answered, where there was an answer.
+    pub status: Option<u16>,
+    /// Whose fault it was that one was not delivered, and why; `None` for a success.
+    pub failure: Option<(String, String)>,
+    /// The first bytes of the answer.
+    pub answer: Bytes,
+}
+
+/// Some attempts, the newest first.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// At most as many as were asked for.
+    pub attempts: Vec<Attempt>,
+    /// Where the next page begins; `None` when there is none.
+    pub before: Option<u64>,
+}
+
+/// What keeps the attempts that are recorded: one task has to run it.
+#[derive(Debug)]
+pub struct Recorder {
+    hub: Hub,
+    queue: mpsc::Receiver<Update>,
+}
+
+impl Attempts {
+    /// Opens the history of attempts.
+    ///
+    /// # Errors
+    ///
+    /// When its folder cannot be used.
+    pub fn open(
+        options: AttemptsOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Attempts, Recorder), OpenError> {
+        let durability = match options.path {
+            Some(_) => Durability::Written,
+            None => Durability::Memory,
+        };
+        let history = HistoryOptions {
+            path: options.path,
+            durability,
+            keep: options.keep,
+            segment_bytes: ATTEMPTS_SEGMENT_BYTES,
+            hold_bytes: 0,
+        };
+        // Nobody reaches this hub from outside, so its name means nothing.
+        let namespace = Namespace::new(nowhere());
+        let options = HubOptions { namespace, update_bytes_max: ATTEMPT_BYTES_MAX, history };
+        let hub = Hub::open(options, clock)?;
+        let (sender, queue) = mpsc::channel(ATTEMPTS_QUEUE_MAX);
+        let attempts =
+            Attempts { hub: hub.clone(), queue: sender, dropped: Arc::new(AtomicU64::new(0)) };
+        Ok((attempts, Recorder { hub, queue }))
+    }
+
+    /// Records one attempt of a sink. Never waits; where the storage does not keep up, attempts
+    /// are dropped and counted.
+    pub fn record(&self, sink: &str, run: &Run, outcome: &Outcome, took: Duration) {
+        let Some(update) = update(sink, run, outcome, took) else { return };
+        if self.queue.try_send(update).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many attempts were not recorded since the storage did not keep up.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// A page of a sink's attempts, the newest first, from before `before` on. Looks at a bounded
+    /// part of the history: a page may hold none, and say where to go on. Blocks on the disk.
+    pub fn list(&self, sink: &str, before: Option<u64>, only_failed: bool) -> Page {
+        let end = self.hub.end().durable + 1;
+        let until = before.unwrap_or(end).min(end);
+        let from = until.saturating_sub(ATTEMPTS_SCAN_MAX);
+        let mut found = self.between(sink, from.saturating_sub(1), until);
+        found.retain(|attempt| !only_failed || attempt.failure.is_some());
+        found.reverse();
+        let first_kept = self.hub.before_first().durable;
+        let mut before = (from > first_kept + 1).then_some(from);
+        if found.len() > ATTEMPTS_PAGE_MAX {
+            found.truncate(ATTEMPTS_PAGE_MAX);
+            before = found.last().map(|attempt| attempt.number);
+        }
+        Page { attempts: found, before }
+    }
+
+    /// A sink's attempts behind `after` and before `until`, the oldest first. Blocks on the disk.
+    pub fn between(&self, sink: &str, after: u64, until: u64) -> Vec<Attempt> {
+        let Ok(matcher) = self.hub.matcher(Language::Exact, &topic(sink)) else {
+            return Vec::new();
+        };
+        let grant = Arc::new(Grant::operator());
+        let selection = Selection { matchers: vec![matcher], grant, scope: None };
+        let mut reading =
+            self.hub.reading(Arc::new(selection), Start::After(Offset::durable(after)));
+        let (mut batch, mut found) = (Batch::new(), Vec::new());
+        while !reading.is_done() && reading.offset().durable + 1 < until {
+            batch.clear();
+            // What is gone is gone: attempts are for looking into, nothing depends on them.
+            let _ = reading.take(&mut batch);
+            let inside = batch.iter().filter(|entry| entry.offset.durable < until);
+            found.extend(inside.filter_map(|entry| attempt(entry)));
+        }
+        found
+    }
+
+    /// Ends the history of attempts. Blocks until it is complete.
+    pub fn shut_down(&self) {
+        self.hub.shut_down();
+    }
+}
+
+impl Recorder {
+    /// Keeps what is recorded until nobody records any more. Ends with the last [`Attempts`], or
+    /// when its storage fails.
+    pub async fn run(mut self) {
+        let grant = Grant::operator();
+        let mut some = Vec::new();
+        while self.queue.recv_many(&mut some, ATTEMPTS_AT_ONCE_MAX).await > 0 {
+            for update in some.drain(..) {
+                let Ok(room) = self.hub.room(update.weight()).await else { return };
+                // It is published also when nobody waits for the receipt.
+                match self.hub.publish_in(room, &grant, update) {
+                    Ok(_) => {}
+                    Err(Refused::ShuttingDown) => return,
+                    Err(error) => tracing::error!(%error, "an attempt is not recorded"),
+                }
+            }
+        }
+    }
+}
+
+fn nowhere() -> url::Url {
+    url::Url::parse("http://attempts.invalid/").expect("a URL")
+}
+
+fn topic(sink: &str) -> String {
+    format!("sinks/{sink}")
+}
+
+fn update(sink: &str, run: &Run, outcome: &Outcome, took: Duration) -> Option<Update> {
+    let (first, last) = (run.entries.first()?, run.entries.last()?);
+    let mut update = Update::new(Topic::parse(&topic(sink)).ok()?, outcome.answer.body.clone());
+    let mut say = |name: &str, value: String| {
+        if let Ok(name) = Line::parse(name) {
+            update.attributes.push((name, value));
+        }
+    };
+    say("entry", first.cursor().to_string());
+    say("first", first.offset.durable.to_string());
+    say("last", last.offset.durable.to_string());
+    say("delivered", outcome.delivered.to_string());
+    say("tries", (run.tries + 1).to_string());
+    say("took", took.as_micros().to_string());
+    if let Some(status) = outcome.answer.status {
+        say("status", status.to_string());
+    }
+    if let Some(failure) = &outcome.failure {
+        say("fault", failure.fault.name().to_owned());
+        say("reason", failure.reason.clone());
+    }
+    Some(update)
+}
+
+fn attempt(entry: &Entry) -> Option<Attempt> {
+    let told = |wanted: &str| {
+        let mut all = entry.update.attributes.iter();
+        all.find(|(name, _)| name.as_str() == wanted).map(|(_, value)| value.as_str())
+    };
+    let number = |wanted: &str| told(wanted)?.parse().ok();
+    Some(Attempt {
+        number: entry.offset.durable,
+        time: entry.time,
+        entry: told("entry")?.to_owned(),
+        places: (number("first")?, number("last")?),
+        delivered: told("delivered")?.parse().ok()?,
+        tries: told("tries")?.parse().ok()?,
+        took: Duration::from_micros(number("took")?),
+        status: told("status").and_then(|status| status.parse().ok()),
+        failure: told("fault")
+            .map(|fault| (fault.to_owned(), told("reason").unwrap_or_default().to_owned())),
+        answer: entry.update.data.clone(),
+    })
+}

@@ -1,0 +1,378 @@
+//! Saves for all sinks what each of them has to have saved, in one commit: a thousand sinks cost
+//! the disk no more than one. Knows no system and no rule of delivery.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tidings_core::{Entry, Hub, Offset, StateError, Table, Write};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::delivery::{Changes, Row, RowKey, Saved};
+use crate::limits::{
+    LOAD_ROWS_MAX, PARKED_ROWS_MAX, SAVE_ACKNOWLEDGED_MAX, SAVE_AGAIN_AFTER, SAVE_BYTES_MAX,
+    SAVE_EVERY, SAVE_QUIET_EVERY, SAVE_TOLD_EVERY,
+};
+use crate::records::{self, SinkRecord};
+
+/// A change of the state, on its way to it.
+type Change = (Table, Vec<u8>, Option<Vec<u8>>);
+
+/// A copy that was read; `None` when it cannot be read any more.
+pub type Loaded = (RowKey, Option<Arc<Entry>>);
+
+/// What is saved of all sinks.
+#[derive(Debug)]
+pub struct Book {
+    hub: Hub,
+    pages: Mutex<Pages>,
+    /// Something was noted that has to be saved soon.
+    noted: Notify,
+    /// So much was noted that it is saved at once.
+    full: Notify,
+    /// Counts commits.
+    saved: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Pages {
+    pages: HashMap<Arc<str>, Page>,
+    /// Acknowledged entries that are noted and not saved.
+    acknowledged: usize,
+}
+
+/// What is saved of one sink.
+#[derive(Debug)]
+struct Page {
+    record: SinkRecord,
+    changes: Changes,
+    /// Acknowledged entries on their way to the disk.
+    saving: usize,
+    since: Instant,
+}
+
+impl Book {
+    /// An empty book over the hub's state.
+    pub fn new(hub: Hub) -> Book {
+        let (saved, _) = watch::channel(0);
+        let (noted, full) = (Notify::new(), Notify::new());
+        Book { hub, pages: Mutex::default(), noted, full, saved }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pages> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is saved of these sinks. Those that are not known begin with what is published from now
+    /// on, and that is saved before this returns. Blocks on the disk.
+    ///
+    /// # Errors
+    ///
+    /// When the state cannot be read or written, or what is saved of a sink is damaged.
+    pub fn open(&self, names: &[&str]) -> Result<Vec<Opened>, BadBook> {
+        let state = self.hub.state();
+        let mut new = Vec::new();
+        let mut opened = Vec::new();
+        for name in names {
+            let key = name.as_bytes();
+            let record = match state.get(Table::Sinks, key)? {
+                Some(value) => SinkRecord::of_value(&value)
+                    .ok_or_else(|| BadBook::Damaged { name: (*name).to_owned() })?,
+                None => {
+                    let record = SinkRecord::new(self.hub.epoch_now(), self.hub.end());
+                    new.push((Table::Sinks, key.to_vec(), Some(record.to_value())));
+                    record
+                }
+            };
+            let rows = self.rows(name)?;
+            opened.push(Opened::new(name, &record, rows));
+            let changes = Changes::default();
+            let page = Page { record, changes, saving: 0, since: Instant::now() };
+            self.lock().pages.insert((*name).into(), page);
+        }
+        commit(&self.hub, &new)?;
+        Ok(opened)
+    }
+
+    /// The copies of a sink, without their entries.
+    fn rows(&self, name: &str) -> Result<Vec<Row>, BadBook> {
+        let (mut from, until) = records::bounds(name);
+        let mut rows = Vec::new();
+        loop {
+            let part = self.hub.state().range(Table::Parked, &from, Some(&until), LOAD_ROWS_MAX)?;
+            let Some((last, _)) = part.last() else { break };
+            from = [last.as_slice(), &[0]].concat();
+            for (key, value) in &part {
+                let damaged = || BadBook::Damaged { name: name.to_owned() };
+                rows.push(records::copy_row(key, value).ok_or_else(damaged)?);
+            }
+            if rows.len() > 2 * PARKED_ROWS_MAX {
+                break;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Reads copies; what cannot be read any more is `None`. Blocks on the disk.
+    ///
+    /// # Errors
+    ///
+    /// When the state cannot be read.
+    pub fn load(&self, name: &str, keys: &[RowKey]) -> Result<Vec<Loaded>, StateError> {
+        let mut rows = Vec::with_capacity(keys.len());
+        for key in keys {
+            let value = self.hub.state().get(Table::Parked, &records::copy_key(name, *key))?;
+            let packed = value.as_deref().and_then(records::packed);
+            rows.push((*key, packed.and_then(|packed| self.hub.unpack(packed))));
+        }
+        Ok(rows)
+    }
+
+    /// Notes what a sink has to have saved. Answers how many of its acknowledged entries are not
+    /// saved yet.
+    pub fn note(&self, name: &str, changes: Changes) -> usize {
+        if changes.is_empty() {
+            return self.unsaved(name);
+        }
+        let is_quiet = changes.is_quiet();
+        let mut pages = self.lock();
+        pages.acknowledged += changes.acknowledged;
+        let is_full = pages.acknowledged >= SAVE_ACKNOWLEDGED_MAX;
+        let Some(page) = pages.pages.get_mut(name) else { return 0 };
+        if page.changes.is_empty() {
+            page.since = Instant::now();
+        }
+        page.changes.merge(changes);
+        let unsaved = page.changes.acknowledged + page.saving;
+        drop(pages);
+        if !is_quiet {
+            self.noted.notify_one();
+        }
+        if is_full {
+            self.full.notify_one();
+        }
+        unsaved
+    }
+
+    /// How many acknowledged entries of a sink are not saved yet.
+    pub fn unsaved(&self, name: &str) -> usize {
+        let pages = self.lock();
+        pages.pages.get(name).map_or(0, |page| page.changes.acknowledged + page.saving)
+    }
+
+    /// Counts commits: who waits for one looks here.
+    pub fn saves(&self) -> watch::Receiver<u64> {
+        self.saved.subscribe()
+    }
+
+    /// The sink is no more, and with it all that is saved of it. Blocks on the disk.
+    ///
+    /// # Errors
+    ///
+    /// When the state cannot be changed. The sink can be removed once more then.
+    pub fn remove(&self, name: &str) -> Result<(), StateError> {
+        self.lock().pages.remove(name);
+        for table in [Table::Parked, Table::DeadLetters, Table::Replays] {
+            let (from, until) = records::bounds(name);
+            loop {
+                let rows = self.hub.state().range(table, &from, Some(&until), LOAD_ROWS_MAX)?;
+                if rows.is_empty() {
+                    break;
+                }
+                let gone: Vec<Change> =
+                    rows.into_iter().map(|(key, _)| (table, key, None)).collect();
+                commit(&self.hub, &gone)?;
+            }
+        }
+        commit(&self.hub, &[(Table::Sinks, name.as_bytes().to_vec(), None)])
+    }
+
+    /// The sink does not run any more; what is saved of it stays.
+    pub fn close(&self, name: &str) {
+        self.lock().pages.remove(name);
+    }
+
+    /// Saves what is noted, again and again, until `stop`. One task does this.
+    pub async fn keep(self: Arc<Self>, stop: CancellationToken) {
+        let mut told = None;
+        loop {
+            let is_quiet = tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.noted.notified() => false,
+                () = tokio::time::sleep(SAVE_QUIET_EVERY) => true,
+            };
+            if !is_quiet {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = self.full.notified() => {}
+                    () = tokio::time::sleep(SAVE_EVERY) => {}
+                }
+            }
+            if let Err(error) = self.save().await {
+                if told.is_none_or(|told: Instant| told.elapsed() > SAVE_TOLD_EVERY) {
+                    tracing::error!(%error, "what sinks delivered cannot be saved: they wait");
+                    told = Some(Instant::now());
+                }
+                tokio::time::sleep(SAVE_AGAIN_AFTER).await;
+                self.noted.notify_one();
+            }
+        }
+    }
+
+    /// Saves all that is noted now.
+    ///
+    /// # Errors
+    ///
+    /// When the state cannot be changed. What was to be saved stays noted.
+    pub async fn save(self: &Arc<Self>) -> Result<(), StateError> {
+        loop {
+            let book = Arc::clone(self);
+            let saved = tokio::task::spawn_blocking(move || book.save_some()).await;
+            // The task only fails with the runtime that it runs on.
+            match saved {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) | Err(_) => return Ok(()),
+                Ok(Err(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Saves as much as one commit takes. Answers whether there is more.
+    fn save_some(&self) -> Result<bool, StateError> {
+        let (taken, is_more) = self.take();
+        if taken.is_empty() {
+            return Ok(false);
+        }
+        let changes: Vec<Change> = taken
+            .iter()
+            .flat_map(|(name, record, changes)| self.changes(name, record, changes))
+            .collect();
+        let result = commit(&self.hub, &changes);
+        let mut pages = self.lock();
+        for (name, _, changes) in taken {
+            let Some(page) = pages.pages.get_mut(&name) else { continue };
+            page.saving = 0;
+            if result.is_err() {
+                let later = std::mem::replace(&mut page.changes, changes);
+                page.changes.merge(later);
+            }
+        }
+        drop(pages);
+        result?;
+        self.saved.send_modify(|saves| *saves += 1);
+        Ok(is_more)
+    }
+
+    /// What the next commit saves, and whether more waits.
+    fn take(&self) -> (Vec<(Arc<str>, SinkRecord, Changes)>, bool) {
+        let mut pages = self.lock();
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        let epoch = self.hub.epoch_now();
+        for (name, page) in &mut pages.pages {
+            if page.changes.is_empty() {
+                continue;
+            }
+            if bytes > SAVE_BYTES_MAX {
+                return (taken, true);
+            }
+            let changes = std::mem::take(&mut page.changes);
+            bytes += changes.weight();
+            page.saving = changes.acknowledged;
+            let record = &mut page.record;
+            record.epoch = epoch.0;
+            if let Some(position) = changes.position {
+                record.position = position.durable;
+            }
+            if let Some(unfollowed) = changes.unfollowed {
+                record.unfollowed = unfollowed.durable;
+            }
+            if let Some(standing) = &changes.standing {
+                record.set_standing(standing);
+            }
+            if let Some(held_until) = changes.held_until {
+                record.held_until = held_until;
+            }
+            if let Some(total) = changes.dead_total {
+                record.set_dead(total);
+            }
+            taken.push((Arc::clone(name), record.clone(), changes));
+        }
+        pages.acknowledged = 0;
+        (taken, false)
+    }
+
+    /// The rows of a sink's changes.
+    fn changes(&self, name: &str, record: &SinkRecord, changes: &Changes) -> Vec<Change> {
+        let mut rows = vec![(Table::Sinks, name.as_bytes().to_vec(), Some(record.to_value()))];
+        for (key, copy) in &changes.copies {
+            let value =
+                copy.as_ref().map(|(row, entry)| records::copy_value(&self.hub, row, entry));
+            rows.push((Table::Parked, records::copy_key(name, *key), value));
+        }
+        for letter in &changes.dead {
+            let value = Some(records::letter_value(&self.hub, letter));
+            rows.push((Table::DeadLetters, records::numbered_key(name, letter.number), value));
+        }
+        for number in &changes.revived {
+            rows.push((Table::DeadLetters, records::numbered_key(name, *number), None));
+        }
+        rows
+    }
+}
+
+fn commit(hub: &Hub, changes: &[Change]) -> Result<(), StateError> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let writes: Vec<Write<'_>> = changes
+        .iter()
+        .map(|(table, key, value)| Write { table: *table, key, value: value.as_deref() })
+        .collect();
+    hub.state().commit(&writes)
+}
+
+/// A sink as it was saved.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its name.
+    pub name: String,
+    /// What its machine goes on with; `followed` is empty.
+    pub saved: Saved,
+    /// The log that its position is a place in.
+    pub epoch: u64,
+    /// No follow-up of what is still owed stands in the history up to here.
+    pub unfollowed: Offset,
+}
+
+impl Opened {
+    fn new(name: &str, record: &SinkRecord, rows: Vec<Row>) -> Opened {
+        let saved = Saved {
+            position: Offset::durable(record.position),
+            standing: record.standing(),
+            held_until: record.held_until,
+            rows,
+            dead: record.dead(),
+            followed: HashSet::new(),
+        };
+        let unfollowed = Offset::durable(record.unfollowed);
+        Opened { name: name.to_owned(), saved, epoch: record.epoch, unfollowed }
+    }
+}
+
+/// What is saved of sinks cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BadBook {
+    /// The hub's storage.
+    #[error("what is saved of sinks cannot be read or written: {0}")]
+    State(#[from] StateError),
+    /// A row makes no sense.
+    #[error(
+        "what is saved of the sink {name:?} is damaged: restore the data folder from a copy, or \
+         give the sink another name, under which it begins with what is published from then on"
+    )]
+    Damaged {
+        /// Of which.
+        name: String,
+    },
+}

@@ -1,0 +1,120 @@
+//! What people ask of a sink: to pause, to go on, to deliver again, to forget.
+
+use std::sync::Arc;
+
+use tidings_core::Entry;
+
+use super::changes::Standing;
+use super::item::{Item, Kept};
+use super::pace::Pace;
+use super::rules::AGAIN;
+use super::{Delivery, Now, Rules};
+use crate::limits::{PARKED_BYTES_MAX, PARKED_ROWS_MAX};
+
+/// An entry that is to be delivered again.
+#[derive(Debug, Clone)]
+pub struct Again {
+    /// The entry.
+    pub entry: Arc<Entry>,
+    /// The dead letter that it comes from, which is none any more then: its number and weight. It
+    /// is a replay without one, and nothing follows its delivery.
+    pub letter: Option<(u64, usize)>,
+}
+
+impl Delivery {
+    /// Nothing is sent until [`Delivery::resume`].
+    pub fn pause(&mut self) {
+        self.stand(Standing::Paused);
+    }
+
+    /// Goes on, at once with what waits for another try.
+    pub fn resume(&mut self, now: Now) {
+        self.stand(Standing::Running);
+        self.breaker.succeeded();
+        self.held_until = now.monotonic;
+        self.changes.held_until = Some(0);
+        self.lanes.hurry(now.monotonic);
+    }
+
+    /// Nothing is sent until somebody says so.
+    pub fn disable(&mut self, reason: String) {
+        self.stand(Standing::Disabled(reason));
+    }
+
+    fn stand(&mut self, standing: Standing) {
+        if self.standing != standing {
+            self.standing = standing;
+            self.changes.standing = Some(self.standing.clone());
+        }
+    }
+
+    /// Other rules from now on. What is set aside stays in the lanes in which it is.
+    pub fn change(&mut self, rules: Rules, now: Now) {
+        if rules.rate != self.rules.rate {
+            let mut pace = std::mem::replace(&mut self.pace, Pace::new(None, now.monotonic));
+            pace.change(rules.rate, now.monotonic);
+            self.pace = pace;
+        }
+        self.rules = rules;
+    }
+
+    /// How many entries and bytes can be delivered again just now.
+    pub fn room_for_again(&self) -> (usize, usize) {
+        let rows = PARKED_ROWS_MAX.saturating_sub(self.copies);
+        (rows, PARKED_BYTES_MAX.saturating_sub(self.copies_bytes))
+    }
+
+    /// Delivers again, in the given order for each key and beside what comes the first time, as much
+    /// as there is room for. Answers how many were taken.
+    pub fn again(&mut self, entries: &[Again], now: Now) -> usize {
+        let mut taken = 0;
+        for again in entries {
+            let weight = again.entry.update.weight();
+            let (rows, bytes) = self.room_for_again();
+            if rows == 0 || weight > bytes {
+                break;
+            }
+            taken += 1;
+            self.send_again(again, weight, now);
+        }
+        taken
+    }
+
+    fn send_again(&mut self, again: &Again, weight: usize, now: Now) {
+        let lane = self.rules.lane(&again.entry) | AGAIN;
+        if let Some((number, weight)) = again.letter {
+            self.forget(number, weight);
+        }
+        let number = again.entry.offset.durable;
+        let is_known = |item: &Item| item.number == number;
+        if self.lanes.get(lane).is_some_and(|lane| lane.items.iter().any(is_known)) {
+            return;
+        }
+        let item = Item {
+            number,
+            entry: Some(Arc::clone(&again.entry)),
+            weight,
+            kept: Kept::Copy { is_replayed: again.letter.is_none() },
+            tries: 0,
+            rejected: 0,
+            since: now.wall,
+            due: now.monotonic,
+            last: None,
+            is_given_up: false,
+        };
+        self.copies += 1;
+        self.copies_bytes += weight;
+        self.write_copy(lane, &item, now);
+        // Read when its turn comes: there may be thousands.
+        self.lanes.push(lane, Item { entry: None, ..item }, now.monotonic);
+    }
+
+    /// A dead letter is none any more.
+    pub fn forget(&mut self, number: u64, weight: usize) {
+        self.dead.rows = self.dead.rows.saturating_sub(1);
+        self.dead.bytes = self.dead.bytes.saturating_sub(weight);
+        self.is_full = false;
+        self.changes.revived.push(number);
+        self.changes.dead_total = Some(self.dead);
+    }
+}

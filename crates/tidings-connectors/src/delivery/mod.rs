@@ -1,0 +1,441 @@
+//! Delivery of one sink's entries: order, retries, patience, rate, what is set aside and what
+//! becomes a dead letter. A state machine without a socket, a clock or a storage: entries, answers
+//! and the time are put in; what to send, what to read and what to save come out.
+//!
+//! The history is the queue. A position says up to where nothing is owed. Where order is kept by
+//! key, a key that fails is set aside ("parked") as copies, so that the position moves on for the
+//! others; where it is kept in the whole sink, the position stands until the entry is delivered or
+//! given up.
+
+mod answers;
+mod breaker;
+mod changes;
+mod commands;
+mod dice;
+mod item;
+mod lanes;
+mod pace;
+mod retry;
+mod rules;
+pub mod run;
+#[cfg(test)]
+mod tests;
+mod window;
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidings_core::{Batch, Entry, Missed, Offset};
+
+pub use self::changes::{About, Changes, Copy, DeadLetter, DeadTotal, Row, RowKey, Standing};
+pub use self::commands::Again;
+pub use self::retry::Retry;
+pub use self::rules::Rules;
+pub(crate) use self::rules::{followed, seed};
+
+use self::breaker::Breaker;
+use self::dice::Dice;
+use self::item::{Item, Kept};
+use self::lanes::Lanes;
+use self::pace::Pace;
+use self::rules::AGAIN;
+use self::window::Window;
+use crate::connector::Run;
+use crate::limits::{
+    LOAD_BYTES_MAX, LOAD_ROWS_MAX, RUN_BYTES_MAX, WINDOW_BYTES_MAX, WINDOW_ENTRIES_MAX,
+    WINDOW_WHILE_OPEN_MAX,
+};
+
+/// What time it is, by both clocks. Waits are counted on the first; the second is for what has to
+/// mean something in another process.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// Since some moment that stays the same in this process.
+    pub monotonic: Duration,
+    /// Milliseconds since 1970-01-01.
+    pub wall: u64,
+}
+
+/// What to do for a sink.
+#[derive(Debug)]
+pub enum Action {
+    /// Deliver this and say what became of it by [`Delivery::answered`].
+    Send {
+        /// To be named in the answer.
+        lane: u64,
+        /// What to deliver.
+        run: Run,
+    },
+    /// Read these copies and give them to [`Delivery::loaded`].
+    Load {
+        /// To be named in the answer.
+        lane: u64,
+        /// Which.
+        keys: Vec<RowKey>,
+    },
+    /// Publish what follows this entry and say so by [`Delivery::followed`].
+    Follow {
+        /// To be named in the answer.
+        lane: u64,
+        /// What was delivered.
+        entry: Arc<Entry>,
+    },
+}
+
+/// What is saved of a sink, to go on with.
+#[derive(Debug, Default)]
+pub struct Saved {
+    /// The place up to which nothing is owed.
+    pub position: Offset,
+    /// Whether it works.
+    pub standing: Standing,
+    /// The system wants to be left alone until then: milliseconds since 1970-01-01, 0 for not.
+    pub held_until: u64,
+    /// Copies.
+    pub rows: Vec<Row>,
+    /// Its dead letters.
+    pub dead: DeadTotal,
+    /// Entries behind the position whose follow-up stands in the history: they are delivered.
+    pub followed: HashSet<u64>,
+}
+
+/// Numbers for people, at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Status {
+    /// The place up to which nothing is owed.
+    pub position: Offset,
+    /// Whether it works.
+    pub standing: Standing,
+    /// Entries taken from the history and not done.
+    pub waiting: usize,
+    /// Deliveries on their way.
+    pub sending: usize,
+    /// Copies set aside.
+    pub parked: usize,
+    /// Dead letters.
+    pub dead: usize,
+    /// The system is left alone since it failed several times in a row, or asked for it.
+    pub is_resting: bool,
+    /// There is no room for another copy or dead letter: it waits for somebody to do something.
+    pub is_full: bool,
+    /// Why an entry failed last, since something was delivered.
+    pub last_failure: Option<String>,
+}
+
+/// The state of one sink.
+#[derive(Debug)]
+pub struct Delivery {
+    rules: Rules,
+    window: Window,
+    lanes: Lanes,
+    breaker: Breaker,
+    pace: Pace,
+    dice: Dice,
+    standing: Standing,
+    /// The system asked to be left alone until then.
+    held_until: Duration,
+    /// What is on its way, and how much of it was sent for again.
+    busy: usize,
+    busy_again: usize,
+    follows: VecDeque<Action>,
+    /// Lanes whose follow-up is on its way, and up to where the history was taken before.
+    following: Vec<(u64, Offset)>,
+    copies: usize,
+    copies_bytes: usize,
+    dead: DeadTotal,
+    followed: HashSet<u64>,
+    /// Copies up to this place are from before: their entries may come from the history once more.
+    copied_until: u64,
+    changes: Changes,
+    told: Offset,
+    wake: Option<Duration>,
+    is_full: bool,
+    is_ending: bool,
+    is_unsaved: bool,
+    last_failure: Option<String>,
+}
+
+impl Delivery {
+    /// Goes on where `saved` ends. `seed` is another one for each sink and process.
+    pub fn new(rules: Rules, saved: Saved, seed: u64, now: Now) -> Delivery {
+        let held = Duration::from_millis(saved.held_until.saturating_sub(now.wall));
+        let pace = Pace::new(rules.rate, now.monotonic);
+        let mut delivery = Delivery {
+            rules,
+            window: Window::new(saved.position),
+            lanes: Lanes::default(),
+            breaker: Breaker::NEW,
+            pace,
+            dice: Dice::new(seed),
+            standing: saved.standing,
+            held_until: now.monotonic + held,
+            busy: 0,
+            busy_again: 0,
+            follows: VecDeque::new(),
+            following: Vec::new(),
+            copies: 0,
+            copies_bytes: 0,
+            dead: saved.dead,
+            followed: saved.followed,
+            copied_until: 0,
+            changes: Changes::default(),
+            told: saved.position,
+            wake: None,
+            is_full: false,
+            is_ending: false,
+            is_unsaved: false,
+            last_failure: None,
+        };
+        let mut rows = saved.rows;
+        rows.sort_by_key(|row| row.key);
+        for row in rows {
+            delivery.know(&row, now);
+        }
+        delivery
+    }
+
+    /// A copy from before. It waits no longer than was planned, whatever the wall clock says now.
+    fn know(&mut self, row: &Row, now: Now) {
+        if !row.is_replayed && self.followed.contains(&row.key.number) {
+            self.changes.copies.push((row.key, None));
+            self.changes.acknowledged += 1;
+            return;
+        }
+        self.copied_until = self.copied_until.max(row.key.number);
+        let wait = Duration::from_millis(row.due.saturating_sub(now.wall)).min(row.wait);
+        let item = Item {
+            number: row.key.number,
+            entry: None,
+            weight: row.weight,
+            kept: Kept::Copy { is_replayed: row.is_replayed },
+            tries: row.tries,
+            rejected: row.rejected,
+            since: row.since,
+            due: now.monotonic + wait,
+            last: None,
+            is_given_up: false,
+        };
+        self.copies += 1;
+        self.copies_bytes += row.weight;
+        self.lanes.push(row.key.lane, item, now.monotonic);
+    }
+
+    /// Whether more of the history is to be taken.
+    pub fn wants_more(&self, now: Now) -> bool {
+        let (entries, bytes) = self.window.size();
+        let most = match self.breaker.is_closed() && self.held_until <= now.monotonic {
+            true => WINDOW_ENTRIES_MAX / 2,
+            // Nothing is read for who cannot take it.
+            false => WINDOW_WHILE_OPEN_MAX,
+        };
+        self.standing == Standing::Running
+            && !self.is_ending
+            && entries < most
+            && bytes < WINDOW_BYTES_MAX
+    }
+
+    /// What was taken from the history, and up to where.
+    pub fn taken(&mut self, batch: &Batch, until: Offset, now: Now) {
+        for entry in batch.iter() {
+            // What is ephemeral has no place to come back to.
+            if !entry.update.ephemeral && entry.offset.sub == 0 {
+                self.take_in(entry, now);
+            }
+        }
+        self.window.taken(until);
+    }
+
+    fn take_in(&mut self, entry: &Arc<Entry>, now: Now) {
+        let number = entry.offset.durable;
+        if self.rules.then.as_ref().is_some_and(|then| then.is_own(entry)) {
+            return;
+        }
+        let weight = entry.update.weight();
+        self.window.push(number, weight);
+        if self.followed.remove(&number) {
+            self.window.done(number);
+            self.changes.acknowledged += 1;
+            return;
+        }
+        let lane = self.rules.lane(entry);
+        if number <= self.copied_until && self.is_copied(lane, number) {
+            self.window.done(number);
+            return;
+        }
+        let mut item = Item {
+            number,
+            entry: Some(Arc::clone(entry)),
+            weight,
+            kept: Kept::History,
+            tries: 0,
+            rejected: 0,
+            since: entry.time,
+            due: now.monotonic,
+            last: None,
+            is_given_up: false,
+        };
+        if self.lanes.get(lane).is_some_and(lanes::Lane::is_parked) {
+            self.park(lane, &mut item, now);
+        }
+        self.lanes.push(lane, item, now.monotonic);
+    }
+
+    fn is_copied(&self, lane: u64, number: u64) -> bool {
+        let is_it = |item: &Item| item.is_copy() && item.number == number;
+        self.lanes.get(lane).is_some_and(|lane| lane.items.iter().any(is_it))
+    }
+
+    /// The history no longer had what comes next, and why. It is recorded as a dead letter of its
+    /// own.
+    pub fn missed(&mut self, missed: Missed, reason: &str, now: Now) {
+        self.record(0, reason.to_owned(), About::Gap(missed), now);
+        self.window.taken(missed.until);
+    }
+
+    /// What to do next, if anything; to be asked until there is nothing.
+    pub fn next(&mut self, now: Now) -> Option<Action> {
+        self.wake = None;
+        if let Some(follow) = self.follows.pop_front() {
+            return Some(follow);
+        }
+        if self.standing != Standing::Running || self.is_ending || self.is_unsaved {
+            return None;
+        }
+        self.lanes.wake(now.monotonic);
+        while let Some(lane) = self.pick(now) {
+            let first = self.lanes.get(lane).and_then(|lane| lane.items.front());
+            if first.is_some_and(|item| item.is_given_up) {
+                self.bury(lane, now);
+                continue;
+            }
+            return Some(match first.is_some_and(|item| item.entry.is_none()) {
+                true => self.load(lane),
+                false => self.send(lane, now),
+            });
+        }
+        self.wake = [self.wake, self.lanes.next_due()].into_iter().flatten().min();
+        None
+    }
+
+    /// The lane whose turn it is, if one may go now. Notes when one may otherwise.
+    fn pick(&mut self, now: Now) -> Option<u64> {
+        let candidate = match self.breaker {
+            Breaker::Closed { .. } => self.lanes.oldest(),
+            Breaker::Open { .. } | Breaker::Probing { .. } => self.lanes.least_tried(),
+        }?;
+        let lane = match self.busy - self.busy_again < self.rules.concurrency {
+            true => candidate,
+            false if self.busy_again == 0 => self.lanes.oldest_again()?,
+            false => return None,
+        };
+        if lane & AGAIN != 0 && self.busy_again > 0 && self.busy >= self.rules.concurrency {
+            return None;
+        }
+        let allowed = match self.breaker.allows(now.monotonic) {
+            _ if self.held_until > now.monotonic => Err(Some(self.held_until)),
+            Ok(()) => self.pace.allows(now.monotonic).map_err(Some),
+            Err(until) => Err(until),
+        };
+        match allowed {
+            Ok(()) => Some(lane),
+            Err(until) => {
+                self.wake = until;
+                None
+            }
+        }
+    }
+
+    fn load(&mut self, lane: u64) -> Action {
+        let mut keys = Vec::new();
+        let mut bytes = 0;
+        let items = self.lanes.get(lane).into_iter().flat_map(|lane| &lane.items);
+        for item in items.take_while(|item| item.entry.is_none()).take(LOAD_ROWS_MAX) {
+            if bytes > LOAD_BYTES_MAX {
+                break;
+            }
+            bytes += item.weight;
+            keys.push(item.key(lane));
+        }
+        self.begin(lane);
+        Action::Load { lane, keys }
+    }
+
+    fn send(&mut self, lane: u64, now: Now) -> Action {
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        let items = self.lanes.get(lane).into_iter().flat_map(|lane| &lane.items);
+        let tries = items.clone().next().map_or(0, |item| item.tries);
+        for item in items.take(self.rules.run_max()) {
+            let Some(entry) = item.entry.as_ref().filter(|_| bytes <= RUN_BYTES_MAX) else { break };
+            bytes += item.weight;
+            entries.push(Arc::clone(entry));
+        }
+        self.begin(lane);
+        self.breaker.sent();
+        self.pace.sent(now.monotonic);
+        Action::Send { lane, run: Run { entries, tries } }
+    }
+
+    fn begin(&mut self, lane: u64) {
+        self.lanes.busy(lane);
+        self.busy += 1;
+        self.busy_again += usize::from(lane & AGAIN != 0);
+    }
+
+    /// What was on its way is over.
+    fn finish(&mut self, lane: u64, now: Now) {
+        self.busy -= 1;
+        self.busy_again -= usize::from(lane & AGAIN != 0);
+        self.lanes.settle(lane, now.monotonic);
+    }
+
+    /// When to ask again, if nothing else happens: a moment on the monotonic clock.
+    pub fn wake_at(&self) -> Option<Duration> {
+        self.wake
+    }
+
+    /// What changed since this was asked last, to be saved as one.
+    pub fn changes(&mut self) -> Changes {
+        let position = self.window.position();
+        if position > self.told {
+            self.told = position;
+            self.changes.position = Some(position);
+        }
+        if self.rules.then.is_some() && !self.changes.is_empty() {
+            let begun = self.following.iter().map(|(_, taken)| *taken).min();
+            self.changes.unfollowed = Some(begun.map_or(position, |taken| taken.min(position)));
+        }
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Whether so much is not saved that nothing more may be begun.
+    pub fn wait_for_save(&mut self, is_unsaved: bool) {
+        self.is_unsaved = is_unsaved;
+    }
+
+    /// Nothing more is begun; what is on its way comes to its end.
+    pub fn end(&mut self) {
+        self.is_ending = true;
+    }
+
+    /// Whether nothing is on its way.
+    pub fn is_idle(&self) -> bool {
+        self.busy == 0
+    }
+
+    /// See [`Status`].
+    pub fn status(&self, now: Now) -> Status {
+        Status {
+            position: self.window.position(),
+            standing: self.standing.clone(),
+            waiting: self.window.size().0,
+            sending: self.busy,
+            parked: self.copies,
+            dead: self.dead.rows,
+            is_resting: !self.breaker.is_closed() || self.held_until > now.monotonic,
+            is_full: self.is_full,
+            last_failure: self.last_failure.clone(),
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The sinks that run: started from what they are told, changed, stopped, and asked. Knows no
+//! system but by its sink, and no rule of delivery.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tidings_core::{
+    BadPattern, Batch, Clock, Grant, Hub, Language, Missed, Offset, Selection, Start,
+};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::attempts::Attempts;
+use crate::book::{BadBook, Book, Opened};
+use crate::connector::Sink;
+use crate::delivery::run::{Around, Command, Running, run};
+use crate::delivery::{Delivery, Now, Rules, Status, followed, seed};
+use crate::limits::{COMMANDS_MAX, READERS_MAX};
+use crate::specification::SinkSpecification;
+
+/// A sink that is to run.
+pub struct Wanted {
+    /// What it is told.
+    pub told: SinkSpecification,
+    /// The system.
+    pub sink: Arc<dyn Sink>,
+    /// What it may read.
+    pub grant: Arc<Grant>,
+}
+
+/// A sink that runs.
+struct One {
+    told: SinkSpecification,
+    commands: mpsc::Sender<Command>,
+    stop: CancellationToken,
+    ended: oneshot::Receiver<()>,
+}
+
+/// All sinks that run.
+pub struct Sinks {
+    around: Around,
+    running: Mutex<BTreeMap<String, One>>,
+    tasks: Mutex<JoinSet<()>>,
+    keeping: CancellationToken,
+}
+
+/// A sink cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum CannotRun {
+    /// What is saved.
+    #[error(transparent)]
+    Book(#[from] BadBook),
+    /// A pattern of its topics. The fault of whoever wrote it.
+    #[error("the topics of the sink {name:?}: {reason}")]
+    Pattern {
+        /// Which sink.
+        name: String,
+        /// What is wrong.
+        reason: BadPattern,
+    },
+}
+
+impl Sinks {
+    /// None yet; from now on what they deliver is saved.
+    pub fn new(hub: Hub, clock: Arc<dyn Clock>, attempts: Attempts) -> Sinks {
+        let book = Arc::new(Book::new(hub.clone()));
+        let keeping = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Arc::clone(&book).keep(keeping.clone()));
+        let readers = Arc::new(Semaphore::new(READERS_MAX));
+        let around = Around { hub, clock, book, attempts, readers };
+        Sinks { around, running: Mutex::default(), tasks: Mutex::new(tasks), keeping }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, One>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts these sinks, each behind what it has delivered. A new one begins with what is
+    /// published from now on, and that is saved when this returns. Blocks on the disk.
+    ///
+    /// # Errors
+    ///
+    /// See [`CannotRun`]. None of them runs then.
+    pub fn start(&self, wanted: Vec<Wanted>) -> Result<(), CannotRun> {
+        let mut selections = Vec::new();
+        for one in &wanted {
+            selections.push(self.selection(one)?);
+        }
+        let names: Vec<&str> = wanted.iter().map(|one| one.told.name.as_str()).collect();
+        let opened = self.around.book.open(&names)?;
+        let mut followed = self.followed(&wanted, &opened);
+        for ((one, selection), opened) in wanted.into_iter().zip(selections).zip(opened) {
+            let followed = followed.remove(&opened.name).unwrap_or_default();
+            self.launch(one, selection, opened, followed);
+        }
+        Ok(())
+    }
+
+    /// Whether these sinks could be started.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with their topics.
+    pub fn check(&self, wanted: &[Wanted]) -> Result<(), CannotRun> {
+        wanted.iter().try_for_each(|one| self.selection(one).map(drop))
+    }
+
+    fn selection(&self, wanted: &Wanted) -> Result<Selection, CannotRun> {
+        let name = &wanted.told.name;
+        let bad = |reason| CannotRun::Pattern { name: name.clone(), reason };
+        let picks = wanted.told.topics.iter().map(|pick| pick.matcher(&self.around.hub));
+        let matchers = picks.collect::<Result<Vec<_>, _>>().map_err(bad)?;
+        Ok(Selection { matchers, grant: Arc::clone(&wanted.grant), scope: None })
+    }
+
+    fn launch(&self, wanted: Wanted, selection: Selection, opened: Opened, followed: HashSet<u64>) {
+        let Wanted { told, sink, .. } = wanted;
+        let (around, name) = (self.around.clone(), Arc::<str>::from(told.name.as_str()));
+        let now = now(&around);
+        let rules = Rules::new(&told, sink.run_max());
+        let then = rules.then.clone();
+        let delivery = self.machine(rules, opened, followed, now);
+        let (commands, heard) = mpsc::channel(COMMANDS_MAX);
+        let running = Running { around, name, sink, then, selection, delivery, commands: heard };
+        let stop = CancellationToken::new();
+        let (over, ended) = oneshot::channel();
+        let token = stop.clone();
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        // What has ended before is let go.
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(async move {
+            run(running, token).await;
+            // Nobody may wait for it.
+            let _ = over.send(());
+        });
+        drop(tasks);
+        self.lock().insert(told.name.clone(), One { told, commands, stop, ended });
+    }
+
+    fn machine(&self, rules: Rules, opened: Opened, followed: HashSet<u64>, now: Now) -> Delivery {
+        let Opened { name, mut saved, epoch, .. } = opened;
+        saved.followed = followed;
+        let hub = &self.around.hub;
+        let (position, last) = (saved.position, hub.end());
+        let is_of_before = epoch != hub.epoch_now().0;
+        saved.position = position.min(last);
+        let mut delivery = Delivery::new(rules, saved, seed(&name, now.wall), now);
+        if is_of_before {
+            tracing::error!(
+                sink = name,
+                "missed: the history is another one than the sink \
+                knew, acknowledged entries may be gone; a dead letter says so"
+            );
+            let missed = Missed { after: position.min(last), until: position.min(last) };
+            delivery.missed(missed, "the history is another one than before", now);
+        }
+        delivery
+    }
+
+    /// Entries of these sinks that are owed by what is saved, and whose follow-up stands in the
+    /// history already: they were delivered. One look at the history for all.
+    fn followed(&self, wanted: &[Wanted], opened: &[Opened]) -> HashMap<String, HashSet<u64>> {
+        let mut found: HashMap<String, HashSet<u64>> = HashMap::new();
+        let follows =
+            |name: &str| wanted.iter().any(|one| one.told.name == name && one.told.then.is_some());
+        let opened = opened.iter().filter(|one| follows(&one.name));
+        let from: HashMap<&str, Offset> =
+            opened.map(|one| (one.name.as_str(), one.unfollowed)).collect();
+        let Some(first) = from.values().min() else { return found };
+        let hub = &self.around.hub;
+        let Ok(any) = hub.matcher(Language::Exact, "*") else { return found };
+        let grant = Arc::new(Grant::operator());
+        let selection = Selection { matchers: vec![any], grant, scope: None };
+        let mut reading = hub.reading(Arc::new(selection), Start::After(*first));
+        let mut batch = Batch::new();
+        while !reading.is_done() {
+            batch.clear();
+            // A gap has no follow-ups to be found in it.
+            let _ = reading.take(&mut batch);
+            for entry in batch.iter() {
+                let Some(origin) = &entry.update.origin else { continue };
+                let name = origin.connector.as_str();
+                let position = origin.position.as_ref().map_or("", |position| position.as_str());
+                if let Some(number) = followed(position, entry.epoch.0)
+                    && from.contains_key(name)
+                {
+                    found.entry(name.to_owned()).or_default().insert(number);
+                }
+            }
+        }
+        found
+    }
+
+    /// What the sinks that run are told.
+    pub fn told(&self) -> Vec<SinkSpecification> {
+        self.lock().values().map(|one| one.told.clone()).collect()
+    }
+
+    /// What one sink is told, if it runs.
+    pub fn told_to(&self, name: &str) -> Option<SinkSpecification> {
+        self.lock().get(name).map(|one| one.told.clone())
+    }
+
+    /// How a sink stands; `None` when it does not run.
+    pub async fn status(&self, name: &str) -> Option<Status> {
+        let (to, from) = oneshot::channel();
+        self.command(name, Command::Tell(to)).await.then_some(())?;
+        from.await.ok()
+    }
+
+    /// Asks something of a sink. Answers whether it runs.
+    pub async fn command(&self, name: &str, command: Command) -> bool {
+        let commands = self.lock().get(name).map(|one| one.commands.clone());
+        match commands {
+            Some(commands) => commands.send(command).await.is_ok(),
+            None => false,
+        }
+    }
+
+    /// Ends one sink: what is on its way gets as long as `patience`, and what is left is delivered
+    /// again when the sink is started the next time. What it delivered is saved.
+    pub async fn stop(&self, name: &str, patience: Duration) {
+        let Some(one) = self.lock().remove(name) else { return };
+        one.stop.cancel();
+        drop(tokio::time::timeout(patience, one.ended).await);
+        // Ends it if it has not ended: nobody can command it any more.
+        drop(one.commands);
+        if let Err(error) = self.around.book.save().await {
+            tracing::error!(sink = name, %error, "what was delivered last is not saved");
+        }
+        self.around.book.close(name);
+    }
+
+    /// Ends all sinks, as [`Sinks::stop`].
+    pub async fn end(&self, patience: Duration) {
+        let all = std::mem::take(&mut *self.lock());
+        all.values().for_each(|one| one.stop.cancel());
+        let ended = async {
+            for one in all.into_values() {
+                drop(one.ended.await);
+            }
+        };
+        if tokio::time::timeout(patience, ended).await.is_err() {
+            tracing::warn!("deliveries were cut off: they are made again after the next start");
+        }
+        if let Err(error) = self.around.book.save().await {
+            tracing::error!(%error, "what was delivered last is not saved");
+        }
+        self.keeping.cancel();
+        let mut tasks =
+            std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        tasks.shutdown().await;
+    }
+
+    /// Where positions are saved.
+    pub fn book(&self) -> &Arc<Book> {
+        &self.around.book
+    }
+
+    /// What was tried.
+    pub fn attempts(&self) -> &Attempts {
+        &self.around.attempts
+    }
+}
+
+fn now(around: &Around) -> Now {
+    Now { monotonic: around.clock.monotonic(), wall: around.clock.wall() }
+}
+
+#[cfg(test)]
+mod tests;
