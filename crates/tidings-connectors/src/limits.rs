@@ -119,6 +119,8 @@ pub const OPTION_SPAN_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 pub const RETRY_FIRST_MIN: Duration = Duration::from_millis(10);
 /// The shortest time limit of an exchange: below it, nothing is ever delivered.
 pub const TIMEOUT_MIN: Duration = Duration::from_millis(10);
+/// Time for one request of `tidings relay`: its destinations are allowed to be slow.
+pub const RELAY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 // Webhooks: the way there.
 
 /// How long a connection may take, from looking the name up to the end of the TLS handshake.
@@ -186,25 +188,3 @@ pub const KEY_OVERLAP_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 pub const KEY_OVERLAP_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Characters of a CloudEvents attribute's name (CloudEvents 1.0, "Naming conventions").
 pub const EXTENSION_NAME_BYTES_MAX: usize = 20;
-
-// What specifications may hold.
-
-/// Texts, numbers and tables of one list in an option. A sink for more topics than that is for a
-/// pattern.
-pub const OPTION_LIST_MAX: usize = 256;
-/// Bytes of one text in an option. Keys and tokens are far shorter; what is longer is a file.
-pub const OPTION_TEXT_BYTES_MAX: usize = 8 * 1024;
-/// Characters of a value or name that a mistake repeats. What is longer may be a secret in the
-/// wrong place.
-pub const OPTION_SHOWN_CHARS_MAX: usize = 40;
-/// The longest time that any option takes: nobody waits longer, and sums of such stay exact.
-pub const OPTION_SPAN_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
-/// The shortest first wait before another try. Below it, a failing system would be asked without
-/// a pause.
-pub const RETRY_FIRST_MIN: Duration = Duration::from_millis(10);
-/// The shortest time limit of an exchange: below it, nothing is ever delivered.
-pub const TIMEOUT_MIN: Duration = Duration::from_millis(10);
-/// The longest: a delivery holds its place in the order for so long.
-pub const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 60);
-/// Time for one request of `tidings relay`: its destinations are allowed to be slow.
-pub const RELAY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);

@@ -95,9 +95,18 @@ fn table(
     let found = found.map_err(|bad| reading.problems.insert(0, bad)).ok();
     if let Some(kind) = found.filter(|kind| !has_problem(&reading, kind.options)) {
         let problems = (kind.check)(&reading.tree(kind.options));
-        reading.problems.extend(problems);
+        reading.problems.extend(problems.into_iter().map(named));
     }
     Ok((reading, found))
+}
+
+/// A problem whose message says which option it is about.
+fn named(bad: BadOption) -> BadOption {
+    let message = match bad.path.as_str() {
+        "" => bad.message,
+        path => format!("`{path}`: {}", bad.message),
+    };
+    BadOption { message, ..bad }
 }
 
 /// Whether something is wrong with the form of an option that is in `rows`.
