@@ -119,6 +119,8 @@ pub const OPTION_SPAN_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 pub const RETRY_FIRST_MIN: Duration = Duration::from_millis(10);
 /// The shortest time limit of an exchange: below it, nothing is ever delivered.
 pub const TIMEOUT_MIN: Duration = Duration::from_millis(10);
+/// Time for one request of `tidings relay`: its destinations are allowed to be slow.
+pub const RELAY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 // Webhooks: the way there.
 
 /// How long a connection may take, from looking the name up to the end of the TLS handshake.

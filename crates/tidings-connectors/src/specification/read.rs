@@ -93,7 +93,27 @@ fn table(
     let elsewhere = found.is_ok().then_some(all.as_slice());
     let mut reading = Reading::new(rows, &rest, elsewhere);
     let found = found.map_err(|bad| reading.problems.insert(0, bad)).ok();
+    if let Some(kind) = found.filter(|kind| !has_problem(&reading, kind.options)) {
+        let problems = (kind.check)(&reading.tree(kind.options));
+        reading.problems.extend(problems.into_iter().map(named));
+    }
     Ok((reading, found))
+}
+
+/// A problem whose message says which option it is about.
+fn named(bad: BadOption) -> BadOption {
+    let message = match bad.path.as_str() {
+        "" => bad.message,
+        path => format!("`{path}`: {}", bad.message),
+    };
+    BadOption { message, ..bad }
+}
+
+/// Whether something is wrong with the form of an option that is in `rows`.
+fn has_problem(reading: &Reading, rows: &[OptionRow]) -> bool {
+    let first = |path: &str| path.split(['.', '[']).next().map(str::to_owned);
+    let is_of = |bad: &BadOption| rows.iter().any(|row| first(row.path) == first(&bad.path));
+    reading.problems.iter().any(is_of)
 }
 
 fn kind(

@@ -11,6 +11,8 @@ use crate::limits::{CONCURRENCY_DEFAULT, CONCURRENCY_MAX};
 use crate::rows::{Kind, OF_EVERY_SINK, OF_EVERY_SOURCE};
 use crate::{SINKS, SOURCES};
 
+const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
 /// A webhook with `more` laid over it; `null` takes a key away.
 fn webhook(more: Value) -> Value {
     let minimal = json!({
@@ -69,7 +71,7 @@ fn everything_that_is_written_is_read() {
         "body": "cloudevents",
         "headers": { "x-a": "1", "x-b": "" },
         "basic": { "user": "", "password": "p" },
-        "secrets": "whsec_x",
+        "secrets": KEY,
         "success": [200],
         "timeout": "30s",
         "allow": ["10.0.0.0/8", "::1"],
@@ -86,7 +88,7 @@ fn everything_that_is_written_is_read() {
     assert_eq!(then.publish.apply("other.cms.cache"), None);
     assert_eq!(read.to.get("basic.password"), Some(&json!("p")));
     // One value where a list may stand is a list.
-    assert_eq!(read.to.get("secrets"), Some(&json!(["whsec_x"])));
+    assert_eq!(read.to.get("secrets"), Some(&json!([KEY])));
     assert_eq!(sink(&read.to_json()).unwrap(), read);
 }
 
@@ -200,6 +202,14 @@ fn each_mistake_in_a_sink_is_named_with_what_to_do() {
         (json!({ "allow": "10.0.0.0/99" }), "allow[0]", "not a network", "10.0.0.0/8"),
         (json!({ "timeout": "11m" }), "timeout", "10m at most", "as in"),
         (json!({ "basic": { "user": "a" } }), "basic.password", "is missing", "the password"),
+        (json!({ "secrets": "hunter2" }), "secrets[0]", "", ""),
+        (json!({ "headers": { "host": "x" } }), "headers.host", "the hub sets this", ""),
+        (
+            json!({ "bearer": "b", "basic": { "user": "u", "password": "p" } }),
+            "bearer",
+            "exclude each other",
+            "",
+        ),
         (json!({ "ulr": "x" }), "ulr", "unknown key `ulr`", "did you mean `url`?"),
         (json!({ "jetstream": true }), "jetstream", "unknown key", "of kind \"nats\""),
         (json!({ "retry.first": "1s" }), "retry.first", "unknown key `retry.first`", ""),
@@ -252,23 +262,47 @@ fn no_value_of_a_secret_is_told_or_shown() {
 #[test]
 fn secrets_are_taken_out_and_put_in_again() {
     let rows = SINKS.iter().find(|kind| kind.name == "webhook").unwrap().options;
-    let whole = webhook(json!({
-        "bearer": "b", "secrets": ["s"], "basic": { "user": "u", "password": "p" },
-        "headers": { "x-a": "h" },
-    }));
-    let read = sink(&whole).unwrap();
-    let mut open = read.to.clone();
-    let secrets = open.take_secrets(rows);
-    assert_eq!(
-        json!(open.options),
-        json!({ "url": "https://example.com/", "basic": { "user": "u" } })
-    );
-    let paths: Vec<_> = secrets.keys().copied().collect();
-    assert_eq!(paths, ["basic.password", "bearer", "headers", "secrets"]);
-    for (path, value) in secrets {
-        open.put_secret(path, value);
+    for (credentials, open, paths) in [
+        (
+            json!({ "basic": { "user": "u", "password": "p" } }),
+            json!({ "url": "https://example.com/", "basic": { "user": "u" } }),
+            ["basic.password", "headers", "secrets"],
+        ),
+        (
+            json!({ "bearer": "b" }),
+            json!({ "url": "https://example.com/" }),
+            ["bearer", "headers", "secrets"],
+        ),
+    ] {
+        let whole =
+            webhook(over(credentials, json!({ "secrets": [KEY], "headers": { "a": "h" } })));
+        let read = sink(&whole).unwrap();
+        let mut to = read.to.clone();
+        let secrets = to.take_secrets(rows);
+        assert_eq!(json!(to.options), open);
+        assert!(secrets.keys().eq(&paths), "{paths:?}");
+        for (path, value) in secrets {
+            to.put_secret(path, value);
+        }
+        assert_eq!(to, read.to);
     }
-    assert_eq!(open, read.to);
+}
+
+#[test]
+fn defaults_of_rows_are_what_a_webhook_does() {
+    let url = json!({ "url": "https://example.com/" });
+    let read =
+        |options: &Value| crate::webhook::Options::read(options.as_object().unwrap()).unwrap();
+    let rows = SINKS.iter().find(|kind| kind.name == "webhook").unwrap().options;
+    let mut seen = 0;
+    for row in rows {
+        let Some(default) = row.default.filter(|_| row.path != "content_type") else { continue };
+        let default: Value = serde_json::from_str(default).unwrap();
+        let written = over(url.clone(), json!({ row.path: default }));
+        assert_eq!(read(&written), read(&url), "{}", row.path);
+        seen += 1;
+    }
+    assert!(seen >= 5, "{seen}");
 }
 
 #[test]

@@ -187,8 +187,7 @@ impl Meaning<'_> {
             }
         }
         let Some(token) = &admin.token else { return admin };
-        if token.len() < ADMIN_TOKEN_BYTES_MIN || !token.bytes().all(|byte| byte.is_ascii_graphic())
-        {
+        if !is_admin_token(token) {
             self.wrong(
                 place,
                 format!("the admin token is no {ADMIN_TOKEN_BYTES_MIN} visible characters or more"),
@@ -337,6 +336,11 @@ impl Meaning<'_> {
             }
         }
     }
+}
+
+/// Whether a token is long enough for operators, and can stand in a header.
+pub(crate) fn is_admin_token(token: &str) -> bool {
+    token.len() >= ADMIN_TOKEN_BYTES_MIN && token.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Where a key is written, below the table at `path`.

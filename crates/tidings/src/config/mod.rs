@@ -36,6 +36,7 @@ mod variables;
 mod webhooks;
 
 pub use dev::{Dev, banner, dev, dev_again};
+pub(crate) use load::is_admin_token;
 pub use load::{from_text, from_variables, load};
 pub use mistakes::Mistakes;
 pub use options::{
@@ -45,6 +46,7 @@ pub use options::{
 pub use reference::reference;
 pub use tls::TlsOptions;
 pub use variables::Variables;
+pub(crate) use variables::read_secret;
 pub use webhooks::{KeepAttempts, WebhookOptions};
 
 /// Everything the program needs to run, checked.
