@@ -85,8 +85,14 @@ impl Drop for Acknowledge {
     }
 }
 
+/// Ends when a system has let a source in, or has refused it, and why, for the first time.
+pub type Admission = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
 /// A system that updates come from.
 pub trait Source: Send {
+    /// See [`Admission`]. To be asked before it runs; does not end while nobody can be reached.
+    fn admission(&self) -> Admission;
+
     /// Brings updates in their order until `stop`, and ends in bounded time then. While `to` is
     /// full it takes nothing from its system. When `to` is closed it ends.
     fn run(

@@ -207,6 +207,12 @@ const NATS_SOURCE: &[OptionRow] = nats_rows![
 left out: all of the stream come then.",
     ),
     row(
+        "except",
+        Takes::Texts,
+        r#"["cms.cache.relayed.>"]"#,
+        "Messages that do not come although `subjects` name them: subjects, with wildcards.",
+    ),
+    row(
         "queue_group",
         Takes::Text,
         r#""tidings""#,

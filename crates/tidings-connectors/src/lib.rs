@@ -9,6 +9,7 @@ pub mod book;
 pub mod connector;
 pub mod delivery;
 mod forms;
+pub mod hash;
 pub mod ingest;
 mod kinds;
 pub mod limits;

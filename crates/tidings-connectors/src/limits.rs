@@ -276,3 +276,6 @@ pub const NATS_LATER: Duration = Duration::from_secs(5);
 pub const NATS_STREAM_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// Messages of a stream that wait for the hub's answer.
 pub const NATS_UNACKNOWLEDGED_MAX: usize = 1_024;
+
+/// How often is looked whether sinks have delivered all, before an end that keeps nothing.
+pub const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(20);

@@ -16,8 +16,8 @@ use crate::attempts::Attempts;
 use crate::book::{BadBook, Book, Opened};
 use crate::connector::Sink;
 use crate::delivery::run::{Around, Command, Running, run};
-use crate::delivery::{Delivery, Now, Rules, Status, followed, seed};
-use crate::limits::{COMMANDS_MAX, READERS_MAX};
+use crate::delivery::{Delivery, Now, Rules, Standing, Status, followed, seed};
+use crate::limits::{COMMANDS_MAX, DRAIN_LOOK_EVERY, READERS_MAX};
 use crate::specification::SinkSpecification;
 
 /// A sink that is to run.
@@ -232,6 +232,32 @@ impl Sinks {
             tracing::error!(sink = name, %error, "what was delivered last is not saved");
         }
         self.around.book.close(name);
+    }
+
+    /// Waits until everything that stands in the history is delivered, and what follows it, or for
+    /// as long as `patience`: where nothing outlives the process.
+    pub async fn drain(&self, patience: Duration) {
+        let drained = async {
+            while !self.is_drained().await {
+                tokio::time::sleep(DRAIN_LOOK_EVERY).await;
+            }
+        };
+        if tokio::time::timeout(patience, drained).await.is_err() {
+            tracing::warn!("not everything was delivered, and it is not kept anywhere");
+        }
+    }
+
+    async fn is_drained(&self) -> bool {
+        let end = self.around.hub.end();
+        let names: Vec<String> = self.lock().keys().cloned().collect();
+        for name in names {
+            let status = self.status(&name).await.unwrap_or_default();
+            let is_done = status.position >= end && status.parked == 0 && status.sending == 0;
+            if status.standing == Standing::Running && !is_done {
+                return false;
+            }
+        }
+        end == self.around.hub.end()
     }
 
     /// Ends all sinks, as [`Sinks::stop`].

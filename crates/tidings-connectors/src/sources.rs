@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::ingest::{Source, ingest};
+use crate::ingest::{Admission, Source, ingest};
 use crate::limits::INCOMING_MAX;
 use crate::specification::SourceSpecification;
 
@@ -46,9 +46,11 @@ impl Sources {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a source. It connects by itself, now or whenever its system is there.
-    pub fn start(&self, wanted: WantedSource) {
+    /// Starts a source. It connects by itself, now or whenever its system is there. The answer
+    /// ends when that is known for the first time.
+    pub fn start(&self, wanted: WantedSource) -> Admission {
         let WantedSource { told, source } = wanted;
+        let admission = source.admission();
         let (to, from) = mpsc::channel(INCOMING_MAX);
         let stop = CancellationToken::new();
         let (hub, name) = (self.hub.clone(), told.name.clone());
@@ -63,6 +65,7 @@ impl Sources {
         tasks.spawn(source.run(to, stop.clone()));
         tasks.spawn(async move { ingest(&name, hub, grant, from).await });
         self.lock().insert(told.name.clone(), One { told, stop, tasks });
+        admission
     }
 
     /// What the sources that run are told.

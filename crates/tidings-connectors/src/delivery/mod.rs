@@ -293,6 +293,11 @@ impl Delivery {
         self.window.taken(missed.until);
     }
 
+    /// Nothing up to here is for the sink but what it has taken.
+    pub fn passed(&mut self, until: Offset) {
+        self.window.taken(until);
+    }
+
     /// What to do next, if anything; to be asked until there is nothing.
     pub fn next(&mut self, now: Now) -> Option<Action> {
         self.wake = None;

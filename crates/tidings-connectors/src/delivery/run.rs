@@ -18,7 +18,7 @@ use super::{Action, Again, Delivery, Now, RowKey, Rules, Status};
 use crate::attempts::Attempts;
 use crate::book::{Book, Loaded};
 use crate::connector::{Outcome, Run, Sink};
-use crate::limits::{FOLLOW_AGAIN_AFTER, READ_AGAIN_AFTER, UNSAVED_MAX};
+use crate::limits::{FOLLOW_AGAIN_AFTER, READ_AGAIN_AFTER, SAVE_QUIET_EVERY, UNSAVED_MAX};
 use crate::specification::Replace;
 
 /// What all sinks share.
@@ -143,6 +143,7 @@ impl Loop {
         let mut is_ending = false;
         loop {
             self.act();
+            self.move_on();
             let changes = self.delivery.changes();
             if let Some(position) = changes.position {
                 hold.move_to(position);
@@ -154,6 +155,8 @@ impl Loop {
             }
             let now = self.around.now();
             let wake = self.delivery.wake_at().map(|at| at.saturating_sub(now.monotonic));
+            // A sink for which nothing comes moves on as well, or it would fall off the history.
+            let wake = wake.unwrap_or(SAVE_QUIET_EVERY).min(SAVE_QUIET_EVERY);
             let wants_more = self.delivery.wants_more(now);
             tokio::select! {
                 () = stop.cancelled(), if !is_ending => {
@@ -166,7 +169,7 @@ impl Loop {
                     None => return,
                 },
                 () = ready(&mut self.subscription), if wants_more => self.take(),
-                () = sleep(wake) => {}
+                () = tokio::time::sleep(wake) => {}
                 _ = saves.changed(), if unsaved > UNSAVED_MAX => {}
             }
         }
@@ -174,6 +177,13 @@ impl Loop {
 
     fn subscribed(&self) -> Offset {
         self.subscription.as_ref().map_or(Offset::ZERO, Subscription::offset)
+    }
+
+    /// Passes what is not for this sink.
+    fn move_on(&mut self) {
+        if let Some(subscription) = self.subscription.as_ref().filter(|one| one.is_live()) {
+            self.delivery.passed(subscription.caught_up());
+        }
     }
 
     fn act(&mut self) {
@@ -332,7 +342,10 @@ impl Loop {
     fn command(&mut self, command: Command) {
         let now = self.around.now();
         match command {
-            Command::Tell(to) => drop(to.send(self.delivery.status(now))),
+            Command::Tell(to) => {
+                self.move_on();
+                drop(to.send(self.delivery.status(now)));
+            }
             Command::Pause => self.delivery.pause(),
             Command::Resume => self.delivery.resume(now),
             Command::Again(entries, to) => drop(to.send(self.delivery.again(&entries, now))),
@@ -352,13 +365,6 @@ impl Loop {
 async fn ready(subscription: &mut Option<Subscription>) {
     match subscription {
         Some(one) => std::future::poll_fn(|context| one.poll_ready(context)).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep(wait: Option<Duration>) {
-    match wait {
-        Some(wait) => tokio::time::sleep(wait).await,
         None => std::future::pending().await,
     }
 }

@@ -235,7 +235,7 @@ impl Pulling {
             let is_delivery =
                 message.reply.as_ref().is_some_and(|reply| reply.starts_with(b"$JS.ACK."));
             if is_delivery {
-                self.delivered(message);
+                self.delivered(&message);
             } else {
                 self.told(&message);
             }
@@ -243,13 +243,17 @@ impl Pulling {
     }
 
     /// A message of the stream. Its subject is the one that it was published to.
-    fn delivered(&mut self, message: Message) {
+    fn delivered(&mut self, message: &Message) {
         if let Asked::Pull(left) = &mut self.asked {
             *left = left.saturating_sub(1);
         }
         let Some(reply) = message.reply.clone() else { return };
+        if self.conversion.is_excepted(message) {
+            self.acknowledge(&reply, b"+ACK");
+            return;
+        }
         let position = consumer::position(&reply).and_then(|text| Line::parse(&text).ok());
-        match self.conversion.update(&message, position) {
+        match self.conversion.update(message, position) {
             Some(update) => {
                 self.held.push_back((update, Waiting { reply, told: Instant::now() }));
             }

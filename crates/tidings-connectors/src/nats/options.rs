@@ -17,6 +17,7 @@ use crate::nats::subject::{is_name, is_pattern, is_queue_group, overlap};
 use crate::nats::tls::Tls;
 use crate::secret::Secret;
 use crate::specification::{BadOption, Span};
+use tidings_core::matcher::NatsSubject;
 
 /// Which servers, and how to log in. One way at most of those to log in.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -168,6 +169,8 @@ pub struct SourceOptions {
     /// Subjects, with `*` for one token and `>` for the rest. At least one without `jetstream`;
     /// with it, what the consumer is made to filter by.
     pub subjects: Vec<String>,
+    /// Which of those do not come: as `subjects`.
+    pub except: Vec<String>,
     /// Members of one group share the messages. Not with `jetstream`, whose consumers are shared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_group: Option<String>,
@@ -247,6 +250,12 @@ impl SourceOptions {
         let mut problems = self.server.problems();
         problems.extend(Rewrite::problem(self.topic.as_ref(), "topic"));
         problems.extend(self.bad_subjects());
+        for (number, text) in self.except.iter().enumerate() {
+            if NatsSubject::parse(text).is_err() || number >= NATS_SUBJECTS_MAX {
+                let path = format!("except[{number}]");
+                problems.push(bad(&path, "is no subject, or one too many", None));
+            }
+        }
         if self.queue_group.as_ref().is_some_and(|group| !is_queue_group(group)) {
             problems.push(bad("queue_group", "a queue group is a word without white space", None));
         }

@@ -8,11 +8,12 @@ use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
 use tidings_core::limits::{ATTRIBUTES_MAX, FIELD_BYTES_MAX};
+use tidings_core::matcher::NatsSubject;
 use tidings_core::{Line, Origin, Topic, Update};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::ingest::{Acknowledge, Incoming, Source};
+use crate::ingest::{Acknowledge, Admission, Incoming, Source};
 use crate::limits::{INCOMING_BYTES_MAX, NATS_DRAIN_MAX, NATS_QUIET, NATS_READS_MAX};
 use crate::nats::connection::{Arrival, Connection, Counters, Interest, Link, Plan};
 use crate::nats::headers::Headers;
@@ -60,7 +61,9 @@ impl NatsSource {
         let plan = Plan::new(name, &options.server)?;
         let counters = Arc::clone(&plan.counters);
         let rewrite = options.topic.clone();
-        let conversion = Conversion { connector, private, rewrite, counters };
+        let except =
+            options.except.iter().filter_map(|text| NatsSubject::parse(text).ok()).collect();
+        let conversion = Conversion { connector, private, rewrite, except, counters };
         Ok(NatsSource { plan, options, conversion, link: watch::Sender::new(Link::Beginning) })
     }
 
@@ -76,6 +79,22 @@ impl NatsSource {
 }
 
 impl Source for NatsSource {
+    fn admission(&self) -> Admission {
+        let mut link = self.link();
+        Box::pin(async move {
+            loop {
+                match &*link.borrow_and_update() {
+                    Link::Connected(_) => return Ok(()),
+                    Link::Rejected(reason) => return Err(reason.clone()),
+                    Link::Beginning | Link::Unreachable(_) => {}
+                }
+                if link.changed().await.is_err() {
+                    return Ok(());
+                }
+            }
+        })
+    }
+
     fn run(
         self: Box<Self>,
         to: mpsc::Sender<Incoming>,
@@ -157,6 +176,9 @@ impl Bringing {
     async fn bring(&self, arrival: Option<Arrival>) -> Option<()> {
         let Arrival::Messages(messages) = arrival? else { return Some(()) };
         for message in messages {
+            if self.conversion.is_excepted(&message) {
+                continue;
+            }
             let Some(update) = self.conversion.update(&message, None) else { continue };
             let acknowledge = Acknowledge::nobody(self.room.of(&update).await);
             self.to.send(Incoming { update, acknowledge }).await.ok()?;
@@ -191,10 +213,17 @@ pub(super) struct Conversion {
     connector: Line,
     private: bool,
     rewrite: Option<Rewrite>,
+    except: Vec<NatsSubject>,
     counters: Arc<Counters>,
 }
 
 impl Conversion {
+    /// Whether a message is one of those that do not come.
+    pub(super) fn is_excepted(&self, message: &Message) -> bool {
+        let subject = std::str::from_utf8(&message.subject).unwrap_or_default();
+        self.except.iter().any(|pattern| pattern.matches(subject))
+    }
+
     /// The update of a message; `None` when its subject is no topic, which is told and counted.
     pub(super) fn update(&self, message: &Message, position: Option<Line>) -> Option<Update> {
         let subject = std::str::from_utf8(&message.subject).ok();
@@ -264,7 +293,13 @@ mod tests {
         let rewrite =
             rewrite.map(|(from, to)| Rewrite { replace: (from.to_owned(), to.to_owned()) });
         let connector = Line::parse("cms").unwrap();
-        Conversion { connector, private: true, rewrite, counters: Arc::default() }
+        Conversion {
+            connector,
+            private: true,
+            rewrite,
+            except: Vec::new(),
+            counters: Arc::default(),
+        }
     }
 
     fn message(subject: &[u8], fields: &[(&str, &str)]) -> Message {

@@ -51,7 +51,12 @@ pub(super) struct Connectors {
     sources: Sources,
     attempts: Attempts,
     workshop: Workshop,
+    author: Author,
+    /// Whether what is not delivered yet outlives the process.
+    is_kept: bool,
     recorder: JoinSet<()>,
+    /// What sources say of their systems for the first time.
+    admissions: JoinSet<Result<(), String>>,
 }
 
 impl Connectors {
@@ -80,7 +85,17 @@ impl Connectors {
         };
         let sinks = Arc::new(Sinks::new(hub.clone(), clock, attempts.clone()));
         let sources = Sources::new(hub.clone());
-        let connectors = Connectors { sinks, sources, attempts, workshop, recorder: tasks };
+        let author = if config.is_relay { Author::Relay } else { Author::Operator };
+        let connectors = Connectors {
+            sinks,
+            sources,
+            attempts,
+            workshop,
+            author,
+            is_kept: config.history.path.is_some(),
+            recorder: tasks,
+            admissions: JoinSet::new(),
+        };
         connectors.sinks.start(connectors.wanted(&config.sinks)?)?;
         drop(everything);
         for sink in &config.sinks {
@@ -90,22 +105,32 @@ impl Connectors {
     }
 
     /// Starts the sources of the configuration: when all else is ready for what they bring.
-    pub(super) fn take_in(&self, told: &[SourceSpecification]) -> Result<(), BadConnector> {
+    pub(super) fn take_in(&mut self, told: &[SourceSpecification]) -> Result<(), BadConnector> {
         for wanted in sources(told)? {
             tracing::info!(
                 source = wanted.told.name,
                 kind = wanted.told.from.kind,
                 "a source runs"
             );
-            self.sources.start(wanted);
+            self.admissions.spawn(self.sources.start(wanted));
         }
         Ok(())
+    }
+
+    /// Ends when a system has refused a source, with what it said, before it ever let it in.
+    pub(super) async fn refused(&mut self) -> String {
+        while let Some(admission) = self.admissions.join_next().await {
+            if let Ok(Err(reason)) = admission {
+                return reason;
+            }
+        }
+        std::future::pending().await
     }
 
     fn wanted(&self, told: &[SinkSpecification]) -> Result<Vec<Wanted>, BadConnector> {
         let grant = Arc::new(Grant::operator());
         let made = told.iter().map(|told| {
-            let sink = self.workshop.sink(told, Author::Operator);
+            let sink = self.workshop.sink(told, self.author);
             let bad = |problems| BadConnector::Told { name: told.name.clone(), problems };
             let grant = Arc::clone(&grant);
             Ok(Wanted { told: told.clone(), sink: sink.map_err(bad)?, grant })
@@ -122,7 +147,7 @@ impl Connectors {
             self.sources.stop(&old.name, RELOAD_PATIENCE).await;
             tracing::info!(source = old.name, "a source ended, or begins again as it is told now");
         }
-        sources.into_iter().for_each(|wanted| self.sources.start(wanted));
+        sources.into_iter().for_each(|wanted| drop(self.sources.start(wanted)));
         Ok(())
     }
 
@@ -152,6 +177,9 @@ impl Connectors {
     /// Ends the sources, then the sinks: what is on its way gets as long as `patience`, each.
     pub(super) async fn end(&self, patience: Duration) {
         self.sources.end(patience).await;
+        if !self.is_kept {
+            self.sinks.drain(patience).await;
+        }
         self.sinks.end(patience).await;
     }
 

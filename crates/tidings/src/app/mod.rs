@@ -105,6 +105,9 @@ pub enum AppProblem {
     /// The runtime or the signals.
     #[error("the program cannot start: {0}")]
     Start(#[source] std::io::Error),
+    /// A relay's NATS server.
+    #[error("the NATS server refuses this relay: {0}")]
+    Refused(String),
     /// A second signal came before the shutdown was over.
     #[error("ended at once by a second signal")]
     Interrupted,
@@ -148,11 +151,17 @@ async fn serve(launch: Launch) -> Result<(), AppProblem> {
     let mut app = App::start(config, parts, connections_possible)?;
     listening(&app.addresses);
     loop {
-        match signals.next().await {
-            Wish::Reload => app.reload(&reload).await,
-            Wish::End(name) => {
-                tracing::info!("{name}: shutting down");
-                break;
+        tokio::select! {
+            wish = signals.next() => match wish {
+                Wish::Reload => app.reload(&reload).await,
+                Wish::End(name) => {
+                    tracing::info!("{name}: shutting down");
+                    break;
+                }
+            },
+            reason = app.refused(), if app.config.is_relay => {
+                app.end().await;
+                return Err(AppProblem::Refused(reason));
             }
         }
     }
@@ -222,7 +231,7 @@ impl App {
         if let Some(encryption) = &app.encryption {
             encryption.keep(&mut app.clients, &app.shutdown);
         }
-        if let Some(connectors) = &app.connectors {
+        if let Some(connectors) = &mut app.connectors {
             connectors.take_in(&app.config.sources)?;
         }
         app.ready.store(true, Ordering::Release);
@@ -251,6 +260,14 @@ impl App {
             tracing::info!("admin on http://{address}");
         }
         Ok(())
+    }
+
+    /// See [`Connectors::refused`].
+    async fn refused(&mut self) -> String {
+        match &mut self.connectors {
+            Some(connectors) => connectors.refused().await,
+            None => std::future::pending().await,
+        }
     }
 
     fn hub(&self) -> &Hub {
@@ -298,7 +315,7 @@ impl App {
             Some(connectors) => connectors.reload(config).await,
             None if config.sinks.is_empty() && config.sources.is_empty() => Ok(()),
             None => {
-                let started = Connectors::start(config, self.hub(), self.parts.clock())?;
+                let mut started = Connectors::start(config, self.hub(), self.parts.clock())?;
                 started.take_in(&config.sources)?;
                 self.connectors = Some(started);
                 Ok(())

@@ -147,6 +147,7 @@ impl Meaning<'_> {
             http: settings.http,
             admin,
             log: settings.log,
+            is_relay: false,
             dev: None,
             notes,
         }

@@ -26,6 +26,7 @@ mod mistakes;
 pub mod options;
 mod paths;
 mod reference;
+mod relay;
 mod scalar;
 mod schema;
 mod server_name;
@@ -44,6 +45,7 @@ pub use options::{
     MercureOptions,
 };
 pub use reference::reference;
+pub use relay::relay;
 pub use tls::TlsOptions;
 pub use variables::Variables;
 pub(crate) use variables::read_secret;
@@ -79,6 +81,8 @@ pub struct Config {
     pub admin: AdminOptions,
     /// The log.
     pub log: LogOptions,
+    /// Whether it is a relay, which trusts its own destinations and ends when it is not let in.
+    pub is_relay: bool,
     /// What only `tidings dev` has.
     pub dev: Option<Dev>,
     /// What the operator should know at the start, one sentence each, for the log.
