@@ -19,6 +19,10 @@ durability = "memory"
 keep = { age = "1h", size = "256 MiB" }
 [auth]
 anonymous = true
+[[auth.issuer]]
+id = "https://relay.invalid"
+accept = ["1.0"]
+publish = { key = "KEY", algorithm = "HS256" }
 [admin]
 listen = "off"
 "#;
@@ -31,7 +35,9 @@ const RETRY: (&str, &str, &str) = ("250ms", "30s", "15m");
 ///
 /// What is wrong with them beyond what [`RelaySettings`] knows.
 pub fn relay(settings: &RelaySettings) -> Result<Config, Mistakes> {
-    let mut config = from_text("relay", BASE, &Variables::default())?;
+    // Nobody else publishes: the key is known nowhere.
+    let key = fresh_key().map_err(|error| Mistakes::one(error.to_string(), "try again"))?;
+    let mut config = from_text("relay", &BASE.replace("KEY", &key), &Variables::default())?;
     config.is_relay = true;
     config.listen = settings.listen.into_iter().collect();
     config.admin.listen = settings.admin_listen;
@@ -57,6 +63,12 @@ pub fn relay(settings: &RelaySettings) -> Result<Config, Mistakes> {
     ];
     config.sources = vec![specification::source(&source(settings)).map_err(|bad| mistakes(&bad))?];
     Ok(config)
+}
+
+fn fresh_key() -> Result<String, getrandom::Error> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn below(prefix: &str) -> String {
