@@ -24,4 +24,4 @@ pub mod span;
 pub mod specification;
 pub mod webhook;
 
-pub use kinds::{SINKS, SOURCES};
+pub use kinds::{ENDPOINTS, SINKS, SOURCES};

@@ -13,7 +13,7 @@ use crate::reader::{find, put, remove};
 use crate::rows::OptionRow;
 pub use crate::span::Span;
 pub use parts::{KeyOf, Pick, Replace, Retry, Then};
-pub use read::{is_name, sink, source};
+pub use read::{endpoint, is_name, sink, source};
 
 /// What a sink is told.
 #[derive(Debug, Clone, PartialEq)]
