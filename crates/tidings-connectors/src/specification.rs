@@ -13,6 +13,8 @@ use crate::reader::{find, put, remove};
 use crate::rows::OptionRow;
 pub use crate::span::Span;
 pub use parts::{KeyOf, Pick, Replace, Retry, Then};
+#[doc(hidden)]
+pub use read::fuzz_endpoint;
 pub use read::{endpoint, is_name, sink, source};
 
 /// What a sink is told.

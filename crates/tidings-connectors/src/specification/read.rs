@@ -80,6 +80,17 @@ pub fn source(value: &Value) -> Result<SourceSpecification, Vec<BadOption>> {
     })
 }
 
+/// Any bytes as the JSON of an endpoint: must end in a specification that is read again from its
+/// own form, or in mistakes.
+#[doc(hidden)]
+pub fn fuzz_endpoint(bytes: &[u8]) {
+    let Ok(value) = serde_json::from_slice::<Value>(bytes) else { return };
+    match endpoint(&value) {
+        Ok(told) => assert!(endpoint(&told.to_json()).is_ok_and(|again| again == told)),
+        Err(problems) => assert!(!problems.is_empty()),
+    }
+}
+
 /// Whether a text may be the name of a sink or source.
 pub fn is_name(text: &str) -> bool {
     let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();

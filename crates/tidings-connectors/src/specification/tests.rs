@@ -426,6 +426,15 @@ proptest! {
     }
 
     #[test]
+    fn no_bytes_panic(value in any_json(), bytes: Vec<u8>) {
+        fuzz_endpoint(&bytes);
+        fuzz_endpoint(value.to_string().as_bytes());
+        if value.is_object() {
+            fuzz_endpoint(webhook(value).to_string().as_bytes());
+        }
+    }
+
+    #[test]
     fn what_is_read_is_read_again_from_its_own_form(value in any_json()) {
         if value.is_object() && let Ok(read) = sink(&webhook(value)) {
             prop_assert_eq!(sink(&read.to_json()), Ok(read));

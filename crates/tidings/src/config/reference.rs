@@ -1,7 +1,7 @@
 //! The printed reference: every setting with its default and a sentence, as TOML that is the
 //! default configuration itself. Knows no setting: the schema does.
 
-use tidings_connectors::rows::OptionRow;
+use tidings_connectors::rows::{OptionRow, Takes};
 
 use super::connectors;
 use super::environment::name_of;
@@ -61,7 +61,8 @@ fn option(row: &OptionRow) -> String {
         text.push_str(&format!("# {line}\n"));
     }
     if row.is_secret {
-        text.push_str(&format!("# By file: {}_file.\n", row.path));
+        let form = if row.takes == Takes::Pairs { ", as JSON" } else { "" };
+        text.push_str(&format!("# By file{form}: {}_file.\n", row.path));
     }
     text.push_str(&format!("# {} = {}\n", row.path, row.default.unwrap_or(row.example)));
     text
@@ -96,8 +97,6 @@ fn entry(key: &schema::Key, table: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tidings_connectors::rows::Takes;
-
     use super::super::value::{Node, Place, Value, steps};
     use super::super::{check, document};
     use super::*;
