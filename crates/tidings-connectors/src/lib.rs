@@ -20,6 +20,7 @@ mod records;
 pub mod rows;
 pub mod secret;
 pub mod sinks;
+pub mod sources;
 pub mod span;
 pub mod specification;
 pub mod webhook;

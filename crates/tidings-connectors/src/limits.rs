@@ -188,6 +188,8 @@ pub const KEY_OVERLAP_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 pub const KEY_OVERLAP_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Characters of a CloudEvents attribute's name (CloudEvents 1.0, "Naming conventions").
 pub const EXTENSION_NAME_BYTES_MAX: usize = 20;
+/// The longest: a delivery holds its place in the order for so long.
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 60);
 // NATS, and what sources bring.
 
 /// Messages of a source that wait for the hub. Beyond, the source stops reading.

@@ -7,18 +7,19 @@ use std::time::Duration;
 use tidings_connectors::attempts::{Attempts, AttemptsOptions};
 use tidings_connectors::make::{Author, Workshop};
 use tidings_connectors::sinks::{CannotRun, Sinks, Wanted};
-use tidings_connectors::specification::{BadOption, SinkSpecification};
+use tidings_connectors::sources::{Sources, WantedSource};
+use tidings_connectors::specification::{BadOption, SinkSpecification, SourceSpecification};
 use tidings_connectors::webhook;
 use tidings_core::{Clock, Grant, HistoryHold, Hub, Keep, Offset, OpenError};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
 
-/// A sink of the configuration cannot be had.
+/// A sink or a source of the configuration cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum BadConnector {
     /// What it is told. The fault of whoever wrote it.
-    #[error("the sink {name:?}: {}", in_words(problems))]
+    #[error("{name:?}: {}", in_words(problems))]
     Told {
         /// Which.
         name: String,
@@ -47,6 +48,7 @@ fn in_words(problems: &[BadOption]) -> String {
 /// What of the program speaks to other systems.
 pub(super) struct Connectors {
     sinks: Arc<Sinks>,
+    sources: Sources,
     attempts: Attempts,
     workshop: Workshop,
     recorder: JoinSet<()>,
@@ -77,7 +79,8 @@ impl Connectors {
             allow: config.webhooks.allow.clone(),
         };
         let sinks = Arc::new(Sinks::new(hub.clone(), clock, attempts.clone()));
-        let connectors = Connectors { sinks, attempts, workshop, recorder: tasks };
+        let sources = Sources::new(hub.clone());
+        let connectors = Connectors { sinks, sources, attempts, workshop, recorder: tasks };
         connectors.sinks.start(connectors.wanted(&config.sinks)?)?;
         drop(everything);
         for sink in &config.sinks {
@@ -86,10 +89,23 @@ impl Connectors {
         Ok(connectors)
     }
 
+    /// Starts the sources of the configuration: when all else is ready for what they bring.
+    pub(super) fn take_in(&self, told: &[SourceSpecification]) -> Result<(), BadConnector> {
+        for wanted in sources(told)? {
+            tracing::info!(
+                source = wanted.told.name,
+                kind = wanted.told.from.kind,
+                "a source runs"
+            );
+            self.sources.start(wanted);
+        }
+        Ok(())
+    }
+
     fn wanted(&self, told: &[SinkSpecification]) -> Result<Vec<Wanted>, BadConnector> {
         let grant = Arc::new(Grant::operator());
         let made = told.iter().map(|told| {
-            let sink = self.workshop.sink(&told.to, Author::Operator);
+            let sink = self.workshop.sink(told, Author::Operator);
             let bad = |problems| BadConnector::Told { name: told.name.clone(), problems };
             let grant = Arc::clone(&grant);
             Ok(Wanted { told: told.clone(), sink: sink.map_err(bad)?, grant })
@@ -99,7 +115,28 @@ impl Connectors {
 
     /// Takes other sinks: those that are not told of any more end, those that are told something
     /// else go on as they are told, new ones begin. A mistake anywhere changes nothing.
-    pub(super) async fn reload(&self, told: &[SinkSpecification]) -> Result<(), BadConnector> {
+    pub(super) async fn reload(&self, config: &Config) -> Result<(), BadConnector> {
+        let sources = self.changed_sources(&config.sources)?;
+        self.reload_sinks(&config.sinks).await?;
+        for old in self.sources.told().iter().filter(|old| !config.sources.contains(old)) {
+            self.sources.stop(&old.name, RELOAD_PATIENCE).await;
+            tracing::info!(source = old.name, "a source ended, or begins again as it is told now");
+        }
+        sources.into_iter().for_each(|wanted| self.sources.start(wanted));
+        Ok(())
+    }
+
+    fn changed_sources(
+        &self,
+        told: &[SourceSpecification],
+    ) -> Result<Vec<WantedSource>, BadConnector> {
+        let running = self.sources.told();
+        let is_as_before = |one: &SourceSpecification| running.contains(one);
+        let changed: Vec<_> = told.iter().filter(|one| !is_as_before(one)).cloned().collect();
+        sources(&changed)
+    }
+
+    async fn reload_sinks(&self, told: &[SinkSpecification]) -> Result<(), BadConnector> {
         let running = self.sinks.told();
         let is_as_before = |one: &SinkSpecification| running.contains(one);
         let changed: Vec<_> = told.iter().filter(|one| !is_as_before(one)).cloned().collect();
@@ -112,8 +149,9 @@ impl Connectors {
         Ok(self.sinks.start(wanted)?)
     }
 
-    /// Ends the sinks: what is on its way gets as long as `patience`.
+    /// Ends the sources, then the sinks: what is on its way gets as long as `patience`, each.
     pub(super) async fn end(&self, patience: Duration) {
+        self.sources.end(patience).await;
         self.sinks.end(patience).await;
     }
 
@@ -123,6 +161,14 @@ impl Connectors {
         let attempts = self.attempts.clone();
         let _ = tokio::task::spawn_blocking(move || attempts.shut_down()).await;
     }
+}
+
+fn sources(told: &[SourceSpecification]) -> Result<Vec<WantedSource>, BadConnector> {
+    let made = told.iter().map(|told| {
+        let bad = |problems| BadConnector::Told { name: told.name.clone(), problems };
+        Ok(WantedSource { told: told.clone(), source: Workshop::source(told).map_err(bad)? })
+    });
+    made.collect()
 }
 
 /// How long a sink that is changed may take to end what is on its way.

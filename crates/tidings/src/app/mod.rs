@@ -199,7 +199,7 @@ impl App {
             encrypted = addresses;
         }
         // Before clients come: a new sink begins with what is published from now on.
-        let connectors = match config.sinks.is_empty() {
+        let connectors = match config.sinks.is_empty() && config.sources.is_empty() {
             true => None,
             false => Some(Connectors::start(&config, parts.hub(), parts.clock())?),
         };
@@ -221,6 +221,9 @@ impl App {
         app.clients.spawn(Arc::clone(&app.public).serve(listeners));
         if let Some(encryption) = &app.encryption {
             encryption.keep(&mut app.clients, &app.shutdown);
+        }
+        if let Some(connectors) = &app.connectors {
+            connectors.take_in(&app.config.sources)?;
         }
         app.ready.store(true, Ordering::Release);
         for address in &app.addresses {
@@ -292,10 +295,11 @@ impl App {
 
     async fn reload_connectors(&mut self, config: &Config) -> Result<(), BadConnector> {
         match &self.connectors {
-            Some(connectors) => connectors.reload(&config.sinks).await,
-            None if config.sinks.is_empty() => Ok(()),
+            Some(connectors) => connectors.reload(config).await,
+            None if config.sinks.is_empty() && config.sources.is_empty() => Ok(()),
             None => {
                 let started = Connectors::start(config, self.hub(), self.parts.clock())?;
+                started.take_in(&config.sources)?;
                 self.connectors = Some(started);
                 Ok(())
             }
