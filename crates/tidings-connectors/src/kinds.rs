@@ -1,11 +1,12 @@
 //! The tables where a connector is registered: its kind, as `[[sink]]` and `[[source]]` name it,
 //! and the options of it. Knows what a connector is told, and not how it works.
 
-use std::time::Duration;
-
-use crate::limits::{EXCHANGE_TIMEOUT_MAX, OPTION_SPAN_MAX, REQUEST_BYTES_MAX, TIMEOUT_MIN};
+use crate::limits::{
+    EXCHANGE_TIMEOUT_MAX, NATS_ACK_WAIT_MIN, NATS_BATCH_MAX, OPTION_SPAN_MAX, REQUEST_BYTES_MAX,
+    TIMEOUT_MIN,
+};
 use crate::rows::{Kind, OptionRow, Takes, row};
-use crate::webhook;
+use crate::{nats, webhook};
 
 /// Kinds of systems that updates leave to.
 pub const SINKS: &[Kind] = &[
@@ -19,7 +20,7 @@ pub const SINKS: &[Kind] = &[
         name: "nats",
         about: "Each update is published to a NATS server; its topic is the subject.",
         options: NATS_SINK,
-        check: |_| Vec::new(),
+        check: |options| nats::SinkOptions::read(options).err().unwrap_or_default(),
     },
 ];
 
@@ -28,7 +29,19 @@ pub const SOURCES: &[Kind] = &[Kind {
     name: "nats",
     about: "Each message of a NATS server is published as an update; its subject is the topic.",
     options: NATS_SOURCE,
-    check: |_| Vec::new(),
+    check: |options| nats::SourceOptions::read(options).err().unwrap_or_default(),
+}];
+
+/// Kinds of sinks that can be made over the API. Whoever makes one reaches no file of this machine
+/// by it, and no network that the operator has not opened.
+pub const ENDPOINTS: &[Kind] = &[Kind {
+    name: "webhook",
+    about: "Each update is sent to a URL by a POST request.",
+    options: WEBHOOK,
+    check: |options| match webhook::Options::read(options) {
+        Ok(options) => options.problems_over_api(),
+        Err(problems) => problems,
+    },
 }];
 
 const TIMEOUT: Takes = Takes::Span { min: TIMEOUT_MIN, max: EXCHANGE_TIMEOUT_MAX };
@@ -242,14 +255,14 @@ the subject.",
     .required(),
     row(
         "jetstream.batch",
-        Takes::Number { min: 1, max: 1_024 },
+        Takes::Number { min: 1, max: NATS_BATCH_MAX as u64 },
         "256",
         "Messages that are asked for at a time.",
     )
     .or("256"),
     row(
         "jetstream.ack_wait",
-        Takes::Span { min: Duration::from_secs(1), max: OPTION_SPAN_MAX },
+        Takes::Span { min: NATS_ACK_WAIT_MIN, max: OPTION_SPAN_MAX },
         r#""30s""#,
         "For a consumer that is made: how long the server waits before it sends a message again.",
     )

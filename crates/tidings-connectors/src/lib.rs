@@ -26,4 +26,4 @@ pub mod span;
 pub mod specification;
 pub mod webhook;
 
-pub use kinds::{SINKS, SOURCES};
+pub use kinds::{ENDPOINTS, SINKS, SOURCES};

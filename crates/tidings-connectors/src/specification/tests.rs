@@ -217,6 +217,14 @@ fn each_mistake_in_a_sink_is_named_with_what_to_do() {
     ] {
         refused(sink(&webhook(more)), path, message, hint);
     }
+    let source_of = |more| source(&nats_source(more));
+    refused(source_of(json!({ "subjects": null })), "subjects", "`subjects`: no subject", "cms");
+    refused(source_of(json!({ "subjects": ["a.>", "a..b"] })), "subjects[1]", "no NATS", "dots");
+    refused(source_of(json!({ "url": "http://n" })), "url", "`url`: ", "");
+    refused(source_of(json!({ "password": "p" })), "user", "missing beside password", "");
+    refused(source_of(json!({ "creds_file": "/nowhere" })), "creds_file", "nowhere", "");
+    let jetstream = json!({ "jetstream": { "stream": "S" } });
+    refused(source_of(jetstream), "jetstream.consumer", "is missing", "tidings");
     refused(sink(&json!([])), "", "a sink is a table, not a list", "");
     refused(source(&nats_source(json!({ "kind": "webhook" }))), "kind", "unknown kind", "nats");
 }
@@ -288,21 +296,47 @@ fn secrets_are_taken_out_and_put_in_again() {
     }
 }
 
-#[test]
-fn defaults_of_rows_are_what_a_webhook_does() {
-    let url = json!({ "url": "https://example.com/" });
-    let read =
-        |options: &Value| crate::webhook::Options::read(options.as_object().unwrap()).unwrap();
-    let rows = SINKS.iter().find(|kind| kind.name == "webhook").unwrap().options;
+/// Options of a kind read with the default of each row are what is read without them.
+fn defaults<T: PartialEq + fmt::Debug>(
+    kinds: &[Kind],
+    name: &str,
+    minimal: &Value,
+    read: fn(&Map<String, Value>) -> Result<T, Vec<BadOption>>,
+) {
+    let read = |options: &Value| read(options.as_object().unwrap()).unwrap();
+    let rows = kinds.iter().find(|kind| kind.name == name).unwrap().options;
     let mut seen = 0;
     for row in rows {
         let Some(default) = row.default.filter(|_| row.path != "content_type") else { continue };
         let default: Value = serde_json::from_str(default).unwrap();
-        let written = over(url.clone(), json!({ row.path: default }));
-        assert_eq!(read(&written), read(&url), "{}", row.path);
+        let mut written = minimal.as_object().unwrap().clone();
+        put(&mut written, row.path, default);
+        assert_eq!(read(&Value::Object(written)), read(minimal), "{}", row.path);
         seen += 1;
     }
-    assert!(seen >= 5, "{seen}");
+    assert!(seen >= 3, "{seen}");
+}
+
+#[test]
+fn defaults_of_rows_are_those_of_the_kinds() {
+    let url = json!({ "url": "https://example.com/" });
+    defaults(SINKS, "webhook", &url, crate::webhook::Options::read);
+    let url = json!({ "url": "nats://n" });
+    defaults(SINKS, "nats", &url, crate::nats::SinkOptions::read);
+    let url = json!({ "url": "nats://n", "jetstream": { "stream": "S", "consumer": "c" } });
+    defaults(SOURCES, "nats", &url, crate::nats::SourceOptions::read);
+}
+
+#[test]
+fn an_endpoint_opens_neither_files_nor_networks() {
+    assert!(endpoint(&webhook(json!({}))).is_ok());
+    for (more, path, message) in [
+        (json!({ "allow": ["10.0.0.0/8"] }), "allow", "operator"),
+        (json!({ "ca_file": "/etc/passwd" }), "ca_file", "cannot name a file"),
+        (json!({ "kind": "nats", "creds_file": "/etc/passwd" }), "kind", "unknown kind \"nats\""),
+    ] {
+        refused(endpoint(&webhook(more)), path, message, "");
+    }
 }
 
 #[test]
@@ -388,6 +422,15 @@ proptest! {
                 prop_assert!(!problems.is_empty());
             }
             let _ = source(&nats_source(value));
+        }
+    }
+
+    #[test]
+    fn no_bytes_panic(value in any_json(), bytes: Vec<u8>) {
+        fuzz_endpoint(&bytes);
+        fuzz_endpoint(value.to_string().as_bytes());
+        if value.is_object() {
+            fuzz_endpoint(webhook(value).to_string().as_bytes());
         }
     }
 
