@@ -33,7 +33,7 @@ fn an_update_arrives_as_it_was_published() {
     publish(&hub, "cms.other.1", "not for it");
     let mut ids = Vec::new();
     let large = "ä\u{1f600}\r\n\0x".repeat(20_000);
-    let all: Vec<&str> = vec!["{\"title\": \"Tidings\"}", "", "two\nlines\n", &large];
+    let all = ["{\"title\": \"Tidings\"}", "", "two\nlines\n", large.as_str()];
     for (number, data) in all.iter().enumerate() {
         let topic = format!("cms.cache.node.{number}");
         let mut fields = vec![("topic", topic.as_str()), ("data", *data)];
