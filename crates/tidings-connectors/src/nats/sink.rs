@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use tidings_core::Entry;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::connector::{Answer, Delivering, Failure, Fault, Outcome, Run, Sink};
 use crate::limits::{
@@ -233,6 +233,9 @@ impl Inner {
         run: Option<Waited>,
         until: Instant,
     ) -> Part {
+        // Seen before anything is written: a change from here on is a connection that broke.
+        let mut link = self.link.clone();
+        link.mark_unchanged();
         let refusals = match timeout_at(until, self.connection.write_and_wait(output)).await {
             Ok(Ok(refusals)) => refusals,
             Ok(Err(Broken)) => {
@@ -249,7 +252,7 @@ impl Inner {
         let first = self.note(subjects, &refusals);
         let limit = first.map_or(subjects.len(), |(index, _)| index);
         let part = match run {
-            Some(run) => run.wait(limit, until).await,
+            Some(run) => run.wait(limit, link, until).await,
             None => Part { delivered: limit, failure: None, said: Bytes::new() },
         };
         match first {
@@ -334,7 +337,7 @@ impl Waited {
     }
 
     /// Waits for the answers to the first `count` messages, up to the first that is a refusal.
-    async fn wait(mut self, count: usize, until: Instant) -> Part {
+    async fn wait(mut self, count: usize, mut link: watch::Receiver<Link>, until: Instant) -> Part {
         let mut answers: Vec<Option<Message>> = vec![None; count];
         let mut delivered = 0;
         while delivered < count {
@@ -345,13 +348,21 @@ impl Waited {
                 delivered += 1;
                 continue;
             }
-            match timeout_at(until, self.arriving.recv()).await {
-                Ok(Some((index, message))) => {
-                    if let Some(place) = answers.get_mut(index) {
-                        *place = Some(message);
-                    }
+            let answer = tokio::select! {
+                // What came before the connection broke still counts.
+                biased;
+                answer = self.arriving.recv() => answer,
+                _ = link.changed() => {
+                    let reason = "the connection broke before the stream answered";
+                    return Part::failed(delivered, Fault::Unreachable, reason);
                 }
-                _ => return Part::failed(delivered, Fault::TimedOut, "no stream answered in time"),
+                () = sleep_until(until) => None,
+            };
+            let Some((index, message)) = answer else {
+                return Part::failed(delivered, Fault::TimedOut, "no stream answered in time");
+            };
+            if let Some(place) = answers.get_mut(index) {
+                *place = Some(message);
             }
         }
         Part { delivered, failure: None, said: Bytes::new() }
