@@ -44,7 +44,7 @@ impl Rules {
         }
     }
 
-    /// The lane of an entry. Two keys may share one, which costs them nothing but each other's time.
+    /// The lane of an entry. Two keys may share one, which costs them only each other's time.
     pub(super) fn lane(&self, entry: &Entry) -> u64 {
         let key = match &self.key {
             None => return 0,

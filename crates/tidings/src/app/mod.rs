@@ -15,7 +15,6 @@ use tidings_frontends::http::{
 };
 use tidings_frontends::limits::SHUTDOWN_GRACE;
 use tidings_frontends::mercure::{BadOrigin, BadStart};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
 mod connectors;
@@ -25,6 +24,7 @@ mod healthz;
 mod internal;
 mod key_sets;
 mod parts;
+mod signals;
 
 #[doc(hidden)]
 pub use key_sets::fuzz_metadata;
@@ -41,6 +41,7 @@ pub use connectors::BadConnector;
 use connectors::Connectors;
 use encryption::Encryption;
 use parts::Parts;
+use signals::{Signals, Wish};
 
 /// Reads the configuration again, for SIGHUP. The error is a report for the log.
 pub type Reload = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
@@ -378,42 +379,6 @@ fn listen(
         listeners.push(Listener { socket, entrance: entrance.clone() });
     }
     Ok((listeners, bound))
-}
-
-/// What the operating system asks for.
-enum Wish {
-    Reload,
-    End(&'static str),
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Signals, AppProblem> {
-        let on = |kind| signal(kind).map_err(AppProblem::Start);
-        Ok(Signals {
-            terminate: on(SignalKind::terminate())?,
-            interrupt: on(SignalKind::interrupt())?,
-            hang_up: on(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Wish {
-        tokio::select! {
-            _ = self.terminate.recv() => Wish::End("SIGTERM"),
-            _ = self.interrupt.recv() => Wish::End("SIGINT"),
-            _ = self.hang_up.recv() => Wish::Reload,
-        }
-    }
-
-    /// The next signal that ends the program; reloading is over.
-    async fn end(&mut self) {
-        while let Wish::Reload = self.next().await {}
-    }
 }
 
 #[cfg(test)]
