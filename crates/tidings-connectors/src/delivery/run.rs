@@ -14,7 +14,7 @@ use tidings_core::{
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{Action, Again, Delivery, Now, RowKey, Rules, Status};
+use super::{Action, Again, Delivery, Now, RowKey, Status};
 use crate::attempts::Attempts;
 use crate::book::{Book, Loaded};
 use crate::connector::{Outcome, Run, Sink};
@@ -54,8 +54,6 @@ pub enum Command {
     Again(Vec<Again>, oneshot::Sender<usize>),
     /// These dead letters are none any more: number and weight of each.
     Forget(Vec<(u64, usize)>),
-    /// Go on with these rules and this system.
-    Change(Box<Rules>, Arc<dyn Sink>),
 }
 
 /// One sink that is to run.
@@ -351,11 +349,6 @@ impl Loop {
             Command::Again(entries, to) => drop(to.send(self.delivery.again(&entries, now))),
             Command::Forget(letters) => {
                 letters.iter().for_each(|(number, weight)| self.delivery.forget(*number, *weight));
-            }
-            Command::Change(rules, sink) => {
-                self.then = rules.then.clone();
-                self.sink = sink;
-                self.delivery.change(*rules, now);
             }
         }
     }
