@@ -21,6 +21,8 @@ fn webhook(more: Value) -> Value {
     over(minimal, more)
 }
 
+// JSON is written where it is passed.
+#[allow(clippy::needless_pass_by_value)]
 fn over(mut value: Value, more: Value) -> Value {
     let table = value.as_object_mut().unwrap();
     for (name, value) in more.as_object().unwrap() {
@@ -301,7 +303,7 @@ fn defaults<T: PartialEq + fmt::Debug>(
     kinds: &[Kind],
     name: &str,
     minimal: &Value,
-    read: fn(&Map<String, Value>) -> Result<T, Vec<BadOption>>,
+    read: impl Fn(&Map<String, Value>) -> Result<T, Vec<BadOption>>,
 ) {
     let read = |options: &Value| read(options.as_object().unwrap()).unwrap();
     let rows = kinds.iter().find(|kind| kind.name == name).unwrap().options;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidings_connectors::attempts::{Attempts, AttemptsOptions};
 use tidings_connectors::make::{Author, Workshop};
-use tidings_connectors::sinks::{CannotRun, Sinks, Wanted};
+use tidings_connectors::sinks::{CannotRun, Origin, Sinks, Wanted};
 use tidings_connectors::sources::{Sources, WantedSource};
 use tidings_connectors::specification::{BadOption, SinkSpecification, SourceSpecification};
 use tidings_connectors::webhook;
@@ -133,7 +133,8 @@ impl Connectors {
             let sink = self.workshop.sink(told, self.author);
             let bad = |problems| BadConnector::Told { name: told.name.clone(), problems };
             let grant = Arc::clone(&grant);
-            Ok(Wanted { told: told.clone(), sink: sink.map_err(bad)?, grant })
+            let origin = Origin::Configuration;
+            Ok(Wanted { told: told.clone(), sink: sink.map_err(bad)?, grant, origin })
         });
         made.collect()
     }
