@@ -97,16 +97,21 @@ fn spawn(folder: &TempDir, arguments: &[String], port: &str) -> (Child, u16) {
         .stderr(Stdio::null())
         .spawn()
         .expect("this test needs `nats-server`, of the Debian package of that name");
-    let file = folder.path().join(format!("nats-server_{}.ports", child.id()));
+    let port = port_of(folder, child.id());
+    (child, port)
+}
+
+fn port_of(folder: &TempDir, process: u32) -> u16 {
+    let file = folder.path().join(format!("nats-server_{process}.ports"));
     let until = Instant::now() + PATIENCE;
     loop {
         let text = std::fs::read_to_string(&file).unwrap_or_default();
         let found: Option<serde_json::Value> = serde_json::from_str(&text).ok();
         if let Some(url) = found.as_ref().and_then(|found| found["nats"][0].as_str()) {
             let (_, port) = url.rsplit_once(':').unwrap();
-            return (child, port.parse().unwrap());
+            return port.parse().unwrap();
         }
-        assert!(Instant::now() < until, "nats-server does not start: {arguments:?}");
+        assert!(Instant::now() < until, "nats-server does not start");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
