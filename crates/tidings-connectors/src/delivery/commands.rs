@@ -6,8 +6,9 @@ use tidings_core::Entry;
 
 use super::changes::Standing;
 use super::item::{Item, Kept};
+use super::pace::Pace;
 use super::rules::AGAIN;
-use super::{Delivery, Now};
+use super::{Delivery, Now, Rules};
 use crate::limits::{AGAIN_BYTES_MAX, AGAIN_ROWS_MAX};
 
 /// An entry that is to be delivered again.
@@ -45,6 +46,16 @@ impl Delivery {
             self.standing = standing;
             self.changes.standing = Some(self.standing.clone());
         }
+    }
+
+    /// Other rules from now on. What is set aside stays in the lanes in which it is.
+    pub fn change(&mut self, rules: Rules, now: Now) {
+        if rules.rate != self.rules.rate {
+            let mut pace = std::mem::replace(&mut self.pace, Pace::new(None, now.monotonic));
+            pace.change(rules.rate, now.monotonic);
+            self.pace = pace;
+        }
+        self.rules = rules;
     }
 
     /// How many entries and bytes can be delivered again just now. What fails for the first time

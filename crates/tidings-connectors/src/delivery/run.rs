@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tidings_core::{
-    Batch, Clock, Entry, Grant, Hub, Missed, Offset, Refused, Selection, Start, StateError,
+    Batch, Clock, Entry, Grant, HistoryHold, Hub, Missed, Refused, Selection, Start, StateError,
     Subscription, Taken, TokenIdentity,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{Action, Again, Counts, Delivery, Now, RowKey, Status};
+use super::{Action, Again, Counts, Delivery, Now, RowKey, Rules, Status};
 use crate::attempts::Attempts;
 use crate::book::{Book, Loaded};
 use crate::connector::{Outcome, Run, Sink};
@@ -58,6 +58,8 @@ pub enum Command {
     Forget(Vec<(u64, usize)>),
     /// Which system it is that it delivers to.
     Lend(oneshot::Sender<Arc<dyn Sink>>),
+    /// Go on with these rules and this system.
+    Change(Box<Rules>, Arc<dyn Sink>),
 }
 
 /// One sink that is to run.
@@ -74,6 +76,8 @@ pub struct Running {
     pub selection: Selection,
     /// Its machine, which goes on where it ended.
     pub delivery: Delivery,
+    /// Keeps in the history what it has not delivered.
+    pub hold: HistoryHold,
     /// What somebody asks of it.
     pub commands: mpsc::Receiver<Command>,
     /// What it did.
@@ -112,7 +116,7 @@ type Flights = FuturesUnordered<Pin<Box<dyn Future<Output = Flight> + Send>>>;
 /// Delivers until `stop`, and then until nothing is on its way any more. Dropping it leaves what is
 /// on its way to be delivered again by the next process.
 pub async fn run(running: Running, stop: CancellationToken) {
-    let Running { around, name, sink, then, selection, delivery, commands, counts } = running;
+    let Running { around, name, sink, then, selection, delivery, hold, commands, counts } = running;
     let position = delivery.status(around.now()).position;
     let subscription = around.hub.subscribe(selection, Start::After(position));
     let looping = Loop {
@@ -121,6 +125,7 @@ pub async fn run(running: Running, stop: CancellationToken) {
         sink,
         then,
         delivery,
+        hold,
         commands,
         counts,
         told_full: None,
@@ -136,6 +141,7 @@ struct Loop {
     sink: Arc<dyn Sink>,
     then: Option<Replace>,
     delivery: Delivery,
+    hold: HistoryHold,
     commands: mpsc::Receiver<Command>,
     counts: Arc<Counts>,
     /// When it was said last that there is no room.
@@ -148,7 +154,6 @@ struct Loop {
 impl Loop {
     async fn run(mut self, stop: CancellationToken) {
         let mut saves = self.around.book.saves();
-        let mut hold = self.around.hub.hold_history(self.subscribed());
         let mut is_ending = false;
         loop {
             self.act();
@@ -156,7 +161,7 @@ impl Loop {
             self.tell_full();
             let changes = self.delivery.changes();
             if let Some(position) = changes.position {
-                hold.move_to(position);
+                self.hold.move_to(position);
             }
             let unsaved = self.around.book.note(&self.name, changes);
             self.delivery.wait_for_save(unsaved > UNSAVED_MAX);
@@ -183,10 +188,6 @@ impl Loop {
                 _ = saves.changed(), if unsaved > UNSAVED_MAX => {}
             }
         }
-    }
-
-    fn subscribed(&self) -> Offset {
-        self.subscription.as_ref().map_or(Offset::ZERO, Subscription::offset)
     }
 
     /// Passes what is not for this sink.
@@ -377,6 +378,11 @@ impl Loop {
                 letters.iter().for_each(|(number, weight)| self.delivery.forget(*number, *weight));
             }
             Command::Lend(to) => drop(to.send(Arc::clone(&self.sink))),
+            Command::Change(rules, sink) => {
+                self.then = rules.then.clone();
+                self.sink = sink;
+                self.delivery.change(*rules, now);
+            }
         }
     }
 }

@@ -168,11 +168,14 @@ impl Connectors {
         let changed: Vec<_> = told.iter().filter(|one| !is_as_before(one)).cloned().collect();
         let wanted = self.wanted(&changed)?;
         self.sinks.check(&wanted)?;
-        for old in running.iter().filter(|old| !told.contains(old)) {
-            self.sinks.stop(&old.name, RELOAD_PATIENCE).await;
-            tracing::info!(sink = old.name, "a sink ended, or begins again as it is told now");
+        let old = running.iter().filter(|old| !told.contains(old));
+        let old: Vec<&str> = old.map(|old| old.name.as_str()).collect();
+        self.sinks.stop_many(&old, RELOAD_PATIENCE).await;
+        for sink in old {
+            tracing::info!(sink, "a sink ended, or begins again as it is told now");
         }
-        Ok(self.sinks.start(wanted)?)
+        // Reads from a disk.
+        Ok(tokio::task::block_in_place(|| self.sinks.start(wanted))?)
     }
 
     /// Ends the sources, then the sinks: what is on its way gets as long as `patience`, each.
