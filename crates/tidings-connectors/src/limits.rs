@@ -190,3 +190,10 @@ pub const EXTENSION_NAME_BYTES_MAX: usize = 20;
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 60);
 /// Time for one request of `tidings relay`: its destinations are allowed to be slow.
 pub const RELAY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+
+// Endpoints made over the API.
+
+/// Endpoints of one hub: each is a task with a place of its own in the history.
+pub const ENDPOINTS_MAX: usize = 10_000;
+/// How long an endpoint that is changed may take to end what is on its way.
+pub const CHANGE_PATIENCE: Duration = Duration::from_secs(5);

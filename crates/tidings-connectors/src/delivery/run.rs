@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tidings_core::{
-    Batch, Clock, Entry, Grant, Hub, Missed, Offset, Refused, Selection, Start, StateError,
-    Subscription, Taken, TokenIdentity,
+    Batch, Candidate, Clock, Entry, Grant, Hub, Missed, Offset, Refused, Selection, Start,
+    StateError, Subscription, Taken, TokenIdentity,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -105,17 +105,22 @@ enum Flight {
 
 type Flights = FuturesUnordered<Pin<Box<dyn Future<Output = Flight> + Send>>>;
 
+/// Why a sink is disabled whose grant does not count any more.
+const FALLEN: &str = "what its creator may read was taken back";
+
 /// Delivers until `stop`, and then until nothing is on its way any more. Dropping it leaves what is
 /// on its way to be delivered again by the next process.
 pub async fn run(running: Running, stop: CancellationToken) {
     let Running { around, name, sink, then, selection, delivery, commands } = running;
     let position = delivery.status(around.now()).position;
+    let grant = Arc::clone(&selection.grant);
     let subscription = around.hub.subscribe(selection, Start::After(position));
     let looping = Loop {
         around,
         name,
         sink,
         then,
+        grant,
         delivery,
         commands,
         subscription: Some(subscription),
@@ -129,6 +134,7 @@ struct Loop {
     name: Arc<str>,
     sink: Arc<dyn Sink>,
     then: Option<Replace>,
+    grant: Arc<Grant>,
     delivery: Delivery,
     commands: mpsc::Receiver<Command>,
     /// Not here while the history is read for it.
@@ -177,6 +183,10 @@ impl Loop {
     }
 
     fn act(&mut self) {
+        // Before anything is sent: what waits was taken when the grant still counted.
+        if !self.around.hub.stands(&self.grant) {
+            self.delivery.disable(FALLEN.into());
+        }
         while let Some(action) = self.delivery.next(self.around.now()) {
             self.flights.push(match action {
                 Action::Send { lane, run } => self.send(lane, run),
@@ -241,7 +251,10 @@ impl Loop {
                 self.around.attempts.record(&self.name, &run, &outcome, took);
                 self.delivery.answered(lane, outcome, now);
             }
-            Flight::Loaded { lane, rows: Ok(rows) } => self.delivery.loaded(lane, rows, now),
+            Flight::Loaded { lane, rows: Ok(mut rows) } => {
+                rows.iter_mut().for_each(|(_, entry)| self.withhold(entry));
+                self.delivery.loaded(lane, rows, now);
+            }
             Flight::Loaded { lane, rows: Err(error) } => {
                 tracing::error!(sink = &*self.name, %error, "copies cannot be read: tried again");
                 self.delivery.not_loaded(lane, now);
@@ -261,6 +274,17 @@ impl Loop {
         }
     }
 
+    /// Takes away what its grant, which may be another one than before, does not cover.
+    fn withhold(&self, entry: &mut Option<Arc<Entry>>) {
+        let namespace = self.around.hub.namespace();
+        entry.take_if(|entry| {
+            let topics = entry.update.topics.iter();
+            let topics: Vec<_> =
+                topics.map(|topic| Candidate::new(topic.as_str(), namespace)).collect();
+            entry.update.private && !self.grant.covers_reading(&topics)
+        });
+    }
+
     fn tell(&self, run: &Run, outcome: &Outcome) {
         let Some(failure) = &outcome.failure else { return };
         let entry = run.entries.get(outcome.delivered).map_or("", |entry| entry.id());
@@ -275,7 +299,7 @@ impl Loop {
         let Some(mut subscription) = self.subscription.take() else { return };
         if subscription.is_ended() {
             // Not put back: nothing more may be taken by it.
-            self.delivery.disable("what its creator may read was taken back".into());
+            self.delivery.disable(FALLEN.into());
             return;
         }
         let mut batch = Batch::new();
