@@ -49,6 +49,8 @@ pub struct Attempt {
     pub places: (u64, u64),
     /// How many of its entries were delivered.
     pub delivered: usize,
+    /// The place of the entry that was not, where one was not.
+    pub failed: Option<u64>,
     /// The first try is 1.
     pub tries: u32,
     /// How long it took.
@@ -125,7 +127,7 @@ impl Attempts {
     /// A page of a sink's attempts, the newest first, from before `before` on. Looks at a bounded
     /// part of the history: a page may hold none, and say where to go on. Blocks on the disk.
     pub fn list(&self, sink: &str, before: Option<u64>, only_failed: bool) -> Page {
-        let end = self.hub.end().durable + 1;
+        let end = self.end();
         let until = before.unwrap_or(end).min(end);
         let from = until.saturating_sub(ATTEMPTS_SCAN_MAX);
         let mut found = self.between(sink, from.saturating_sub(1), until);
@@ -142,22 +144,43 @@ impl Attempts {
 
     /// A sink's attempts behind `after` and before `until`, the oldest first. Blocks on the disk.
     pub fn between(&self, sink: &str, after: u64, until: u64) -> Vec<Attempt> {
-        let Ok(matcher) = self.hub.matcher(Language::Exact, &topic(sink)) else {
-            return Vec::new();
-        };
+        let mut found = Vec::new();
+        self.visit(sink, after, until, &mut |attempt| {
+            found.push(attempt);
+            true
+        });
+        found
+    }
+
+    /// Shows the same one after the other, until there are no more or `visit` answers that it has
+    /// seen enough. Blocks on the disk.
+    pub fn visit(
+        &self,
+        sink: &str,
+        after: u64,
+        until: u64,
+        visit: &mut dyn FnMut(Attempt) -> bool,
+    ) {
+        let Ok(matcher) = self.hub.matcher(Language::Exact, &topic(sink)) else { return };
         let grant = Arc::new(Grant::operator());
         let selection = Selection { matchers: vec![matcher], grant, scope: None };
         let mut reading =
             self.hub.reading(Arc::new(selection), Start::After(Offset::durable(after)));
-        let (mut batch, mut found) = (Batch::new(), Vec::new());
+        let mut batch = Batch::new();
         while !reading.is_done() && reading.offset().durable + 1 < until {
             batch.clear();
             // What is gone is gone: attempts are for looking into, nothing depends on them.
             let _ = reading.take(&mut batch);
             let inside = batch.iter().filter(|entry| entry.offset.durable < until);
-            found.extend(inside.filter_map(|entry| attempt(entry)));
+            if !inside.filter_map(|entry| attempt(entry)).all(&mut *visit) {
+                return;
+            }
         }
-        found
+    }
+
+    /// The place behind the newest attempt.
+    pub fn end(&self) -> u64 {
+        self.hub.end().durable + 1
     }
 
     /// Ends the history of attempts. Blocks until it is complete.
@@ -214,6 +237,9 @@ fn update(sink: &str, run: &Run, outcome: &Outcome, took: Duration) -> Option<Up
     if let Some(failure) = &outcome.failure {
         say("fault", failure.fault.name().to_owned());
         say("reason", failure.reason.clone());
+        if let Some(entry) = run.entries.get(outcome.delivered) {
+            say("failed", entry.offset.durable.to_string());
+        }
     }
     Some(update)
 }
@@ -230,6 +256,7 @@ fn attempt(entry: &Entry) -> Option<Attempt> {
         entry: told("entry")?.to_owned(),
         places: (number("first")?, number("last")?),
         delivered: told("delivered")?.parse().ok()?,
+        failed: number("failed"),
         tries: told("tries")?.parse().ok()?,
         took: Duration::from_micros(number("took")?),
         status: told("status").and_then(|status| status.parse().ok()),

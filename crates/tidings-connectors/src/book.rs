@@ -27,6 +27,9 @@ pub type Loaded = (RowKey, Option<Arc<Entry>>);
 pub struct Book {
     hub: Hub,
     pages: Mutex<Pages>,
+    /// Held from when notes are taken until they are on the disk: who saves afterwards knows that
+    /// all that was noted before is there.
+    saving: Mutex<()>,
     /// Something was noted that has to be saved soon.
     noted: Notify,
     /// So much was noted that it is saved at once.
@@ -57,7 +60,7 @@ impl Book {
     pub fn new(hub: Hub) -> Book {
         let (saved, _) = watch::channel(0);
         let (noted, full) = (Notify::new(), Notify::new());
-        Book { hub, pages: Mutex::default(), noted, full, saved }
+        Book { hub, pages: Mutex::default(), saving: Mutex::default(), noted, full, saved }
     }
 
     fn lock(&self) -> MutexGuard<'_, Pages> {
@@ -243,6 +246,7 @@ impl Book {
 
     /// Saves as much as one commit takes. Answers whether there is more.
     fn save_some(&self) -> Result<bool, StateError> {
+        let _alone = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
         let (taken, is_more) = self.take();
         if taken.is_empty() {
             return Ok(false);

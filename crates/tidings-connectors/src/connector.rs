@@ -77,6 +77,16 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// All there are.
+    pub const ALL: [Fault; 6] = [
+        Fault::Unreachable,
+        Fault::TimedOut,
+        Fault::Busy,
+        Fault::Rejected,
+        Fault::Gone,
+        Fault::Never,
+    ];
+
     /// The word for it in lists, metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
@@ -91,15 +101,7 @@ impl Fault {
 
     /// The fault of this name.
     pub fn of_name(name: &str) -> Option<Fault> {
-        let all = [
-            Fault::Unreachable,
-            Fault::TimedOut,
-            Fault::Busy,
-            Fault::Rejected,
-            Fault::Gone,
-            Fault::Never,
-        ];
-        all.into_iter().find(|fault| fault.name() == name)
+        Fault::ALL.into_iter().find(|fault| fault.name() == name)
     }
 }
 

@@ -197,3 +197,41 @@ pub const RELAY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 pub const ENDPOINTS_MAX: usize = 10_000;
 /// How long an endpoint that is changed may take to end what is on its way.
 pub const CHANGE_PATIENCE: Duration = Duration::from_secs(5);
+// Looking into it: dead letters, replays.
+
+/// Copies that a sink may have before what is delivered again has to wait: half, so that what fails
+/// for the first time can still be set aside.
+pub const AGAIN_ROWS_MAX: usize = PARKED_ROWS_MAX / 2;
+/// Bytes of them. More than the largest update, so that each gets its turn.
+pub const AGAIN_BYTES_MAX: usize = PARKED_BYTES_MAX / 2;
+/// How often what waits for that room looks whether there is some.
+pub const AGAIN_WAIT: Duration = Duration::from_millis(100);
+/// How long it waits for any while dead letters are delivered again, before it gives up: they stay
+/// where they are.
+pub const AGAIN_PATIENCE: Duration = Duration::from_secs(60);
+/// How long somebody waits for the answer while dead letters are delivered again; it goes on
+/// behind that.
+pub const REDRIVE_ANSWER_AFTER: Duration = Duration::from_secs(5);
+/// Dead letters that are read from the state at a time: each may be as large as an update.
+pub const LETTERS_AT_ONCE_MAX: usize = 8;
+/// Dead letters that are handed to a sink at a time.
+pub const LETTERS_HANDED_MAX: usize = 64;
+/// Bytes of them (some more may exceed it).
+pub const LETTERS_HANDED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Dead letters on one page.
+pub const LETTERS_PAGE_MAX: usize = 1_000;
+/// Bytes of a system's answer that a list shows. The attempt has the rest.
+pub const LETTER_ANSWER_BYTES_MAX: usize = 1_024;
+/// Dead letters that are named in one request.
+pub const LETTERS_NAMED_MAX: usize = 10_000;
+
+/// Replays of one sink that run at a time: each reads the history.
+pub const REPLAYS_MAX: usize = 8;
+/// Replays of one sink that are remembered.
+pub const REPLAYS_KEPT_MAX: usize = 64;
+/// Entries that one replay names.
+pub const REPLAY_IDS_MAX: usize = 1_000;
+/// Failed entries that one replay looks for.
+pub const REPLAY_FAILED_MAX: usize = 100_000;
+/// How often a replay looks whether its sink works again.
+pub const REPLAY_DISABLED_WAIT: Duration = Duration::from_secs(1);

@@ -16,9 +16,27 @@ use crate::attempts::Attempts;
 use crate::book::{BadBook, Book, Opened};
 use crate::connector::Sink;
 use crate::delivery::run::{Around, Command, Running, run};
-use crate::delivery::{Delivery, Now, Rules, Status, followed, seed};
+use crate::delivery::{Counts, Delivery, Now, Rules, Status, followed, seed};
 use crate::limits::{COMMANDS_MAX, READERS_MAX};
 use crate::specification::SinkSpecification;
+
+mod asking;
+pub mod letters;
+pub mod replay;
+mod replaying;
+pub mod trial;
+
+use self::asking::Asking;
+use self::replay::Replays;
+
+/// Who a sink belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The configuration, which alone says what it is told.
+    Configuration,
+    /// Whoever made it over the API.
+    Api,
+}
 
 /// A sink that is to run.
 pub struct Wanted {
@@ -28,11 +46,28 @@ pub struct Wanted {
     pub sink: Arc<dyn Sink>,
     /// What it may read.
     pub grant: Arc<Grant>,
+    /// Whose it is.
+    pub origin: Origin,
+}
+
+/// What is known of a sink that runs, without asking it.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// What it is told. Some of that is secret.
+    pub told: SinkSpecification,
+    /// Whose it is.
+    pub origin: Origin,
+    /// What it did.
+    pub counts: Arc<Counts>,
 }
 
 /// A sink that runs.
 struct One {
-    told: SinkSpecification,
+    known: Known,
+    reads: Arc<Selection>,
+    /// One at a time does something about its dead letters.
+    letters: Arc<Semaphore>,
+    replays: Arc<Replays>,
     commands: mpsc::Sender<Command>,
     stop: CancellationToken,
     ended: oneshot::Receiver<()>,
@@ -117,30 +152,48 @@ impl Sinks {
     }
 
     fn launch(&self, wanted: Wanted, selection: Selection, opened: Opened, followed: HashSet<u64>) {
-        let Wanted { told, sink, .. } = wanted;
+        let Wanted { told, sink, origin, .. } = wanted;
         let (around, name) = (self.around.clone(), Arc::<str>::from(told.name.as_str()));
-        let now = now(&around);
+        let counts = Arc::new(Counts::default());
+        let reads = Arc::new(selection.clone());
         let rules = Rules::new(&told, sink.run_max());
         let then = rules.then.clone();
-        let delivery = self.machine(rules, opened, followed, now);
+        let delivery = self.machine(rules, opened, followed, &counts);
         let (commands, heard) = mpsc::channel(COMMANDS_MAX);
-        let running = Running { around, name, sink, then, selection, delivery, commands: heard };
+        let known = Known { told, origin, counts: Arc::clone(&counts) };
+        let running =
+            Running { around, name, sink, then, selection, delivery, commands: heard, counts };
         let stop = CancellationToken::new();
         let (over, ended) = oneshot::channel();
         let token = stop.clone();
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        // What has ended before is let go.
-        while tasks.try_join_next().is_some() {}
-        tasks.spawn(async move {
+        self.own(async move {
             run(running, token).await;
             // Nobody may wait for it.
             let _ = over.send(());
         });
-        drop(tasks);
-        self.lock().insert(told.name.clone(), One { told, commands, stop, ended });
+        let name = known.told.name.clone();
+        let (letters, replays) = (Arc::new(Semaphore::new(1)), Arc::default());
+        let one = One { known, reads, letters, replays, commands, stop, ended };
+        self.lock().insert(name.clone(), one);
+        self.resume_replays(&name);
     }
 
-    fn machine(&self, rules: Rules, opened: Opened, followed: HashSet<u64>, now: Now) -> Delivery {
+    /// Has a task end with the sinks.
+    fn own(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        // What has ended before is let go.
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+
+    fn machine(
+        &self,
+        rules: Rules,
+        opened: Opened,
+        followed: HashSet<u64>,
+        counts: &Counts,
+    ) -> Delivery {
+        let now = now(&self.around);
         let Opened { name, mut saved, epoch, .. } = opened;
         saved.followed = followed;
         let hub = &self.around.hub;
@@ -155,6 +208,7 @@ impl Sinks {
                 knew, acknowledged entries may be gone; a dead letter says so"
             );
             let missed = Missed { after: position.min(last), until: position.min(last) };
+            counts.missed();
             delivery.missed(missed, "the history is another one than before", now);
         }
         delivery
@@ -207,12 +261,33 @@ impl Sinks {
 
     /// What the sinks that run are told.
     pub fn told(&self) -> Vec<SinkSpecification> {
-        self.lock().values().map(|one| one.told.clone()).collect()
+        self.lock().values().map(|one| one.known.told.clone()).collect()
     }
 
     /// What one sink is told, if it runs.
     pub fn told_to(&self, name: &str) -> Option<SinkSpecification> {
-        self.lock().get(name).map(|one| one.told.clone())
+        self.lock().get(name).map(|one| one.known.told.clone())
+    }
+
+    /// What is known of a sink, if it runs.
+    pub fn known(&self, name: &str) -> Option<Known> {
+        self.lock().get(name).map(|one| one.known.clone())
+    }
+
+    /// What is known of all that run, by their names in order.
+    pub fn all(&self) -> Vec<Known> {
+        self.lock().values().map(|one| one.known.clone()).collect()
+    }
+
+    fn asking(&self, name: &str) -> Option<Asking> {
+        let all = self.lock();
+        let one = all.get(name)?;
+        Some(Asking {
+            around: self.around.clone(),
+            name: name.into(),
+            commands: one.commands.downgrade(),
+            stop: one.stop.clone(),
+        })
     }
 
     /// How a sink stands; `None` when it does not run.

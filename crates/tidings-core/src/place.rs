@@ -9,7 +9,7 @@ use crate::hub::Hub;
 use crate::limits::SUB_MAX;
 use crate::reading::Start;
 use crate::selection::Selection;
-use crate::update::{Entry, Epoch, Offset};
+use crate::update::{Entry, Epoch, Offset, Update};
 
 /// What a cursor means to this hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +61,16 @@ impl Hub {
             Some((_, offset)) => Located::Entry(offset),
             None => Located::Unknown,
         }
+    }
+
+    /// An entry of an update that is not published: it stands nowhere, nobody receives it, and its
+    /// cursor is another one for each of some numbers. For trying out what takes entries. `time` is
+    /// in milliseconds since 1970-01-01.
+    pub fn made_up(&self, update: Update, time: u64, number: u32) -> Arc<Entry> {
+        let shared = &self.inner.shared;
+        // Behind no durable entry there ever was.
+        let offset = Offset { durable: 0, sub: 1 + number % SUB_MAX };
+        Arc::new(Entry::new(offset, shared.epoch, time, update, Arc::clone(&shared.ids)))
     }
 
     /// The newest durable entry that was acknowledged, if one is kept.

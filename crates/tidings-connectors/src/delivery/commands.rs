@@ -9,7 +9,7 @@ use super::item::{Item, Kept};
 use super::pace::Pace;
 use super::rules::AGAIN;
 use super::{Delivery, Now, Rules};
-use crate::limits::{PARKED_BYTES_MAX, PARKED_ROWS_MAX};
+use crate::limits::{AGAIN_BYTES_MAX, AGAIN_ROWS_MAX};
 
 /// An entry that is to be delivered again.
 #[derive(Debug, Clone)]
@@ -58,10 +58,11 @@ impl Delivery {
         self.rules = rules;
     }
 
-    /// How many entries and bytes can be delivered again just now.
+    /// How many entries and bytes can be delivered again just now. What fails for the first time
+    /// keeps some of the space that both have.
     pub fn room_for_again(&self) -> (usize, usize) {
-        let rows = PARKED_ROWS_MAX.saturating_sub(self.copies);
-        (rows, PARKED_BYTES_MAX.saturating_sub(self.copies_bytes))
+        let rows = AGAIN_ROWS_MAX.saturating_sub(self.copies);
+        (rows, AGAIN_BYTES_MAX.saturating_sub(self.copies_bytes))
     }
 
     /// Delivers again, in the given order for each key and beside what comes the first time, as much

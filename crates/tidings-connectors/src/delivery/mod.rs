@@ -11,6 +11,7 @@ mod answers;
 mod breaker;
 mod changes;
 mod commands;
+mod counts;
 mod dice;
 mod item;
 mod lanes;
@@ -30,6 +31,7 @@ use tidings_core::{Batch, Entry, Missed, Offset};
 
 pub use self::changes::{About, Changes, Copy, DeadLetter, DeadTotal, Row, RowKey, Standing};
 pub use self::commands::Again;
+pub use self::counts::Counts;
 pub use self::retry::Retry;
 pub use self::rules::Rules;
 pub(crate) use self::rules::{followed, seed};
@@ -417,6 +419,11 @@ impl Delivery {
     /// Nothing more is begun; what is on its way comes to its end.
     pub fn end(&mut self) {
         self.is_ending = true;
+    }
+
+    /// Whether there is no room for another copy or dead letter.
+    pub fn is_full(&self) -> bool {
+        self.is_full
     }
 
     /// Whether nothing is on its way.

@@ -73,7 +73,7 @@ fn fnv(bytes: &[u8]) -> u64 {
 
 impl Replace {
     /// Whether an entry came from what this publishes: delivering it would never end.
-    pub(super) fn is_own(&self, entry: &Entry) -> bool {
+    pub(crate) fn is_own(&self, entry: &Entry) -> bool {
         let topic = entry.update.topics.first().map_or("", Topic::as_str);
         self.to.starts_with(&self.from) && topic.starts_with(&self.to)
     }

@@ -14,11 +14,11 @@ use tidings_core::{
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{Action, Again, Delivery, Now, RowKey, Rules, Status};
+use super::{Action, Again, Counts, Delivery, Now, RowKey, Rules, Status};
 use crate::attempts::Attempts;
 use crate::book::{Book, Loaded};
 use crate::connector::{Outcome, Run, Sink};
-use crate::limits::{FOLLOW_AGAIN_AFTER, READ_AGAIN_AFTER, UNSAVED_MAX};
+use crate::limits::{FOLLOW_AGAIN_AFTER, READ_AGAIN_AFTER, SAVE_TOLD_EVERY, UNSAVED_MAX};
 use crate::specification::Replace;
 
 /// What all sinks share.
@@ -54,6 +54,8 @@ pub enum Command {
     Again(Vec<Again>, oneshot::Sender<usize>),
     /// These dead letters are none any more: number and weight of each.
     Forget(Vec<(u64, usize)>),
+    /// Which system it is that it delivers to.
+    Lend(oneshot::Sender<Arc<dyn Sink>>),
     /// Go on with these rules and this system.
     Change(Box<Rules>, Arc<dyn Sink>),
 }
@@ -74,6 +76,8 @@ pub struct Running {
     pub delivery: Delivery,
     /// What somebody asks of it.
     pub commands: mpsc::Receiver<Command>,
+    /// What it did.
+    pub counts: Arc<Counts>,
 }
 
 /// Something of a sink that was under way and is over.
@@ -111,7 +115,7 @@ const FALLEN: &str = "what its creator may read was taken back";
 /// Delivers until `stop`, and then until nothing is on its way any more. Dropping it leaves what is
 /// on its way to be delivered again by the next process.
 pub async fn run(running: Running, stop: CancellationToken) {
-    let Running { around, name, sink, then, selection, delivery, commands } = running;
+    let Running { around, name, sink, then, selection, delivery, commands, counts } = running;
     let position = delivery.status(around.now()).position;
     let grant = Arc::clone(&selection.grant);
     let subscription = around.hub.subscribe(selection, Start::After(position));
@@ -123,6 +127,8 @@ pub async fn run(running: Running, stop: CancellationToken) {
         grant,
         delivery,
         commands,
+        counts,
+        told_full: None,
         subscription: Some(subscription),
         flights: FuturesUnordered::new(),
     };
@@ -137,6 +143,9 @@ struct Loop {
     grant: Arc<Grant>,
     delivery: Delivery,
     commands: mpsc::Receiver<Command>,
+    counts: Arc<Counts>,
+    /// When it was said last that there is no room.
+    told_full: Option<Instant>,
     /// Not here while the history is read for it.
     subscription: Option<Subscription>,
     flights: Flights,
@@ -149,6 +158,7 @@ impl Loop {
         let mut is_ending = false;
         loop {
             self.act();
+            self.tell_full();
             let changes = self.delivery.changes();
             if let Some(position) = changes.position {
                 hold.move_to(position);
@@ -249,6 +259,7 @@ impl Loop {
             Flight::Answered { lane, run, outcome, took } => {
                 self.tell(&run, &outcome);
                 self.around.attempts.record(&self.name, &run, &outcome, took);
+                self.counts.answered(&outcome);
                 self.delivery.answered(lane, outcome, now);
             }
             Flight::Loaded { lane, rows: Ok(mut rows) } => {
@@ -291,6 +302,18 @@ impl Loop {
         let (tries, fault) = (run.tries + 1, failure.fault.name());
         let reason = &failure.reason;
         tracing::warn!(sink = &*self.name, entry, tries, fault, reason, "not delivered");
+    }
+
+    fn tell_full(&mut self) {
+        let is_told = self.told_full.is_some_and(|told| told.elapsed() < SAVE_TOLD_EVERY);
+        if self.delivery.is_full() && !is_told {
+            self.told_full = Some(Instant::now());
+            tracing::error!(
+                sink = &*self.name,
+                "no room for more dead letters, or for what is set aside: the sink waits until \
+                some are delivered again or deleted"
+            );
+        }
     }
 
     /// Takes what waits for the sink, from the list if it is up with the hub and else from the
@@ -337,6 +360,7 @@ impl Loop {
                     "missed: the history no longer \
                     had these entries; a dead letter says so"
                 );
+                self.counts.missed();
                 self.delivery.missed(missed, "the history no longer had these entries", now);
             }
         }
@@ -363,6 +387,7 @@ impl Loop {
             Command::Forget(letters) => {
                 letters.iter().for_each(|(number, weight)| self.delivery.forget(*number, *weight));
             }
+            Command::Lend(to) => drop(to.send(Arc::clone(&self.sink))),
             Command::Change(rules, sink) => {
                 self.then = rules.then.clone();
                 self.sink = sink;

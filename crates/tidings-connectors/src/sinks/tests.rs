@@ -125,7 +125,12 @@ fn told(name: &str, more: serde_json::Value) -> SinkSpecification {
 
 fn wanted(name: &str, system: &Arc<System>, more: serde_json::Value) -> Wanted {
     let sink = Arc::new(Way(Arc::clone(system)));
-    Wanted { told: told(name, more), sink, grant: Arc::new(Grant::operator()) }
+    Wanted {
+        told: told(name, more),
+        sink,
+        grant: Arc::new(Grant::operator()),
+        origin: Origin::Configuration,
+    }
 }
 
 async fn publish(hub: &Hub, topic: &str, text: &str) {

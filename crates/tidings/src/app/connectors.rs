@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidings_connectors::attempts::{Attempts, AttemptsOptions};
 use tidings_connectors::make::{Author, Workshop};
-use tidings_connectors::sinks::{CannotRun, Sinks, Wanted};
+use tidings_connectors::sinks::{CannotRun, Origin, Sinks, Wanted};
 use tidings_connectors::specification::{BadOption, SinkSpecification};
 use tidings_connectors::webhook;
 use tidings_core::{Clock, Grant, HistoryHold, Hub, Keep, Offset, OpenError};
@@ -92,7 +92,8 @@ impl Connectors {
             let sink = self.workshop.sink(&told.to, Author::Operator);
             let bad = |problems| BadConnector::Told { name: told.name.clone(), problems };
             let grant = Arc::clone(&grant);
-            Ok(Wanted { told: told.clone(), sink: sink.map_err(bad)?, grant })
+            let origin = Origin::Configuration;
+            Ok(Wanted { told: told.clone(), sink: sink.map_err(bad)?, grant, origin })
         });
         made.collect()
     }
