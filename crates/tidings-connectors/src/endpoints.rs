@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::limits::ENDPOINTS_MAX;
 use crate::make::{Author, Workshop};
 use crate::secret::Secret;
-use crate::sinks::{CannotRun, Sinks, Wanted};
+use crate::sinks::{CannotRun, Origin, Sinks, Wanted};
 use crate::specification::SinkSpecification;
 pub use problem::{BadEndpoints, EndpointProblem};
 use record::Keys;
@@ -211,7 +211,8 @@ impl Endpoints {
         }
         let sink = self.setting.workshop.sink(&told.to, Author::Stranger);
         let sink = sink.map_err(EndpointProblem::Bad)?;
-        let wanted = Wanted { told, sink, grant: self.grant_of(endpoint) };
+        let origin = Origin::Api;
+        let wanted = Wanted { told, sink, grant: self.grant_of(endpoint), origin };
         match self.setting.sinks.check(std::slice::from_ref(&wanted)) {
             Ok(()) => Ok(wanted),
             Err(CannotRun::Pattern { reason, .. }) => {

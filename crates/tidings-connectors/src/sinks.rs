@@ -254,7 +254,7 @@ impl Sinks {
         let rules = Box::new(Rules::new(&told, sink.run_max()));
         let is_changed = self.command(&told.name, Command::Change(rules, sink)).await;
         if let Some(one) = self.lock().get_mut(&told.name) {
-            one.told = told;
+            one.known.told = told;
         }
         is_changed
     }

@@ -1,6 +1,8 @@
 //! The one loop behind every sink: entries from the history and answers of the system into the
 //! machine, what it wants done out of it. Knows no rule of delivery and no system.
 
+mod beside;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tidings_core::{
-    Batch, Candidate, Clock, Entry, Grant, Hub, Missed, Offset, Refused, Selection, Start,
-    StateError, Subscription, Taken, TokenIdentity,
+    Batch, Clock, Entry, Grant, Hub, Missed, Offset, Selection, Start, StateError, Subscription,
+    Taken,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +20,7 @@ use super::{Action, Again, Counts, Delivery, Now, RowKey, Rules, Status};
 use crate::attempts::Attempts;
 use crate::book::{Book, Loaded};
 use crate::connector::{Outcome, Run, Sink};
-use crate::limits::{FOLLOW_AGAIN_AFTER, READ_AGAIN_AFTER, SAVE_TOLD_EVERY, UNSAVED_MAX};
+use crate::limits::{READ_AGAIN_AFTER, SAVE_TOLD_EVERY, UNSAVED_MAX};
 use crate::specification::Replace;
 
 /// What all sinks share.
@@ -226,33 +228,6 @@ impl Loop {
         })
     }
 
-    fn follow(&self, lane: u64, entry: &Entry) -> Pin<Box<dyn Future<Output = Flight> + Send>> {
-        let update = self.then.as_ref().and_then(|then| then.follow_up(entry, &self.name));
-        let (hub, name) = (self.around.hub.clone(), Arc::clone(&self.name));
-        Box::pin(async move {
-            let Some(update) = update else { return Flight::Followed { lane, result: Ok(()) } };
-            // Keys of follow-ups never meet those of a publisher.
-            let issuer = Some("tidings:sink".into());
-            let token =
-                TokenIdentity { issuer, subject: Some((*name).into()), ..Default::default() };
-            let grant = Grant { token, ..Grant::operator() };
-            loop {
-                let result = match hub.publish(&grant, update.clone()).await {
-                    Ok(_) => Ok(()),
-                    Err(Refused::NoSpace) => {
-                        tokio::time::sleep(FOLLOW_AGAIN_AFTER).await;
-                        continue;
-                    }
-                    Err(Refused::StorageFailed(_) | Refused::ShuttingDown) => {
-                        return Flight::Unfollowed;
-                    }
-                    Err(refused) => Err(format!("the hub refused what follows: {refused}")),
-                };
-                return Flight::Followed { lane, result };
-            }
-        })
-    }
-
     fn landed(&mut self, flight: Flight) {
         let now = self.around.now();
         match flight {
@@ -283,17 +258,6 @@ impl Loop {
             }
             Flight::Rested => {}
         }
-    }
-
-    /// Takes away what its grant, which may be another one than before, does not cover.
-    fn withhold(&self, entry: &mut Option<Arc<Entry>>) {
-        let namespace = self.around.hub.namespace();
-        entry.take_if(|entry| {
-            let topics = entry.update.topics.iter();
-            let topics: Vec<_> =
-                topics.map(|topic| Candidate::new(topic.as_str(), namespace)).collect();
-            entry.update.private && !self.grant.covers_reading(&topics)
-        });
     }
 
     fn tell(&self, run: &Run, outcome: &Outcome) {
