@@ -64,14 +64,21 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// What it is told, without secrets, in the form in which it is written.
+    /// What it is told, without secrets, in the form in which it is written. Of the URL it is the
+    /// begin, which stands for the whole where the endpoint is changed.
     pub fn shown(&self) -> Value {
-        record::apart(&self.told).0
+        let (mut written, mut secrets) = record::apart(&self.told);
+        let url = secrets.remove(record::URL).as_ref().and_then(record::shown_url);
+        if let (Some(written), Some(url)) = (written.as_object_mut(), url) {
+            written.insert(record::URL.to_owned(), url);
+        }
+        written
     }
 
-    /// The options that hold secrets.
+    /// The options that are set and not shown.
     pub fn secrets(&self) -> Vec<&'static str> {
-        record::apart(&self.told).1.into_keys().collect()
+        let secrets = record::apart(&self.told).1.into_keys();
+        secrets.filter(|path| *path != record::URL).collect()
     }
 }
 

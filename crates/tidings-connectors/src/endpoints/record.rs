@@ -8,11 +8,12 @@ use std::sync::{Arc, OnceLock};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tidings_core::{State, StateError, Table};
+use url::Url;
 
 use super::{BadEndpoints, Endpoint};
 use crate::book::Change;
 use crate::kinds::SINKS;
-use crate::reader::put;
+use crate::reader::{put, remove};
 use crate::rows::OptionRow;
 use crate::secret::{BadKeyFile, KeyFile, NotSealed};
 use crate::specification::{self, SinkSpecification};
@@ -20,6 +21,8 @@ use crate::specification::{self, SinkSpecification};
 const FORMAT: u8 = 1;
 /// The one secret that is written in another form than it is kept in: each key may have an end.
 pub(super) const SIGNING: &str = "secrets";
+/// The option that says where an endpoint is.
+pub(super) const URL: &str = "url";
 
 /// An endpoint as it is kept, without its secrets.
 #[derive(Serialize, Deserialize)]
@@ -41,11 +44,19 @@ pub(super) fn options(kind: &str) -> &'static [OptionRow] {
     SINKS.iter().find(|one| one.name == kind).map_or(&[], |one| one.options)
 }
 
-/// What a sink is told without its secrets, and these by their options.
+/// What a sink is told without its secrets, and these by their options. The URL is one of them: its
+/// path is often all that an endpoint asks of who posts there.
 pub(super) fn apart(told: &SinkSpecification) -> (Value, BTreeMap<&'static str, Value>) {
     let mut told = told.clone();
-    let secrets = told.to.take_secrets(options(&told.to.kind));
+    let mut secrets = told.to.take_secrets(options(&told.to.kind));
+    secrets.extend(remove(&mut told.to.options, URL).map(|url| (URL, url)));
     (told.to_json(), secrets)
+}
+
+/// As much of a URL as is shown.
+pub(super) fn shown_url(url: &Value) -> Option<Value> {
+    let url = Url::parse(url.as_str()?).ok()?;
+    Some(format!("{}/…", url.origin().ascii_serialization()).into())
 }
 
 /// What is kept apart, together again. `None` when it does not fit.

@@ -100,6 +100,7 @@ async fn an_endpoint_is_read_again_as_it_was_made() {
     let house = house(folder.path());
     let endpoints = house.open();
     let more = json!({ "basic": { "user": "anna", "password": "pass word" }, "key": "topic",
+        "url": "https://shop.example/hook?token=in-the-url",
         "headers": { "x-key": "of the shop" }, "rate": 5, "retry": { "first": "2s" } });
     let creator = json!({ "issuer": "i" });
     let made = endpoints.create(shop(&more), Some(creator.clone())).await.unwrap();
@@ -109,7 +110,7 @@ async fn an_endpoint_is_read_again_as_it_was_made() {
     assert_eq!(again.get("shop"), Some(made.endpoint.clone()));
     assert_eq!(made.endpoint.creator, Some(creator));
     let shown = made.endpoint.shown().to_string();
-    for hidden in ["pass word", "of the shop", secret.expose()] {
+    for hidden in ["pass word", "of the shop", "in-the-url", secret.expose()] {
         assert!(!shown.contains(hidden), "{shown}");
         for table in [Table::Endpoints, Table::Secrets] {
             for (_, value) in house.hub.state().rows(table, 99).unwrap() {
@@ -180,7 +181,7 @@ async fn names_are_those_of_one_thing() {
     endpoints.create(named("configured"), None).await.unwrap();
     endpoints.remove("shop".into(), None).await.unwrap();
     assert!(house.hub.state().get(Table::Sinks, b"shop").unwrap().is_none());
-    assert_eq!(house.hub.state().rows(Table::Secrets, 9).unwrap().len(), 1);
+    assert_eq!(house.hub.state().rows(Table::Secrets, 9).unwrap().len(), 2);
     endpoints.create(shop(&json!({})), None).await.unwrap();
     let gone = endpoints.remove("nothing".into(), None).await.unwrap_err();
     assert!(matches!(gone, EndpointProblem::Unknown), "{gone}");
@@ -208,8 +209,14 @@ async fn a_change_keeps_secrets_that_it_does_not_mention_unless_the_server_is_an
     let without = json!({ "url": "https://other.example/", "bearer": null });
     let without = change(&without).await.unwrap().endpoint;
     assert_eq!(without.secrets(), ["secrets"]);
-    assert_eq!(house.hub.state().rows(Table::Secrets, 9).unwrap().len(), 1);
+    assert_eq!(house.hub.state().rows(Table::Secrets, 9).unwrap().len(), 2);
     assert_eq!(house.open().get("shop"), Some(without.clone()));
+    // What was read can be written again.
+    let shown = without.shown();
+    assert_eq!(shown["url"], "https://other.example/…");
+    let again = endpoints.change("shop".into(), None, shown, None).await.unwrap().endpoint;
+    assert_eq!(again.told, without.told);
+    let without = again;
     let late = endpoints.change("shop".into(), Some(same.version), shop(&json!({})), None).await;
     let EndpointProblem::Version { now } = late.unwrap_err() else { panic!("not the version") };
     assert_eq!(now, without.version);

@@ -2,10 +2,9 @@
 //! is not written of its secrets is kept as it was.
 
 use serde_json::{Map, Value, json};
-use url::Url;
 
 use super::EndpointProblem;
-use super::record::{self, SIGNING};
+use super::record::{self, SIGNING, URL};
 use crate::reader::{find, put, remove};
 use crate::specification::{self, BadOption, SinkSpecification};
 use crate::webhook::signature::{BadKey, Scheme, generate};
@@ -98,8 +97,14 @@ fn carry_over(
     before: &SinkSpecification,
     found: &mut Vec<BadOption>,
 ) -> Option<Value> {
-    let (_, secrets) = record::apart(before);
-    let is_elsewhere = origin(tree.get("url")) != origin(before.to.get("url"));
+    let (_, mut secrets) = record::apart(before);
+    // Who read it was shown no more than that of the URL.
+    if let Some(url) = secrets.remove(URL)
+        && tree.get(URL) == record::shown_url(&url).as_ref()
+    {
+        tree.insert(URL.to_owned(), url);
+    }
+    let is_elsewhere = origin(tree.get(URL)) != origin(before.to.get(URL));
     let mut keys = None;
     for (path, value) in secrets {
         let has_table = path.split_once('.').is_none_or(|(table, _)| tree.contains_key(table));
@@ -120,7 +125,7 @@ fn carry_over(
 }
 
 fn origin(url: Option<&Value>) -> Option<String> {
-    let url = Url::parse(url?.as_str()?).ok()?;
+    let url = url::Url::parse(url?.as_str()?).ok()?;
     Some(url.origin().ascii_serialization())
 }
 

@@ -9,6 +9,7 @@ use tidings_core::{Grant, Language, Matcher, TokenIdentity};
 
 use super::claims::{self, language, match_type};
 use super::issuer::Issuer;
+use super::marks::mark;
 use super::problem::{TokenCause, TokenProblem};
 use super::verify::signer;
 use super::{Auth, Generation, Role, jwt};
@@ -112,6 +113,13 @@ impl Auth {
             generation,
             print: SaltedPrint::new(&print, u64::from_be_bytes(salt)),
         })
+    }
+
+    /// A grant that counts nowhere, for who had one that [`Auth::restore`] does not give back.
+    pub fn fallen() -> Grant {
+        // The mark of no key: those are of other things than of this text.
+        let token = TokenIdentity { key_mark: Some(mark(&"fallen")), ..TokenIdentity::default() };
+        Grant { token, ..Grant::default() }
     }
 
     /// The grant that was kept, without an end. `None` when its issuer is not configured any more,

@@ -75,6 +75,8 @@ fn a_kept_grant_falls_with_its_issuer_and_its_key() {
     assert!(with("https://other.example", SUBSCRIBER).restore(&kept).is_none());
     let other = auth_of(&json!([{ "id": ISSUER, "publish": { "key": SUBSCRIBER } }]));
     assert!(other.restore(&kept).is_none(), "no subscribers any more");
+    let nobody = auth_of(&json!([]));
+    assert!(!nobody.judgement(Arc::new(standing::Stopped))(&Auth::fallen()));
 }
 
 #[test]
