@@ -14,6 +14,8 @@ use crate::connector::{Answer, Delivering, Failure, Fault, Outcome, Run};
 use crate::delivery::Standing;
 use crate::specification;
 
+mod looking;
+
 struct Ticking(Instant);
 
 impl Clock for Ticking {
@@ -32,6 +34,8 @@ struct System {
     got: Mutex<Vec<String>>,
     fails: AtomicBool,
     hangs: AtomicBool,
+    /// What it gets is a dead letter at once.
+    refuses: AtomicBool,
 }
 
 impl System {
@@ -61,6 +65,11 @@ impl Sink for Way {
         Box::pin(async move {
             if system.hangs.load(Ordering::SeqCst) {
                 std::future::pending::<()>().await;
+            }
+            if system.refuses.load(Ordering::SeqCst) {
+                let failure =
+                    Failure { fault: Fault::Never, reason: "not that".into(), retry_after: None };
+                return Outcome { delivered: 0, failure: Some(failure), answer: Answer::default() };
             }
             if system.fails.load(Ordering::SeqCst) {
                 let failure =

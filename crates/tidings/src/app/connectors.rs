@@ -9,9 +9,10 @@ use tidings_connectors::make::{Author, Workshop};
 use tidings_connectors::sinks::{CannotRun, Origin, Sinks, Wanted};
 use tidings_connectors::specification::{BadOption, SinkSpecification};
 use tidings_connectors::webhook;
-use tidings_core::{Clock, Grant, HistoryHold, Hub, Keep, Offset, OpenError};
+use tidings_core::{Grant, HistoryHold, Keep, Offset, OpenError};
 use tokio::task::JoinSet;
 
+use super::parts::Parts;
 use crate::config::Config;
 
 /// A sink of the configuration cannot be had.
@@ -55,11 +56,8 @@ pub(super) struct Connectors {
 impl Connectors {
     /// Opens what is kept, and starts the sinks of the configuration, each behind what it has
     /// delivered. Blocks on the disk.
-    pub(super) fn start(
-        config: &Config,
-        hub: &Hub,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Connectors, BadConnector> {
+    pub(super) fn start(config: &Config, parts: &Parts) -> Result<Connectors, BadConnector> {
+        let (hub, clock) = (parts.hub(), parts.clock());
         // Until each sink holds what it needs.
         let everything: HistoryHold = hub.hold_history(Offset::ZERO);
         let keep = &config.webhooks.keep_attempts;
@@ -80,6 +78,8 @@ impl Connectors {
         let connectors = Connectors { sinks, attempts, workshop, recorder: tasks };
         connectors.sinks.start(connectors.wanted(&config.sinks)?)?;
         drop(everything);
+        // Nobody else starts any.
+        let _ = parts.sinks().set(Arc::clone(&connectors.sinks));
         for sink in &config.sinks {
             tracing::info!(sink = sink.name, kind = sink.to.kind, "a sink runs");
         }

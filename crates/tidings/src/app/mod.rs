@@ -201,7 +201,7 @@ impl App {
         // Before clients come: a new sink begins with what is published from now on.
         let connectors = match config.sinks.is_empty() {
             true => None,
-            false => Some(Connectors::start(&config, parts.hub(), parts.clock())?),
+            false => Some(Connectors::start(&config, &parts)?),
         };
         let mut app = App {
             parts,
@@ -295,7 +295,7 @@ impl App {
             Some(connectors) => connectors.reload(&config.sinks).await,
             None if config.sinks.is_empty() => Ok(()),
             None => {
-                let started = Connectors::start(config, self.hub(), self.parts.clock())?;
+                let started = Connectors::start(config, &self.parts)?;
                 self.connectors = Some(started);
                 Ok(())
             }
