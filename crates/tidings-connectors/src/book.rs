@@ -17,7 +17,7 @@ use crate::limits::{
 use crate::records::{self, SinkRecord};
 
 /// A change of the state, on its way to it.
-type Change = (Table, Vec<u8>, Option<Vec<u8>>);
+pub(crate) type Change = (Table, Vec<u8>, Option<Vec<u8>>);
 
 /// A copy that was read; `None` when it cannot be read any more.
 pub type Loaded = (RowKey, Option<Arc<Entry>>);
@@ -169,12 +169,13 @@ impl Book {
         self.saved.subscribe()
     }
 
-    /// The sink is no more, and with it all that is saved of it. Blocks on the disk.
+    /// The sink is no more, and with it all that is saved of it, and `along` in the last commit.
+    /// Blocks on the disk.
     ///
     /// # Errors
     ///
     /// When the state cannot be changed. The sink can be removed once more then.
-    pub fn remove(&self, name: &str) -> Result<(), StateError> {
+    pub(crate) fn remove(&self, name: &str, along: Vec<Change>) -> Result<(), StateError> {
         self.lock().pages.remove(name);
         for table in [Table::Parked, Table::DeadLetters, Table::Replays] {
             let (from, until) = records::bounds(name);
@@ -188,7 +189,9 @@ impl Book {
                 commit(&self.hub, &gone)?;
             }
         }
-        commit(&self.hub, &[(Table::Sinks, name.as_bytes().to_vec(), None)])
+        let mut last = along;
+        last.push((Table::Sinks, name.as_bytes().to_vec(), None));
+        commit(&self.hub, &last)
     }
 
     /// The sink does not run any more; what is saved of it stays.
@@ -325,7 +328,7 @@ impl Book {
     }
 }
 
-fn commit(hub: &Hub, changes: &[Change]) -> Result<(), StateError> {
+pub(crate) fn commit(hub: &Hub, changes: &[Change]) -> Result<(), StateError> {
     if changes.is_empty() {
         return Ok(());
     }

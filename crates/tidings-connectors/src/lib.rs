@@ -8,6 +8,7 @@ pub mod attempts;
 pub mod book;
 pub mod connector;
 pub mod delivery;
+pub mod endpoints;
 mod forms;
 pub mod hash;
 pub mod ingest;

@@ -280,6 +280,12 @@ pub const NATS_UNACKNOWLEDGED_MAX: usize = 1_024;
 /// How often is looked whether sinks have delivered all, before an end that keeps nothing.
 pub const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(20);
 
+// Endpoints made over the API.
+
+/// Endpoints of one hub: each is a task with a place of its own in the history.
+pub const ENDPOINTS_MAX: usize = 10_000;
+/// How long an endpoint that is changed may take to end what is on its way.
+pub const CHANGE_PATIENCE: Duration = Duration::from_secs(5);
 // Looking into it: dead letters, replays.
 
 /// Copies that a sink may have before what is delivered again has to wait: half, so that what fails

@@ -264,6 +264,17 @@ impl Sinks {
         found
     }
 
+    /// Goes on with another system and other rules, and with what is on its way. Topics and grant
+    /// stay. Answers whether it runs.
+    pub async fn change(&self, told: SinkSpecification, sink: Arc<dyn Sink>) -> bool {
+        let rules = Box::new(Rules::new(&told, sink.run_max()));
+        let is_changed = self.command(&told.name, Command::Change(rules, sink)).await;
+        if let Some(one) = self.lock().get_mut(&told.name) {
+            one.known.told = told;
+        }
+        is_changed
+    }
+
     /// What the sinks that run are told.
     pub fn told(&self) -> Vec<SinkSpecification> {
         self.lock().values().map(|one| one.known.told.clone()).collect()

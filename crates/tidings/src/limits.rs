@@ -84,3 +84,10 @@ pub const BLOCKING_END_TIMEOUT: Duration = Duration::from_millis(500);
 /// up writes for up to a tenth of a millisecond at a poll, and a publisher's request waits
 /// meanwhile; the runtime's own 61 suit tasks that are much shorter.
 pub(crate) const POLLS_BEFORE_SOCKETS: u32 = 7;
+
+/// Sinks on one page of the admin listener.
+pub const SINKS_PAGE_MAX: usize = 1_000;
+/// Sinks of the configuration that have metrics of their own: each has a dozen.
+pub const SINKS_COUNTED_MAX: usize = 1_000;
+/// Bytes of a system's answer that the admin listener shows: enough for what an error page says.
+pub const ANSWER_SHOWN_BYTES_MAX: usize = 4 * 1024;

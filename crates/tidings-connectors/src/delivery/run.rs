@@ -1,6 +1,8 @@
 //! The one loop behind every sink: entries from the history and answers of the system into the
 //! machine, what it wants done out of it. Knows no rule of delivery and no system.
 
+mod beside;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tidings_core::{
-    Batch, Clock, Entry, Grant, HistoryHold, Hub, Missed, Refused, Selection, Start, StateError,
-    Subscription, Taken, TokenIdentity,
+    Batch, Clock, Grant, HistoryHold, Hub, Missed, Selection, Start, StateError, Subscription,
+    Taken,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -18,9 +20,7 @@ use super::{Action, Again, Counts, Delivery, Now, RowKey, Rules, Status};
 use crate::attempts::Attempts;
 use crate::book::{Book, Loaded};
 use crate::connector::{Outcome, Run, Sink};
-use crate::limits::{
-    FOLLOW_AGAIN_AFTER, READ_AGAIN_AFTER, SAVE_QUIET_EVERY, SAVE_TOLD_EVERY, UNSAVED_MAX,
-};
+use crate::limits::{READ_AGAIN_AFTER, SAVE_QUIET_EVERY, SAVE_TOLD_EVERY, UNSAVED_MAX};
 use crate::specification::Replace;
 
 /// What all sinks share.
@@ -113,17 +113,22 @@ enum Flight {
 
 type Flights = FuturesUnordered<Pin<Box<dyn Future<Output = Flight> + Send>>>;
 
+/// Why a sink is disabled whose grant does not count any more.
+const FALLEN: &str = "what its creator may read was taken back";
+
 /// Delivers until `stop`, and then until nothing is on its way any more. Dropping it leaves what is
 /// on its way to be delivered again by the next process.
 pub async fn run(running: Running, stop: CancellationToken) {
     let Running { around, name, sink, then, selection, delivery, hold, commands, counts } = running;
     let position = delivery.status(around.now()).position;
+    let grant = Arc::clone(&selection.grant);
     let subscription = around.hub.subscribe(selection, Start::After(position));
     let looping = Loop {
         around,
         name,
         sink,
         then,
+        grant,
         delivery,
         hold,
         commands,
@@ -140,6 +145,7 @@ struct Loop {
     name: Arc<str>,
     sink: Arc<dyn Sink>,
     then: Option<Replace>,
+    grant: Arc<Grant>,
     delivery: Delivery,
     hold: HistoryHold,
     commands: mpsc::Receiver<Command>,
@@ -198,6 +204,10 @@ impl Loop {
     }
 
     fn act(&mut self) {
+        // Before anything is sent: what waits was taken when the grant still counted.
+        if !self.around.hub.stands(&self.grant) {
+            self.delivery.disable(FALLEN.into());
+        }
         while let Some(action) = self.delivery.next(self.around.now()) {
             self.flights.push(match action {
                 Action::Send { lane, run } => self.send(lane, run),
@@ -227,33 +237,6 @@ impl Loop {
         })
     }
 
-    fn follow(&self, lane: u64, entry: &Entry) -> Pin<Box<dyn Future<Output = Flight> + Send>> {
-        let update = self.then.as_ref().and_then(|then| then.follow_up(entry, &self.name));
-        let (hub, name) = (self.around.hub.clone(), Arc::clone(&self.name));
-        Box::pin(async move {
-            let Some(update) = update else { return Flight::Followed { lane, result: Ok(()) } };
-            // Keys of follow-ups never meet those of a publisher.
-            let issuer = Some("tidings:sink".into());
-            let token =
-                TokenIdentity { issuer, subject: Some((*name).into()), ..Default::default() };
-            let grant = Grant { token, ..Grant::operator() };
-            loop {
-                let result = match hub.publish(&grant, update.clone()).await {
-                    Ok(_) => Ok(()),
-                    Err(Refused::NoSpace) => {
-                        tokio::time::sleep(FOLLOW_AGAIN_AFTER).await;
-                        continue;
-                    }
-                    Err(Refused::StorageFailed(_) | Refused::ShuttingDown) => {
-                        return Flight::Unfollowed;
-                    }
-                    Err(refused) => Err(format!("the hub refused what follows: {refused}")),
-                };
-                return Flight::Followed { lane, result };
-            }
-        })
-    }
-
     fn landed(&mut self, flight: Flight) {
         let now = self.around.now();
         match flight {
@@ -263,7 +246,10 @@ impl Loop {
                 self.counts.answered(&outcome);
                 self.delivery.answered(lane, outcome, now);
             }
-            Flight::Loaded { lane, rows: Ok(rows) } => self.delivery.loaded(lane, rows, now),
+            Flight::Loaded { lane, rows: Ok(mut rows) } => {
+                rows.iter_mut().for_each(|(_, entry)| self.withhold(entry));
+                self.delivery.loaded(lane, rows, now);
+            }
             Flight::Loaded { lane, rows: Err(error) } => {
                 tracing::error!(sink = &*self.name, %error, "copies cannot be read: tried again");
                 self.delivery.not_loaded(lane, now);
@@ -309,7 +295,7 @@ impl Loop {
         let Some(mut subscription) = self.subscription.take() else { return };
         if subscription.is_ended() {
             // Not put back: nothing more may be taken by it.
-            self.delivery.disable("what its creator may read was taken back".into());
+            self.delivery.disable(FALLEN.into());
             return;
         }
         let mut batch = Batch::new();

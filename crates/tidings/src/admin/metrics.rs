@@ -1,7 +1,7 @@
 //! Every metric in one table, written in the OpenMetrics text format.
 //!
-//! Counts nothing itself: it reads what the parts count. Labels come from closed sets in the code,
-//! never from clients.
+//! Counts nothing itself: it reads what the parts count. Labels come from closed sets in the code
+//! and the configuration, never from clients.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +16,10 @@ use prometheus_client::registry::Registry;
 use tidings_core::Hub;
 use tidings_frontends::auth::KeySet;
 use tidings_frontends::http::Server;
+
+mod sinks;
+
+pub(super) use sinks::{Told, told_of};
 
 /// What [`render`] writes.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -35,6 +39,10 @@ enum Values {
     One(u64),
     /// The name of the label, and each of its values.
     Labelled(&'static str, Vec<(&'static str, u64)>),
+    /// For each sink.
+    OfSinks(Vec<(String, u64)>),
+    /// For each sink and each result of a closed set.
+    OfResults(Vec<(String, &'static str, u64)>),
 }
 
 /// What is known of keys and revocations now.
@@ -48,9 +56,15 @@ pub(super) struct Trust<'a> {
 }
 
 /// All metrics, as text.
-pub(super) fn render(hub: &Hub, server: &Server, trust: &Trust<'_>) -> Result<String, fmt::Error> {
+pub(super) fn render(
+    hub: &Hub,
+    server: &Server,
+    trust: &Trust<'_>,
+    told: &Told,
+) -> Result<String, fmt::Error> {
     let mut samples = of_hub(hub);
     samples.extend(of_trust(trust));
+    samples.extend(sinks::of_sinks(told, hub.end().durable));
     samples.extend(of_http(server));
     samples.extend(server.certificate_seconds_left().map(|left| {
         let help = "Seconds until the first certificate expires.";
@@ -224,6 +238,18 @@ impl Collector for Samples {
                 Values::Labelled(label, values) => {
                     for (name, value) in values {
                         encode(sample.kind, *value, metric.encode_family(&[(*label, *name)])?)?;
+                    }
+                }
+                Values::OfSinks(values) => {
+                    for (sink, value) in values {
+                        let labels = [("sink", sink.as_str())];
+                        encode(sample.kind, *value, metric.encode_family(&labels)?)?;
+                    }
+                }
+                Values::OfResults(values) => {
+                    for (sink, result, value) in values {
+                        let labels = [("sink", sink.as_str()), ("result", *result)];
+                        encode(sample.kind, *value, metric.encode_family(&labels)?)?;
                     }
                 }
             }

@@ -4,17 +4,29 @@
 //! no protocol of clients.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use http::{HeaderValue, Method, Response, StatusCode, header};
+use tidings_connectors::sinks::Sinks;
 use tidings_core::{Clock, Hub};
 use tidings_frontends::auth::{Auth, Secret};
 use tidings_frontends::http::{Answer, Bodies, Body, Content, Frontend, Request, Server, full};
 use tidings_frontends::problem::problem;
 
+mod answers;
+mod attempts;
+mod dead_letters;
+mod documents;
 mod metrics;
+mod replays;
 mod revocations;
+mod routes;
+mod sinks;
 
+pub use documents::{
+    AttemptDocument, AttemptsDocument, LetterDocument, LettersDocument, RedrivenDocument,
+    ReplayRequest, ReplaysDocument, SelectionDocument, SinkDocument, SinksDocument, TrialDocument,
+};
 pub use revocations::{ListDocument, REVOCATIONS_PATH, RevocationDocument, RevokedDocument};
 
 use crate::ledger::Ledger;
@@ -22,6 +34,9 @@ use crate::limits::ADMIN_BODIES_BYTES_MAX;
 
 /// Whether the program wants to be sent clients: set when everything runs, cleared when it ends.
 pub type Ready = Arc<AtomicBool>;
+
+/// The sinks, once any run.
+pub type RunningSinks = Arc<OnceLock<Arc<Sinks>>>;
 
 /// What a reload replaces.
 pub struct Current {
@@ -44,25 +59,25 @@ pub struct Admin {
     /// What is revoked.
     ledger: Arc<Ledger>,
     clock: Arc<dyn Clock>,
+    /// See [`RunningSinks`].
+    pub sinks: RunningSinks,
     bodies: Bodies,
 }
 
-/// One path and what it answers.
-type Route = (&'static str, fn(&Admin) -> Response<Body>);
-
 /// Everything that is served without a token.
-const ROUTES: [Route; 3] =
-    [("/livez", Admin::livez), ("/readyz", Admin::readyz), ("/metrics", Admin::metrics)];
+const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
 impl Frontend for Admin {
     fn claims(&self, path: &str) -> bool {
-        path == REVOCATIONS_PATH || ROUTES.iter().any(|(route, _)| *route == path)
+        routes::claims(path) || OPEN.contains(&path)
     }
 
     fn call(self: Arc<Self>, request: Request) -> Answer {
-        if request.head.uri.path() != REVOCATIONS_PATH {
-            let response = self.answer(&request.head.method, request.head.uri.path());
-            return Box::pin(std::future::ready(response.map(Content::Body)));
+        if !routes::claims(request.head.uri.path()) {
+            return Box::pin(async move {
+                let response = self.answer(&request.head.method, request.head.uri.path()).await;
+                response.map(Content::Body)
+            });
         }
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         let turned_away = revocations::turned_away(current.token.as_ref(), &request);
@@ -70,7 +85,7 @@ impl Frontend for Admin {
         Box::pin(async move {
             let response = match turned_away {
                 Some(refusal) => refusal,
-                None => revocations::answer(&self.ledger, &self.bodies, request).await,
+                None => routes::answer(self, request).await,
             };
             response.map(Content::Body)
         })
@@ -86,21 +101,24 @@ impl Admin {
         current: Arc<RwLock<Current>>,
         ledger: Arc<Ledger>,
         clock: Arc<dyn Clock>,
+        sinks: RunningSinks,
     ) -> Admin {
         let bodies = Bodies::new(ADMIN_BODIES_BYTES_MAX);
-        Admin { ready, hub, public, current, ledger, clock, bodies }
+        Admin { ready, hub, public, current, ledger, clock, sinks, bodies }
     }
 
-    fn answer(&self, method: &Method, path: &str) -> Response<Body> {
+    async fn answer(&self, method: &Method, path: &str) -> Response<Body> {
         if !matches!(*method, Method::GET | Method::HEAD) {
             let detail = "This is read by GET.";
             let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "Wrong method", detail);
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
-        match ROUTES.iter().find(|(route, _)| *route == path) {
-            Some((_, answer)) => answer(self),
-            None => problem(StatusCode::NOT_FOUND, "Not found", "Nothing is served at this path."),
+        match path {
+            "/livez" => self.livez(),
+            "/readyz" => self.readyz(),
+            "/metrics" => self.metrics().await,
+            _ => problem(StatusCode::NOT_FOUND, "Not found", "Nothing is served at this path."),
         }
     }
 
@@ -120,7 +138,7 @@ impl Admin {
         problem(StatusCode::SERVICE_UNAVAILABLE, "Not ready", reason)
     }
 
-    fn metrics(&self) -> Response<Body> {
+    async fn metrics(&self) -> Response<Body> {
         let auth = {
             let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(&current.auth)
@@ -130,7 +148,11 @@ impl Admin {
             revocations: self.ledger.list().len() as u64,
             now: self.clock.wall(),
         };
-        match metrics::render(&self.hub, &self.public, &trust) {
+        let sinks = match self.sinks.get() {
+            Some(sinks) => metrics::told_of(sinks).await,
+            None => metrics::Told::default(),
+        };
+        match metrics::render(&self.hub, &self.public, &trust, &sinks) {
             Ok(body) => {
                 let mut response = text(&body);
                 let kind = HeaderValue::from_static(metrics::CONTENT_TYPE);

@@ -3,17 +3,21 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use tidings_frontends::auth::{Revocation, Revoked, Secret};
-use tidings_frontends::http::{Bodies, Body, Request, empty, full};
+use tidings_frontends::http::{Body, Request};
 use tidings_frontends::problem::problem;
 
+use super::answers::{self, done, failed, json};
+use super::routes::Asked;
 use crate::ledger::{Ledger, LedgerProblem};
-use crate::limits::{ADMIN_BODY_BYTES_MAX, ADMIN_BODY_TIMEOUT};
 
 /// Where they are.
 pub const REVOCATIONS_PATH: &str = "/tidings/admin/revocations";
+
+/// What a request that makes no sense is called.
+const TITLE: &str = "Not a revocation";
 
 /// A revocation in requests and answers: one of the first three names.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -102,32 +106,12 @@ pub(super) fn turned_away(token: Option<&Secret>, request: &Request) -> Option<R
     Some(answer)
 }
 
-/// Answers a request that was let in.
-pub(super) async fn answer(
-    ledger: &Arc<Ledger>,
-    bodies: &Bodies,
-    request: Request,
-) -> Response<Body> {
-    match request.head.method {
-        Method::GET | Method::HEAD => {
-            let own = Arc::clone(ledger);
-            match tokio::task::spawn_blocking(move || list(&own)).await {
-                Ok(list) => json(StatusCode::OK, &list),
-                Err(_) => failed(),
-            }
-        }
-        Method::POST => revoke(ledger, bodies, request).await,
-        Method::DELETE => {
-            let query = request.head.uri.query().unwrap_or_default();
-            withdraw(ledger, query).await
-        }
-        _ => {
-            let detail = "This takes GET, POST and DELETE.";
-            let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "Wrong method", detail);
-            let allowed = HeaderValue::from_static("GET, HEAD, POST, DELETE");
-            answer.headers_mut().insert(header::ALLOW, allowed);
-            answer
-        }
+/// Lists what is revoked.
+pub(super) async fn list(asked: Asked) -> Response<Body> {
+    let own = Arc::clone(&asked.admin.ledger);
+    match tokio::task::spawn_blocking(move || document(&own)).await {
+        Ok(list) => json(StatusCode::OK, &list),
+        Err(_) => failed(),
     }
 }
 
@@ -135,30 +119,29 @@ fn kept(ledger: &Ledger) -> String {
     if ledger.is_durable() { "disk" } else { "memory" }.to_owned()
 }
 
-fn list(ledger: &Ledger) -> ListDocument {
+fn document(ledger: &Ledger) -> ListDocument {
     let revocations = ledger.list().into_iter().map(RevocationDocument::from).collect();
     ListDocument { revocations, kept: kept(ledger) }
 }
 
-async fn revoke(ledger: &Arc<Ledger>, bodies: &Bodies, request: Request) -> Response<Body> {
-    let read = bodies.read(request.body, ADMIN_BODY_BYTES_MAX, ADMIN_BODY_TIMEOUT).await;
-    let (bytes, _share) = match read {
-        Ok(read) => read,
-        Err(error) => return bad(&format!("{error}.")),
+/// What a revocation has to say.
+const HINT: &str = "Send JSON with one of `token_id`, `subject` and `key`, and with `issuer` and \
+                    `until` (seconds since 1970) if you like.";
+
+/// Revokes.
+pub(super) async fn revoke(asked: Asked) -> Response<Body> {
+    let ledger = Arc::clone(&asked.admin.ledger);
+    let document: RevocationDocument = match answers::body(asked, TITLE, HINT).await {
+        Ok(document) => document,
+        Err(answer) => return *answer,
     };
-    let document = serde_json::from_slice::<RevocationDocument>(&bytes).ok();
-    let Some(revocation) = document.and_then(RevocationDocument::revocation) else {
-        return bad(
-            "Send JSON with one of `token_id`, `subject` and `key`, and with `issuer` and `until` \
-             (seconds since 1970) if you like.",
-        );
-    };
-    let (own, one) = (Arc::clone(ledger), revocation.clone());
+    let Some(revocation) = document.revocation() else { return bad(HINT) };
+    let (own, one) = (Arc::clone(&ledger), revocation.clone());
     match tokio::task::spawn_blocking(move || own.revoke(one)).await {
         Ok(Ok(ended)) => {
             tracing::warn!(?revocation, ended, "revoked: such tokens no longer count");
             let revocation = revocation.into();
-            let answer = RevokedDocument { revocation, ended, kept: kept(ledger) };
+            let answer = RevokedDocument { revocation, ended, kept: kept(&ledger) };
             json(StatusCode::CREATED, &answer)
         }
         Ok(Err(error)) => refused(&error),
@@ -166,7 +149,10 @@ async fn revoke(ledger: &Arc<Ledger>, bodies: &Bodies, request: Request) -> Resp
     }
 }
 
-async fn withdraw(ledger: &Arc<Ledger>, query: &str) -> Response<Body> {
+/// Takes a revocation back.
+pub(super) async fn withdraw(asked: Asked) -> Response<Body> {
+    let ledger = &asked.admin.ledger;
+    let query = asked.request.head.uri.query().unwrap_or_default();
     let mut document = RevocationDocument::default();
     for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
         let place = match &*name {
@@ -184,13 +170,11 @@ async fn withdraw(ledger: &Arc<Ledger>, query: &str) -> Response<Body> {
         return bad("Name one of `token_id`, `subject` and `key` in the query.");
     };
     let (own, known) = (Arc::clone(ledger), one.clone());
-    let done = move || own.withdraw(&known.revoked, known.issuer.as_deref());
-    match tokio::task::spawn_blocking(done).await {
+    let withdrawing = move || own.withdraw(&known.revoked, known.issuer.as_deref());
+    match tokio::task::spawn_blocking(withdrawing).await {
         Ok(Ok(true)) => {
             tracing::warn!(revocation = ?one, "a revocation was withdrawn");
-            let mut answer = Response::new(empty());
-            *answer.status_mut() = StatusCode::NO_CONTENT;
-            answer
+            done()
         }
         Ok(Ok(false)) => {
             let detail = "There is no such revocation: GET lists them.";
@@ -201,23 +185,13 @@ async fn withdraw(ledger: &Arc<Ledger>, query: &str) -> Response<Body> {
     }
 }
 
-fn json(status: StatusCode, document: &impl Serialize) -> Response<Body> {
-    let bytes = serde_json::to_vec(document).unwrap_or_default();
-    let mut answer = Response::new(full(bytes));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
-}
-
 fn bad(detail: &str) -> Response<Body> {
-    problem(StatusCode::BAD_REQUEST, "Not a revocation", detail)
+    problem(StatusCode::BAD_REQUEST, TITLE, detail)
 }
 
 fn refused(error: &LedgerProblem) -> Response<Body> {
     let (status, title) = match error {
-        LedgerProblem::Bad(_) => (StatusCode::BAD_REQUEST, "Not a revocation"),
+        LedgerProblem::Bad(_) => (StatusCode::BAD_REQUEST, TITLE),
         LedgerProblem::Full => (StatusCode::CONFLICT, "Too many revocations"),
         LedgerProblem::Storage(_) => {
             tracing::error!(%error, "not revoked");
@@ -225,9 +199,4 @@ fn refused(error: &LedgerProblem) -> Response<Body> {
         }
     };
     problem(status, title, &format!("{error}."))
-}
-
-fn failed() -> Response<Body> {
-    let detail = "The list of revocations could not be changed. See the log.";
-    problem(StatusCode::INTERNAL_SERVER_ERROR, "Internal error", detail)
 }

@@ -10,9 +10,10 @@ use tidings_connectors::sinks::{CannotRun, Origin, Sinks, Wanted};
 use tidings_connectors::sources::{Sources, WantedSource};
 use tidings_connectors::specification::{BadOption, SinkSpecification, SourceSpecification};
 use tidings_connectors::webhook;
-use tidings_core::{Clock, Grant, HistoryHold, Hub, Keep, Offset, OpenError};
+use tidings_core::{Grant, HistoryHold, Keep, Offset, OpenError};
 use tokio::task::JoinSet;
 
+use super::parts::Parts;
 use crate::config::Config;
 
 /// A sink or a source of the configuration cannot be had.
@@ -62,11 +63,8 @@ pub(super) struct Connectors {
 impl Connectors {
     /// Opens what is kept, and starts the sinks of the configuration, each behind what it has
     /// delivered. Blocks on the disk.
-    pub(super) fn start(
-        config: &Config,
-        hub: &Hub,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Connectors, BadConnector> {
+    pub(super) fn start(config: &Config, parts: &Parts) -> Result<Connectors, BadConnector> {
+        let (hub, clock) = (parts.hub(), parts.clock());
         // Until each sink holds what it needs.
         let everything: HistoryHold = hub.hold_history(Offset::ZERO);
         let keep = &config.webhooks.keep_attempts;
@@ -98,6 +96,8 @@ impl Connectors {
         };
         connectors.sinks.start(connectors.wanted(&config.sinks)?)?;
         drop(everything);
+        // Nobody else starts any.
+        let _ = parts.sinks().set(Arc::clone(&connectors.sinks));
         for sink in &config.sinks {
             tracing::info!(sink = sink.name, kind = sink.to.kind, "a sink runs");
         }

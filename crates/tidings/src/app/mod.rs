@@ -211,7 +211,7 @@ impl App {
         // Before clients come: a new sink begins with what is published from now on.
         let connectors = match config.sinks.is_empty() && config.sources.is_empty() {
             true => None,
-            false => Some(Connectors::start(&config, parts.hub(), parts.clock())?),
+            false => Some(Connectors::start(&config, &parts)?),
         };
         let mut app = App {
             parts,
@@ -316,7 +316,7 @@ impl App {
             Some(connectors) => connectors.reload(config).await,
             None if config.sinks.is_empty() && config.sources.is_empty() => Ok(()),
             None => {
-                let mut started = Connectors::start(config, self.hub(), self.parts.clock())?;
+                let mut started = Connectors::start(config, &self.parts)?;
                 started.take_in(&config.sources)?;
                 self.connectors = Some(started);
                 Ok(())

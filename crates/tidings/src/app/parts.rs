@@ -13,7 +13,7 @@ use tidings_frontends::page::{Page, PageSetup};
 use super::AppProblem;
 use super::healthz::Healthz;
 use super::key_sets::KeySetReaders;
-use crate::admin::{Admin, Current, Ready};
+use crate::admin::{Admin, Current, Ready, RunningSinks};
 use crate::config::{self, Config};
 use crate::ledger::Ledger;
 
@@ -27,6 +27,8 @@ pub(super) struct Parts {
     ledger: Arc<Ledger>,
     /// What the operator's listener knows of what a reload replaces.
     current: Arc<RwLock<Current>>,
+    /// The sinks, once any run.
+    sinks: RunningSinks,
     /// Bytes of an update's data. The hub has this for good, so nothing else may move from it.
     update_bytes_max: usize,
 }
@@ -49,6 +51,7 @@ impl Parts {
             key_sets: KeySetReaders::new(Arc::clone(&clock))?,
             ledger: Arc::new(ledger),
             current: Arc::new(RwLock::new(current(config, &auth))),
+            sinks: RunningSinks::default(),
             auth,
             clock,
             update_bytes_max,
@@ -63,7 +66,13 @@ impl Parts {
     /// What the operator's listener answers.
     pub(super) fn admin(&self, ready: Ready, public: Arc<Server>) -> Admin {
         let (current, ledger) = (Arc::clone(&self.current), Arc::clone(&self.ledger));
-        Admin::new(ready, self.hub.clone(), public, current, ledger, Arc::clone(&self.clock))
+        let (clock, sinks) = (Arc::clone(&self.clock), Arc::clone(&self.sinks));
+        Admin::new(ready, self.hub.clone(), public, current, ledger, clock, sinks)
+    }
+
+    /// Where whoever starts the sinks puts them, for the operator's listener.
+    pub(super) fn sinks(&self) -> &RunningSinks {
+        &self.sinks
     }
 
     pub(super) fn clock(&self) -> Arc<dyn Clock> {

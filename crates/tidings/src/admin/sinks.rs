@@ -1,0 +1,190 @@
+//! `/tidings/admin/sinks`: how sinks stand, and what an operator can do about one. Knows no rule of
+//! delivery.
+
+use http::{Response, StatusCode};
+use serde_json::Value;
+use tidings_connectors::SINKS;
+use tidings_connectors::delivery::run::Command;
+use tidings_connectors::delivery::{Standing, Status};
+use tidings_connectors::sinks::{Known, Origin, Sinks};
+use tidings_connectors::specification::SinkSpecification;
+use tidings_core::Hub;
+use tidings_frontends::http::Body;
+use tidings_frontends::problem::problem;
+use url::Url;
+
+use super::answers::{json, no_sink};
+use super::documents::{SinkDocument, SinksDocument, TrialDocument};
+use super::routes::Asked;
+use crate::limits::{ANSWER_SHOWN_BYTES_MAX, SINKS_PAGE_MAX};
+
+/// Lists sinks, from behind `after` on.
+pub(super) async fn list(asked: Asked) -> Response<Body> {
+    let mut page = SinksDocument { sinks: Vec::new(), after: None };
+    let Some(sinks) = asked.sinks() else { return json(StatusCode::OK, &page) };
+    let after = asked.query("after").unwrap_or_default();
+    for known in sinks.all().into_iter().filter(|known| known.told.name > after) {
+        if page.sinks.len() == SINKS_PAGE_MAX {
+            page.after = page.sinks.last().map(|last| last.name.clone());
+            break;
+        }
+        // One that ends meanwhile is none any more.
+        if let Some(status) = sinks.status(&known.told.name).await {
+            page.sinks.push(document(&asked.admin.hub, &known, status));
+        }
+    }
+    json(StatusCode::OK, &page)
+}
+
+/// Shows one sink, with what it is told.
+pub(super) async fn show(asked: Asked) -> Response<Body> {
+    match found(&asked) {
+        Some((sinks, known)) => shown(&asked, &sinks, &known).await,
+        None => no_sink(asked.name()),
+    }
+}
+
+async fn shown(asked: &Asked, sinks: &Sinks, known: &Known) -> Response<Body> {
+    let Some(status) = sinks.status(asked.name()).await else { return no_sink(asked.name()) };
+    let mut document = document(&asked.admin.hub, known, status);
+    document.specification = Some(without_secrets(&known.told));
+    json(StatusCode::OK, &document)
+}
+
+/// What only the configuration says.
+pub(super) async fn not_yours(asked: Asked) -> Response<Body> {
+    match found(&asked) {
+        Some(_) => configured(asked.name()),
+        None => no_sink(asked.name()),
+    }
+}
+
+/// Has a sink send nothing. Those of the configuration are what it says.
+pub(super) async fn pause(asked: Asked) -> Response<Body> {
+    match found(&asked) {
+        Some((_, Known { origin: Origin::Configuration, .. })) => configured(asked.name()),
+        Some((sinks, known)) if sinks.command(asked.name(), Command::Pause).await => {
+            shown(&asked, &sinks, &known).await
+        }
+        _ => no_sink(asked.name()),
+    }
+}
+
+/// Has a sink that is disabled, is paused or waits go on, at once with what waits for another try.
+pub(super) async fn resume(asked: Asked) -> Response<Body> {
+    match found(&asked) {
+        Some((sinks, known)) if sinks.command(asked.name(), Command::Resume).await => {
+            tracing::info!(sink = asked.name(), "the sink goes on: somebody said so");
+            shown(&asked, &sinks, &known).await
+        }
+        _ => no_sink(asked.name()),
+    }
+}
+
+/// Delivers a made-up update, and says what became of it.
+pub(super) async fn test(asked: Asked) -> Response<Body> {
+    let Some((sinks, _)) = found(&asked) else { return no_sink(asked.name()) };
+    let Some(trial) = sinks.test(asked.name()).await else { return no_sink(asked.name()) };
+    let (failure, answer) = (trial.outcome.failure, trial.outcome.answer);
+    let document = TrialDocument {
+        delivered: failure.is_none(),
+        took: u64::try_from(trial.took.as_millis()).unwrap_or(u64::MAX),
+        status: answer.status,
+        fault: failure.as_ref().map(|failure| failure.fault.name().to_owned()),
+        reason: failure.map(|failure| failure.reason),
+        answer: begin(&answer.body),
+    };
+    json(StatusCode::OK, &document)
+}
+
+/// The sink that the path names, if it runs.
+pub(super) fn found(asked: &Asked) -> Option<(std::sync::Arc<Sinks>, Known)> {
+    let sinks = asked.sinks()?;
+    let known = sinks.known(asked.name())?;
+    Some((sinks, known))
+}
+
+/// The answer to who would change what the configuration says.
+fn configured(name: &str) -> Response<Body> {
+    let detail = format!(
+        "The sink {name:?} belongs to the configuration: change it there, and reload the hub."
+    );
+    problem(StatusCode::CONFLICT, "Configured sink", &detail)
+}
+
+/// The begin of what a system answered.
+pub(super) fn begin(body: &[u8]) -> String {
+    let shown = body.get(..ANSWER_SHOWN_BYTES_MAX).unwrap_or(body);
+    String::from_utf8_lossy(shown).into_owned()
+}
+
+fn document(hub: &Hub, known: &Known, status: Status) -> SinkDocument {
+    let (state, reason) = match status.standing {
+        Standing::Paused => ("paused", None),
+        Standing::Disabled(reason) => ("disabled", Some(reason)),
+        Standing::Running if status.is_full => ("waiting", None),
+        Standing::Running => ("running", None),
+    };
+    let position = status.position.durable;
+    SinkDocument {
+        name: known.told.name.clone(),
+        kind: known.told.to.kind.clone(),
+        origin: match known.origin {
+            Origin::Configuration => "configuration",
+            Origin::Api => "api",
+        }
+        .to_owned(),
+        state: state.to_owned(),
+        reason,
+        position,
+        behind: hub.end().durable.saturating_sub(position),
+        waiting: status.waiting,
+        sending: status.sending,
+        parked: status.parked,
+        dead_letters: status.dead,
+        resting: status.is_resting,
+        last_failure: status.last_failure,
+        specification: None,
+    }
+}
+
+/// What a sink is told, without what must not be shown. Of a URL the path may be a secret as well.
+fn without_secrets(told: &SinkSpecification) -> Value {
+    let mut told = told.clone();
+    let kind = SINKS.iter().find(|kind| kind.name == told.to.kind);
+    match kind {
+        Some(kind) => drop(told.to.take_secrets(kind.options)),
+        None => told.to.options.clear(),
+    }
+    let mut tree = told.to_json();
+    if let Some(Value::String(text)) = tree.get_mut("url")
+        && let Ok(url) = Url::parse(text)
+    {
+        *text = format!("{}/…", url.origin().ascii_serialization());
+    }
+    tree
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_shown_of_a_specification_holds_no_secret() {
+        let tree = json!({
+            "kind": "webhook", "name": "one", "topics": ["*"], "timeout": "3s",
+            "url": "https://user:pass-1@hook.example:8443/secret-1?token=secret-2",
+            "bearer": "secret-3", "headers": { "x-key": "secret-4" },
+            "secrets": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
+        });
+        let told = tidings_connectors::specification::sink(&tree).unwrap();
+        let shown = without_secrets(&told);
+        assert_eq!(shown["url"], "https://hook.example:8443/…");
+        assert_eq!((&shown["timeout"], &shown["name"]), (&json!("3s"), &json!("one")));
+        let text = shown.to_string();
+        for secret in ["secret-", "whsec", "pass-1"] {
+            assert!(!text.contains(secret), "{text}");
+        }
+    }
+}
