@@ -229,10 +229,8 @@ impl Loop {
     fn load(&self, lane: u64, keys: Vec<RowKey>) -> Pin<Box<dyn Future<Output = Flight> + Send>> {
         let (book, name) = (Arc::clone(&self.around.book), Arc::clone(&self.name));
         Box::pin(async move {
-            // What is to be read may have been noted a moment ago.
-            let saved = book.save().await;
             let read = tokio::task::spawn_blocking(move || book.load(&name, &keys)).await;
-            let rows = saved.and(read.unwrap_or_else(|_| Ok(Vec::new())));
+            let rows = read.unwrap_or_else(|_| Ok(Vec::new()));
             Flight::Loaded { lane, rows }
         })
     }
