@@ -199,9 +199,9 @@ impl App {
             encrypted = addresses;
         }
         // Before clients come: a new sink begins with what is published from now on.
-        let connectors = match config.sinks.is_empty() {
-            true => None,
-            false => Some(Connectors::start(&config, &parts)?),
+        let connectors = match Connectors::are_wanted(&config, &parts)? {
+            false => None,
+            true => Some(Connectors::start(&config, &parts)?),
         };
         let mut app = App {
             parts,
@@ -292,8 +292,8 @@ impl App {
 
     async fn reload_connectors(&mut self, config: &Config) -> Result<(), BadConnector> {
         match &self.connectors {
-            Some(connectors) => connectors.reload(&config.sinks).await,
-            None if config.sinks.is_empty() => Ok(()),
+            Some(connectors) => connectors.reload(config).await,
+            None if !Connectors::are_wanted(config, &self.parts)? => Ok(()),
             None => {
                 let started = Connectors::start(config, &self.parts)?;
                 self.connectors = Some(started);
