@@ -244,6 +244,9 @@ impl Loop {
                 self.counts.answered(&outcome);
                 self.delivery.answered(lane, outcome, now);
             }
+            Flight::Loaded { lane, rows: Ok(rows) } if rows.is_empty() => {
+                self.delivery.not_loaded(lane, now);
+            }
             Flight::Loaded { lane, rows: Ok(mut rows) } => {
                 rows.iter_mut().for_each(|(_, entry)| self.withhold(entry));
                 self.delivery.loaded(lane, rows, now);

@@ -1,10 +1,12 @@
-//! Sinks and sources of the configuration: made, started, changed by a reload, and ended. Knows no
-//! kind of system.
+//! Sinks and sources: those of the configuration and the endpoints made over the API, started
+//! together, changed by a reload, and ended. Knows no kind of system.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_connectors::attempts::{Attempts, AttemptsOptions};
+use tidings_connectors::endpoints::{BadEndpoints, Endpoints, Setting};
 use tidings_connectors::make::{Author, Workshop};
 use tidings_connectors::sinks::{CannotRun, Origin, Sinks, Wanted};
 use tidings_connectors::sources::{Sources, WantedSource};
@@ -14,6 +16,7 @@ use tidings_core::{Grant, HistoryHold, Keep, Offset, OpenError};
 use tokio::task::JoinSet;
 
 use super::parts::Parts;
+use crate::admin::Running;
 use crate::config::Config;
 
 /// A sink or a source of the configuration cannot be had.
@@ -30,6 +33,9 @@ pub enum BadConnector {
     /// What is saved, or its patterns.
     #[error(transparent)]
     Run(#[from] CannotRun),
+    /// What was made over the API.
+    #[error(transparent)]
+    Endpoints(#[from] BadEndpoints),
     /// The history of attempts.
     #[error("the history of attempts cannot be opened: {0}")]
     Attempts(#[from] OpenError),
@@ -50,6 +56,7 @@ fn in_words(problems: &[BadOption]) -> String {
 pub(super) struct Connectors {
     sinks: Arc<Sinks>,
     sources: Sources,
+    endpoints: Arc<Endpoints>,
     attempts: Attempts,
     workshop: Workshop,
     author: Author,
@@ -61,8 +68,16 @@ pub(super) struct Connectors {
 }
 
 impl Connectors {
-    /// Opens what is kept, and starts the sinks of the configuration, each behind what it has
-    /// delivered. Blocks on the disk.
+    /// Whether anything could run: a sink is configured or was made, or somebody may make one.
+    pub(super) fn are_wanted(config: &Config, parts: &Parts) -> Result<bool, BadConnector> {
+        let may_be_made = config.admin.listen.is_some() && config.admin.token.is_some();
+        let are_kept = Endpoints::are_kept(parts.hub()).map_err(BadEndpoints::from)?;
+        let are_told = !config.sinks.is_empty() || !config.sources.is_empty();
+        Ok(are_told || may_be_made || are_kept)
+    }
+
+    /// Opens what is kept, and starts the sinks of the configuration and the endpoints, each behind
+    /// what it has delivered. Blocks on the disk.
     pub(super) fn start(config: &Config, parts: &Parts) -> Result<Connectors, BadConnector> {
         let (hub, clock) = (parts.hub(), parts.clock());
         // Until each sink holds what it needs.
@@ -81,12 +96,22 @@ impl Connectors {
             tls: webhook::tls()?,
             allow: config.webhooks.allow.clone(),
         };
-        let sinks = Arc::new(Sinks::new(hub.clone(), clock, attempts.clone()));
-        let sources = Sources::new(hub.clone());
+        let sinks = Arc::new(Sinks::new(hub.clone(), Arc::clone(&clock), attempts.clone()));
+        let endpoints = Endpoints::open(Setting {
+            hub: hub.clone(),
+            clock,
+            sinks: Arc::clone(&sinks),
+            workshop: workshop.clone(),
+            key_file: config.webhooks.key_file.clone(),
+            grants: parts.grants(),
+            configured: names(config),
+        })?;
+        let endpoints = Arc::new(endpoints);
         let author = if config.is_relay { Author::Relay } else { Author::Operator };
         let connectors = Connectors {
             sinks,
-            sources,
+            sources: Sources::new(hub.clone()),
+            endpoints,
             attempts,
             workshop,
             author,
@@ -94,13 +119,12 @@ impl Connectors {
             recorder: tasks,
             admissions: JoinSet::new(),
         };
-        connectors.sinks.start(connectors.wanted(&config.sinks)?)?;
+        connectors.run(config)?;
         drop(everything);
+        let Connectors { sinks, endpoints, .. } = &connectors;
+        let running = Running { sinks: Arc::clone(sinks), endpoints: Arc::clone(endpoints) };
         // Nobody else starts any.
-        let _ = parts.sinks().set(Arc::clone(&connectors.sinks));
-        for sink in &config.sinks {
-            tracing::info!(sink = sink.name, kind = sink.to.kind, "a sink runs");
-        }
+        let _ = parts.sinks().set(running);
         Ok(connectors)
     }
 
@@ -113,6 +137,19 @@ impl Connectors {
                 "a source runs"
             );
             self.admissions.spawn(self.sources.start(wanted));
+        }
+        Ok(())
+    }
+
+    /// Starts all of them at once: one look at the history serves all.
+    fn run(&self, config: &Config) -> Result<(), BadConnector> {
+        let mut wanted = self.wanted(&config.sinks)?;
+        wanted.extend(self.endpoints.wanted());
+        let told: Vec<_> =
+            wanted.iter().map(|one| (one.told.name.clone(), one.told.to.kind.clone())).collect();
+        self.sinks.start(wanted)?;
+        for (sink, kind) in told {
+            tracing::info!(sink, kind, "a sink runs");
         }
         Ok(())
     }
@@ -143,7 +180,7 @@ impl Connectors {
     /// else go on as they are told, new ones begin. A mistake anywhere changes nothing.
     pub(super) async fn reload(&self, config: &Config) -> Result<(), BadConnector> {
         let sources = self.changed_sources(&config.sources)?;
-        self.reload_sinks(&config.sinks).await?;
+        self.reload_sinks(config).await?;
         for old in self.sources.told().iter().filter(|old| !config.sources.contains(old)) {
             self.sources.stop(&old.name, RELOAD_PATIENCE).await;
             tracing::info!(source = old.name, "a source ended, or begins again as it is told now");
@@ -162,12 +199,16 @@ impl Connectors {
         sources(&changed)
     }
 
-    async fn reload_sinks(&self, told: &[SinkSpecification]) -> Result<(), BadConnector> {
-        let running = self.sinks.told();
+    async fn reload_sinks(&self, config: &Config) -> Result<(), BadConnector> {
+        let told = &config.sinks;
+        let all = self.sinks.all().into_iter();
+        let configured = all.filter(|one| one.origin == Origin::Configuration);
+        let running: Vec<_> = configured.map(|one| one.told).collect();
         let is_as_before = |one: &SinkSpecification| running.contains(one);
         let changed: Vec<_> = told.iter().filter(|one| !is_as_before(one)).cloned().collect();
         let wanted = self.wanted(&changed)?;
         self.sinks.check(&wanted)?;
+        self.endpoints.reserve(names(config)).await?;
         let old = running.iter().filter(|old| !told.contains(old));
         let old: Vec<&str> = old.map(|old| old.name.as_str()).collect();
         self.sinks.stop_many(&old, RELOAD_PATIENCE).await;
@@ -181,6 +222,7 @@ impl Connectors {
     /// Ends the sources, then the sinks: what is on its way gets as long as `patience`, each.
     pub(super) async fn end(&self, patience: Duration) {
         self.sources.end(patience).await;
+        self.endpoints.end().await;
         if !self.is_kept {
             self.sinks.drain(patience).await;
         }
@@ -201,6 +243,12 @@ fn sources(told: &[SourceSpecification]) -> Result<Vec<WantedSource>, BadConnect
         Ok(WantedSource { told: told.clone(), source: Workshop::source(told).map_err(bad)? })
     });
     made.collect()
+}
+
+/// The names that no endpoint may have.
+fn names(config: &Config) -> BTreeSet<String> {
+    let sinks = config.sinks.iter().map(|sink| sink.name.clone());
+    sinks.chain(config.sources.iter().map(|source| source.name.clone())).collect()
 }
 
 /// How long a sink that is changed may take to end what is on its way.

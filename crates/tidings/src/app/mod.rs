@@ -209,9 +209,9 @@ impl App {
             encrypted = addresses;
         }
         // Before clients come: a new sink begins with what is published from now on.
-        let connectors = match config.sinks.is_empty() && config.sources.is_empty() {
-            true => None,
-            false => Some(Connectors::start(&config, &parts)?),
+        let connectors = match Connectors::are_wanted(&config, &parts)? {
+            false => None,
+            true => Some(Connectors::start(&config, &parts)?),
         };
         let mut app = App {
             parts,
@@ -314,7 +314,7 @@ impl App {
     async fn reload_connectors(&mut self, config: &Config) -> Result<(), BadConnector> {
         match &self.connectors {
             Some(connectors) => connectors.reload(config).await,
-            None if config.sinks.is_empty() && config.sources.is_empty() => Ok(()),
+            None if !Connectors::are_wanted(config, &self.parts)? => Ok(()),
             None => {
                 let mut started = Connectors::start(config, &self.parts)?;
                 started.take_in(&config.sources)?;
