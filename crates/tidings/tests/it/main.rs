@@ -53,6 +53,8 @@ mod proxy_protocol;
 mod readme;
 mod shutdown;
 mod silent_readers;
+mod sinks;
+mod sinks_admin;
 mod storage_faults;
 mod strace;
 mod streams;
