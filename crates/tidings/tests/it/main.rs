@@ -58,6 +58,7 @@ mod relay;
 mod shutdown;
 mod silent_readers;
 mod sinks;
+mod sinks_admin;
 mod storage_faults;
 mod strace;
 mod streams;
