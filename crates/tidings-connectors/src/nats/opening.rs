@@ -1,6 +1,7 @@
 //! From an address to a NATS server that knows who we are: connect, its greeting, TLS, login. Knows
 //! nothing of what is done with the connection.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -48,7 +49,7 @@ impl NotOpened {
     }
 }
 
-fn unreachable(reason: impl ToString) -> NotOpened {
+fn unreachable(reason: &dyn Display) -> NotOpened {
     NotOpened::Unreachable(reason.to_string())
 }
 
@@ -62,7 +63,7 @@ pub(super) async fn open(
     let opening = Box::pin(open_slowly(server, login, tls, client));
     match tokio::time::timeout(NATS_CONNECT_TIMEOUT, opening).await {
         Ok(opened) => opened,
-        Err(_) => Err(unreachable(format!("no login within {NATS_CONNECT_TIMEOUT:?}"))),
+        Err(_) => Err(unreachable(&format!("no login within {NATS_CONNECT_TIMEOUT:?}"))),
     }
 }
 
@@ -73,36 +74,41 @@ async fn open_slowly(
     client: &str,
 ) -> Result<Opened, NotOpened> {
     let address = (server.host.as_str(), server.port);
-    let mut stream = TcpStream::connect(address).await.map_err(unreachable)?;
-    stream.set_nodelay(true).map_err(unreachable)?;
+    let mut stream = TcpStream::connect(address).await.map_err(|error| unreachable(&error))?;
+    stream.set_nodelay(true).map_err(|error| unreachable(&error))?;
     let mut decoder = Decoder::default();
     let greeting = greeting(&mut stream, &mut decoder).await?;
     let wants_tls = server.needs_tls || greeting.tls_required;
     if server.needs_tls && !greeting.tls_required && !greeting.tls_available {
         return Err(unreachable(
-            "the server does not speak TLS, and its address begins with tls://",
+            &"the server does not speak TLS, and its address begins with tls://",
         ));
     }
     let (mut read, mut write): (ReadSide, WriteSide) = if wants_tls {
         // Bytes behind the greeting would be someone's who sits between.
         if !decoder.is_empty() {
-            return Err(unreachable("the server said more than its greeting before TLS"));
+            return Err(unreachable(&"the server said more than its greeting before TLS"));
         }
-        let config = tls.config().map_err(unreachable)?;
-        let name = ServerName::try_from(server.certified.clone()).map_err(unreachable)?;
-        let stream = TlsConnector::from(config).connect(name, stream).await.map_err(unreachable)?;
+        let config = tls.config().map_err(|error| unreachable(&error))?;
+        let name =
+            ServerName::try_from(server.certified.clone()).map_err(|error| unreachable(&error))?;
+        let stream = TlsConnector::from(config)
+            .connect(name, stream)
+            .await
+            .map_err(|error| unreachable(&error))?;
         let (read, write) = tokio::io::split(stream);
         (Box::new(read), Box::new(write))
     } else {
         let (read, write) = stream.into_split();
         (Box::new(read), Box::new(write))
     };
-    let options = login.connect(client, &greeting, wants_tls).map_err(unreachable)?;
+    let options =
+        login.connect(client, &greeting, wants_tls).map_err(|error| unreachable(&error))?;
     let mut output = BytesMut::new();
     connect(&mut output, &options);
     output.extend_from_slice(PING);
-    write.write_all(&output).await.map_err(unreachable)?;
-    write.flush().await.map_err(unreachable)?;
+    write.write_all(&output).await.map_err(|error| unreachable(&error))?;
+    write.flush().await.map_err(|error| unreachable(&error))?;
     logged_in(&mut read, &mut write, &mut decoder).await?;
     decoder.bound(greeting.max_payload.saturating_add(NATS_HEADERS_ADDED_BYTES_MAX));
     Ok(Opened { read, write, decoder, greeting })
@@ -110,8 +116,8 @@ async fn open_slowly(
 
 async fn greeting(stream: &mut TcpStream, decoder: &mut Decoder) -> Result<Greeting, NotOpened> {
     match frame(stream, decoder).await? {
-        Frame::Info(json) => greeting_of(&json).ok_or_else(|| unreachable("no NATS greeting")),
-        _ => Err(unreachable("the server does not greet as a NATS server does")),
+        Frame::Info(json) => greeting_of(&json).ok_or_else(|| unreachable(&"no NATS greeting")),
+        _ => Err(unreachable(&"the server does not greet as a NATS server does")),
     }
 }
 
@@ -132,7 +138,7 @@ async fn logged_in(
     loop {
         match frame(read, decoder).await? {
             Frame::Pong => return Ok(()),
-            Frame::Ping => write.write_all(PONG).await.map_err(unreachable)?,
+            Frame::Ping => write.write_all(PONG).await.map_err(|error| unreachable(&error))?,
             Frame::Error(said) => return Err(refusal(&said)),
             Frame::Info(_) | Frame::Okay | Frame::Message(_) => {}
         }
@@ -151,12 +157,12 @@ async fn frame(
     decoder: &mut Decoder,
 ) -> Result<Frame, NotOpened> {
     loop {
-        if let Some(frame) = decoder.next().map_err(unreachable)? {
+        if let Some(frame) = decoder.next().map_err(|error| unreachable(&error))? {
             return Ok(frame);
         }
         decoder.buffer().reserve(NATS_READ_BYTES_MAX);
-        if read.read_buf(decoder.buffer()).await.map_err(unreachable)? == 0 {
-            return Err(unreachable("the server closed the connection"));
+        if read.read_buf(decoder.buffer()).await.map_err(|error| unreachable(&error))? == 0 {
+            return Err(unreachable(&"the server closed the connection"));
         }
     }
 }

@@ -134,12 +134,17 @@ struct Part {
     delivered: usize,
     failure: Option<Failure>,
     said: Bytes,
+    /// The server refused something, and did not say clearly what: the part goes again, one by one.
+    is_unclear: bool,
 }
 
 impl Part {
+    fn delivered(delivered: usize) -> Part {
+        Part { delivered, failure: None, said: Bytes::new(), is_unclear: false }
+    }
+
     fn failed(delivered: usize, fault: Fault, reason: &str) -> Part {
-        let said = Bytes::new();
-        Part { delivered, failure: Some(failure(fault, reason)), said }
+        Part { failure: Some(failure(fault, reason)), ..Part::delivered(delivered) }
     }
 }
 
@@ -151,18 +156,28 @@ fn failure(fault: Fault, reason: &str) -> Failure {
     Failure { fault, reason, retry_after: None }
 }
 
+/// Messages that are published together.
+struct Prepared {
+    output: BytesMut,
+    subjects: Vec<String>,
+    run: Option<Waited>,
+}
+
 impl Inner {
     async fn deliver(&self, entries: &[Arc<Entry>]) -> Outcome {
         let until = Instant::now() + self.timeout;
         let mut delivered = 0;
+        let mut most = entries.len();
         let (failure, said) = loop {
-            let rest = entries.get(delivered..).unwrap_or_default();
+            let rest: Vec<_> = entries.iter().skip(delivered).take(most).collect();
             if rest.is_empty() {
                 break (None, Bytes::new());
             }
-            let part = self.deliver_part(rest, until).await;
+            let part = self.deliver_part(&rest, until).await;
             delivered += part.delivered;
-            if part.failure.is_some() {
+            if part.is_unclear {
+                most = 1;
+            } else if part.failure.is_some() {
                 break (part.failure, part.said);
             }
         };
@@ -170,44 +185,43 @@ impl Inner {
         Outcome { delivered, failure, answer: Answer { status: None, body } }
     }
 
-    /// Delivers some from the front: all, or those before one that cannot be published, or one
-    /// alone whose subject was refused before: those behind it would be published again each time.
-    async fn deliver_part(&self, entries: &[Arc<Entry>], until: Instant) -> Part {
+    async fn deliver_part(&self, entries: &[&Arc<Entry>], until: Instant) -> Part {
         let server = match self.connected(until).await {
             Ok(server) => server,
             Err(part) => return part,
         };
+        match self.prepare(entries, server) {
+            Ok(prepared) => self.published(prepared, until).await,
+            Err(reason) => Part::failed(0, Fault::Never, &reason),
+        }
+    }
+
+    /// Writes down some from the front: all, or those before one that cannot be published, or one
+    /// alone whose subject was refused before: those behind it would be published again each time.
+    /// The error says why the first can never be published.
+    fn prepare(&self, entries: &[&Arc<Entry>], server: Server) -> Result<Prepared, String> {
         let run = self.answers.as_ref().map(|answers| Waited::new(answers, entries.len()));
         let mut output = BytesMut::new();
         let mut subjects: Vec<String> = Vec::with_capacity(entries.len());
-        let mut flaw = None;
+        let refused = self.refused();
         for (index, entry) in entries.iter().enumerate() {
-            let subject = match self.encoding.subject(entry) {
-                Ok(subject) => subject,
-                Err(reason) => {
-                    flaw = Some(reason);
-                    break;
-                }
-            };
-            let is_refused = self.refused().contains(&subject);
-            if is_refused && index > 0 {
-                break;
-            }
             let reply = run.as_ref().map(|run| run.subject(index));
-            let added = self.encoding.add(&mut output, entry, &subject, reply.as_deref(), server);
-            if let Err(reason) = added {
-                flaw = Some(reason);
-                break;
-            }
-            subjects.push(subject);
-            if is_refused {
-                break;
+            let added = self.encoding.subject(entry).and_then(|subject| {
+                let is_refused = refused.contains(&subject);
+                if !is_refused || index == 0 {
+                    let reply = reply.as_deref();
+                    self.encoding.add(&mut output, entry, &subject, reply, server)?;
+                    subjects.push(subject);
+                }
+                Ok(is_refused)
+            });
+            match added {
+                Ok(false) => {}
+                Err(reason) if index == 0 => return Err(reason),
+                Ok(true) | Err(_) => break,
             }
         }
-        if subjects.is_empty() {
-            return Part::failed(0, Fault::Never, &flaw.unwrap_or_default());
-        }
-        self.published(output, &subjects, run, until).await
+        Ok(Prepared { output, subjects, run })
     }
 
     async fn connected(&self, until: Instant) -> Result<Server, Part> {
@@ -226,31 +240,32 @@ impl Inner {
     }
 
     /// Writes messages and waits until the server has read them, and the streams if they have to.
-    async fn published(
-        &self,
-        output: BytesMut,
-        subjects: &[String],
-        run: Option<Waited>,
-        until: Instant,
-    ) -> Part {
+    async fn published(&self, prepared: Prepared, until: Instant) -> Part {
+        let Prepared { output, subjects, run } = prepared;
+        let began = Instant::now();
         let refusals = match timeout_at(until, self.connection.write_and_wait(output)).await {
             Ok(Ok(refusals)) => refusals,
             Ok(Err(Broken)) => {
-                return Part::failed(
-                    0,
-                    Fault::Unreachable,
-                    "the connection broke before the server answered",
-                );
+                let reason = "the connection broke before the server answered";
+                return Part::failed(0, Fault::Unreachable, reason);
             }
             Err(_) => {
+                // Who is silent for so long is not there; what waits to be written is in vain.
+                if began.elapsed() >= self.timeout / 2 {
+                    self.connection.give_up();
+                }
                 return Part::failed(0, Fault::TimedOut, "the NATS server did not answer in time");
             }
         };
-        let first = self.note(subjects, &refusals);
+        let first = match self.note(&subjects, &refusals) {
+            Ok(first) => first,
+            Err(said) if subjects.len() == 1 => Some((0, said)),
+            Err(_) => return Part { is_unclear: true, ..Part::delivered(0) },
+        };
         let limit = first.map_or(subjects.len(), |(index, _)| index);
         let part = match run {
             Some(run) => run.wait(limit, until).await,
-            None => Part { delivered: limit, failure: None, said: Bytes::new() },
+            None => Part::delivered(limit),
         };
         match first {
             Some((_, said)) if part.failure.is_none() => Part {
@@ -262,13 +277,26 @@ impl Inner {
         }
     }
 
-    /// Remembers which subjects were refused. Answers the first.
-    fn note<'a>(&self, subjects: &[String], refusals: &'a [String]) -> Option<(usize, &'a String)> {
+    /// Remembers which subjects were refused. Answers the first of them; an error is a refusal of
+    /// none of them.
+    fn note<'a>(
+        &self,
+        subjects: &[String],
+        refusals: &'a [String],
+    ) -> Result<Option<(usize, &'a String)>, &'a String> {
         let mut refused = self.refused();
+        if refusals.is_empty() && refused.is_empty() {
+            return Ok(None);
+        }
+        // As the server quotes them.
+        let quoted: Vec<String> = subjects.iter().map(|subject| format!("{subject:?}")).collect();
+        let is_known = |said: &&String| quoted.iter().any(|quoted| said.contains(quoted));
+        if let Some(said) = refusals.iter().find(|said| !is_known(said)) {
+            return Err(said);
+        }
         let mut first = None;
-        for (index, subject) in subjects.iter().enumerate() {
-            let quoted = format!("\"{subject}\"");
-            match refusals.iter().find(|said| said.contains(&quoted)) {
+        for (index, (subject, quoted)) in subjects.iter().zip(&quoted).enumerate() {
+            match refusals.iter().find(|said| said.contains(quoted)) {
                 Some(said) => {
                     if refused.len() < NATS_REFUSED_SUBJECTS_MAX {
                         refused.insert(subject.clone());
@@ -280,7 +308,7 @@ impl Inner {
                 }
             }
         }
-        first
+        Ok(first)
     }
 
     fn refused(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
@@ -340,7 +368,7 @@ impl Waited {
         while delivered < count {
             if let Some(message) = answers.get_mut(delivered).and_then(Option::take) {
                 if let Some((failure, said)) = refusal(&message) {
-                    return Part { delivered, failure: Some(failure), said };
+                    return Part { failure: Some(failure), said, ..Part::delivered(delivered) };
                 }
                 delivered += 1;
                 continue;
@@ -354,7 +382,7 @@ impl Waited {
                 _ => return Part::failed(delivered, Fault::TimedOut, "no stream answered in time"),
             }
         }
-        Part { delivered, failure: None, said: Bytes::new() }
+        Part::delivered(delivered)
     }
 }
 
