@@ -1,7 +1,7 @@
 //! NATS as a sink: entries become messages. Knows no retries: it says what the server has, and
 //! whose fault it is when it does not.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,23 +11,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use crate::connector::{Answer, Delivering, Failure, Fault, Outcome, Run, Sink};
-use crate::limits::{
-    ANSWER_BYTES_MAX, NATS_READS_MAX, NATS_REFUSED_SUBJECTS_MAX, NATS_RUN_MAX, REASON_BYTES_MAX,
-};
-use crate::nats::connection::{
-    Arrival, Broken, Connection, Counters, Interest, Link, Plan, Server,
-};
-use crate::nats::consumer::{ApiError, published};
+use crate::connector::{Answer, Delivering, Fault, Outcome, Run, Sink};
+use crate::limits::{ANSWER_BYTES_MAX, NATS_READS_MAX, NATS_REFUSED_SUBJECTS_MAX, NATS_RUN_MAX};
+use crate::nats::answers::{Answers, Part, Waited, failure};
+use crate::nats::connection::{Broken, Connection, Counters, Link, Plan, Server};
 use crate::nats::encoding::Encoding;
-use crate::nats::headers::Headers;
-use crate::nats::inbox::Inbox;
 use crate::nats::options::SinkOptions;
-use crate::nats::protocol::Message;
 use crate::specification::BadOption;
-
-/// A stream's error that says that a message is too large for it.
-const TOO_LARGE_FOR_STREAM: u32 = 10_054;
 
 /// Where updates become messages of NATS subjects.
 #[derive(Debug)]
@@ -55,18 +45,6 @@ impl std::fmt::Debug for Inner {
     }
 }
 
-/// Who waits for answers of streams.
-struct Answers {
-    inbox: Inbox,
-    waiting: Mutex<Waiting>,
-}
-
-#[derive(Default)]
-struct Waiting {
-    next: u64,
-    runs: HashMap<u64, mpsc::Sender<(usize, Message)>>,
-}
-
 impl NatsSink {
     /// Reads the options and begins to connect. Has to be called inside a runtime.
     ///
@@ -80,13 +58,8 @@ impl NatsSink {
         }
         let mut plan = Plan::new(name, &options.server)?;
         let counters = Arc::clone(&plan.counters);
-        let answers = options.jetstream.then(|| {
-            let waiting = Mutex::default();
-            Arc::new(Answers { inbox: Inbox::new(), waiting })
-        });
-        if let Some(answers) = &answers {
-            plan.interests.push(Interest { subject: answers.inbox.pattern(), queue: None });
-        }
+        let answers = options.jetstream.then(Answers::new);
+        plan.interests.extend(answers.iter().map(|answers| answers.interest()));
         let (link, linked) = watch::channel(Link::Beginning);
         let (arriving, arrivals) = mpsc::channel(NATS_READS_MAX);
         let connection = Connection::start(plan, arriving, link);
@@ -127,33 +100,6 @@ impl Sink for NatsSink {
         let inner = Arc::clone(&self.inner);
         Box::pin(async move { inner.deliver(&run.entries).await })
     }
-}
-
-/// How far a part of a run came.
-struct Part {
-    delivered: usize,
-    failure: Option<Failure>,
-    said: Bytes,
-    /// The server refused something, and did not say clearly what: the part goes again, one by one.
-    is_unclear: bool,
-}
-
-impl Part {
-    fn delivered(delivered: usize) -> Part {
-        Part { delivered, failure: None, said: Bytes::new(), is_unclear: false }
-    }
-
-    fn failed(delivered: usize, fault: Fault, reason: &str) -> Part {
-        Part { failure: Some(failure(fault, reason)), ..Part::delivered(delivered) }
-    }
-}
-
-fn failure(fault: Fault, reason: &str) -> Failure {
-    let mut reason = reason.to_owned();
-    while reason.len() > REASON_BYTES_MAX {
-        reason.pop();
-    }
-    Failure { fault, reason, retry_after: None }
 }
 
 /// Messages that are published together.
@@ -314,96 +260,4 @@ impl Inner {
     fn refused(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl Answers {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Hands each answer to the run that waits for it.
-    async fn hand_out(self: Arc<Answers>, mut arrivals: mpsc::Receiver<Arrival>) {
-        while let Some(arrival) = arrivals.recv().await {
-            let Arrival::Messages(messages) = arrival else { continue };
-            let waiting = self.lock();
-            for message in messages {
-                let question = self.inbox.question(&message.subject);
-                if let Some((number, index)) = question
-                    && let Some(run) = waiting.runs.get(&number)
-                {
-                    // There is a place for each answer; more of them are not waited for.
-                    let _told = run.try_send((index, message));
-                }
-            }
-        }
-    }
-}
-
-/// A run that waits for the answers of streams.
-struct Waited {
-    answers: Arc<Answers>,
-    number: u64,
-    arriving: mpsc::Receiver<(usize, Message)>,
-}
-
-impl Waited {
-    fn new(answers: &Arc<Answers>, entries: usize) -> Waited {
-        let (sender, arriving) = mpsc::channel(entries.max(1));
-        let mut waiting = answers.lock();
-        waiting.next += 1;
-        let number = waiting.next;
-        waiting.runs.insert(number, sender);
-        drop(waiting);
-        Waited { answers: Arc::clone(answers), number, arriving }
-    }
-
-    fn subject(&self, index: usize) -> String {
-        self.answers.inbox.subject(self.number, index)
-    }
-
-    /// Waits for the answers to the first `count` messages, up to the first that is a refusal.
-    async fn wait(mut self, count: usize, until: Instant) -> Part {
-        let mut answers: Vec<Option<Message>> = vec![None; count];
-        let mut delivered = 0;
-        while delivered < count {
-            if let Some(message) = answers.get_mut(delivered).and_then(Option::take) {
-                if let Some((failure, said)) = refusal(&message) {
-                    return Part { failure: Some(failure), said, ..Part::delivered(delivered) };
-                }
-                delivered += 1;
-                continue;
-            }
-            match timeout_at(until, self.arriving.recv()).await {
-                Ok(Some((index, message))) => {
-                    if let Some(place) = answers.get_mut(index) {
-                        *place = Some(message);
-                    }
-                }
-                _ => return Part::failed(delivered, Fault::TimedOut, "no stream answered in time"),
-            }
-        }
-        Part::delivered(delivered)
-    }
-}
-
-impl Drop for Waited {
-    fn drop(&mut self) {
-        self.answers.lock().runs.remove(&self.number);
-    }
-}
-
-/// Why a stream did not take a message, and what it said.
-fn refusal(message: &Message) -> Option<(Failure, Bytes)> {
-    let headers = message.headers.as_ref().and_then(|block| Headers::parse(block));
-    if headers.and_then(|headers| headers.status) == Some(503) {
-        let reason = "no stream takes this subject, or JetStream is not turned on at the server";
-        return Some((failure(Fault::Busy, reason), Bytes::new()));
-    }
-    let ApiError { code, err_code, description } = published(&message.payload).err()?;
-    let fault = match (code, err_code) {
-        (_, TOO_LARGE_FOR_STREAM) => Fault::Never,
-        (400..=499, _) => Fault::Rejected,
-        _ => Fault::Busy,
-    };
-    Some((failure(fault, &format!("the stream says: {description}")), message.payload.clone()))
 }
