@@ -90,7 +90,7 @@ impl Drop for TestServer {
 
 fn spawn(folder: &TempDir, arguments: &[String], port: &str) -> (Child, u16) {
     let ports = folder.path().display().to_string();
-    let child = Command::new("nats-server")
+    let mut child = Command::new("nats-server")
         .args(["-a", "127.0.0.1", "-p", port, "--ports_file_dir", &ports])
         .args(arguments)
         .stdout(Stdio::null())
@@ -106,7 +106,11 @@ fn spawn(folder: &TempDir, arguments: &[String], port: &str) -> (Child, u16) {
             let (_, port) = url.rsplit_once(':').unwrap();
             return (child, port.parse().unwrap());
         }
-        assert!(Instant::now() < until, "nats-server does not start: {arguments:?}");
+        if Instant::now() > until {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("nats-server does not start: {arguments:?}");
+        }
         std::thread::sleep(Duration::from_millis(5));
     }
 }
