@@ -84,14 +84,14 @@ impl Scene {
         let wanted = (0..self.count).filter(|number| self.topic(*number) != "nobody").count();
         self.endpoint.reset();
         std::thread::sleep(Duration::from_secs(2));
+        hub.forget_peak();
         let (before, read_before, begin) = (hub.resident(), hub.read_from_files(), Instant::now());
         hub.reload(&sinks);
-        let mut most = hub.resident();
-        self.endpoint.wait_for(wanted, || most = most.max(hub.resident()));
+        self.endpoint.wait_for(wanted);
         let read = (hub.read_from_files() - read_before) as f64;
         runs.seconds.push(begin.elapsed().as_secs_f64());
         runs.read_mib.push(read / 1_048_576.0);
         runs.times.push(read / (self.count * self.bytes) as f64);
-        runs.grown_mib.push(most.saturating_sub(before) as f64 / 1_048_576.0);
+        runs.grown_mib.push(hub.peak().saturating_sub(before) as f64 / 1_048_576.0);
     }
 }

@@ -22,7 +22,7 @@ pub(crate) fn run(arguments: &Arguments) {
     endpoint.reset();
     let begin = now();
     hub.reload(&sink);
-    let report = endpoint.wait_for(entries, || {});
+    let report = endpoint.wait_for(entries);
     // A sink with a rate sends nothing in its first second: that is in the time.
     let took = report.last.saturating_sub(begin) as f64 / 1e9;
     let allowed = entries as f64 / f64::from(rate);

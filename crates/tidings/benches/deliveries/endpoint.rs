@@ -61,11 +61,10 @@ impl Endpoint {
         serde_json::from_str(&self.ask("report")).expect("a report")
     }
 
-    /// Waits until so many have come; `meanwhile` is called all the time.
-    pub(crate) fn wait_for(&mut self, count: usize, mut meanwhile: impl FnMut()) -> Report {
+    /// Waits until so many have come.
+    pub(crate) fn wait_for(&mut self, count: usize) -> Report {
         let (mut came, mut changed) = (self.count(), Instant::now());
         while came < count {
-            meanwhile();
             std::thread::sleep(Duration::from_millis(10));
             let now = self.count();
             if now > came {

@@ -103,6 +103,17 @@ impl Hub {
         self.proc("status", "VmRSS:") * 1024
     }
 
+    /// Forgets the most memory that was resident up to now.
+    pub(crate) fn forget_peak(&self) {
+        let path = format!("/proc/{}/clear_refs", self.child.id());
+        std::fs::write(path, "5").expect("the kernel forgets it");
+    }
+
+    /// The most memory that was resident since then, in bytes.
+    pub(crate) fn peak(&self) -> u64 {
+        self.proc("status", "VmHWM:") * 1024
+    }
+
     /// Bytes that it has read from files so far, from the disk or from what the system keeps of
     /// it: `rchar`. What comes from sockets is not in it, since that is received and not read.
     pub(crate) fn read_from_files(&self) -> u64 {

@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &Arguments) {
             let rate = Some(rate);
             let load = Load { count, rate, connections, bytes, topic: &topic };
             reached.push(publish(hub.address, &load));
-            delays.add(&endpoint.wait_for(count, || {}));
+            delays.add(&endpoint.wait_for(count));
         }
     }
     let heads = ["hub", "published a second", "received after p50 / p99 (≤ 25) / p99.9 ms"];

@@ -79,6 +79,6 @@ impl Scene {
         let (rate, connections, bytes) = (Some(rate), 4, self.bytes);
         publish(hub.address, &Load { count, rate, connections, bytes, topic: &topic });
         let good = (0..count).filter(|number| kind(of(*number)) == "good").count();
-        delays.add(&self.endpoint.wait_for(good, || {}));
+        delays.add(&self.endpoint.wait_for(good));
     }
 }

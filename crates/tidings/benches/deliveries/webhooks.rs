@@ -87,7 +87,7 @@ impl Scene {
         self.endpoint.reset();
         let before = hub.cpu();
         hub.reload(&sink);
-        let report = self.endpoint.wait_for(self.entries, || {});
+        let report = self.endpoint.wait_for(self.entries);
         std::thread::sleep(SETTLED);
         assert_eq!(self.endpoint.count(), self.entries, "some came twice");
         runs.cpu.push(micros(hub.cpu() - before, self.entries));
@@ -103,7 +103,7 @@ impl Scene {
             format!("threads={}", self.threads),
         ];
         let cost = bare_client::send(&self.endpoint.address, self.cpu, &with);
-        let report = self.endpoint.wait_for(self.entries, || {});
+        let report = self.endpoint.wait_for(self.entries);
         runs.cpu.push(micros(cost, self.entries));
         runs.rate.push(self.entries as f64 / report.took().as_secs_f64());
     }
