@@ -65,8 +65,8 @@ impl Scene {
         for number in 0..self.sinks {
             let _whole = write!(
                 sinks,
-                "[[sink]]\nkind = \"webhook\"\nname = \"s{number}\"\ntopics = [\"bench.{number}\"]\n\
-                 url = \"{}\"\n",
+                "[[sink]]\nkind = \"webhook\"\nname = \"s{number}\"\n\
+                 topics = [\"bench.{number}\"]\nurl = \"{}\"\n",
                 self.endpoint.url("good")
             );
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::Arguments;
 use crate::figures::{middle, ratio, table};
 use crate::hub::Hub;
-use crate::nats_client::{Client, Server};
+use crate::nats_client::{AT_ONCE, Client, Server};
 
 /// What is published, and what comes out of the hub.
 const IN: &str = "in.bench";
@@ -22,7 +22,7 @@ struct Runs {
 
 /// Wanted: at least 0.3 × the server's own rate.
 pub(crate) fn run(arguments: &Arguments) {
-    let messages: usize = arguments.get("messages", 200_000);
+    let messages = arguments.get("messages", 200_000_usize).next_multiple_of(AT_ONCE);
     let (bytes, window) = (arguments.get("bytes", 256), arguments.get("window", 16_384));
     let server = Server::start();
     let mut both = |subject: &str, counted: &str| {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::hub::free_address;
 
 /// Messages in one write.
-const AT_ONCE: usize = 64;
+pub(crate) const AT_ONCE: usize = 64;
 /// How long nothing may come before what is missing counts as lost.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -81,8 +81,8 @@ impl Client {
         std::thread::sleep(Duration::from_millis(500));
     }
 
-    /// Publishes `count` messages, with at most `window` of them on their way: how long until the
-    /// last has come.
+    /// Publishes `count` messages, a multiple of [`AT_ONCE`], with at most `window` of them on
+    /// their way: how long until the last has come.
     pub(crate) fn carry(
         &mut self,
         subject: &str,
@@ -95,8 +95,7 @@ impl Client {
         let came = move || came.load(Ordering::Relaxed) - before;
         let piece = message(subject, bytes).repeat(AT_ONCE);
         let begin = Instant::now();
-        let (mut sent, count) = (0, count.div_ceil(AT_ONCE) * AT_ONCE);
-        let (mut last, mut changed) = (0, begin);
+        let (mut sent, mut last, mut changed) = (0, 0, begin);
         while came() < count {
             if sent < count && sent + AT_ONCE <= came() + window {
                 self.write(&piece);

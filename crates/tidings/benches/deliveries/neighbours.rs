@@ -66,8 +66,8 @@ impl Scene {
             let url = self.endpoint.url(kind(*number));
             let _whole = write!(
                 sinks,
-                "[[sink]]\nkind = \"webhook\"\nname = \"s{number}\"\ntopics = [\"bench.{number}\"]\n\
-                 url = \"{url}\"\n"
+                "[[sink]]\nkind = \"webhook\"\nname = \"s{number}\"\n\
+                 topics = [\"bench.{number}\"]\nurl = \"{url}\"\n"
             );
         }
         let hub = Hub::start("fsync", None, &sinks);

@@ -66,7 +66,7 @@ pub(crate) fn run(arguments: &Arguments) {
         scene.hub("fsync", &mut fsync);
     }
     let title = format!(
-        "webhooks: {} updates of {} bytes to one endpoint, {} connections, signed, attempts recorded",
+        "webhooks: {} updates of {} bytes to one endpoint, {} connections, signed, each recorded",
         scene.entries, scene.bytes, scene.concurrency
     );
     let heads = ["client", "CPU µs each", "CPU × bare (≤ 2)", "per second", "rate × bare (≥ 0.5)"];
