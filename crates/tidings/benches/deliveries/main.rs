@@ -25,7 +25,10 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 /// What a word on the command line does, and what it takes.
-const SCENARIOS: [(&str, fn(&Arguments), &str); 7] = [
+/// Its name, what runs it, and what it takes.
+type Scenario = (&'static str, fn(&Arguments), &'static str);
+
+const SCENARIOS: [Scenario; 7] = [
     ("webhooks", webhooks::run, "entries= rounds= topics= bytes= concurrency= threads= pin="),
     ("latency", latency::run, "rate= seconds= rounds= bytes= connections="),
     ("neighbours", neighbours::run, "endpoints= rate= seconds= rounds= bytes="),

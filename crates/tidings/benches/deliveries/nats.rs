@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: &Arguments) {
     let messages = arguments.get("messages", 200_000_usize).next_multiple_of(AT_ONCE);
     let (bytes, window) = (arguments.get("bytes", 256), arguments.get("window", 16_384));
     let server = Server::start();
-    let mut both = |subject: &str, counted: &str| {
+    let both = |subject: &str, counted: &str| {
         let mut client = Client::connect(server.address, counted);
         client.wait(subject);
         client.carry(subject, messages, bytes, window)
