@@ -52,7 +52,19 @@ struct Page {
     changes: Changes,
     /// Acknowledged entries on their way to the disk.
     saving: usize,
+    /// Copies on their way to the disk.
+    saving_copies: Vec<(RowKey, Arc<Entry>)>,
     since: Instant,
+}
+
+impl Page {
+    /// A copy that is noted and may not be saved yet.
+    fn noted(&self, key: RowKey) -> Option<Arc<Entry>> {
+        let later = self.changes.copies.iter().rev().find(|(noted, _)| *noted == key);
+        let later = later.and_then(|(_, copy)| copy.as_ref()).map(|(_, entry)| entry);
+        let saving = || self.saving_copies.iter().find(|(saving, _)| *saving == key);
+        later.or_else(|| saving().map(|(_, entry)| entry)).map(Arc::clone)
+    }
 }
 
 impl Book {
@@ -91,7 +103,13 @@ impl Book {
             let rows = self.rows(name)?;
             opened.push(Opened::new(name, &record, rows));
             let changes = Changes::default();
-            let page = Page { record, changes, saving: 0, since: Instant::now() };
+            let page = Page {
+                record,
+                changes,
+                saving: 0,
+                saving_copies: Vec::new(),
+                since: Instant::now(),
+            };
             self.lock().pages.insert((*name).into(), page);
         }
         commit(&self.hub, &new)?;
@@ -124,7 +142,16 @@ impl Book {
     /// When the state cannot be read.
     pub fn load(&self, name: &str, keys: &[RowKey]) -> Result<Vec<Loaded>, StateError> {
         let mut rows = Vec::with_capacity(keys.len());
-        for key in keys {
+        let noted: Vec<Option<Arc<Entry>>> = {
+            let pages = self.lock();
+            let page = pages.pages.get(name);
+            keys.iter().map(|key| page.and_then(|page| page.noted(*key))).collect()
+        };
+        for (key, noted) in keys.iter().zip(noted) {
+            if noted.is_some() {
+                rows.push((*key, noted));
+                continue;
+            }
             let value = self.hub.state().get(Table::Parked, &records::copy_key(name, *key))?;
             let packed = value.as_deref().and_then(records::packed);
             rows.push((*key, packed.and_then(|packed| self.hub.unpack(packed))));
@@ -260,6 +287,7 @@ impl Book {
         for (name, _, changes) in taken {
             let Some(page) = pages.pages.get_mut(&name) else { continue };
             page.saving = 0;
+            page.saving_copies.clear();
             if result.is_err() {
                 let later = std::mem::replace(&mut page.changes, changes);
                 page.changes.merge(later);
@@ -286,6 +314,9 @@ impl Book {
             let changes = std::mem::take(&mut page.changes);
             bytes += changes.weight();
             page.saving = changes.acknowledged;
+            let copies = changes.copies.iter();
+            let put = copies.filter_map(|(key, copy)| Some((*key, Arc::clone(&copy.as_ref()?.1))));
+            page.saving_copies = put.collect();
             let record = &mut page.record;
             record.epoch = epoch.0;
             if let Some(position) = changes.position {

@@ -216,7 +216,7 @@ impl Endpoints {
             let hint = "leave out `then`, or `token`";
             return Err(EndpointProblem::Bad(vec![told::bad("then", message, hint)]));
         }
-        let sink = self.setting.workshop.sink(&told.to, Author::Stranger);
+        let sink = self.setting.workshop.sink(&told, Author::Stranger);
         let sink = sink.map_err(EndpointProblem::Bad)?;
         let origin = Origin::Api;
         let wanted = Wanted { told, sink, grant: self.grant_of(endpoint), origin };

@@ -2,22 +2,25 @@
 //! system but by its sink, and no rule of delivery.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tidings_core::{
     BadPattern, Batch, Clock, Grant, Hub, Language, Missed, Offset, Selection, Start,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::attempts::Attempts;
 use crate::book::{BadBook, Book, Opened};
 use crate::connector::Sink;
 use crate::delivery::run::{Around, Command, Running, run};
-use crate::delivery::{Counts, Delivery, Now, Rules, Status, followed, seed};
-use crate::limits::{COMMANDS_MAX, READERS_MAX};
+use crate::delivery::{Counts, Delivery, Now, Rules, Standing, Status, followed, seed};
+use crate::limits::{COMMANDS_MAX, DRAIN_LOOK_EVERY, READERS_MAX};
 use crate::specification::SinkSpecification;
 
 mod asking;
@@ -69,7 +72,10 @@ struct One {
     letters: Arc<Semaphore>,
     replays: Arc<Replays>,
     commands: mpsc::Sender<Command>,
+    /// Ends it when nothing is on its way any more.
     stop: CancellationToken,
+    /// Ends it at once.
+    cut: CancellationToken,
     ended: oneshot::Receiver<()>,
 }
 
@@ -161,19 +167,29 @@ impl Sinks {
         let delivery = self.machine(rules, opened, followed, &counts);
         let (commands, heard) = mpsc::channel(COMMANDS_MAX);
         let known = Known { told, origin, counts: Arc::clone(&counts) };
-        let running =
-            Running { around, name, sink, then, selection, delivery, commands: heard, counts };
-        let stop = CancellationToken::new();
+        let hold = around.hub.hold_history(delivery.status(now(&around)).position);
+        let running = Running {
+            around,
+            name,
+            sink,
+            then,
+            selection,
+            delivery,
+            hold,
+            commands: heard,
+            counts,
+        };
+        let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
         let (over, ended) = oneshot::channel();
-        let token = stop.clone();
+        let tokens = (stop.clone(), cut.clone());
         self.own(async move {
-            run(running, token).await;
+            run_to_its_end(running, tokens).await;
             // Nobody may wait for it.
             let _ = over.send(());
         });
         let name = known.told.name.clone();
         let (letters, replays) = (Arc::new(Semaphore::new(1)), Arc::default());
-        let one = One { known, reads, letters, replays, commands, stop, ended };
+        let one = One { known, reads, letters, replays, commands, stop, cut, ended };
         self.lock().insert(name.clone(), one);
         self.resume_replays(&name);
     }
@@ -309,15 +325,54 @@ impl Sinks {
     /// Ends one sink: what is on its way gets as long as `patience`, and what is left is delivered
     /// again when the sink is started the next time. What it delivered is saved.
     pub async fn stop(&self, name: &str, patience: Duration) {
-        let Some(one) = self.lock().remove(name) else { return };
-        one.stop.cancel();
-        drop(tokio::time::timeout(patience, one.ended).await);
-        // Ends it if it has not ended: nobody can command it any more.
-        drop(one.commands);
-        if let Err(error) = self.around.book.save().await {
-            tracing::error!(sink = name, %error, "what was delivered last is not saved");
+        self.stop_many(&[name], patience).await;
+    }
+
+    /// [`Sinks::stop`] for several at the same time.
+    pub async fn stop_many(&self, names: &[&str], patience: Duration) {
+        let stopped: Vec<One> = {
+            let mut running = self.lock();
+            names.iter().filter_map(|name| running.remove(*name)).collect()
+        };
+        stopped.iter().for_each(|one| one.stop.cancel());
+        let until = Instant::now() + patience;
+        for mut one in stopped {
+            if timeout_at(until, &mut one.ended).await.is_err() {
+                one.cut.cancel();
+                // The next one of this name must not begin beside it.
+                let _ = one.ended.await;
+            }
         }
-        self.around.book.close(name);
+        if let Err(error) = self.around.book.save().await {
+            tracing::error!(%error, "what was delivered last is not saved");
+        }
+        names.iter().for_each(|name| self.around.book.close(name));
+    }
+
+    /// Waits until everything that stands in the history is delivered, and what follows it, or for
+    /// as long as `patience`: where nothing outlives the process.
+    pub async fn drain(&self, patience: Duration) {
+        let drained = async {
+            while !self.is_drained().await {
+                tokio::time::sleep(DRAIN_LOOK_EVERY).await;
+            }
+        };
+        if tokio::time::timeout(patience, drained).await.is_err() {
+            tracing::warn!("not everything was delivered, and it is not kept anywhere");
+        }
+    }
+
+    async fn is_drained(&self) -> bool {
+        let end = self.around.hub.end();
+        let names: Vec<String> = self.lock().keys().cloned().collect();
+        for name in names {
+            let status = self.status(&name).await.unwrap_or_default();
+            let is_done = status.position >= end && status.parked == 0 && status.sending == 0;
+            if status.standing == Standing::Running && !is_done {
+                return false;
+            }
+        }
+        end == self.around.hub.end()
     }
 
     /// Ends all sinks, as [`Sinks::stop`].
@@ -349,6 +404,24 @@ impl Sinks {
     /// What was tried.
     pub fn attempts(&self) -> &Attempts {
         &self.around.attempts
+    }
+}
+
+/// Runs a sink until it has ended or is cut off. One that fails by a mistake of the hub's own takes
+/// nobody with it.
+async fn run_to_its_end(running: Running, (stop, cut): (CancellationToken, CancellationToken)) {
+    let name = Arc::clone(&running.name);
+    let running = AssertUnwindSafe(run(running, stop)).catch_unwind();
+    let ended = tokio::select! {
+        ended = running => ended,
+        () = cut.cancelled() => Ok(()),
+    };
+    if ended.is_err() {
+        tracing::error!(
+            sink = &*name,
+            "the sink ended by a mistake of the hub: it goes on where \
+            it was after a restart"
+        );
     }
 }
 

@@ -9,23 +9,35 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
-use tidings_core::Clock;
 
+mod sinks;
+mod tokens;
+
+use self::sinks::{EgressCommand, SinkCommand};
+use self::tokens::TokenCommand;
 use crate::app::{self, AppProblem, Launch};
-use crate::client::{
-    self, AdminArguments, ClientProblem, EndArguments, PublishArguments, RevokedArguments,
-    SubscribeArguments, healthcheck,
-};
-use crate::clock::SystemClock;
+use crate::client::{ClientProblem, PublishArguments, SubscribeArguments, healthcheck};
 use crate::config::{self, Config, Mistakes};
 use crate::link::{LinkArguments, link};
-use crate::token::{self, ExplainArguments, MintArguments};
+use crate::relay::RelaySettings;
 use crate::verify;
 
 /// Something went wrong while the program ran.
 const FAILED: u8 = 1;
 /// The command line or the configuration is wrong.
 const MISTAKEN: u8 = 2;
+
+/// What `tidings relay` reads.
+const RELAY_VARIABLES: &str = "\
+Variables, of the process, then of the nearest .env.local and .env, here or in a folder above:
+  WEBHOOK_DESTINATION          where each message is posted
+  NATS_ADDRESS (or NATS_HOST)  the servers, separated by commas
+  NATS_USER, NATS_PASS         the login; must be set, may be empty
+  NATS_SUBJECT_PREFIX          messages below this subject are posted
+  NATS_RELAYED_SUBJECT_PREFIX  what it is replaced by when a message is published again
+  WEBHOOK_TIMEOUT              time for one request [default: 30s]
+  TIDINGS_DATA                 a folder that keeps what was taken; without one it is in memory
+  TIDINGS_ADMIN_LISTEN, TIDINGS_ADMIN_TOKEN, TIDINGS_LISTEN, RUST_LOG";
 
 /// A self-hosted real-time hub: publish an update once, reach every receiver in one order.
 #[derive(Parser)]
@@ -43,6 +55,10 @@ enum Command {
     Dev(DevArguments),
     /// Run a hub
     Serve(ConfigArguments),
+    /// Pass messages of NATS on to a webhook, and publish each again once it is answered: in place
+    /// of NATS Webhook Relay, with its variables
+    #[command(after_help = RELAY_VARIABLES)]
+    Relay,
     /// Check a configuration and the history that it names, and explain every mistake
     Check(ConfigArguments),
     /// Print every setting with its default, as a file to begin with
@@ -51,6 +67,16 @@ enum Command {
     Token {
         #[command(subcommand)]
         command: TokenCommand,
+    },
+    /// Look into the sinks of a running hub: what was tried, what is dead, what to send again
+    Sink {
+        #[command(subcommand)]
+        command: SinkCommand,
+    },
+    /// Ask where webhooks may go
+    Egress {
+        #[command(subcommand)]
+        command: EgressCommand,
     },
     /// Publish an update to any Mercure hub and print its id
     Publish(PublishArguments),
@@ -91,68 +117,6 @@ struct ConfigArguments {
     config: Option<PathBuf>,
 }
 
-/// The development hub that judges a token.
-#[derive(clap::Args)]
-struct AgainstDev {
-    /// Judge it as the `tidings dev` of this folder does
-    #[arg(long, conflicts_with = "config")]
-    dev: bool,
-    /// Where that hub listens, if it was told
-    #[arg(long, value_name = "ADDRESS", value_parser = address, requires = "dev")]
-    listen: Option<SocketAddr>,
-    /// The folder of its data, if it was told
-    #[arg(long, value_name = "DIR", requires = "dev")]
-    data: Option<PathBuf>,
-}
-
-#[derive(Subcommand)]
-enum TokenCommand {
-    /// Sign a token with the secret of the configuration or a key file, and print it
-    Mint {
-        #[command(flatten)]
-        config: ConfigArguments,
-        #[command(flatten)]
-        token: Box<MintArguments>,
-    },
-    /// Say which checks a token passes and fails, and what it grants
-    Explain {
-        #[command(flatten)]
-        config: ConfigArguments,
-        #[command(flatten)]
-        dev: AgainstDev,
-        #[command(flatten)]
-        token: ExplainArguments,
-    },
-    /// Take tokens back before their end, in a running hub: they are refused and their
-    /// subscriptions end
-    Revoke {
-        #[command(flatten)]
-        config: ConfigArguments,
-        #[command(flatten)]
-        admin: AdminArguments,
-        #[command(flatten)]
-        revoked: RevokedArguments,
-        #[command(flatten)]
-        end: EndArguments,
-    },
-    /// Withdraw a revocation from a running hub
-    Unrevoke {
-        #[command(flatten)]
-        config: ConfigArguments,
-        #[command(flatten)]
-        admin: AdminArguments,
-        #[command(flatten)]
-        revoked: RevokedArguments,
-    },
-    /// List what is revoked in a running hub
-    Revocations {
-        #[command(flatten)]
-        config: ConfigArguments,
-        #[command(flatten)]
-        admin: AdminArguments,
-    },
-}
-
 /// An address, or a port of this machine's own.
 fn address(text: &str) -> Result<SocketAddr, String> {
     match text.strip_prefix(':').unwrap_or(text).parse::<u16>() {
@@ -168,9 +132,12 @@ pub fn run() -> ExitCode {
     match Arguments::parse().command {
         Command::Dev(arguments) => dev(arguments),
         Command::Serve(arguments) => serve(arguments),
+        Command::Relay => relay(),
         Command::Check(arguments) => with(&arguments, check),
         Command::Config => print(&config::reference()),
-        Command::Token { command } => token(command),
+        Command::Token { command } => tokens::run(command),
+        Command::Sink { command } => sinks::run(command),
+        Command::Egress { command } => sinks::egress(command),
         Command::Publish(arguments) => ask(arguments.run()),
         Command::Subscribe(arguments) => ask(arguments.run()),
         Command::Link { config, link: parts } => {
@@ -186,22 +153,6 @@ pub fn run() -> ExitCode {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "tidings", &mut text);
             print(&String::from_utf8_lossy(&text))
-        }
-    }
-}
-
-fn token(command: TokenCommand) -> ExitCode {
-    match command {
-        TokenCommand::Mint { config, token } => mint(&config, *token),
-        TokenCommand::Explain { config, dev, token } => explain_under(&config, &dev, &token),
-        TokenCommand::Revoke { config, admin, revoked, end } => with(&config, |config| {
-            ask_and_print(client::revoke(&config.admin, &admin, &revoked, &end))
-        }),
-        TokenCommand::Unrevoke { config, admin, revoked } => {
-            with(&config, |config| ask_and_print(client::unrevoke(&config.admin, &admin, &revoked)))
-        }
-        TokenCommand::Revocations { config, admin } => {
-            with(&config, |config| ask_and_print(client::revocations(&config.admin, &admin)))
         }
     }
 }
@@ -251,6 +202,24 @@ fn serve(arguments: ConfigArguments) -> ExitCode {
     }
 }
 
+/// As a relay, whose settings are all in variables.
+fn relay() -> ExitCode {
+    let load = || {
+        let (settings, notes) = RelaySettings::of_process()?;
+        let mut config = config::relay(&settings)?;
+        config.notes.extend(notes);
+        Ok(config)
+    };
+    match load() {
+        Ok(config) => launch(Launch {
+            config,
+            reload: Box::new(move || load().map_err(|mistakes: Mistakes| mistakes.report(false))),
+            listening: Box::new(|_| {}),
+        }),
+        Err(mistakes) => mistaken(&mistakes),
+    }
+}
+
 fn launch(launch: Launch) -> ExitCode {
     match app::run(launch) {
         Ok(()) => ExitCode::SUCCESS,
@@ -265,71 +234,6 @@ fn check(config: &Config) -> ExitCode {
             say(&problems);
             ExitCode::from(MISTAKEN)
         }
-    }
-}
-
-/// With a key file a token can be signed without any configuration.
-fn mint(arguments: &ConfigArguments, mut token: MintArguments) -> ExitCode {
-    let unconfigured = token.key_file.is_some() && arguments.config.is_none();
-    match config::load(arguments.config.as_deref()) {
-        Ok(config) => {
-            if let Err(error) = token.complete_from(&config.auth, &config.hub_url()) {
-                return wrong(&error);
-            }
-        }
-        Err(_) if unconfigured => {}
-        Err(mistakes) => return mistaken(&mistakes),
-    }
-    match token::mint(&token) {
-        Ok(token) => print(&format!("{token}\n")),
-        Err(error) => wrong(&error),
-    }
-}
-
-/// Without a configuration, a token is decoded and nobody judges it.
-fn explain_under(
-    arguments: &ConfigArguments,
-    dev: &AgainstDev,
-    token: &ExplainArguments,
-) -> ExitCode {
-    let loaded = if dev.dev {
-        config::dev_again(dev.listen, dev.data.as_deref())
-    } else {
-        config::load(arguments.config.as_deref())
-    };
-    let named = arguments.config.is_some() || std::env::var_os("TIDINGS_CONFIG").is_some();
-    match loaded {
-        Ok(config) => explain(&config, token),
-        Err(mistakes) if dev.dev || named || mistakes.in_a_file() => mistaken(&mistakes),
-        Err(_) => decode(token),
-    }
-}
-
-/// Fails whatever it finds: what nobody has judged must not pass for accepted.
-fn decode(arguments: &ExplainArguments) -> ExitCode {
-    let token = match arguments.read_token() {
-        Ok(token) => token,
-        Err(error) => return wrong(&format!("the token cannot be read: {error}")),
-    };
-    print(&token::decode(&token, SystemClock::new().wall()));
-    say("tidings: no issuer is configured, so nobody judged the signature and the claims.\n\
-         Name a configuration (--config FILE), or judge it as the `tidings dev` of this folder \
-         does (--dev)\n");
-    ExitCode::from(FAILED)
-}
-
-fn explain(config: &Config, arguments: &ExplainArguments) -> ExitCode {
-    let token = match arguments.read_token() {
-        Ok(token) => token,
-        Err(error) => return wrong(&format!("the token cannot be read: {error}")),
-    };
-    let namespace = tidings_core::Namespace::new(config.hub_url());
-    match token::explain(&config.auth, &namespace, &token, arguments, SystemClock::new().wall()) {
-        Ok(explanation) => {
-            let printed = print(&explanation.to_string());
-            if explanation.is_useful() { printed } else { ExitCode::from(FAILED) }
-        }
-        Err(error) => wrong(&error),
     }
 }
 
@@ -435,6 +339,19 @@ mod tests {
             "tidings token revoke --subject a --issuer b --until 2027-01-15",
             "tidings token unrevoke --key k --admin 127.0.0.1:3001",
             "tidings token revocations",
+            "tidings sink list --config a.toml",
+            "tidings sink attempts cache --failed --before 7",
+            "tidings sink dead-letters cache --after 7 --admin 127.0.0.1:3001",
+            "tidings sink redrive cache --all",
+            "tidings sink redrive cache 1 2 3",
+            "tidings sink forget cache 1",
+            "tidings sink replay cache --from 2027-01-15 --until urn:uuid:1 --failed",
+            "tidings sink replay cache --id urn:uuid:1 --id urn:uuid:2",
+            "tidings sink replays cache",
+            "tidings sink stop-replay cache 1",
+            "tidings sink resume cache",
+            "tidings sink test cache",
+            "tidings egress check https://a.example/ --allow 10.0.0.0/8 --allow 10.1.2.3",
             "tidings link --config a.toml --topic https://a/1 --last-event-id urn:x",
             "tidings healthcheck",
             "tidings completions bash",
@@ -450,6 +367,13 @@ mod tests {
             "tidings token revoke --id 1 --key 2",
             "tidings token revoke --id 1 --for 1h --until 2027-01-15",
             "tidings token revoke --id 1 --until tomorrow",
+            "tidings sink redrive cache",
+            "tidings sink redrive cache --all 1",
+            "tidings sink forget cache one",
+            "tidings sink replay cache",
+            "tidings sink replay cache --id a --from b",
+            "tidings egress check",
+            "tidings egress check https://a.example/ --allow everywhere",
             "tidings serv",
         ] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");

@@ -56,10 +56,12 @@ pub const SINK_BODY_BYTES_MAX: usize = 256 * 1024;
 pub const ADMIN_BODIES_BYTES_MAX: usize = 1024 * 1024;
 /// Time for such a body: it comes from a command on the same machine or network.
 pub const ADMIN_BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for an answer to a command that asks the admin listener.
-pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of a list of revocations: as many as there may be, each with names of usual length.
-pub const REVOCATION_LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Time for an answer to a command that asks the admin listener: a trial of a sink takes as long as
+/// its system does.
+pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes of an answer to such a command: as many revocations as there may be, each with names of
+/// usual length.
+pub const ADMIN_ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Time for reading a key set or an issuer's metadata together, from the connection to the end of
 /// the body.

@@ -65,8 +65,8 @@ impl Delivery {
         (rows, AGAIN_BYTES_MAX.saturating_sub(self.copies_bytes))
     }
 
-    /// Delivers again, in the given order for each key and beside what comes the first time, as much
-    /// as there is room for. Answers how many were taken.
+    /// Delivers again, in the given order for each key and beside what comes the first time, as
+    /// much as there is room for. Answers how many were taken.
     pub fn again(&mut self, entries: &[Again], now: Now) -> usize {
         let mut taken = 0;
         for again in entries {

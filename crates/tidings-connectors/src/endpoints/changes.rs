@@ -219,7 +219,7 @@ impl Endpoints {
             let saving = Arc::clone(&own);
             let changed = blocking(move || saving.turn_keys(&before, overlap)).await?;
             let endpoint = &changed.endpoint;
-            let sink = own.setting.workshop.sink(&endpoint.told.to, Author::Stranger);
+            let sink = own.setting.workshop.sink(&endpoint.told, Author::Stranger);
             let sink = sink.map_err(EndpointProblem::Bad)?;
             own.setting.sinks.change(endpoint.told.clone(), sink).await;
             Ok(changed)

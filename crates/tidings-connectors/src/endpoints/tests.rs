@@ -28,7 +28,7 @@ struct House {
     hub: Hub,
     sinks: Arc<Sinks>,
     clock: Arc<dyn Clock>,
-    folder: std::path::PathBuf,
+    folder: PathBuf,
     _recorder: JoinSet<()>,
 }
 
@@ -258,7 +258,7 @@ async fn rotation_keeps_the_older_key_for_a_while() {
     let turned = endpoints.rotate("shop".into(), None, hour).await.unwrap();
     let fresh = turned.secret.unwrap();
     let again = house.open().get("shop").unwrap();
-    let keys: Vec<crate::webhook::signature::SigningSecret> =
+    let keys: Vec<webhook::signature::SigningSecret> =
         serde_json::from_value(again.told.to.get("secrets").unwrap().clone()).unwrap();
     assert_eq!((keys[0].key.clone(), keys[0].until), (fresh, None));
     assert_eq!(keys[1].key.expose(), KEY);

@@ -15,7 +15,7 @@ use crate::token::dates;
 const TITLE: &str = "Not a replay";
 const HINT: &str = "Send JSON with `ids`, a list of ids; or with `from`, `until` or both, each an \
                     id, a place in the history or a time as 2027-01-15T08:00:00Z; and with \
-                    `failed` (true or false) if you like. {} is all that the history has.";
+                    `failed` (true or false) if you like. All that the history has is `{\"from\": 1}`.";
 
 /// Those that are remembered.
 pub(super) async fn list(asked: Asked) -> Response<Body> {
@@ -66,7 +66,12 @@ pub(super) async fn stop(asked: Asked) -> Response<Body> {
     }
 }
 
+/// `None` when it makes no sense, or says nothing: a mistake must not send everything once more.
 fn wish(request: ReplayRequest) -> Option<Wish> {
+    let ReplayRequest { ids, from, until, failed } = &request;
+    if ids.is_empty() && from.is_none() && until.is_none() && !failed {
+        return None;
+    }
     let edge = |value: Option<Value>| value.as_ref().map(edge);
     Some(Wish {
         ids: request.ids,
@@ -126,6 +131,8 @@ mod tests {
         }
         let one = ReplayRequest { from: Some(json!(null)), ..ReplayRequest::default() };
         assert!(wish(one).is_none());
-        assert_eq!(wish(ReplayRequest::default()), Some(Wish::default()));
+        assert_eq!(wish(ReplayRequest::default()), None);
+        let failed = ReplayRequest { failed: true, ..ReplayRequest::default() };
+        assert_eq!(wish(failed), Some(Wish { only_failed: true, ..Wish::default() }));
     }
 }

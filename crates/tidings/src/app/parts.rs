@@ -4,7 +4,6 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tidings_connectors::endpoints::Grants;
-use tidings_core::limits::{HOLD_BYTES_DEFAULT, HOLD_BYTES_IN_MEMORY_DEFAULT};
 use tidings_core::{Clock, Durability, Grant, HistoryOptions, Hub, HubOptions, Keep, Namespace};
 use tidings_frontends::auth::{Auth, KeptGrant, Secret};
 use tidings_frontends::http::{Frontend, HttpOptions, Server};
@@ -151,10 +150,7 @@ fn hub_options(config: &Config) -> HubOptions {
                 bytes: history.keep.size,
                 entries: history.keep.entries,
             },
-            hold_bytes: match history.durability {
-                config::Durability::Memory => HOLD_BYTES_IN_MEMORY_DEFAULT,
-                config::Durability::Fsync | config::Durability::Written => HOLD_BYTES_DEFAULT,
-            },
+            hold_bytes: history.hold_bytes,
             segment_bytes: history.segment_bytes,
         },
     }

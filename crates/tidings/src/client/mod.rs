@@ -1,4 +1,5 @@
-//! The commands that speak to a hub from outside: publish, subscribe, healthcheck.
+//! The commands that speak to a hub from outside: publish, subscribe, healthcheck, those of the
+//! admin listener, and one that asks where webhooks may go.
 //!
 //! Knows the Mercure protocol as any client does and nothing of the hub in this program: what
 //! works here works from another machine.
@@ -14,16 +15,23 @@ use tidings_frontends::auth::{KeyFlaw, read_key_file};
 use tidings_frontends::causes;
 use url::Url;
 
+mod egress;
 mod events;
 mod healthcheck;
 mod publish;
 mod revocations;
+mod sinks;
 mod subscribe;
 
+pub use egress::{EgressArguments, egress};
 pub use healthcheck::healthcheck;
 pub use publish::PublishArguments;
 pub use revocations::{
     AdminArguments, EndArguments, RevokedArguments, revocations, revoke, unrevoke,
+};
+pub use sinks::{
+    ChosenArguments, ReplayArguments, attempts, dead_letters, forget, redrive, replay, replays,
+    resume, show, sinks, stop_replay, test,
 };
 pub use subscribe::SubscribeArguments;
 
@@ -96,6 +104,12 @@ pub enum ClientProblem {
     /// The token cannot be sent in a header.
     #[error("the token contains characters that no token has")]
     BadToken,
+    /// A made-up update was not delivered.
+    #[error("not delivered: {0}")]
+    NotDelivered(String),
+    /// Webhooks may not go there.
+    #[error("not reachable for webhooks: {0}")]
+    NotReachable(#[from] tidings_connectors::webhook::Refusal),
     /// Nothing to check: the admin listener is off.
     #[error("the admin listener is off: set admin.listen, as in \"127.0.0.1:3001\"")]
     NoAdminListener,

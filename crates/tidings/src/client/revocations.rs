@@ -11,7 +11,7 @@ use super::healthcheck::reachable;
 use super::{ClientProblem, client, printable, refused};
 use crate::admin::{ListDocument, REVOCATIONS_PATH, RevocationDocument, RevokedDocument};
 use crate::config::{AdminOptions, duration};
-use crate::limits::{ADMIN_TIMEOUT, REVOCATION_LIST_BYTES_MAX};
+use crate::limits::{ADMIN_ANSWER_BYTES_MAX, ADMIN_TIMEOUT};
 use crate::token::dates;
 
 /// Whose tokens are meant.
@@ -92,16 +92,29 @@ impl AdminArguments {
         query: &[(&str, &str)],
         body: Option<&RevocationDocument>,
     ) -> Result<reqwest::Response, ClientProblem> {
+        let body = body.map(|body| serde_json::to_vec(body).unwrap_or_default());
+        self.request(options, method, REVOCATIONS_PATH, query, body).await
+    }
+
+    /// Asks the admin listener of a hub; what is no success is a problem.
+    pub(super) async fn request(
+        &self,
+        options: &AdminOptions,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<Vec<u8>>,
+    ) -> Result<reqwest::Response, ClientProblem> {
         let address = self.admin.or(options.listen).ok_or(ClientProblem::NoAdminListener)?;
         let token = options.token.as_deref().ok_or(ClientProblem::NoAdminToken)?;
-        let mut url = Url::parse(&format!("http://{}{REVOCATIONS_PATH}", reachable(address)))
+        let mut url = Url::parse(&format!("http://{}{path}", reachable(address)))
             .map_err(ClientProblem::BadUrl)?;
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
         let mut request = client(Some(ADMIN_TIMEOUT))?.request(method, url).bearer_auth(token);
         if let Some(body) = body {
-            request = request.body(serde_json::to_vec(body).unwrap_or_default());
+            request = request.body(body);
         }
         let response = request.send().await?;
         if response.status().is_success() { Ok(response) } else { Err(refused(response).await) }
@@ -167,13 +180,13 @@ pub async fn revocations(
     Ok(list.revocations.iter().map(|one| format!("{}\n", line(one))).collect())
 }
 
-async fn json<T: serde::de::DeserializeOwned>(
+pub(super) async fn json<T: serde::de::DeserializeOwned>(
     mut response: reqwest::Response,
 ) -> Result<T, ClientProblem> {
     let mut bytes = Vec::new();
     while let Some(piece) = response.chunk().await? {
         bytes.extend_from_slice(&piece);
-        if bytes.len() > REVOCATION_LIST_BYTES_MAX {
+        if bytes.len() > ADMIN_ANSWER_BYTES_MAX {
             break;
         }
     }
