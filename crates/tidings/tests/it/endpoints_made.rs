@@ -129,7 +129,10 @@ fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 #[test]
 fn its_secrets_are_nowhere_in_the_data_folder() {
     let receiver = Receiver::start();
-    let hub = TestHub::start(&configuration(""));
+    let folder = tempfile::TempDir::new().unwrap();
+    let data = folder.path().join("history");
+    let hub =
+        TestHub::launch(Launch { data: Some(data.clone()), ..Launch::toml(&configuration("")) });
     let token = token_of("anna", &["*"]);
     let url = receiver.url("/hook?token=secret-of-the-url");
     let more = json!({
@@ -155,7 +158,6 @@ fn its_secrets_are_nowhere_in_the_data_folder() {
         ask(&hub, "GET", "/shop/attempts", &Value::Null).expect(200).text(),
     ];
     let fresh = turned["secret"].as_str().unwrap().to_owned();
-    let data = hub.data();
     let (code, log) = hub.stop();
     assert_eq!(code, 0);
     let secrets = [SECRET, &fresh, "secret-of-", "secret of the bearer", &token];
@@ -220,7 +222,9 @@ fn a_revoked_creator_gets_nothing_more() {
         _ => Answer::status(200),
     });
     publish_private(&hub, "a", "waits");
-    receiver.wait_for_body("/anna", "waits");
+    receiver.wait_within(http::PATIENCE, |all| {
+        all.iter().any(|one| one.target == "/anna" && one.body == b"waits")
+    });
     revoke(&hub, &json!({ "subject": "anna" }));
     wait_for_state(&hub, "anna", "disabled");
     receiver.behave(|_| Answer::status(200));
@@ -242,7 +246,10 @@ fn a_revoked_creator_gets_nothing_more() {
     assert_eq!(state(&hub, "anna"), "disabled");
     ask(&hub, "POST", "/anna/resume", &Value::Null).expect(200);
     receiver.wait_for_body("/anna", "later");
-    assert_eq!(receiver.bodies_at("/anna")[seen..], ["waits", "after", "later"]);
+    let mut got = receiver.bodies_at("/anna")[seen..].to_vec();
+    // Its place may not have been saved before the crash.
+    got.retain(|body| body != "before");
+    assert_eq!(got, ["waits", "after", "later"]);
     // The issuer is not configured any more.
     let other = "[[auth.issuer]]\nid = \"https://other.example\"\naccept = [\"1.0\"]\n\
                  subscribe = { key = \"another-secret-of-the-tests-0123456789\" }\n";
