@@ -297,10 +297,10 @@ fn replay_by_id_by_range_and_only_failures() {
         assert_eq!(new, wanted, "{what}");
         count = all.len();
     };
-    replayed(&json!({ "id": id("three") }), &["three"]);
+    replayed(&json!({ "ids": [id("three")] }), &["three"]);
     let range = json!({ "from": id("one"), "until": id("three") });
     replayed(&range, &["one", "bad two", "three"]);
-    let failures = json!({ "from": id("one"), "until": id("five"), "only": "failed" });
+    let failures = json!({ "from": id("one"), "until": id("five"), "failed": true });
     replayed(&failures, &["bad four"]);
     let last = receiver.received().pop().unwrap();
     assert_eq!(last.header("webhook-id").unwrap(), id("bad four"), "the same id as before");

@@ -32,6 +32,8 @@ mod auth_revocation;
 mod continuity;
 mod crash;
 mod delivery_crash;
+mod endpoints;
+mod endpoints_made;
 mod explain;
 mod follow_up;
 mod fuzz_loops;

@@ -59,7 +59,7 @@ fn python() -> &'static PathBuf {
 }
 
 /// What the library says of each request with this secret.
-fn judged(requests: &[Received], secret: &str) -> Vec<String> {
+pub(crate) fn judged(requests: &[Received], secret: &str) -> Vec<String> {
     let all: Vec<Value> = requests
         .iter()
         .map(|request| {
