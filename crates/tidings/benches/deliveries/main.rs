@@ -24,8 +24,7 @@ mod webhooks;
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-/// What a word on the command line does, and what it takes.
-/// Its name, what runs it, and what it takes.
+/// A word on the command line, what it does, and what it takes.
 type Scenario = (&'static str, fn(&Arguments), &'static str);
 
 const SCENARIOS: [Scenario; 7] = [
