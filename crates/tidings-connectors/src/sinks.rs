@@ -22,6 +22,7 @@ use crate::specification::SinkSpecification;
 
 mod asking;
 pub mod letters;
+mod queue;
 pub mod replay;
 mod replaying;
 pub mod trial;

@@ -65,8 +65,8 @@ impl Delivery {
         (rows, AGAIN_BYTES_MAX.saturating_sub(self.copies_bytes))
     }
 
-    /// Delivers again, in the given order for each key and beside what comes the first time, as much
-    /// as there is room for. Answers how many were taken. Where dead letters had no room for more,
+    /// Delivers again, in the given order for each key and beside what comes the first time, as
+    /// much as there is room for. Answers how many were taken. Where dead letters had no room for more,
     /// what waits to become one is tried once more as well.
     pub fn again(&mut self, entries: &[Again], now: Now) -> usize {
         if self.is_full && entries.iter().any(|again| again.letter.is_some()) {
