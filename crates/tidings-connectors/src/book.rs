@@ -1,23 +1,27 @@
 //! Saves for all sinks what each of them has to have saved, in one commit: a thousand sinks cost
 //! the disk no more than one. Knows no system and no rule of delivery.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tidings_core::{Entry, Hub, Offset, StateError, Table, Write};
+use tidings_core::{Entry, Hub, StateError, Table, Write};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::delivery::{Changes, Row, RowKey, Saved};
+use crate::delivery::{Changes, Row, RowKey};
 use crate::limits::{
     LOAD_ROWS_MAX, PARKED_ROWS_MAX, SAVE_ACKNOWLEDGED_MAX, SAVE_AGAIN_AFTER, SAVE_BYTES_MAX,
     SAVE_EVERY, SAVE_QUIET_EVERY, SAVE_TOLD_EVERY,
 };
 use crate::records::{self, SinkRecord};
 
+mod opened;
+
+pub use self::opened::{BadBook, Opened};
+
 /// A change of the state, on its way to it.
-type Change = (Table, Vec<u8>, Option<Vec<u8>>);
+pub(crate) type Change = (Table, Vec<u8>, Option<Vec<u8>>);
 
 /// A copy that was read; `None` when it cannot be read any more.
 pub type Loaded = (RowKey, Option<Arc<Entry>>);
@@ -52,7 +56,19 @@ struct Page {
     changes: Changes,
     /// Acknowledged entries on their way to the disk.
     saving: usize,
+    /// Copies on their way to the disk.
+    saving_copies: Vec<(RowKey, Arc<Entry>)>,
     since: Instant,
+}
+
+impl Page {
+    /// A copy that is noted and may not be saved yet.
+    fn noted(&self, key: RowKey) -> Option<Arc<Entry>> {
+        let later = self.changes.copies.iter().rev().find(|(noted, _)| *noted == key);
+        let later = later.and_then(|(_, copy)| copy.as_ref()).map(|(_, entry)| entry);
+        let saving = || self.saving_copies.iter().find(|(saving, _)| *saving == key);
+        later.or_else(|| saving().map(|(_, entry)| entry)).map(Arc::clone)
+    }
 }
 
 impl Book {
@@ -91,7 +107,13 @@ impl Book {
             let rows = self.rows(name)?;
             opened.push(Opened::new(name, &record, rows));
             let changes = Changes::default();
-            let page = Page { record, changes, saving: 0, since: Instant::now() };
+            let page = Page {
+                record,
+                changes,
+                saving: 0,
+                saving_copies: Vec::new(),
+                since: Instant::now(),
+            };
             self.lock().pages.insert((*name).into(), page);
         }
         commit(&self.hub, &new)?;
@@ -124,7 +146,16 @@ impl Book {
     /// When the state cannot be read.
     pub fn load(&self, name: &str, keys: &[RowKey]) -> Result<Vec<Loaded>, StateError> {
         let mut rows = Vec::with_capacity(keys.len());
-        for key in keys {
+        let noted: Vec<Option<Arc<Entry>>> = {
+            let pages = self.lock();
+            let page = pages.pages.get(name);
+            keys.iter().map(|key| page.and_then(|page| page.noted(*key))).collect()
+        };
+        for (key, noted) in keys.iter().zip(noted) {
+            if noted.is_some() {
+                rows.push((*key, noted));
+                continue;
+            }
             let value = self.hub.state().get(Table::Parked, &records::copy_key(name, *key))?;
             let packed = value.as_deref().and_then(records::packed);
             rows.push((*key, packed.and_then(|packed| self.hub.unpack(packed))));
@@ -169,12 +200,13 @@ impl Book {
         self.saved.subscribe()
     }
 
-    /// The sink is no more, and with it all that is saved of it. Blocks on the disk.
+    /// The sink is no more, and with it all that is saved of it, and `along` in the last commit.
+    /// Blocks on the disk.
     ///
     /// # Errors
     ///
     /// When the state cannot be changed. The sink can be removed once more then.
-    pub fn remove(&self, name: &str) -> Result<(), StateError> {
+    pub(crate) fn remove(&self, name: &str, along: Vec<Change>) -> Result<(), StateError> {
         self.lock().pages.remove(name);
         for table in [Table::Parked, Table::DeadLetters, Table::Replays] {
             let (from, until) = records::bounds(name);
@@ -188,7 +220,9 @@ impl Book {
                 commit(&self.hub, &gone)?;
             }
         }
-        commit(&self.hub, &[(Table::Sinks, name.as_bytes().to_vec(), None)])
+        let mut last = along;
+        last.push((Table::Sinks, name.as_bytes().to_vec(), None));
+        commit(&self.hub, &last)
     }
 
     /// The sink does not run any more; what is saved of it stays.
@@ -257,6 +291,7 @@ impl Book {
         for (name, _, changes) in taken {
             let Some(page) = pages.pages.get_mut(&name) else { continue };
             page.saving = 0;
+            page.saving_copies.clear();
             if result.is_err() {
                 let later = std::mem::replace(&mut page.changes, changes);
                 page.changes.merge(later);
@@ -283,6 +318,9 @@ impl Book {
             let changes = std::mem::take(&mut page.changes);
             bytes += changes.weight();
             page.saving = changes.acknowledged;
+            let copies = changes.copies.iter();
+            let put = copies.filter_map(|(key, copy)| Some((*key, Arc::clone(&copy.as_ref()?.1))));
+            page.saving_copies = put.collect();
             let record = &mut page.record;
             record.epoch = epoch.0;
             if let Some(position) = changes.position {
@@ -325,7 +363,7 @@ impl Book {
     }
 }
 
-fn commit(hub: &Hub, changes: &[Change]) -> Result<(), StateError> {
+pub(crate) fn commit(hub: &Hub, changes: &[Change]) -> Result<(), StateError> {
     if changes.is_empty() {
         return Ok(());
     }
@@ -334,49 +372,4 @@ fn commit(hub: &Hub, changes: &[Change]) -> Result<(), StateError> {
         .map(|(table, key, value)| Write { table: *table, key, value: value.as_deref() })
         .collect();
     hub.state().commit(&writes)
-}
-
-/// A sink as it was saved.
-#[derive(Debug)]
-pub struct Opened {
-    /// Its name.
-    pub name: String,
-    /// What its machine goes on with; `followed` is empty.
-    pub saved: Saved,
-    /// The log that its position is a place in.
-    pub epoch: u64,
-    /// No follow-up of what is still owed stands in the history up to here.
-    pub unfollowed: Offset,
-}
-
-impl Opened {
-    fn new(name: &str, record: &SinkRecord, rows: Vec<Row>) -> Opened {
-        let saved = Saved {
-            position: Offset::durable(record.position),
-            standing: record.standing(),
-            held_until: record.held_until,
-            rows,
-            dead: record.dead(),
-            followed: HashSet::new(),
-        };
-        let unfollowed = Offset::durable(record.unfollowed);
-        Opened { name: name.to_owned(), saved, epoch: record.epoch, unfollowed }
-    }
-}
-
-/// What is saved of sinks cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum BadBook {
-    /// The hub's storage.
-    #[error("what is saved of sinks cannot be read or written: {0}")]
-    State(#[from] StateError),
-    /// A row makes no sense.
-    #[error(
-        "what is saved of the sink {name:?} is damaged: restore the data folder from a copy, or \
-         give the sink another name, under which it begins with what is published from then on"
-    )]
-    Damaged {
-        /// Of which.
-        name: String,
-    },
 }

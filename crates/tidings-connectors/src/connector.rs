@@ -108,9 +108,9 @@ impl Fault {
 /// An outcome on its way.
 pub type Delivering = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
-/// A system that updates leave to. Retries, order and rate are not its business: it delivers what it
-/// is given, once, and says what became of it. The future it answers with is bounded in time by the
-/// sink itself, and dropping it cancels the delivery.
+/// A system that updates leave to. Retries, order and rate are not its business: it delivers what
+/// it is given, once, and says what became of it. The future it answers with is bounded in time by
+/// the sink itself, and dropping it cancels the delivery.
 pub trait Sink: Send + Sync {
     /// How many entries it takes at a time.
     fn run_max(&self) -> usize;

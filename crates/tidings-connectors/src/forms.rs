@@ -88,6 +88,8 @@ fn one(takes: Takes, value: &Value, is_secret: bool) -> Result<(), Flaw> {
         (Takes::Picks, value @ (Value::String(_) | Value::Object(_))) => {
             Pick::read(value).map(|_| ())
         }
+        // Its members are judged with the other keys.
+        (Takes::Keys, Value::Object(_)) => Ok(()),
         (Takes::Replace, value @ Value::Array(_)) => Replace::read(value).map(|_| ()),
         (Takes::Boolean | Takes::Number { .. } | Takes::Statuses, _) => foreign(),
         (Takes::Pairs | Takes::Replace, _) => foreign(),

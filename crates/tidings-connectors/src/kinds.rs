@@ -1,10 +1,12 @@
 //! The tables where a connector is registered: its kind, as `[[sink]]` and `[[source]]` name it,
-//! and the options of it. Knows no connector's code.
+//! and the options of it. Knows what a connector is told, and not how it works.
 
-use std::time::Duration;
-
-use crate::limits::{OPTION_SPAN_MAX, TIMEOUT_MAX, TIMEOUT_MIN};
+use crate::limits::{
+    EXCHANGE_TIMEOUT_MAX, NATS_ACK_WAIT_MIN, NATS_BATCH_MAX, OPTION_SPAN_MAX, REQUEST_BYTES_MAX,
+    TIMEOUT_MIN,
+};
 use crate::rows::{Kind, OptionRow, Takes, row};
+use crate::{nats, webhook};
 
 /// Kinds of systems that updates leave to.
 pub const SINKS: &[Kind] = &[
@@ -12,11 +14,13 @@ pub const SINKS: &[Kind] = &[
         name: "webhook",
         about: "Each update is sent to a URL by a POST request.",
         options: WEBHOOK,
+        check: |options| webhook::Options::read(options).err().unwrap_or_default(),
     },
     Kind {
         name: "nats",
         about: "Each update is published to a NATS server; its topic is the subject.",
         options: NATS_SINK,
+        check: |options| nats::SinkOptions::read(options).err().unwrap_or_default(),
     },
 ];
 
@@ -25,9 +29,22 @@ pub const SOURCES: &[Kind] = &[Kind {
     name: "nats",
     about: "Each message of a NATS server is published as an update; its subject is the topic.",
     options: NATS_SOURCE,
+    check: |options| nats::SourceOptions::read(options).err().unwrap_or_default(),
 }];
 
-const TIMEOUT: Takes = Takes::Span { min: TIMEOUT_MIN, max: TIMEOUT_MAX };
+/// Kinds of sinks that can be made over the API. Whoever makes one reaches no file of this machine
+/// by it, and no network that the operator has not opened.
+pub const ENDPOINTS: &[Kind] = &[Kind {
+    name: "webhook",
+    about: "Each update is sent to a URL by a POST request.",
+    options: WEBHOOK,
+    check: |options| match webhook::Options::read(options) {
+        Ok(options) => options.problems_over_api(),
+        Err(problems) => problems,
+    },
+}];
+
+const TIMEOUT: Takes = Takes::Span { min: TIMEOUT_MIN, max: EXCHANGE_TIMEOUT_MAX };
 
 const WEBHOOK: &[OptionRow] = &[
     row(
@@ -41,8 +58,8 @@ const WEBHOOK: &[OptionRow] = &[
         "body",
         Takes::Choice(&["data", "envelope", "cloudevents", "cloudevents-structured"]),
         r#""envelope""#,
-        "What is sent: the update's data as it is (\"data\"), a JSON object with the data and what is
-known about it (\"envelope\"), or a CloudEvent 1.0 in either form.",
+        "What is sent: the update's data as it is (\"data\"), a JSON object with the data and
+what is known about it (\"envelope\"), or a CloudEvent 1.0 in either form.",
     )
     .or(r#""data""#),
     row(
@@ -66,21 +83,17 @@ known about it (\"envelope\"), or a CloudEvent 1.0 in either form.",
         "The user of basic authentication. Not together with `bearer`.",
     )
     .required(),
-    row(
-        "basic.password",
-        Takes::AnyText,
-        r#""the password""#,
-        "The password of that user.",
-    )
-    .required()
-    .secret(),
-    row("bearer", Takes::Text, r#""the token""#, "A bearer token.").secret(),
+    row("basic.password", Takes::AnyText, r#""the password""#, "The password of that user.")
+        .required()
+        .secret(),
+    row("bearer", Takes::Text, r#""6f1c2a9e8b7d""#, "A bearer token.").secret(),
     row(
         "secrets",
-        Takes::Texts,
+        Takes::Keys,
         r#"["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]"#,
-        "Keys that sign every request as Standard Webhooks say: `whsec_…` (HMAC) or `whsk_…` (ed25519).
-With more than one, each signs: add the new key, let the receiver learn it, remove the old one.",
+        "Keys that sign every request as Standard Webhooks say: `whsec_…` (HMAC) or `whsk_…`
+(ed25519). With more than one, each signs: add the new key, let the receiver learn it, remove
+the old one.",
     )
     .secret(),
     row(
@@ -110,6 +123,13 @@ With more than one, each signs: add the new key, let the receiver learn it, remo
         r#""/etc/ssl/private-ca.pem""#,
         "Certificates (PEM) that the server's own may be signed by, beside the system's.",
     ),
+    row(
+        "body_size_max",
+        Takes::Number { min: 1, max: REQUEST_BYTES_MAX as u64 },
+        "16777216",
+        "Bytes of a body at most. An update that makes a larger one is put aside as a dead letter.",
+    )
+    .or("16777216"),
 ];
 
 /// How to log in to a NATS server.
@@ -139,7 +159,8 @@ commas. A user and password may stand in it.",
                 "creds_file",
                 Takes::File,
                 r#""/run/secrets/tidings.creds""#,
-                "A file with a JWT and its seed, as the server's tools make it, in place of a user.",
+                "A file with a JWT and its seed, as the server's tools make it, in place of a
+user.",
             ),
             row(
                 "ca_file",
@@ -195,9 +216,15 @@ const NATS_SOURCE: &[OptionRow] = nats_rows![
         "subjects",
         Takes::Texts,
         r#"["cms.cache.>"]"#,
-        "Which messages come: subjects, with the wildcards `*` and `>`.",
-    )
-    .required(),
+        "Which messages come: subjects, with the wildcards `*` and `>`. With `jetstream` they may be
+left out: all of the stream come then.",
+    ),
+    row(
+        "except",
+        Takes::Texts,
+        r#"["cms.cache.relayed.>"]"#,
+        "Messages that do not come although `subjects` name them: subjects, with wildcards.",
+    ),
     row(
         "queue_group",
         Takes::Text,
@@ -228,17 +255,31 @@ the subject.",
     .required(),
     row(
         "jetstream.batch",
-        Takes::Number { min: 1, max: 1_024 },
+        Takes::Number { min: 1, max: NATS_BATCH_MAX as u64 },
         "256",
         "Messages that are asked for at a time.",
     )
     .or("256"),
     row(
-        "jetstream.acknowledge_wait",
-        Takes::Span { min: Duration::from_secs(1), max: OPTION_SPAN_MAX },
+        "jetstream.ack_wait",
+        Takes::Span { min: NATS_ACK_WAIT_MIN, max: OPTION_SPAN_MAX },
         r#""30s""#,
-        "How long the server waits before it sends a message again.",
+        "For a consumer that is made: how long the server waits before it sends a message again.",
     )
     .or(r#""30s""#),
-    row("timeout", TIMEOUT, r#""10s""#, "Time for a connection and a login.").or(r#""10s""#),
+    row(
+        "jetstream.max_ack_pending",
+        Takes::Number { min: 1, max: 1_000_000 },
+        "1024",
+        "For a consumer that is made: messages that may be on their way at a time.",
+    )
+    .or("1024"),
+    row(
+        "jetstream.deliver",
+        Takes::Choice(&["all", "new"]),
+        r#""new""#,
+        "For a consumer that is made: whether it begins with the oldest message of the stream, or
+with what is published from now on.",
+    )
+    .or(r#""all""#),
 ];

@@ -119,6 +119,8 @@ pub const OPTION_SPAN_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 pub const RETRY_FIRST_MIN: Duration = Duration::from_millis(10);
 /// The shortest time limit of an exchange: below it, nothing is ever delivered.
 pub const TIMEOUT_MIN: Duration = Duration::from_millis(10);
+/// Time for one request of `tidings relay`: its destinations are allowed to be slow.
+pub const RELAY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 // Webhooks: the way there.
 
 /// How long a connection may take, from looking the name up to the end of the TLS handshake.
@@ -188,9 +190,108 @@ pub const KEY_OVERLAP_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 pub const EXTENSION_NAME_BYTES_MAX: usize = 20;
 /// The longest: a delivery holds its place in the order for so long.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 60);
-/// Time for one request of `tidings relay`: its destinations are allowed to be slow.
-pub const RELAY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+// NATS, and what sources bring.
 
+/// Messages of a source that wait for the hub. Beyond, the source stops reading.
+pub const INCOMING_MAX: usize = 1_024;
+/// Bytes of a source's messages that the hub has not taken yet; one larger message still fits.
+pub const INCOMING_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long a source waits before it offers the hub again what there was no room for.
+pub const INGEST_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How long it does so when the source has ended: the hub wants to end as well.
+pub const INGEST_PATIENCE_MAX: Duration = Duration::from_secs(5);
+/// How often the log says that updates of a source were refused, at most.
+pub const REFUSALS_TOLD_EVERY: Duration = Duration::from_secs(1);
+
+/// Bytes of a line of the NATS protocol. A server takes lines of 4 KiB by default, and adds numbers
+/// and the subject for the acknowledgement to what it passes on.
+pub const NATS_LINE_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a server's first line, which lists the servers of its cluster.
+pub const NATS_INFO_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a message, headers included: no NATS server can be told to take more. Servers say what
+/// they take, and less than this is allowed then.
+pub const NATS_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of headers that a server may add to a message of the largest size.
+pub const NATS_HEADERS_ADDED_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a subject that is published: with the rest of its line it fits what servers take.
+pub const NATS_SUBJECT_BYTES_MAX: usize = 3 * 1024;
+/// Header fields of a message that are looked at; an update keeps fewer.
+pub const NATS_HEADER_FIELDS_MAX: usize = 256;
+/// Servers that are known: what the configuration names, and as many that they name in turn.
+pub const NATS_SERVERS_MAX: usize = 64;
+/// Subjects of one source.
+pub const NATS_SUBJECTS_MAX: usize = 256;
+/// Bytes of a credentials file or a certificate file: a chain of a dozen certificates.
+pub const NATS_FILE_BYTES_MAX: u64 = 256 * 1024;
+
+/// Time for name, connection, certificates and login at one NATS server.
+pub const NATS_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The first wait before a NATS server is tried again; doubled each time.
+pub const NATS_AGAIN_MIN: Duration = Duration::from_millis(100);
+/// The longest: who restarts a server waits no longer than that for the hub.
+pub const NATS_AGAIN_MAX: Duration = Duration::from_secs(2);
+/// A server is asked so often whether it is still there.
+pub const NATS_PING_EVERY: Duration = Duration::from_secs(20);
+/// It is gone when so many such questions in a row are not answered.
+pub const NATS_UNANSWERED_MAX: u32 = 2;
+/// Time for a delivery to NATS when the options do not say.
+pub const NATS_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+/// Time in which a source that ends brings what the server had sent it already.
+pub const NATS_DRAIN_MAX: Duration = Duration::from_secs(3);
+/// A connection whose server sends nothing more has handed on everything when it was quiet so long.
+pub const NATS_QUIET: Duration = Duration::from_millis(100);
+
+/// Who does not read for so long is behind: when the server closes the connection then, it may have
+/// dropped what it held.
+pub const NATS_HELD_BACK_MIN: Duration = Duration::from_millis(100);
+/// How long that counts: a server takes ten seconds at most to notice.
+pub const NATS_HELD_BACK_COUNTS: Duration = Duration::from_secs(30);
+
+/// Bytes that are read from a NATS server at a time, and before somebody takes what is in them.
+pub const NATS_READ_BYTES_MAX: usize = 64 * 1024;
+/// Such reads that wait for a source.
+pub const NATS_READS_MAX: usize = 2;
+/// Bytes that wait to be written before a connection takes more to write.
+pub const NATS_OUTPUT_BYTES_MAX: usize = 1024 * 1024;
+/// What waits to be written by one connection, in pieces.
+pub const NATS_COMMANDS_MAX: usize = 64;
+/// Refusals of a server that are kept between two of its answers.
+pub const NATS_REFUSALS_MAX: usize = 256;
+
+/// Entries that a NATS sink takes at a time: one question to the server for all of them.
+pub const NATS_RUN_MAX: usize = 256;
+/// Subjects that a sink remembers as refused by the server.
+pub const NATS_REFUSED_SUBJECTS_MAX: usize = 1_024;
+/// Messages that are asked of a `JetStream` consumer at a time when the options do not say.
+pub const NATS_BATCH_DEFAULT: usize = 256;
+/// The most that the options may say.
+pub const NATS_BATCH_MAX: usize = 1_024;
+/// After so long a `JetStream` server gives a message again that nobody acknowledged.
+pub const NATS_ACK_WAIT_DEFAULT: Duration = Duration::from_secs(30);
+/// The shortest that the options may say: an acknowledgement takes a turn through the disk.
+pub const NATS_ACK_WAIT_MIN: Duration = Duration::from_secs(1);
+/// Messages of a new `JetStream` consumer that may wait for their acknowledgement.
+pub const NATS_ACK_PENDING_DEFAULT: usize = 1_024;
+/// How long a question to a `JetStream` server for messages stands.
+pub const NATS_PULL_EXPIRES: Duration = Duration::from_secs(30);
+/// Time for an answer of a `JetStream` server beyond that.
+pub const NATS_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a `JetStream` server keeps a message back that the hub cannot take just now.
+pub const NATS_LATER: Duration = Duration::from_secs(5);
+/// How long a source waits before it asks again for a stream that is not as it should be.
+pub const NATS_STREAM_AGAIN_AFTER: Duration = Duration::from_secs(2);
+/// Messages of a stream that wait for the hub's answer.
+pub const NATS_UNACKNOWLEDGED_MAX: usize = 1_024;
+
+/// How often is looked whether sinks have delivered all, before an end that keeps nothing.
+pub const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(20);
+
+// Endpoints made over the API.
+
+/// Endpoints of one hub: each is a task with a place of its own in the history.
+pub const ENDPOINTS_MAX: usize = 10_000;
+/// How long an endpoint that is changed may take to end what is on its way.
+pub const CHANGE_PATIENCE: Duration = Duration::from_secs(5);
 // Looking into it: dead letters, replays.
 
 /// Copies that a sink may have before what is delivered again has to wait: half, so that what fails

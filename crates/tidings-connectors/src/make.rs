@@ -1,5 +1,5 @@
-//! From what a sink is told to the system behind it: the one place that knows every kind. Connects
-//! to nothing.
+//! From what a sink is told to the system behind it: the one place that knows every kind.
+//! Knows no rule of delivery.
 
 use std::sync::Arc;
 
@@ -8,7 +8,9 @@ use rustls::ClientConfig;
 use tidings_core::Clock;
 
 use crate::connector::Sink;
-use crate::specification::{BadOption, SystemOptions};
+use crate::ingest::Source;
+use crate::nats::{self, NatsSink, NatsSource};
+use crate::specification::{BadOption, SinkSpecification, SourceSpecification};
 use crate::webhook::{self, Guard, Surroundings, Webhook};
 
 /// What systems are made with.
@@ -36,19 +38,20 @@ pub enum Author {
 }
 
 impl Workshop {
-    /// The system that a sink is told of.
+    /// The system that a sink is told of. Some begin to connect: it has to be called inside a
+    /// runtime.
     ///
     /// # Errors
     ///
     /// Everything that is wrong with its options.
     pub fn sink(
         &self,
-        told: &SystemOptions,
+        told: &SinkSpecification,
         author: Author,
     ) -> Result<Arc<dyn Sink>, Vec<BadOption>> {
-        match told.kind.as_str() {
+        match told.to.kind.as_str() {
             "webhook" => {
-                let mut options = webhook::Options::read(&told.options)?;
+                let mut options = webhook::Options::read(&told.to.options)?;
                 let guard = match author {
                     Author::Operator => Guard::Operator,
                     Author::Stranger => Guard::Stranger(self.allow.clone()),
@@ -64,12 +67,35 @@ impl Workshop {
                 };
                 Ok(Arc::new(Webhook::new(&options, &around)?))
             }
-            kind => Err(vec![BadOption {
-                path: "kind".to_owned(),
-                message: format!("there is no sink of kind {kind:?}"),
-                hint: None,
-                is_unknown: false,
-            }]),
+            "nats" => {
+                let options = nats::SinkOptions::read(&told.to.options)?;
+                Ok(Arc::new(NatsSink::start(&told.name, options)?))
+            }
+            kind => Err(unknown("sink", kind)),
         }
     }
+
+    /// The system that a source is told of. It connects when it runs.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with its options.
+    pub fn source(told: &SourceSpecification) -> Result<Box<dyn Source>, Vec<BadOption>> {
+        match told.from.kind.as_str() {
+            "nats" => {
+                let options = nats::SourceOptions::read(&told.from.options)?;
+                Ok(Box::new(NatsSource::new(&told.name, told.private, options)?))
+            }
+            kind => Err(unknown("source", kind)),
+        }
+    }
+}
+
+fn unknown(what: &str, kind: &str) -> Vec<BadOption> {
+    vec![BadOption {
+        path: "kind".to_owned(),
+        message: format!("there is no {what} of kind {kind:?}"),
+        hint: None,
+        is_unknown: false,
+    }]
 }

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
+use serde_json::{Map, Value};
+
 use crate::limits::{CONCURRENCY_MAX, OPTION_SPAN_MAX, RETRY_FIRST_MIN};
+use crate::specification::BadOption;
 
 /// One option.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +56,8 @@ pub enum Takes {
     },
     /// Texts that are not empty: one, or a list.
     Texts,
+    /// Keys that sign: texts, or tables of a key and its end; one, or a list.
+    Keys,
     /// Networks or addresses: one, or a list.
     Networks,
     /// Statuses of HTTP: one, or a list.
@@ -80,6 +85,7 @@ impl Takes {
             Takes::Number { .. } => "a whole number".to_owned(),
             Takes::Span { .. } => "a duration as in \"15s\"".to_owned(),
             Takes::Texts => "a list of texts".to_owned(),
+            Takes::Keys => "a list of keys".to_owned(),
             Takes::Networks => "networks as in [\"10.0.0.0/8\"]".to_owned(),
             Takes::Statuses => "statuses as in [200, 204]".to_owned(),
             Takes::Pairs => "a table of texts".to_owned(),
@@ -92,12 +98,13 @@ impl Takes {
 
     /// Whether several values may stand in a list.
     pub fn is_list(self) -> bool {
-        matches!(self, Takes::Texts | Takes::Networks | Takes::Statuses | Takes::Picks)
+        use Takes::{Keys, Networks, Picks, Statuses, Texts};
+        matches!(self, Texts | Keys | Networks | Statuses | Picks)
     }
 }
 
 /// A kind of sink or source.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Kind {
     /// Its name, as `kind` in a specification.
     pub name: &'static str,
@@ -105,6 +112,8 @@ pub struct Kind {
     pub about: &'static str,
     /// What it is told beside what every sink or source is.
     pub options: &'static [OptionRow],
+    /// What is wrong with options of which each has its form.
+    pub check: fn(&Map<String, Value>) -> Vec<BadOption>,
 }
 
 /// An option that is unset when nobody sets it.
@@ -165,7 +174,8 @@ the others. Unset, there is one order: each update waits for the one before.",
         "concurrency",
         Takes::Number { min: 1, max: CONCURRENCY_MAX as u64 },
         "32",
-        "Deliveries at the same time, up to 1024. Needs a `key`; without one there is one at a time.",
+        "Deliveries at the same time, up to 1024. Needs a `key`; without one there is one at a
+time.",
     )
     .or("32"),
     row(

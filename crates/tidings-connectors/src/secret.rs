@@ -189,6 +189,18 @@ impl KeyFile {
         Ok(KeyFile { key, mark: mark_of(&bytes) })
     }
 
+    /// A key that is in no file: what it seals is gone with the process.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no random numbers.
+    pub fn of_this_process() -> Result<KeyFile, BadKeyFile> {
+        let mut bytes = [0; KEY_BYTES];
+        rand::fill(&mut bytes).map_err(|_| BadKeyFile::Random)?;
+        let key = RandomizedNonceKey::new(&AES_256_GCM, &bytes).map_err(|_| BadKeyFile::Random)?;
+        Ok(KeyFile { key, mark: mark_of(&bytes) })
+    }
+
     /// Which key it is: stands in front of everything that it seals.
     pub fn mark(&self) -> Mark {
         self.mark

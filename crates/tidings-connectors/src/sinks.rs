@@ -1,26 +1,28 @@
 //! The sinks that run: started from what they are told, changed, stopped, and asked. Knows no
 //! system but by its sink, and no rule of delivery.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tidings_core::{
-    BadPattern, Batch, Clock, Grant, Hub, Language, Missed, Offset, Selection, Start,
-};
+use futures_util::FutureExt;
+use tidings_core::{BadPattern, Clock, Grant, Hub, Selection};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::attempts::Attempts;
 use crate::book::{BadBook, Book, Opened};
 use crate::connector::Sink;
 use crate::delivery::run::{Around, Command, Running, run};
-use crate::delivery::{Counts, Delivery, Now, Rules, Status, followed, seed};
-use crate::limits::{COMMANDS_MAX, READERS_MAX};
+use crate::delivery::{Counts, Now, Rules, Standing, Status};
+use crate::limits::{COMMANDS_MAX, DRAIN_LOOK_EVERY, READERS_MAX};
 use crate::specification::SinkSpecification;
 
 mod asking;
+mod beginning;
 pub mod letters;
 mod queue;
 pub mod replay;
@@ -70,7 +72,10 @@ struct One {
     letters: Arc<Semaphore>,
     replays: Arc<Replays>,
     commands: mpsc::Sender<Command>,
+    /// Ends it when nothing is on its way any more.
     stop: CancellationToken,
+    /// Ends it at once.
+    cut: CancellationToken,
     ended: oneshot::Receiver<()>,
 }
 
@@ -162,19 +167,29 @@ impl Sinks {
         let delivery = self.machine(rules, opened, followed, &counts);
         let (commands, heard) = mpsc::channel(COMMANDS_MAX);
         let known = Known { told, origin, counts: Arc::clone(&counts) };
-        let running =
-            Running { around, name, sink, then, selection, delivery, commands: heard, counts };
-        let stop = CancellationToken::new();
+        let hold = around.hub.hold_history(delivery.status(now(&around)).position);
+        let running = Running {
+            around,
+            name,
+            sink,
+            then,
+            selection,
+            delivery,
+            hold,
+            commands: heard,
+            counts,
+        };
+        let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
         let (over, ended) = oneshot::channel();
-        let token = stop.clone();
+        let tokens = (stop.clone(), cut.clone());
         self.own(async move {
-            run(running, token).await;
+            run_to_its_end(running, tokens).await;
             // Nobody may wait for it.
             let _ = over.send(());
         });
         let name = known.told.name.clone();
         let (letters, replays) = (Arc::new(Semaphore::new(1)), Arc::default());
-        let one = One { known, reads, letters, replays, commands, stop, ended };
+        let one = One { known, reads, letters, replays, commands, stop, cut, ended };
         self.lock().insert(name.clone(), one);
         self.resume_replays(&name);
     }
@@ -187,66 +202,15 @@ impl Sinks {
         tasks.spawn(task);
     }
 
-    fn machine(
-        &self,
-        rules: Rules,
-        opened: Opened,
-        followed: HashSet<u64>,
-        counts: &Counts,
-    ) -> Delivery {
-        let now = now(&self.around);
-        let Opened { name, mut saved, epoch, .. } = opened;
-        saved.followed = followed;
-        let hub = &self.around.hub;
-        let (position, last) = (saved.position, hub.end());
-        let is_of_before = epoch != hub.epoch_now().0;
-        saved.position = position.min(last);
-        let mut delivery = Delivery::new(rules, saved, seed(&name, now.wall), now);
-        if is_of_before {
-            tracing::error!(
-                sink = name,
-                "missed: the history is another one than the sink \
-                knew, acknowledged entries may be gone; a dead letter says so"
-            );
-            let missed = Missed { after: position.min(last), until: position.min(last) };
-            counts.missed();
-            delivery.missed(missed, "the history is another one than before", now);
+    /// Goes on with another system and other rules, and with what is on its way. Topics and grant
+    /// stay. Answers whether it runs.
+    pub async fn change(&self, told: SinkSpecification, sink: Arc<dyn Sink>) -> bool {
+        let rules = Box::new(Rules::new(&told, sink.run_max()));
+        let is_changed = self.command(&told.name, Command::Change(rules, sink)).await;
+        if let Some(one) = self.lock().get_mut(&told.name) {
+            one.known.told = told;
         }
-        delivery
-    }
-
-    /// Entries of these sinks that are owed by what is saved, and whose follow-up stands in the
-    /// history already: they were delivered. One look at the history for all.
-    fn followed(&self, wanted: &[Wanted], opened: &[Opened]) -> HashMap<String, HashSet<u64>> {
-        let mut found: HashMap<String, HashSet<u64>> = HashMap::new();
-        let follows =
-            |name: &str| wanted.iter().any(|one| one.told.name == name && one.told.then.is_some());
-        let opened = opened.iter().filter(|one| follows(&one.name));
-        let from: HashMap<&str, Offset> =
-            opened.map(|one| (one.name.as_str(), one.unfollowed)).collect();
-        let Some(first) = from.values().min() else { return found };
-        let hub = &self.around.hub;
-        let Ok(any) = hub.matcher(Language::Exact, "*") else { return found };
-        let grant = Arc::new(Grant::operator());
-        let selection = Selection { matchers: vec![any], grant, scope: None };
-        let mut reading = hub.reading(Arc::new(selection), Start::After(*first));
-        let mut batch = Batch::new();
-        while !reading.is_done() {
-            batch.clear();
-            // A gap has no follow-ups to be found in it.
-            let _ = reading.take(&mut batch);
-            for entry in batch.iter() {
-                let Some(origin) = &entry.update.origin else { continue };
-                let name = origin.connector.as_str();
-                let position = origin.position.as_ref().map_or("", |position| position.as_str());
-                if let Some(number) = followed(position, entry.epoch.0)
-                    && from.contains_key(name)
-                {
-                    found.entry(name.to_owned()).or_default().insert(number);
-                }
-            }
-        }
-        found
+        is_changed
     }
 
     /// What the sinks that run are told.
@@ -299,15 +263,54 @@ impl Sinks {
     /// Ends one sink: what is on its way gets as long as `patience`, and what is left is delivered
     /// again when the sink is started the next time. What it delivered is saved.
     pub async fn stop(&self, name: &str, patience: Duration) {
-        let Some(one) = self.lock().remove(name) else { return };
-        one.stop.cancel();
-        drop(tokio::time::timeout(patience, one.ended).await);
-        // Ends it if it has not ended: nobody can command it any more.
-        drop(one.commands);
-        if let Err(error) = self.around.book.save().await {
-            tracing::error!(sink = name, %error, "what was delivered last is not saved");
+        self.stop_many(&[name], patience).await;
+    }
+
+    /// [`Sinks::stop`] for several at the same time.
+    pub async fn stop_many(&self, names: &[&str], patience: Duration) {
+        let stopped: Vec<One> = {
+            let mut running = self.lock();
+            names.iter().filter_map(|name| running.remove(*name)).collect()
+        };
+        stopped.iter().for_each(|one| one.stop.cancel());
+        let until = Instant::now() + patience;
+        for mut one in stopped {
+            if timeout_at(until, &mut one.ended).await.is_err() {
+                one.cut.cancel();
+                // The next one of this name must not begin beside it.
+                let _ = one.ended.await;
+            }
         }
-        self.around.book.close(name);
+        if let Err(error) = self.around.book.save().await {
+            tracing::error!(%error, "what was delivered last is not saved");
+        }
+        names.iter().for_each(|name| self.around.book.close(name));
+    }
+
+    /// Waits until everything that stands in the history is delivered, and what follows it, or for
+    /// as long as `patience`: where nothing outlives the process.
+    pub async fn drain(&self, patience: Duration) {
+        let drained = async {
+            while !self.is_drained().await {
+                tokio::time::sleep(DRAIN_LOOK_EVERY).await;
+            }
+        };
+        if tokio::time::timeout(patience, drained).await.is_err() {
+            tracing::warn!("not everything was delivered, and it is not kept anywhere");
+        }
+    }
+
+    async fn is_drained(&self) -> bool {
+        let end = self.around.hub.end();
+        let names: Vec<String> = self.lock().keys().cloned().collect();
+        for name in names {
+            let status = self.status(&name).await.unwrap_or_default();
+            let is_done = status.position >= end && status.parked == 0 && status.sending == 0;
+            if status.standing == Standing::Running && !is_done {
+                return false;
+            }
+        }
+        end == self.around.hub.end()
     }
 
     /// Ends all sinks, as [`Sinks::stop`].
@@ -339,6 +342,24 @@ impl Sinks {
     /// What was tried.
     pub fn attempts(&self) -> &Attempts {
         &self.around.attempts
+    }
+}
+
+/// Runs a sink until it has ended or is cut off. One that fails by a mistake of the hub's own takes
+/// nobody with it.
+async fn run_to_its_end(running: Running, (stop, cut): (CancellationToken, CancellationToken)) {
+    let name = Arc::clone(&running.name);
+    let running = AssertUnwindSafe(run(running, stop)).catch_unwind();
+    let ended = tokio::select! {
+        ended = running => ended,
+        () = cut.cancelled() => Ok(()),
+    };
+    if ended.is_err() {
+        tracing::error!(
+            sink = &*name,
+            "the sink ended by a mistake of the hub: it goes on where \
+            it was after a restart"
+        );
     }
 }
 

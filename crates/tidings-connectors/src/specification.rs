@@ -13,7 +13,9 @@ use crate::reader::{find, put, remove};
 use crate::rows::OptionRow;
 pub use crate::span::Span;
 pub use parts::{KeyOf, Pick, Replace, Retry, Then};
-pub use read::{is_name, sink, source};
+#[doc(hidden)]
+pub use read::fuzz_endpoint;
+pub use read::{endpoint, is_name, sink, source};
 
 /// What a sink is told.
 #[derive(Debug, Clone, PartialEq)]

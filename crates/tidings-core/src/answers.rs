@@ -1,7 +1,7 @@
 //! What publishers are told once their batch is committed, or that it was not. Does not know how it
 //! was, and waits for nobody: who no longer listens has published all the same.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
@@ -10,20 +10,32 @@ use crate::hub::{Receipt, Shared};
 use crate::metrics::{Counters, count};
 use crate::options::Durability;
 use crate::publish_all::Placed;
-use crate::update::{Entry, Update};
+use crate::update::Entry;
 
-/// To the publisher of one update.
-pub(crate) type Answer = oneshot::Sender<Result<Receipt, Refused>>;
-/// To the publisher of many, in their order.
-pub(crate) type AnswerToMany = oneshot::Sender<Vec<Result<Placed, Refused>>>;
-
-/// What somebody wants to have published, and who is to be told.
+/// Who is told what became of an update.
 #[derive(Debug)]
-pub(crate) enum Order {
-    /// One update.
-    One(Update, Answer),
-    /// Many in one place of the queue, some of which were refused already.
-    Many(Vec<Result<Update, Refused>>, AnswerToMany),
+pub(crate) enum Answer {
+    /// Its publisher.
+    One(oneshot::Sender<Result<Receipt, Refused>>),
+    /// Its publisher, with what became of others.
+    Part(Part),
+}
+
+/// One of several updates that were published together.
+#[derive(Debug)]
+pub(crate) struct Part {
+    of: Arc<Together>,
+    index: usize,
+}
+
+/// What became of updates that were published together; nothing yet, or for ever, of some.
+pub(crate) type Told = Vec<Option<Result<Placed, Refused>>>;
+
+/// Told when the last of its parts is.
+#[derive(Debug)]
+pub(crate) struct Together {
+    told: Mutex<Told>,
+    to: Option<oneshot::Sender<Told>>,
 }
 
 /// What became of an update.
@@ -33,35 +45,52 @@ pub(crate) enum Outcome {
     Refused(Refused),
 }
 
-/// Who is told what.
-pub(crate) enum Due {
-    One(Answer, Outcome),
-    Many(AnswerToMany, Vec<Outcome>),
-}
-
-impl Order {
-    /// The number of updates and their weight in bytes.
-    pub(crate) fn size(&self) -> (usize, usize) {
+impl Answer {
+    /// Tells of an update whose batch is committed.
+    pub(crate) fn tell(self, outcome: Outcome, shared: &Shared) {
+        outcome.count(&shared.counters);
         match self {
-            Order::One(update, _) => (1, update.weight()),
-            Order::Many(updates, _) => {
-                (updates.len(), updates.iter().flatten().map(Update::weight).sum())
+            Answer::One(to) => {
+                let _gone = to.send(outcome.receipt(shared));
             }
+            Answer::Part(part) => part.tell(outcome.placed(shared)),
         }
     }
 
-    /// Refuses it whole. What was refused before keeps its own reason.
-    pub(crate) fn refuse(self, refused: &Refused) {
+    /// Tells of one that is not published.
+    pub(crate) fn refuse(self, refused: Refused) {
         match self {
-            Order::One(_, answer) => {
-                let _gone = answer.send(Err(refused.clone()));
+            Answer::One(to) => {
+                let _gone = to.send(Err(refused));
             }
-            Order::Many(updates, answer) => {
-                let reason = |update: Result<_, Refused>| {
-                    Err(update.err().unwrap_or_else(|| refused.clone()))
-                };
-                let _gone = answer.send(updates.into_iter().map(reason).collect());
-            }
+            Answer::Part(part) => part.tell(Err(refused)),
+        }
+    }
+}
+
+impl Together {
+    /// The parts of so many updates, in their order.
+    pub(crate) fn parts(updates: usize, to: oneshot::Sender<Told>) -> impl Iterator<Item = Answer> {
+        let told = Mutex::new(std::iter::repeat_with(|| None).take(updates).collect());
+        let together = Arc::new(Together { told, to: Some(to) });
+        (0..updates).map(move |index| Answer::Part(Part { of: Arc::clone(&together), index }))
+    }
+}
+
+impl Part {
+    fn tell(self, answer: Result<Placed, Refused>) {
+        let mut told = self.of.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = told.get_mut(self.index) {
+            *place = Some(answer);
+        }
+    }
+}
+
+impl Drop for Together {
+    fn drop(&mut self) {
+        let told = std::mem::take(self.told.get_mut().unwrap_or_else(PoisonError::into_inner));
+        if let Some(to) = self.to.take() {
+            let _gone = to.send(told);
         }
     }
 }
@@ -92,41 +121,6 @@ impl Outcome {
             }
             Outcome::Repeated(first) => Ok(Placed::again(first)),
             Outcome::Refused(refused) => Err(refused),
-        }
-    }
-}
-
-impl Due {
-    /// Tells the publisher of updates that are committed.
-    pub(crate) fn tell(self, shared: &Shared) {
-        match self {
-            Due::One(answer, outcome) => {
-                outcome.count(&shared.counters);
-                let _gone = answer.send(outcome.receipt(shared));
-            }
-            Due::Many(answer, outcomes) => {
-                let placed = outcomes.into_iter().map(|outcome| {
-                    outcome.count(&shared.counters);
-                    outcome.placed(shared)
-                });
-                let _gone = answer.send(placed.collect());
-            }
-        }
-    }
-
-    /// Tells the publisher of updates that are not. What was refused before keeps its own reason.
-    pub(crate) fn refuse(self, refused: &Refused) {
-        match self {
-            Due::One(answer, _) => {
-                let _gone = answer.send(Err(refused.clone()));
-            }
-            Due::Many(answer, outcomes) => {
-                let reason = |outcome| match outcome {
-                    Outcome::Refused(own) => Err(own),
-                    Outcome::New(_) | Outcome::Repeated(_) => Err(refused.clone()),
-                };
-                let _gone = answer.send(outcomes.into_iter().map(reason).collect());
-            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::answers::Order;
+use crate::answers::Answer;
 use crate::clock::Clock;
 use crate::error::{OpenError, Refused};
 use crate::grant::Grant;
@@ -313,8 +313,8 @@ impl Hub {
         let (answer, answered) = oneshot::channel();
         let keyed = update.idempotency_key.is_some();
         let publisher = keyed.then(|| grant.token.publisher());
-        let order = Order::One(update, answer);
-        let commit = Commit { order, publisher, room: room.permit };
+        let room = Some(room.permit);
+        let commit = Commit { update, publisher, answer: Answer::One(answer), room };
         let writer = &self.inner.writer;
         let duty = writer.put(Queued::Published(commit))?;
         Ok(Publishing { hub: self.clone(), answered, duty })

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::answers::{self, Order};
+use crate::answers::{self, Answer, Together, Told};
 use crate::error::Refused;
 use crate::grant::Grant;
-use crate::hub::{Hub, Receipt};
+use crate::hub::{Hub, Receipt, Room};
 use crate::limits::{PUBLISHED_AT_ONCE_BYTES_MAX, PUBLISHED_AT_ONCE_MAX};
 use crate::metrics::count;
 use crate::options::Durability;
@@ -92,19 +92,40 @@ impl Hub {
             Ok(room) => room,
             Err(refused) => return all_refused(refused),
         };
-        let is_keyed = |update: &Update| update.idempotency_key.is_some();
-        let publisher = updates.iter().any(is_keyed).then(|| grant.token.publisher());
-        let check = |update| self.check(grant, &update).map(|()| update);
-        let checked: Vec<_> = updates.into_iter().map(check).collect();
         let (answer, answered) = oneshot::channel();
-        let order = Order::Many(checked, answer);
-        let commit = Commit { order, publisher, room: room.permit };
-        match self.inner.writer.put(Queued::Published(commit)) {
+        let commits = self.commits(room, grant, updates, Together::parts(length, answer));
+        match self.inner.writer.put(Queued::Together(commits)) {
             Ok(Some(duty)) => self.inner.writer.see_to(duty).await,
             Ok(None) => {}
             Err(refused) => return all_refused(refused),
         }
-        answered.await.unwrap_or_else(|_| all_refused(self.shared().refusal_at_the_end()))
+        // Nothing is told of updates that were with a writer which ended.
+        let lost = |_| std::iter::repeat_with(|| None).take(length).collect();
+        let told: Told = answered.await.unwrap_or_else(lost);
+        let unanswered = || Err(self.shared().refusal_at_the_end());
+        told.into_iter().map(|answer| answer.unwrap_or_else(unanswered)).collect()
+    }
+
+    /// Those that are not refused at once.
+    fn commits(
+        &self,
+        room: Room,
+        grant: &Grant,
+        updates: Vec<Update>,
+        parts: impl Iterator<Item = Answer>,
+    ) -> Vec<Commit> {
+        let mut room = Some(room.permit);
+        let mut commits = Vec::with_capacity(updates.len());
+        for (update, answer) in updates.into_iter().zip(parts) {
+            if let Err(refused) = self.check(grant, &update) {
+                answer.refuse(refused);
+                continue;
+            }
+            let keyed = update.idempotency_key.is_some();
+            let publisher = keyed.then(|| grant.token.publisher());
+            commits.push(Commit { update, publisher, answer, room: room.take() });
+        }
+        commits
     }
 }
 

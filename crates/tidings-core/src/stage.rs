@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::announce::Announcement;
-use crate::answers::{Due, Order, Outcome, receipt};
+use crate::answers::{Answer, Outcome, receipt};
 use crate::clock::Clock;
 use crate::error::Refused;
 use crate::fan_out::Handover;
@@ -81,31 +81,21 @@ impl Stage {
     fn commit(&mut self, batch: &mut Vec<Commit>) {
         if self.shared.failed.load(Ordering::Acquire) {
             let refused = Refused::StorageFailed("an earlier write failed".into());
-            return batch.drain(..).for_each(|commit| commit.order.refuse(&refused));
+            return refuse(batch.drain(..).map(|commit| commit.answer), &refused);
         }
         let before = self.last;
         let mut entries = Vec::with_capacity(batch.len());
-        let mut due = Vec::with_capacity(batch.len());
+        let mut answers = Vec::with_capacity(batch.len());
         let mut rooms = Vec::with_capacity(batch.len());
         let (now, time) = (self.clock.monotonic(), self.clock.wall());
         for commit in batch.drain(..) {
             rooms.push(commit.room);
             let publisher = commit.publisher.as_deref().unwrap_or_default();
-            let mut place = |update| {
-                let outcome = self.place(update, publisher, now, time);
-                if let Outcome::New(entry) = &outcome {
-                    entries.push(Arc::clone(entry));
-                }
-                outcome
-            };
-            due.push(match commit.order {
-                Order::One(update, answer) => Due::One(answer, place(update)),
-                Order::Many(updates, answer) => {
-                    let placed =
-                        |update: Result<_, _>| update.map_or_else(Outcome::Refused, &mut place);
-                    Due::Many(answer, updates.into_iter().map(placed).collect())
-                }
-            });
+            let outcome = self.place(commit.update, publisher, now, time);
+            if let Outcome::New(entry) = &outcome {
+                entries.push(Arc::clone(entry));
+            }
+            answers.push((commit.answer, outcome));
         }
         let is_durable = |entry: &&Arc<Entry>| !entry.update.ephemeral;
         let durable: Cow<'_, [_]> = match entries.iter().all(|entry| is_durable(&entry)) {
@@ -118,19 +108,19 @@ impl Stage {
         };
         drop(durable);
         match appended {
-            Ok(()) => self.deliver(entries, due),
+            Ok(()) => self.deliver(entries, answers),
             // Ephemeral updates of the batch go with it: they follow entries that do not exist.
-            Err(AppendError::NoSpace) => self.undo(before, &entries, due, &Refused::NoSpace),
+            Err(AppendError::NoSpace) => self.undo(before, &entries, answers, &Refused::NoSpace),
             Err(AppendError::NotNow(reason)) => {
                 tracing::error!(error = reason, "the history cannot be written just now");
-                self.undo(before, &entries, due, &Refused::StorageFailed(reason));
+                self.undo(before, &entries, answers, &Refused::StorageFailed(reason));
             }
             Err(AppendError::Failed(reason)) => {
                 self.fail(&reason);
                 // What the hub itself announces goes on behind what was acknowledged.
                 self.last = before;
-                let refused = Refused::StorageFailed(reason);
-                due.into_iter().for_each(|due| due.refuse(&refused));
+                let lost = |answer: (Answer, Outcome)| answer.0;
+                refuse(answers.into_iter().map(lost), &Refused::StorageFailed(reason));
             }
         }
     }
@@ -146,10 +136,16 @@ impl Stage {
     }
 
     /// Takes back what was placed and not committed.
-    fn undo(&mut self, before: Offset, entries: &[Arc<Entry>], due: Vec<Due>, refused: &Refused) {
+    fn undo(
+        &mut self,
+        before: Offset,
+        entries: &[Arc<Entry>],
+        answers: Vec<(Answer, Outcome)>,
+        refused: &Refused,
+    ) {
         self.last = before;
         self.repeats.forget(entries);
-        due.into_iter().for_each(|due| due.refuse(refused));
+        refuse(answers.into_iter().map(|(answer, _)| answer), refused);
     }
 
     /// Gives an update its place, or finds the one it has already; `now` by the monotonic clock,
@@ -233,11 +229,11 @@ impl Stage {
         }
     }
 
-    fn deliver(&self, entries: Vec<Arc<Entry>>, due: Vec<Due>) {
+    fn deliver(&self, entries: Vec<Arc<Entry>>, answers: Vec<(Answer, Outcome)>) {
         count(&self.shared.counters.batches);
         self.commit_to(&entries);
-        for due in due {
-            due.tell(&self.shared);
+        for (answer, outcome) in answers {
+            answer.tell(outcome, &self.shared);
         }
         if !entries.is_empty() {
             self.hand_over(entries);
@@ -258,17 +254,25 @@ fn collect(
     batch: &mut Vec<Commit>,
     announced: &mut Vec<Announcement>,
 ) -> Found {
-    let (mut updates, mut bytes) = (0, 0);
+    let mut bytes = 0;
     intake.take(|queued| {
         match queued {
             Queued::Published(commit) => {
-                let (length, weight) = commit.order.size();
-                updates += length;
-                bytes += weight;
+                bytes += commit.update.weight();
                 batch.push(commit);
+            }
+            Queued::Together(commits) => {
+                bytes += commits.iter().map(|commit| commit.update.weight()).sum::<usize>();
+                batch.extend(commits);
             }
             Queued::Announced(announcement) => announced.push(announcement),
         }
-        updates < BATCH_UPDATES_MAX && bytes < BATCH_BYTES_MAX
+        batch.len() < BATCH_UPDATES_MAX && bytes < BATCH_BYTES_MAX
     })
+}
+
+fn refuse(answers: impl Iterator<Item = Answer>, refused: &Refused) {
+    for answer in answers {
+        answer.refuse(refused.clone());
+    }
 }

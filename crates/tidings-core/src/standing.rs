@@ -54,6 +54,11 @@ impl Hub {
         ended
     }
 
+    /// Whether a grant still counts.
+    pub fn stands(&self, grant: &Grant) -> bool {
+        self.shared().subscribers.standing.holds(grant)
+    }
+
     /// What is small and to be kept beside the history: as durable as the history's folder, gone
     /// with the process where the history is in memory.
     pub fn state(&self) -> &State {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::announce::Announcement;
-use crate::answers::Order;
+use crate::answers::Answer;
 use crate::clock::Clock;
 use crate::error::Refused;
 use crate::fan_out::FanOut;
@@ -19,26 +19,34 @@ use crate::intake::{Duty, Found, Intake};
 use crate::options::Durability;
 use crate::repeats::Repeats;
 use crate::stage::Stage;
-use crate::update::Offset;
+use crate::update::{Offset, Update};
 
 /// How often an idle writer lets the history go of what is old.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
 
-/// Updates on their way to the history.
+/// An update on its way to the history.
 #[derive(Debug)]
 pub(crate) struct Commit {
-    pub(crate) order: Order,
-    /// Whose idempotency keys they carry, if they do.
+    pub(crate) update: Update,
+    /// Whose idempotency key it carries, if it does.
     pub(crate) publisher: Option<Box<str>>,
-    /// Held until the updates are committed: bounds what waits.
-    pub(crate) room: OwnedSemaphorePermit,
+    pub(crate) answer: Answer,
+    /// Held until the update is committed: bounds what waits. Of several that are published
+    /// together, the first has it for all.
+    pub(crate) room: Option<OwnedSemaphorePermit>,
 }
 
 /// What the first stage is given.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are the largest: a box for each would cost more than it saves"
+)]
 pub(crate) enum Queued {
     /// By somebody.
     Published(Commit),
+    /// By somebody, many at once.
+    Together(Vec<Commit>),
     /// By the hub itself.
     Announced(Announcement),
 }

@@ -19,12 +19,25 @@ use crate::app::{self, AppProblem, Launch};
 use crate::client::{ClientProblem, PublishArguments, SubscribeArguments, healthcheck};
 use crate::config::{self, Config, Mistakes};
 use crate::link::{LinkArguments, link};
+use crate::relay::RelaySettings;
 use crate::verify;
 
 /// Something went wrong while the program ran.
 const FAILED: u8 = 1;
 /// The command line or the configuration is wrong.
 const MISTAKEN: u8 = 2;
+
+/// What `tidings relay` reads.
+const RELAY_VARIABLES: &str = "\
+Variables, of the process, then of the nearest .env.local and .env, here or in a folder above:
+  WEBHOOK_DESTINATION          where each message is posted
+  NATS_ADDRESS (or NATS_HOST)  the servers, separated by commas
+  NATS_USER, NATS_PASS         the login; must be set, may be empty
+  NATS_SUBJECT_PREFIX          messages below this subject are posted
+  NATS_RELAYED_SUBJECT_PREFIX  what it is replaced by when a message is published again
+  WEBHOOK_TIMEOUT              time for one request [default: 30s]
+  TIDINGS_DATA                 a folder that keeps what was taken; without one it is in memory
+  TIDINGS_ADMIN_LISTEN, TIDINGS_ADMIN_TOKEN, TIDINGS_LISTEN, RUST_LOG";
 
 /// A self-hosted real-time hub: publish an update once, reach every receiver in one order.
 #[derive(Parser)]
@@ -42,6 +55,10 @@ enum Command {
     Dev(DevArguments),
     /// Run a hub
     Serve(ConfigArguments),
+    /// Pass messages of NATS on to a webhook, and publish each again once it is answered: in place
+    /// of NATS Webhook Relay, with its variables
+    #[command(after_help = RELAY_VARIABLES)]
+    Relay,
     /// Check a configuration and the history that it names, and explain every mistake
     Check(ConfigArguments),
     /// Print every setting with its default, as a file to begin with
@@ -115,6 +132,7 @@ pub fn run() -> ExitCode {
     match Arguments::parse().command {
         Command::Dev(arguments) => dev(arguments),
         Command::Serve(arguments) => serve(arguments),
+        Command::Relay => relay(),
         Command::Check(arguments) => with(&arguments, check),
         Command::Config => print(&config::reference()),
         Command::Token { command } => tokens::run(command),
@@ -178,6 +196,24 @@ fn serve(arguments: ConfigArguments) -> ExitCode {
         Ok(config) => launch(Launch {
             config,
             reload: Box::new(move || load().map_err(|mistakes| mistakes.report(false))),
+            listening: Box::new(|_| {}),
+        }),
+        Err(mistakes) => mistaken(&mistakes),
+    }
+}
+
+/// As a relay, whose settings are all in variables.
+fn relay() -> ExitCode {
+    let load = || {
+        let (settings, notes) = RelaySettings::of_process()?;
+        let mut config = config::relay(&settings)?;
+        config.notes.extend(notes);
+        Ok(config)
+    };
+    match load() {
+        Ok(config) => launch(Launch {
+            config,
+            reload: Box::new(move || load().map_err(|mistakes: Mistakes| mistakes.report(false))),
             listening: Box::new(|_| {}),
         }),
         Err(mistakes) => mistaken(&mistakes),

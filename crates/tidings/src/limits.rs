@@ -50,6 +50,8 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 pub const ADMIN_TOKEN_BYTES_MIN: usize = 16;
 /// Bytes of a request's body on the admin listener: a revocation with the longest names.
 pub const ADMIN_BODY_BYTES_MAX: usize = 32 * 1024;
+/// Bytes of a request that makes or changes a sink: the longest lists of topics and headers.
+pub const SINK_BODY_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of all bodies on the admin listener at one time.
 pub const ADMIN_BODIES_BYTES_MAX: usize = 1024 * 1024;
 /// Time for such a body: it comes from a command on the same machine or network.

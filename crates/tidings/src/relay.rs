@@ -2,16 +2,18 @@
 //! relays are set up already. Knows no hub; nothing runs here.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
-use tidings_connectors::limits::{RELAY_TIMEOUT_DEFAULT, TIMEOUT_MAX, TIMEOUT_MIN};
+use tidings_connectors::limits::{EXCHANGE_TIMEOUT_MAX, RELAY_TIMEOUT_DEFAULT, TIMEOUT_MIN};
 use tidings_connectors::span;
 use tidings_core::matcher::NatsSubject;
 use url::Url;
 
-use crate::config::{Mistakes, Variables};
+use crate::config::{Mistakes, Variables, is_admin_token, read_secret};
+use crate::limits::ADMIN_TOKEN_BYTES_MIN;
 
 /// The port of a NATS server that none is written for.
 const NATS_PORT: u16 = 4222;
@@ -38,6 +40,12 @@ pub struct RelaySettings {
     pub timeout: Duration,
     /// Where the history is; in memory when nobody says.
     pub data: Option<PathBuf>,
+    /// Where subscribers are served; nowhere when nobody says.
+    pub listen: Option<SocketAddr>,
+    /// Where the operator's listener is; nowhere when nobody says.
+    pub admin_listen: Option<SocketAddr>,
+    /// What operators present there.
+    pub admin_token: Option<String>,
     /// `RUST_LOG`, wherever it is set.
     pub log: Option<String>,
 }
@@ -51,6 +59,8 @@ impl fmt::Debug for RelaySettings {
             .field("relayed_prefix", &self.relayed_prefix)
             .field("timeout", &self.timeout)
             .field("data", &self.data)
+            .field("listen", &self.listen)
+            .field("admin_listen", &self.admin_listen)
             .finish_non_exhaustive()
     }
 }
@@ -85,6 +95,9 @@ impl RelaySettings {
             reading.say("NATS_RELAYED_SUBJECT_PREFIX", message, "as in relayed.cache");
         }
         let timeout = reading.timeout();
+        let listen = reading.address("TIDINGS_LISTEN");
+        let admin_listen = reading.address("TIDINGS_ADMIN_LISTEN");
+        let admin_token = reading.admin_token();
         let Reading { wrong, .. } = reading;
         match (destination, servers, user, password, subject_prefix, relayed_prefix, timeout) {
             (
@@ -105,6 +118,9 @@ impl RelaySettings {
                 relayed_prefix,
                 timeout,
                 data: variables.get("TIDINGS_DATA").map(PathBuf::from),
+                listen,
+                admin_listen,
+                admin_token,
                 log: variables.get("RUST_LOG").map(str::to_owned),
             }),
             _ => Err(Mistakes::in_variables(wrong)),
@@ -194,6 +210,41 @@ impl<'a> Reading<'a> {
         None
     }
 
+    fn address(&mut self, name: &'static str) -> Option<SocketAddr> {
+        let text = self.variables.get(name).filter(|text| *text != "off")?;
+        let address = text.parse().ok();
+        if address.is_none() {
+            self.say(name, "is not an address", "write IP and port, as in 127.0.0.1:3001");
+        }
+        address
+    }
+
+    /// `TIDINGS_ADMIN_TOKEN`, or what is in the file that `TIDINGS_ADMIN_TOKEN_FILE` names.
+    fn admin_token(&mut self) -> Option<String> {
+        const NAME: &str = "TIDINGS_ADMIN_TOKEN";
+        const FILE: &str = "TIDINGS_ADMIN_TOKEN_FILE";
+        let token = match (self.variables.get(NAME), self.variables.get(FILE)) {
+            (Some(_), Some(_)) => {
+                self.say(FILE, "TIDINGS_ADMIN_TOKEN is set, too", "set one of them");
+                return None;
+            }
+            (Some(token), None) => token.to_owned(),
+            (None, Some(path)) => match read_secret(Path::new(path)) {
+                Ok(token) => token,
+                Err(message) => {
+                    self.say(FILE, &message, "a file with the token alone");
+                    return None;
+                }
+            },
+            (None, None) => return None,
+        };
+        if !is_admin_token(&token) {
+            let message = format!("is no {ADMIN_TOKEN_BYTES_MIN} visible characters or more");
+            self.say(NAME, &message, "make one with `openssl rand -hex 32`");
+        }
+        Some(token)
+    }
+
     /// `WEBHOOK_TIMEOUT`: a duration, or seconds without a unit.
     fn timeout(&mut self) -> Option<Duration> {
         let Some(text) = self.variables.get("WEBHOOK_TIMEOUT") else {
@@ -201,9 +252,9 @@ impl<'a> Reading<'a> {
         };
         let seconds = text.trim().parse().map(Duration::from_secs).ok();
         let time = seconds.or_else(|| span::parse(text).ok());
-        let time = time.filter(|time| (TIMEOUT_MIN..=TIMEOUT_MAX).contains(time));
+        let time = time.filter(|time| (TIMEOUT_MIN..=EXCHANGE_TIMEOUT_MAX).contains(time));
         if time.is_none() {
-            let hint = format!("as in 30s, up to {}", span::render(TIMEOUT_MAX));
+            let hint = format!("as in 30s, up to {}", span::render(EXCHANGE_TIMEOUT_MAX));
             self.say("WEBHOOK_TIMEOUT", "is not the time that a request may take", &hint);
         }
         time
@@ -368,6 +419,23 @@ mod tests {
         for text in ["0", "-1", "soon", "11m", "99999999999999999999"] {
             assert!(with("WEBHOOK_TIMEOUT", Some(text)).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn ports_are_opened_only_where_somebody_says() {
+        let none = RelaySettings::of(&ALL.into()).unwrap();
+        assert_eq!((none.listen, none.admin_listen, none.admin_token), (None, None, None));
+        let admin = with("TIDINGS_ADMIN_LISTEN", Some("127.0.0.1:3001")).unwrap();
+        assert_eq!(admin.admin_listen, Some("127.0.0.1:3001".parse().unwrap()));
+        let report = with("TIDINGS_LISTEN", Some("3000")).unwrap_err();
+        assert!(report.contains("TIDINGS_LISTEN: is not an address"), "{report}");
+        let report = with("TIDINGS_ADMIN_TOKEN", Some("hunter2")).unwrap_err();
+        assert!(report.contains("16 visible") && !report.contains("hunter2"), "{report}");
+        let token = with("TIDINGS_ADMIN_TOKEN", Some("0123456789abcdef")).unwrap();
+        assert!(!format!("{token:?}").contains("0123456789"));
+        assert_eq!(token.admin_token.unwrap(), "0123456789abcdef");
+        let report = with("TIDINGS_ADMIN_TOKEN_FILE", Some("/nowhere/token")).unwrap_err();
+        assert!(report.contains("cannot read /nowhere/token"), "{report}");
     }
 
     #[test]

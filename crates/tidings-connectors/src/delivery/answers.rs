@@ -90,7 +90,7 @@ impl Delivery {
                 && let Some(at) = items.iter().position(|item| item.number == number)
                 && let Some(item) = items.remove(at)
             {
-                let reason = "its copy cannot be read any more".into();
+                let reason = "its copy cannot be read any more, or no longer by this sink".into();
                 self.record(item.tries, reason, About::Unreadable { number }, now);
                 self.let_go(lane, &item);
             }

@@ -1,4 +1,5 @@
-//! Chance for waits, so that a thousand sinks do not come back in the same instant. Not for secrets.
+//! Chance for waits, so that a thousand sinks do not come back in the same instant. Not for
+//! secrets.
 
 use std::time::Duration;
 

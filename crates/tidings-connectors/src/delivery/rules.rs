@@ -6,6 +6,7 @@ use tidings_core::limits::HOPS_MAX;
 use tidings_core::{Entry, Line, Origin, Topic, Update};
 
 use super::retry::Retry;
+use crate::hash;
 use crate::specification::{KeyOf, Replace, SinkSpecification};
 
 /// How a sink delivers.
@@ -43,7 +44,7 @@ impl Rules {
         }
     }
 
-    /// The lane of an entry. Two keys may share one, which costs them nothing but each other's time.
+    /// The lane of an entry. Two keys may share one, which costs them only each other's time.
     pub(super) fn lane(&self, entry: &Entry) -> u64 {
         let key = match &self.key {
             None => return 0,
@@ -55,7 +56,7 @@ impl Rules {
             }
         };
         // The lane is written down: it has to be the same in the next process.
-        fnv(key.as_bytes()) & !AGAIN
+        hash::stable(key.as_bytes()) & !AGAIN
     }
 
     /// Entries of one run.
@@ -63,12 +64,6 @@ impl Rules {
         // A follow-up is published behind its own entry, before the next is delivered.
         if self.then.is_some() { 1 } else { self.run_max.max(1) }
     }
-}
-
-/// FNV-1a with 64 bits.
-fn fnv(bytes: &[u8]) -> u64 {
-    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix)
 }
 
 impl Replace {

@@ -1,6 +1,8 @@
 //! The one loop behind every sink: entries from the history and answers of the system into the
 //! machine, what it wants done out of it. Knows no rule of delivery and no system.
 
+mod beside;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tidings_core::{
-    Batch, Clock, Entry, Grant, Hub, Missed, Offset, Refused, Selection, Start, StateError,
-    Subscription, Taken, TokenIdentity,
+    Batch, Clock, Grant, HistoryHold, Hub, Missed, Selection, Start, StateError, Subscription,
+    Taken,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +20,7 @@ use super::{Action, Again, Counts, Delivery, Now, RowKey, Rules, Status};
 use crate::attempts::Attempts;
 use crate::book::{Book, Loaded};
 use crate::connector::{Outcome, Run, Sink};
-use crate::limits::{FOLLOW_AGAIN_AFTER, READ_AGAIN_AFTER, SAVE_TOLD_EVERY, UNSAVED_MAX};
+use crate::limits::{READ_AGAIN_AFTER, SAVE_QUIET_EVERY, SAVE_TOLD_EVERY, UNSAVED_MAX};
 use crate::specification::Replace;
 
 /// What all sinks share.
@@ -74,6 +76,8 @@ pub struct Running {
     pub selection: Selection,
     /// Its machine, which goes on where it ended.
     pub delivery: Delivery,
+    /// Keeps in the history what it has not delivered.
+    pub hold: HistoryHold,
     /// What somebody asks of it.
     pub commands: mpsc::Receiver<Command>,
     /// What it did.
@@ -109,18 +113,24 @@ enum Flight {
 
 type Flights = FuturesUnordered<Pin<Box<dyn Future<Output = Flight> + Send>>>;
 
+/// Why a sink is disabled whose grant does not count any more.
+const FALLEN: &str = "what its creator may read was taken back";
+
 /// Delivers until `stop`, and then until nothing is on its way any more. Dropping it leaves what is
 /// on its way to be delivered again by the next process.
 pub async fn run(running: Running, stop: CancellationToken) {
-    let Running { around, name, sink, then, selection, delivery, commands, counts } = running;
+    let Running { around, name, sink, then, selection, delivery, hold, commands, counts } = running;
     let position = delivery.status(around.now()).position;
+    let grant = Arc::clone(&selection.grant);
     let subscription = around.hub.subscribe(selection, Start::After(position));
     let looping = Loop {
         around,
         name,
         sink,
         then,
+        grant,
         delivery,
+        hold,
         commands,
         counts,
         told_full: None,
@@ -135,7 +145,9 @@ struct Loop {
     name: Arc<str>,
     sink: Arc<dyn Sink>,
     then: Option<Replace>,
+    grant: Arc<Grant>,
     delivery: Delivery,
+    hold: HistoryHold,
     commands: mpsc::Receiver<Command>,
     counts: Arc<Counts>,
     /// When it was said last that there is no room.
@@ -148,14 +160,14 @@ struct Loop {
 impl Loop {
     async fn run(mut self, stop: CancellationToken) {
         let mut saves = self.around.book.saves();
-        let mut hold = self.around.hub.hold_history(self.subscribed());
         let mut is_ending = false;
         loop {
             self.act();
+            self.move_on();
             self.tell_full();
             let changes = self.delivery.changes();
             if let Some(position) = changes.position {
-                hold.move_to(position);
+                self.hold.move_to(position);
             }
             let unsaved = self.around.book.note(&self.name, changes);
             self.delivery.wait_for_save(unsaved > UNSAVED_MAX);
@@ -164,6 +176,8 @@ impl Loop {
             }
             let now = self.around.now();
             let wake = self.delivery.wake_at().map(|at| at.saturating_sub(now.monotonic));
+            // A sink for which nothing comes moves on as well, or it would fall off the history.
+            let wake = wake.unwrap_or(SAVE_QUIET_EVERY).min(SAVE_QUIET_EVERY);
             let wants_more = self.delivery.wants_more(now);
             tokio::select! {
                 () = stop.cancelled(), if !is_ending => {
@@ -176,17 +190,24 @@ impl Loop {
                     None => return,
                 },
                 () = ready(&mut self.subscription), if wants_more => self.take(),
-                () = sleep(wake) => {}
+                () = tokio::time::sleep(wake) => {}
                 _ = saves.changed(), if unsaved > UNSAVED_MAX => {}
             }
         }
     }
 
-    fn subscribed(&self) -> Offset {
-        self.subscription.as_ref().map_or(Offset::ZERO, Subscription::offset)
+    /// Passes what is not for this sink.
+    fn move_on(&mut self) {
+        if let Some(subscription) = self.subscription.as_ref().filter(|one| one.is_live()) {
+            self.delivery.passed(subscription.caught_up());
+        }
     }
 
     fn act(&mut self) {
+        // Before anything is sent: what waits was taken when the grant still counted.
+        if !self.around.hub.stands(&self.grant) {
+            self.delivery.disable(FALLEN.into());
+        }
         while let Some(action) = self.delivery.next(self.around.now()) {
             self.flights.push(match action {
                 Action::Send { lane, run } => self.send(lane, run),
@@ -208,38 +229,9 @@ impl Loop {
     fn load(&self, lane: u64, keys: Vec<RowKey>) -> Pin<Box<dyn Future<Output = Flight> + Send>> {
         let (book, name) = (Arc::clone(&self.around.book), Arc::clone(&self.name));
         Box::pin(async move {
-            // What is to be read may have been noted a moment ago.
-            let saved = book.save().await;
             let read = tokio::task::spawn_blocking(move || book.load(&name, &keys)).await;
-            let rows = saved.and(read.unwrap_or_else(|_| Ok(Vec::new())));
+            let rows = read.unwrap_or_else(|_| Ok(Vec::new()));
             Flight::Loaded { lane, rows }
-        })
-    }
-
-    fn follow(&self, lane: u64, entry: &Entry) -> Pin<Box<dyn Future<Output = Flight> + Send>> {
-        let update = self.then.as_ref().and_then(|then| then.follow_up(entry, &self.name));
-        let (hub, name) = (self.around.hub.clone(), Arc::clone(&self.name));
-        Box::pin(async move {
-            let Some(update) = update else { return Flight::Followed { lane, result: Ok(()) } };
-            // Keys of follow-ups never meet those of a publisher.
-            let issuer = Some("tidings:sink".into());
-            let token =
-                TokenIdentity { issuer, subject: Some((*name).into()), ..Default::default() };
-            let grant = Grant { token, ..Grant::operator() };
-            loop {
-                let result = match hub.publish(&grant, update.clone()).await {
-                    Ok(_) => Ok(()),
-                    Err(Refused::NoSpace) => {
-                        tokio::time::sleep(FOLLOW_AGAIN_AFTER).await;
-                        continue;
-                    }
-                    Err(Refused::StorageFailed(_) | Refused::ShuttingDown) => {
-                        return Flight::Unfollowed;
-                    }
-                    Err(refused) => Err(format!("the hub refused what follows: {refused}")),
-                };
-                return Flight::Followed { lane, result };
-            }
         })
     }
 
@@ -252,7 +244,13 @@ impl Loop {
                 self.counts.answered(&outcome);
                 self.delivery.answered(lane, outcome, now);
             }
-            Flight::Loaded { lane, rows: Ok(rows) } => self.delivery.loaded(lane, rows, now),
+            Flight::Loaded { lane, rows: Ok(rows) } if rows.is_empty() => {
+                self.delivery.not_loaded(lane, now);
+            }
+            Flight::Loaded { lane, rows: Ok(mut rows) } => {
+                rows.iter_mut().for_each(|(_, entry)| self.withhold(entry));
+                self.delivery.loaded(lane, rows, now);
+            }
             Flight::Loaded { lane, rows: Err(error) } => {
                 tracing::error!(sink = &*self.name, %error, "copies cannot be read: tried again");
                 self.delivery.not_loaded(lane, now);
@@ -298,7 +296,7 @@ impl Loop {
         let Some(mut subscription) = self.subscription.take() else { return };
         if subscription.is_ended() {
             // Not put back: nothing more may be taken by it.
-            self.delivery.disable("what its creator may read was taken back".into());
+            self.delivery.disable(FALLEN.into());
             return;
         }
         let mut batch = Batch::new();
@@ -356,7 +354,10 @@ impl Loop {
     fn command(&mut self, command: Command) {
         let now = self.around.now();
         match command {
-            Command::Tell(to) => drop(to.send(self.delivery.status(now))),
+            Command::Tell(to) => {
+                self.move_on();
+                drop(to.send(self.delivery.status(now)));
+            }
             Command::Pause => self.delivery.pause(),
             Command::Resume => self.delivery.resume(now),
             Command::Again(entries, to) => drop(to.send(self.delivery.again(&entries, now))),
@@ -377,13 +378,6 @@ impl Loop {
 async fn ready(subscription: &mut Option<Subscription>) {
     match subscription {
         Some(one) => std::future::poll_fn(|context| one.poll_ready(context)).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep(wait: Option<Duration>) {
-    match wait {
-        Some(wait) => tokio::time::sleep(wait).await,
         None => std::future::pending().await,
     }
 }

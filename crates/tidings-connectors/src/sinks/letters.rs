@@ -199,7 +199,7 @@ async fn redrive(
             }
         }
         progress.send_modify(|told| {
-            (told.empty, told.unknown) = (told.empty + empty, told.unknown + unknown)
+            (told.empty, told.unknown) = (told.empty + empty, told.unknown + unknown);
         });
         hand(asking, again, progress).await?;
     }

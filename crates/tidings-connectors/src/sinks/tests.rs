@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use serde_json::json;
-use tidings_core::{Durability, HistoryOptions, HubOptions, Keep, Namespace, Table, Topic, Update};
+use tidings_core::{
+    Batch, Durability, HistoryOptions, HubOptions, Keep, Language, Namespace, Offset, Start, Table,
+    Topic, Update,
+};
 
 use super::*;
 use crate::attempts::AttemptsOptions;
@@ -124,7 +127,7 @@ fn try_open(folder: &Path, keep: Keep) -> Result<House, tidings_core::OpenError>
     Ok(House { sinks: Sinks::new(hub.clone(), clock, attempts), hub, _recorder: tasks })
 }
 
-fn told(name: &str, more: serde_json::Value) -> SinkSpecification {
+fn told(name: &str, more: &serde_json::Value) -> SinkSpecification {
     let mut tree = json!({
         "kind": "webhook", "name": name, "topics": ["*"], "url": "http://127.0.0.1:9/",
     });
@@ -132,10 +135,12 @@ fn told(name: &str, more: serde_json::Value) -> SinkSpecification {
     specification::sink(&tree).unwrap()
 }
 
+// JSON is written where it is passed.
+#[allow(clippy::needless_pass_by_value)]
 fn wanted(name: &str, system: &Arc<System>, more: serde_json::Value) -> Wanted {
     let sink = Arc::new(Way(Arc::clone(system)));
     Wanted {
-        told: told(name, more),
+        told: told(name, &more),
         sink,
         grant: Arc::new(Grant::operator()),
         origin: Origin::Configuration,

@@ -12,8 +12,8 @@ use crate::forms::{self, Flaw, shown};
 use crate::limits::{GIVE_UP_AFTER_DEFAULT, RETRY_FIRST_DEFAULT, RETRY_MAX_DEFAULT};
 use crate::span::Span;
 
-/// Topics that a sink is for. `"*"` is all of them, another text is one topic, and `{ nats = "a.>" }`
-/// is a pattern in its language.
+/// Topics that a sink is for. `"*"` is all of them, another text is one topic, and
+/// `{ nats = "a.>" }` is a pattern in its language.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Written", into = "Written")]
 pub enum Pick {

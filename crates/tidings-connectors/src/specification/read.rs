@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::{BadOption, KeyOf, Pick, Replace, Retry, SystemOptions, Then};
 use super::{SinkSpecification, SourceSpecification};
 use crate::forms::{self, shown};
-use crate::kinds::{SINKS, SOURCES};
+use crate::kinds::{ENDPOINTS, SINKS, SOURCES};
 use crate::limits::{CONCURRENCY_DEFAULT, NAME_BYTES_MAX};
 use crate::nearest::nearest;
 use crate::reader::Reading;
@@ -20,7 +20,25 @@ use crate::span::{self, Span};
 ///
 /// Everything that is wrong, at least one thing.
 pub fn sink(value: &Value) -> Result<SinkSpecification, Vec<BadOption>> {
-    let (mut reading, kind) = table("sink", value, SINKS, OF_EVERY_SINK)?;
+    sink_of("sink", value, SINKS)
+}
+
+/// Reads a sink that somebody else than the operator makes, over the API: a webhook that names no
+/// file of this machine and opens no network.
+///
+/// # Errors
+///
+/// As [`sink`].
+pub fn endpoint(value: &Value) -> Result<SinkSpecification, Vec<BadOption>> {
+    sink_of("endpoint", value, ENDPOINTS)
+}
+
+fn sink_of(
+    what: &str,
+    value: &Value,
+    kinds: &'static [Kind],
+) -> Result<SinkSpecification, Vec<BadOption>> {
+    let (mut reading, kind) = table(what, value, kinds, OF_EVERY_SINK)?;
     name(&mut reading);
     let key = reading.get("key").and_then(Value::as_str).and_then(|text| KeyOf::read(text).ok());
     let concurrency = concurrency(&mut reading, key.is_some());
@@ -62,6 +80,17 @@ pub fn source(value: &Value) -> Result<SourceSpecification, Vec<BadOption>> {
     })
 }
 
+/// Any bytes as the JSON of an endpoint: must end in a specification that is read again from its
+/// own form, or in mistakes.
+#[doc(hidden)]
+pub fn fuzz_endpoint(bytes: &[u8]) {
+    let Ok(value) = serde_json::from_slice::<Value>(bytes) else { return };
+    match endpoint(&value) {
+        Ok(told) => assert!(endpoint(&told.to_json()).is_ok_and(|again| again == told)),
+        Err(problems) => assert!(!problems.is_empty()),
+    }
+}
+
 /// Whether a text may be the name of a sink or source.
 pub fn is_name(text: &str) -> bool {
     let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
@@ -93,7 +122,27 @@ fn table(
     let elsewhere = found.is_ok().then_some(all.as_slice());
     let mut reading = Reading::new(rows, &rest, elsewhere);
     let found = found.map_err(|bad| reading.problems.insert(0, bad)).ok();
+    if let Some(kind) = found.filter(|kind| !has_problem(&reading, kind.options)) {
+        let problems = (kind.check)(&reading.tree(kind.options));
+        reading.problems.extend(problems.into_iter().map(named));
+    }
     Ok((reading, found))
+}
+
+/// A problem whose message says which option it is about.
+fn named(bad: BadOption) -> BadOption {
+    let message = match bad.path.as_str() {
+        "" => bad.message,
+        path => format!("`{path}`: {}", bad.message),
+    };
+    BadOption { message, ..bad }
+}
+
+/// Whether something is wrong with the form of an option that is in `rows`.
+fn has_problem(reading: &Reading, rows: &[OptionRow]) -> bool {
+    let first = |path: &str| path.split(['.', '[']).next().map(str::to_owned);
+    let is_of = |bad: &BadOption| rows.iter().any(|row| first(row.path) == first(&bad.path));
+    reading.problems.iter().any(is_of)
 }
 
 fn kind(

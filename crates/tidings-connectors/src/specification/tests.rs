@@ -11,6 +11,8 @@ use crate::limits::{CONCURRENCY_DEFAULT, CONCURRENCY_MAX};
 use crate::rows::{Kind, OF_EVERY_SINK, OF_EVERY_SOURCE};
 use crate::{SINKS, SOURCES};
 
+const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
 /// A webhook with `more` laid over it; `null` takes a key away.
 fn webhook(more: Value) -> Value {
     let minimal = json!({
@@ -19,6 +21,8 @@ fn webhook(more: Value) -> Value {
     over(minimal, more)
 }
 
+// JSON is written where it is passed.
+#[allow(clippy::needless_pass_by_value)]
 fn over(mut value: Value, more: Value) -> Value {
     let table = value.as_object_mut().unwrap();
     for (name, value) in more.as_object().unwrap() {
@@ -69,7 +73,7 @@ fn everything_that_is_written_is_read() {
         "body": "cloudevents",
         "headers": { "x-a": "1", "x-b": "" },
         "basic": { "user": "", "password": "p" },
-        "secrets": "whsec_x",
+        "secrets": KEY,
         "success": [200],
         "timeout": "30s",
         "allow": ["10.0.0.0/8", "::1"],
@@ -86,7 +90,7 @@ fn everything_that_is_written_is_read() {
     assert_eq!(then.publish.apply("other.cms.cache"), None);
     assert_eq!(read.to.get("basic.password"), Some(&json!("p")));
     // One value where a list may stand is a list.
-    assert_eq!(read.to.get("secrets"), Some(&json!(["whsec_x"])));
+    assert_eq!(read.to.get("secrets"), Some(&json!([KEY])));
     assert_eq!(sink(&read.to_json()).unwrap(), read);
 }
 
@@ -200,6 +204,14 @@ fn each_mistake_in_a_sink_is_named_with_what_to_do() {
         (json!({ "allow": "10.0.0.0/99" }), "allow[0]", "not a network", "10.0.0.0/8"),
         (json!({ "timeout": "11m" }), "timeout", "10m at most", "as in"),
         (json!({ "basic": { "user": "a" } }), "basic.password", "is missing", "the password"),
+        (json!({ "secrets": "hunter2" }), "secrets[0]", "", ""),
+        (json!({ "headers": { "host": "x" } }), "headers.host", "the hub sets this", ""),
+        (
+            json!({ "bearer": "b", "basic": { "user": "u", "password": "p" } }),
+            "bearer",
+            "exclude each other",
+            "",
+        ),
         (json!({ "ulr": "x" }), "ulr", "unknown key `ulr`", "did you mean `url`?"),
         (json!({ "jetstream": true }), "jetstream", "unknown key", "of kind \"nats\""),
         (json!({ "retry.first": "1s" }), "retry.first", "unknown key `retry.first`", ""),
@@ -207,6 +219,14 @@ fn each_mistake_in_a_sink_is_named_with_what_to_do() {
     ] {
         refused(sink(&webhook(more)), path, message, hint);
     }
+    let source_of = |more| source(&nats_source(more));
+    refused(source_of(json!({ "subjects": null })), "subjects", "`subjects`: no subject", "cms");
+    refused(source_of(json!({ "subjects": ["a.>", "a..b"] })), "subjects[1]", "no NATS", "dots");
+    refused(source_of(json!({ "url": "http://n" })), "url", "`url`: ", "");
+    refused(source_of(json!({ "password": "p" })), "user", "missing beside password", "");
+    refused(source_of(json!({ "creds_file": "/nowhere" })), "creds_file", "nowhere", "");
+    let jetstream = json!({ "jetstream": { "stream": "S" } });
+    refused(source_of(jetstream), "jetstream.consumer", "is missing", "tidings");
     refused(sink(&json!([])), "", "a sink is a table, not a list", "");
     refused(source(&nats_source(json!({ "kind": "webhook" }))), "kind", "unknown kind", "nats");
 }
@@ -252,23 +272,73 @@ fn no_value_of_a_secret_is_told_or_shown() {
 #[test]
 fn secrets_are_taken_out_and_put_in_again() {
     let rows = SINKS.iter().find(|kind| kind.name == "webhook").unwrap().options;
-    let whole = webhook(json!({
-        "bearer": "b", "secrets": ["s"], "basic": { "user": "u", "password": "p" },
-        "headers": { "x-a": "h" },
-    }));
-    let read = sink(&whole).unwrap();
-    let mut open = read.to.clone();
-    let secrets = open.take_secrets(rows);
-    assert_eq!(
-        json!(open.options),
-        json!({ "url": "https://example.com/", "basic": { "user": "u" } })
-    );
-    let paths: Vec<_> = secrets.keys().copied().collect();
-    assert_eq!(paths, ["basic.password", "bearer", "headers", "secrets"]);
-    for (path, value) in secrets {
-        open.put_secret(path, value);
+    for (credentials, open, paths) in [
+        (
+            json!({ "basic": { "user": "u", "password": "p" } }),
+            json!({ "url": "https://example.com/", "basic": { "user": "u" } }),
+            ["basic.password", "headers", "secrets"],
+        ),
+        (
+            json!({ "bearer": "b" }),
+            json!({ "url": "https://example.com/" }),
+            ["bearer", "headers", "secrets"],
+        ),
+    ] {
+        let whole =
+            webhook(over(credentials, json!({ "secrets": [KEY], "headers": { "a": "h" } })));
+        let read = sink(&whole).unwrap();
+        let mut to = read.to.clone();
+        let secrets = to.take_secrets(rows);
+        assert_eq!(json!(to.options), open);
+        assert!(secrets.keys().eq(&paths), "{paths:?}");
+        for (path, value) in secrets {
+            to.put_secret(path, value);
+        }
+        assert_eq!(to, read.to);
     }
-    assert_eq!(open, read.to);
+}
+
+/// Options of a kind read with the default of each row are what is read without them.
+fn defaults<T: PartialEq + fmt::Debug>(
+    kinds: &[Kind],
+    name: &str,
+    minimal: &Value,
+    read: impl Fn(&Map<String, Value>) -> Result<T, Vec<BadOption>>,
+) {
+    let read = |options: &Value| read(options.as_object().unwrap()).unwrap();
+    let rows = kinds.iter().find(|kind| kind.name == name).unwrap().options;
+    let mut seen = 0;
+    for row in rows {
+        let Some(default) = row.default.filter(|_| row.path != "content_type") else { continue };
+        let default: Value = serde_json::from_str(default).unwrap();
+        let mut written = minimal.as_object().unwrap().clone();
+        put(&mut written, row.path, default);
+        assert_eq!(read(&Value::Object(written)), read(minimal), "{}", row.path);
+        seen += 1;
+    }
+    assert!(seen >= 3, "{seen}");
+}
+
+#[test]
+fn defaults_of_rows_are_those_of_the_kinds() {
+    let url = json!({ "url": "https://example.com/" });
+    defaults(SINKS, "webhook", &url, crate::webhook::Options::read);
+    let url = json!({ "url": "nats://n" });
+    defaults(SINKS, "nats", &url, crate::nats::SinkOptions::read);
+    let url = json!({ "url": "nats://n", "jetstream": { "stream": "S", "consumer": "c" } });
+    defaults(SOURCES, "nats", &url, crate::nats::SourceOptions::read);
+}
+
+#[test]
+fn an_endpoint_opens_neither_files_nor_networks() {
+    assert!(endpoint(&webhook(json!({}))).is_ok());
+    for (more, path, message) in [
+        (json!({ "allow": ["10.0.0.0/8"] }), "allow", "operator"),
+        (json!({ "ca_file": "/etc/passwd" }), "ca_file", "cannot name a file"),
+        (json!({ "kind": "nats", "creds_file": "/etc/passwd" }), "kind", "unknown kind \"nats\""),
+    ] {
+        refused(endpoint(&webhook(more)), path, message, "");
+    }
 }
 
 #[test]
@@ -354,6 +424,15 @@ proptest! {
                 prop_assert!(!problems.is_empty());
             }
             let _ = source(&nats_source(value));
+        }
+    }
+
+    #[test]
+    fn no_bytes_panic(value in any_json(), bytes: Vec<u8>) {
+        fuzz_endpoint(&bytes);
+        fuzz_endpoint(value.to_string().as_bytes());
+        if value.is_object() {
+            fuzz_endpoint(webhook(value).to_string().as_bytes());
         }
     }
 

@@ -283,6 +283,8 @@ mod tests {
 
     const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
+    // JSON is written where it is passed.
+    #[allow(clippy::needless_pass_by_value)]
     fn read(written: Value) -> Result<Options, Vec<BadOption>> {
         Options::read(written.as_object().unwrap())
     }

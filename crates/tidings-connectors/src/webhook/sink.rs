@@ -147,11 +147,22 @@ impl Endpoint {
             Err(failure) => Err(failure),
         };
         match exchanged {
-            Ok(exchanged) => outcome(exchanged, &self.success, self.clock.wall()),
+            Ok(exchanged) => self.judged(outcome(exchanged, &self.success, self.clock.wall())),
             Err(failure) => {
                 Outcome { delivered: 0, failure: Some(failure), answer: Answer::default() }
             }
         }
+    }
+
+    /// A relay goes on whatever its endpoint says: nobody could tell it to begin again.
+    fn judged(&self, mut outcome: Outcome) -> Outcome {
+        if self.redirects.is_some()
+            && let Some(failure) = &mut outcome.failure
+            && failure.fault == Fault::Gone
+        {
+            failure.fault = Fault::Rejected;
+        }
+        outcome
     }
 
     async fn exchange(&self, headers: HeaderMap, body: Bytes) -> Result<Exchanged, Failure> {

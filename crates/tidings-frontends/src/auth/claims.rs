@@ -15,7 +15,7 @@ use crate::limits::{CLAIM_SELECTORS_MAX, TOKEN_DETAILS_MAX, TOKEN_TOPICS_MAX};
 pub const DETAIL_TYPE: &str = "https://mercure.rocks/authorization-detail";
 
 /// Makes a matcher of a pattern; the hub's own shares equal ones.
-pub(super) type Matchers = dyn Fn(Language, &str) -> Made + Send + Sync;
+pub(super) type Matchers<'m> = dyn Fn(Language, &str) -> Made + Send + Sync + 'm;
 /// What comes of a pattern.
 type Made = Result<Arc<Matcher>, BadPattern>;
 
@@ -93,7 +93,7 @@ pub(super) fn check_audience(
 pub(super) fn legacy(
     claims: &Map<String, Value>,
     role: Role,
-    matchers: &Matchers,
+    matchers: &Matchers<'_>,
 ) -> Result<Granted, TokenCause> {
     let claim = match (claims.get(LEGACY_NAMESPACED), claims.get(LEGACY)) {
         // As a whole: what the other one grants beside is gone.
@@ -139,7 +139,7 @@ fn selectors(list: Option<&Value>) -> Result<Option<Vec<&str>>, TokenCause> {
 pub(super) fn details(
     claims: &Map<String, Value>,
     role: Role,
-    matchers: &Matchers,
+    matchers: &Matchers<'_>,
 ) -> Result<Granted, TokenCause> {
     let Some(entries) = claims.get(DETAILS) else {
         return Ok(Granted::default());
@@ -203,7 +203,7 @@ fn payload(entry: &Map<String, Value>) -> Result<Option<&Value>, TokenCause> {
     }
 }
 
-fn matcher(topic: &Value, matchers: &Matchers) -> Result<Arc<Matcher>, TokenCause> {
+fn matcher(topic: &Value, matchers: &Matchers<'_>) -> Result<Arc<Matcher>, TokenCause> {
     let topic = topic.as_object().ok_or(TokenCause::BadDetails("a topic is no object"))?;
     let pattern = topic.get("match").and_then(Value::as_str);
     let pattern = pattern.ok_or(TokenCause::BadDetails("a topic has no match"))?;
@@ -218,6 +218,17 @@ fn matcher(topic: &Value, matchers: &Matchers) -> Result<Arc<Matcher>, TokenCaus
         (_, None) => return Err(TokenCause::UnknownMatchType),
     };
     matchers(language, pattern).map_err(|bad| TokenCause::pattern(&bad))
+}
+
+/// The `match_type` of a pattern language.
+pub(super) fn match_type(language: Language) -> &'static str {
+    match language {
+        Language::Exact => "exact",
+        Language::UrlPattern => "urlpattern",
+        Language::UriTemplate => "uritemplate",
+        Language::Mqtt => "mqtt",
+        Language::Nats => "nats",
+    }
 }
 
 /// The pattern language of a `match_type`, which is case-sensitive.

@@ -11,7 +11,7 @@ use super::flaw::{BadKeys, KeyFlaw};
 use super::jwk;
 use super::key_set::{KeySet, KeySetPlace, Snapshot};
 use super::keys::{Key, Weakness, read_bounded};
-use super::marks::mark;
+use super::marks::{Print, mark, print};
 use super::options::{IssuerOptions, KeyOptions};
 use super::{Generation, Role};
 use crate::limits::KEY_SET_BYTES_MAX;
@@ -62,8 +62,22 @@ impl Keys {
     /// Which key or set this is. A set stays itself whatever keys it holds.
     fn mark(&self) -> u64 {
         match self {
-            Keys::One(one) => mark(&one.keys.iter().map(|key| key.mark).collect::<Vec<_>>()),
+            Keys::One(one) => mark(&one.keys.iter().map(|key| key.print).collect::<Vec<_>>()),
             Keys::Set(set, _) => mark(set.place()),
+        }
+    }
+
+    /// The same for every process. As secret as a key.
+    fn print(&self) -> Print {
+        match self {
+            Keys::One(one) => {
+                let prints: Vec<&[u8]> = one.keys.iter().map(|key| key.print.as_slice()).collect();
+                print(&prints)
+            }
+            Keys::Set(set, _) => {
+                let (kind, place) = set.place().written();
+                print(&[kind.as_bytes(), place.as_bytes()])
+            }
         }
     }
 }
@@ -82,15 +96,33 @@ impl Issuer {
         Some(mark(&(&self.id, role, generation, keys)))
     }
 
+    /// [`Issuer::mark`] for every process. As secret as a key.
+    pub(super) fn print(&self, role: Role, generation: Generation) -> Option<Print> {
+        if !self.accepts(generation) {
+            return None;
+        }
+        let keys = self.keys(role)?.print();
+        let generation = match generation {
+            Generation::Draft => "0.x",
+            Generation::Final => "1.0",
+        };
+        let parts = [self.id.as_bytes(), role.action().as_bytes(), generation.as_bytes(), &keys];
+        Some(print(&parts))
+    }
+
+    pub(super) fn accepts(&self, generation: Generation) -> bool {
+        match generation {
+            Generation::Draft => self.accepts_draft,
+            Generation::Final => self.accepts_final,
+        }
+    }
+
     /// All that tokens of this issuer may stand on.
     pub(super) fn marks(&self) -> Vec<u64> {
         let mut marks = Vec::new();
         for role in [Role::Publish, Role::Subscribe] {
             for generation in [Generation::Draft, Generation::Final] {
-                let accepts = match generation {
-                    Generation::Draft => self.accepts_draft,
-                    Generation::Final => self.accepts_final,
-                };
+                let accepts = self.accepts(generation);
                 marks.extend(self.mark(role, generation).filter(|_| accepts));
             }
         }

@@ -28,6 +28,17 @@ pub enum KeySetPlace {
     Discovered(Url),
 }
 
+impl KeySetPlace {
+    /// Its kind, and all of it in one text.
+    pub(super) fn written(&self) -> (&'static str, String) {
+        match self {
+            KeySetPlace::Url(url) => ("url", url.to_string()),
+            KeySetPlace::File(path) => ("file", path.display().to_string()),
+            KeySetPlace::Discovered(issuer) => ("discovered", issuer.to_string()),
+        }
+    }
+}
+
 impl fmt::Display for KeySetPlace {
     /// Without a query, which may hold what is nobody's business.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::algorithm::{Algorithm, Verification};
 use super::flaw::KeyFlaw;
-use super::marks::mark;
+use super::marks::{Print, print};
 use super::options::KeyOptions;
 use crate::limits::{KEY_FILE_BYTES_MAX, PATH_SHOWN_BYTES_MAX, RSA_BITS_MIN};
 
@@ -39,8 +39,8 @@ pub(super) struct Key {
     pub(super) kid: Option<Box<str>>,
     /// Whether it is a secret that can be guessed, in a setup where that is only warned about.
     pub(super) is_short: bool,
-    /// Which key this is, whatever its name.
-    pub(super) mark: u64,
+    /// Which key this is, whatever its name, in every process. As secret as the key.
+    pub(super) print: Print,
     material: Material,
 }
 
@@ -89,7 +89,7 @@ impl Key {
             }
         };
         let kid = options.kid.as_deref().map(Box::from);
-        Ok(Key { algorithm, kid, is_short, mark: mark(&(name, &bytes)), material })
+        Ok(Key { algorithm, kid, is_short, print: print(&[name.as_bytes(), &bytes]), material })
     }
 
     /// A public key of a set, in one of the forms that its algorithm's keys have in DER, or as the
@@ -98,7 +98,7 @@ impl Key {
         let Verification::Public(verification) = algorithm.verification() else { return None };
         let parsed = ParsedPublicKey::new(verification, key).ok()?;
         let material = Material::Public(parsed);
-        Some(Key { algorithm, kid, is_short: false, mark: mark(&key), material })
+        Some(Key { algorithm, kid, is_short: false, print: print(&[key]), material })
     }
 
     /// Whether `signature` is this key's for `signed`. Compares secrets in constant time.

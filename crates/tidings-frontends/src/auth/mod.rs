@@ -12,6 +12,7 @@ mod issuer;
 mod json;
 mod jwk;
 mod jwt;
+mod kept;
 mod key_set;
 mod keys;
 mod marks;
@@ -27,7 +28,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tidings_core::{BadPattern, Clock, Grant, Hub, Judgement, Language, Matcher, Namespace};
 
@@ -38,6 +39,7 @@ pub(crate) use explain::shortened;
 pub use flaw::{BadKeys, KeyFlaw};
 pub use issuer::{check_key, is_trustworthy};
 pub use jwk::BadKeySet;
+pub use kept::{KeptGrant, KeptPattern};
 pub use key_set::{KeySet, KeySetPlace, Replaced};
 pub use keys::{WELL_KNOWN_SECRET, is_pathlike, read_bounded, read_key_file, shown_path};
 pub use options::{IssuerOptions, KeyOptions, Options};
@@ -51,7 +53,7 @@ use claims::Matchers;
 use issuer::Issuer;
 
 /// A generation of the Mercure protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub enum Generation {
     /// `0.x`, as hubs and clients spoke it before 1.0.
     #[serde(rename = "0.x")]
@@ -123,7 +125,7 @@ pub struct Auth {
     issuers: Vec<Issuer>,
     sets: Vec<Arc<KeySet>>,
     revocations: Arc<Revocations>,
-    matchers: Box<Matchers>,
+    matchers: Box<Matchers<'static>>,
     cache: Cache,
 }
 
@@ -190,7 +192,7 @@ impl Auth {
     fn build(
         options: &Options,
         namespace: &Namespace,
-        matchers: Box<Matchers>,
+        matchers: Box<Matchers<'static>>,
         known: Known,
     ) -> Result<Auth, BadKeys> {
         let hub_url = namespace.hub_url().as_str();
@@ -295,10 +297,7 @@ impl Auth {
 
     /// Whether any issuer accepts tokens of this generation.
     pub fn accepts(&self, generation: Generation) -> bool {
-        self.issuers.iter().any(|issuer| match generation {
-            Generation::Draft => issuer.accepts_draft,
-            Generation::Final => issuer.accepts_final,
-        })
+        self.issuers.iter().any(|issuer| issuer.accepts(generation))
     }
 
     /// Verifies a token for one role at the time `now`, in milliseconds since 1970 by the wall

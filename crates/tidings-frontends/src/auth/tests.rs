@@ -1,5 +1,6 @@
 //! Tokens of every kind against `Auth`, by the lists of RFC 8725 and of both generations.
 
+mod kept;
 mod standing;
 
 use std::sync::{Arc, Mutex};

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tidings_connectors::sinks::replay::Replay;
+use tidings_frontends::auth::KeptPattern;
 
 /// How a sink stands.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,6 +40,50 @@ pub struct SinkDocument {
     /// What it is told, without secrets; only where one sink is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub specification: Option<Value>,
+    /// What is known of an endpoint that was made over the API; only where one sink is asked for.
+    #[serde(flatten)]
+    pub endpoint: Option<EndpointDocument>,
+}
+
+/// What an endpoint is beside a sink.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EndpointDocument {
+    /// Grows with each change; the ETag is made of it.
+    pub version: u64,
+    /// `disk`, or `memory` when it ends with the process.
+    pub kept: String,
+    /// When it was made.
+    pub made: u64,
+    /// When it was changed last.
+    pub changed: u64,
+    /// The options that are set and never shown.
+    pub secrets: Vec<String>,
+    /// By which token it reads; absent for what the operator made for everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub creator: Option<CreatorDocument>,
+    /// A new signing key. This is the only time that it is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// What receivers verify with where the new signing key is a pair.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<String>,
+}
+
+/// What was kept of a subscriber's token.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CreatorDocument {
+    /// Its issuer, as the configuration names it.
+    pub issuer: String,
+    /// Its `sub`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Its `jti`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_id: Option<String>,
+    /// The `kid` of the key that verified it, or `subscribe`.
+    pub key: String,
+    /// Which private updates it may read.
+    pub topics: Vec<KeptPattern>,
 }
 
 /// Some sinks, in the order of their names.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use http::{HeaderValue, Method, Response, StatusCode, header};
+use tidings_connectors::endpoints::Endpoints;
 use tidings_connectors::sinks::Sinks;
 use tidings_core::{Clock, Hub};
 use tidings_frontends::auth::{Auth, Secret};
@@ -17,15 +18,19 @@ mod answers;
 mod attempts;
 mod dead_letters;
 mod documents;
+mod endpoints;
 mod metrics;
+mod openapi;
 mod replays;
 mod revocations;
 mod routes;
 mod sinks;
+mod written;
 
 pub use documents::{
-    AttemptDocument, AttemptsDocument, LetterDocument, LettersDocument, RedrivenDocument,
-    ReplayRequest, ReplaysDocument, SelectionDocument, SinkDocument, SinksDocument, TrialDocument,
+    AttemptDocument, AttemptsDocument, CreatorDocument, EndpointDocument, LetterDocument,
+    LettersDocument, RedrivenDocument, ReplayRequest, ReplaysDocument, SelectionDocument,
+    SinkDocument, SinksDocument, TrialDocument,
 };
 pub use revocations::{ListDocument, REVOCATIONS_PATH, RevocationDocument, RevokedDocument};
 
@@ -35,8 +40,16 @@ use crate::limits::ADMIN_BODIES_BYTES_MAX;
 /// Whether the program wants to be sent clients: set when everything runs, cleared when it ends.
 pub type Ready = Arc<AtomicBool>;
 
+/// What people may ask of sinks.
+pub struct Running {
+    /// All that run.
+    pub sinks: Arc<Sinks>,
+    /// Those that were made over the API.
+    pub endpoints: Arc<Endpoints>,
+}
+
 /// The sinks, once any run.
-pub type RunningSinks = Arc<OnceLock<Arc<Sinks>>>;
+pub type RunningSinks = Arc<OnceLock<Running>>;
 
 /// What a reload replaces.
 pub struct Current {
@@ -65,7 +78,7 @@ pub struct Admin {
 }
 
 /// Everything that is served without a token.
-const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+const OPEN: [&str; 4] = ["/livez", "/readyz", "/metrics", openapi::PATH];
 
 impl Frontend for Admin {
     fn claims(&self, path: &str) -> bool {
@@ -107,6 +120,11 @@ impl Admin {
         Admin { ready, hub, public, current, ledger, clock, sinks, bodies }
     }
 
+    /// What verifies tokens now.
+    fn auth(&self) -> Arc<Auth> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).auth)
+    }
+
     async fn answer(&self, method: &Method, path: &str) -> Response<Body> {
         if !matches!(*method, Method::GET | Method::HEAD) {
             let detail = "This is read by GET.";
@@ -118,6 +136,7 @@ impl Admin {
             "/livez" => self.livez(),
             "/readyz" => self.readyz(),
             "/metrics" => self.metrics().await,
+            openapi::PATH => openapi::answer(),
             _ => problem(StatusCode::NOT_FOUND, "Not found", "Nothing is served at this path."),
         }
     }
@@ -139,17 +158,14 @@ impl Admin {
     }
 
     async fn metrics(&self) -> Response<Body> {
-        let auth = {
-            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(&current.auth)
-        };
+        let auth = self.auth();
         let trust = metrics::Trust {
             sets: auth.key_sets(),
             revocations: self.ledger.list().len() as u64,
             now: self.clock.wall(),
         };
         let sinks = match self.sinks.get() {
-            Some(sinks) => metrics::told_of(sinks).await,
+            Some(running) => metrics::told_of(&running.sinks).await,
             None => metrics::Told::default(),
         };
         match metrics::render(&self.hub, &self.public, &trust, &sinks) {

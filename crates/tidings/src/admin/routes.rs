@@ -5,11 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use http::{HeaderValue, Response, StatusCode, header};
+use tidings_connectors::endpoints::Endpoints;
 use tidings_connectors::sinks::Sinks;
 use tidings_frontends::http::{Body, Request};
 use tidings_frontends::problem::problem;
 
-use super::{Admin, attempts, dead_letters, replays, revocations, sinks};
+use super::{Admin, attempts, dead_letters, endpoints, replays, revocations, sinks};
 
 /// A request that was let in.
 pub(super) struct Asked {
@@ -34,7 +35,12 @@ impl Asked {
 
     /// The sinks, if any run.
     pub(super) fn sinks(&self) -> Option<Arc<Sinks>> {
-        self.admin.sinks.get().cloned()
+        self.admin.sinks.get().map(|running| Arc::clone(&running.sinks))
+    }
+
+    /// What was made over the API, if any sinks run.
+    pub(super) fn endpoints(&self) -> Option<Arc<Endpoints>> {
+        self.admin.sinks.get().map(|running| Arc::clone(&running.endpoints))
     }
 
     /// The value of a parameter in the query.
@@ -66,10 +72,11 @@ pub(super) const ROUTES: &[Route] = &[
     row("POST", "/tidings/admin/revocations", |asked| Box::pin(revocations::revoke(asked))),
     row("DELETE", "/tidings/admin/revocations", |asked| Box::pin(revocations::withdraw(asked))),
     row("GET", "/tidings/admin/sinks", |asked| Box::pin(sinks::list(asked))),
+    row("POST", "/tidings/admin/sinks", |asked| Box::pin(endpoints::create(asked))),
     row("GET", "/tidings/admin/sinks/{name}", |asked| Box::pin(sinks::show(asked))),
-    row("PUT", "/tidings/admin/sinks/{name}", |asked| Box::pin(sinks::not_yours(asked))),
-    row("DELETE", "/tidings/admin/sinks/{name}", |asked| Box::pin(sinks::not_yours(asked))),
-    row("POST", "/tidings/admin/sinks/{name}/rotate", |asked| Box::pin(sinks::not_yours(asked))),
+    row("PUT", "/tidings/admin/sinks/{name}", |asked| Box::pin(endpoints::change(asked))),
+    row("DELETE", "/tidings/admin/sinks/{name}", |asked| Box::pin(endpoints::remove(asked))),
+    row("POST", "/tidings/admin/sinks/{name}/rotate", |asked| Box::pin(endpoints::rotate(asked))),
     row("POST", "/tidings/admin/sinks/{name}/pause", |asked| Box::pin(sinks::pause(asked))),
     row("POST", "/tidings/admin/sinks/{name}/resume", |asked| Box::pin(sinks::resume(asked))),
     row("POST", "/tidings/admin/sinks/{name}/test", |asked| Box::pin(sinks::test(asked))),

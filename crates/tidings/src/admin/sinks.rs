@@ -1,7 +1,7 @@
 //! `/tidings/admin/sinks`: how sinks stand, and what an operator can do about one. Knows no rule of
 //! delivery.
 
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::Value;
 use tidings_connectors::SINKS;
 use tidings_connectors::delivery::run::Command;
@@ -16,6 +16,7 @@ use url::Url;
 use super::answers::{json, no_sink};
 use super::documents::{SinkDocument, SinksDocument, TrialDocument};
 use super::routes::Asked;
+use super::{Admin, endpoints};
 use crate::limits::{ANSWER_SHOWN_BYTES_MAX, SINKS_PAGE_MAX};
 
 /// Lists sinks, from behind `after` on.
@@ -45,40 +46,57 @@ pub(super) async fn show(asked: Asked) -> Response<Body> {
 }
 
 async fn shown(asked: &Asked, sinks: &Sinks, known: &Known) -> Response<Body> {
-    let Some(status) = sinks.status(asked.name()).await else { return no_sink(asked.name()) };
-    let mut document = document(&asked.admin.hub, known, status);
-    document.specification = Some(without_secrets(&known.told));
-    json(StatusCode::OK, &document)
-}
-
-/// What only the configuration says.
-pub(super) async fn not_yours(asked: Asked) -> Response<Body> {
-    match found(&asked) {
-        Some(_) => configured(asked.name()),
+    match described(&asked.admin, sinks, known).await {
+        Some(document) => {
+            let tag = document.endpoint.as_ref().map(|endpoint| entity_tag(endpoint.version));
+            let mut answer = json(StatusCode::OK, &document);
+            answer.headers_mut().extend(tag.flatten().map(|tag| (header::ETAG, tag)));
+            answer
+        }
         None => no_sink(asked.name()),
     }
 }
 
+/// All that is said of one sink, if it runs.
+pub(super) async fn described(admin: &Admin, sinks: &Sinks, known: &Known) -> Option<SinkDocument> {
+    let status = sinks.status(&known.told.name).await?;
+    let mut document = document(&admin.hub, known, status);
+    document.specification = Some(without_secrets(&known.told));
+    document.endpoint = endpoints::of(admin, &known.told.name);
+    Some(document)
+}
+
+/// The version of an endpoint, as a header.
+pub(super) fn entity_tag(version: u64) -> Option<HeaderValue> {
+    HeaderValue::from_str(&format!("\"{version}\"")).ok()
+}
+
 /// Has a sink send nothing. Those of the configuration are what it says.
 pub(super) async fn pause(asked: Asked) -> Response<Body> {
-    match found(&asked) {
-        Some((_, Known { origin: Origin::Configuration, .. })) => configured(asked.name()),
-        Some((sinks, known)) if sinks.command(asked.name(), Command::Pause).await => {
-            shown(&asked, &sinks, &known).await
+    match (found(&asked), asked.endpoints()) {
+        (Some((sinks, known)), Some(endpoints)) if known.origin == Origin::Api => {
+            match endpoints.pause(asked.name()).await {
+                Ok(_) => shown(&asked, &sinks, &known).await,
+                Err(problem) => *endpoints::refused(&problem),
+            }
         }
-        _ => no_sink(asked.name()),
+        (Some(_), _) => configured(asked.name()),
+        (None, _) => no_sink(asked.name()),
     }
 }
 
 /// Has a sink that is disabled, is paused or waits go on, at once with what waits for another try.
 pub(super) async fn resume(asked: Asked) -> Response<Body> {
-    match found(&asked) {
-        Some((sinks, known)) if sinks.command(asked.name(), Command::Resume).await => {
-            tracing::info!(sink = asked.name(), "the sink goes on: somebody said so");
-            shown(&asked, &sinks, &known).await
+    let Some((sinks, known)) = found(&asked) else { return no_sink(asked.name()) };
+    if let (Origin::Api, Some(endpoints)) = (known.origin, asked.endpoints()) {
+        if let Err(problem) = endpoints.resume(asked.name().to_owned()).await {
+            return *endpoints::refused(&problem);
         }
-        _ => no_sink(asked.name()),
+    } else if !sinks.command(asked.name(), Command::Resume).await {
+        return no_sink(asked.name());
     }
+    tracing::info!(sink = asked.name(), "the sink goes on: somebody said so");
+    shown(&asked, &sinks, &known).await
 }
 
 /// Delivers a made-up update, and says what became of it.
@@ -105,7 +123,7 @@ pub(super) fn found(asked: &Asked) -> Option<(std::sync::Arc<Sinks>, Known)> {
 }
 
 /// The answer to who would change what the configuration says.
-fn configured(name: &str) -> Response<Body> {
+pub(super) fn configured(name: &str) -> Response<Body> {
     let detail = format!(
         "The sink {name:?} belongs to the configuration: change it there, and reload the hub."
     );
@@ -145,6 +163,7 @@ fn document(hub: &Hub, known: &Known, status: Status) -> SinkDocument {
         resting: status.is_resting,
         last_failure: status.last_failure,
         specification: None,
+        endpoint: None,
     }
 }
 

@@ -1,25 +1,29 @@
-//! Sinks and sources of the configuration: made, started, changed by a reload, and ended. Knows no
-//! kind of system.
+//! Sinks and sources: those of the configuration and the endpoints made over the API, started
+//! together, changed by a reload, and ended. Knows no kind of system.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_connectors::attempts::{Attempts, AttemptsOptions};
+use tidings_connectors::endpoints::{BadEndpoints, Endpoints, Setting};
 use tidings_connectors::make::{Author, Workshop};
 use tidings_connectors::sinks::{CannotRun, Origin, Sinks, Wanted};
-use tidings_connectors::specification::{BadOption, SinkSpecification};
+use tidings_connectors::sources::{Sources, WantedSource};
+use tidings_connectors::specification::{BadOption, SinkSpecification, SourceSpecification};
 use tidings_connectors::webhook;
 use tidings_core::{Grant, HistoryHold, Keep, Offset, OpenError};
 use tokio::task::JoinSet;
 
 use super::parts::Parts;
+use crate::admin::Running;
 use crate::config::Config;
 
-/// A sink of the configuration cannot be had.
+/// A sink or a source of the configuration cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum BadConnector {
     /// What it is told. The fault of whoever wrote it.
-    #[error("the sink {name:?}: {}", in_words(problems))]
+    #[error("{name:?}: {}", in_words(problems))]
     Told {
         /// Which.
         name: String,
@@ -29,6 +33,9 @@ pub enum BadConnector {
     /// What is saved, or its patterns.
     #[error(transparent)]
     Run(#[from] CannotRun),
+    /// What was made over the API.
+    #[error(transparent)]
+    Endpoints(#[from] BadEndpoints),
     /// The history of attempts.
     #[error("the history of attempts cannot be opened: {0}")]
     Attempts(#[from] OpenError),
@@ -48,14 +55,29 @@ fn in_words(problems: &[BadOption]) -> String {
 /// What of the program speaks to other systems.
 pub(super) struct Connectors {
     sinks: Arc<Sinks>,
+    sources: Sources,
+    endpoints: Arc<Endpoints>,
     attempts: Attempts,
     workshop: Workshop,
+    author: Author,
+    /// Whether what is not delivered yet outlives the process.
+    is_kept: bool,
     recorder: JoinSet<()>,
+    /// What sources say of their systems for the first time.
+    admissions: JoinSet<Result<(), String>>,
 }
 
 impl Connectors {
-    /// Opens what is kept, and starts the sinks of the configuration, each behind what it has
-    /// delivered. Blocks on the disk.
+    /// Whether anything could run: a sink is configured or was made, or somebody may make one.
+    pub(super) fn are_wanted(config: &Config, parts: &Parts) -> Result<bool, BadConnector> {
+        let may_be_made = config.admin.listen.is_some() && config.admin.token.is_some();
+        let are_kept = Endpoints::are_kept(parts.hub()).map_err(BadEndpoints::from)?;
+        let are_told = !config.sinks.is_empty() || !config.sources.is_empty();
+        Ok(are_told || may_be_made || are_kept)
+    }
+
+    /// Opens what is kept, and starts the sinks of the configuration and the endpoints, each behind
+    /// what it has delivered. Blocks on the disk.
     pub(super) fn start(config: &Config, parts: &Parts) -> Result<Connectors, BadConnector> {
         let (hub, clock) = (parts.hub(), parts.clock());
         // Until each sink holds what it needs.
@@ -74,22 +96,78 @@ impl Connectors {
             tls: webhook::tls()?,
             allow: config.webhooks.allow.clone(),
         };
-        let sinks = Arc::new(Sinks::new(hub.clone(), clock, attempts.clone()));
-        let connectors = Connectors { sinks, attempts, workshop, recorder: tasks };
-        connectors.sinks.start(connectors.wanted(&config.sinks)?)?;
+        let sinks = Arc::new(Sinks::new(hub.clone(), Arc::clone(&clock), attempts.clone()));
+        let endpoints = Endpoints::open(Setting {
+            hub: hub.clone(),
+            clock,
+            sinks: Arc::clone(&sinks),
+            workshop: workshop.clone(),
+            key_file: config.webhooks.key_file.clone(),
+            grants: parts.grants(),
+            configured: names(config),
+        })?;
+        let endpoints = Arc::new(endpoints);
+        let author = if config.is_relay { Author::Relay } else { Author::Operator };
+        let connectors = Connectors {
+            sinks,
+            sources: Sources::new(hub.clone()),
+            endpoints,
+            attempts,
+            workshop,
+            author,
+            is_kept: config.history.path.is_some(),
+            recorder: tasks,
+            admissions: JoinSet::new(),
+        };
+        connectors.run(config)?;
         drop(everything);
+        let Connectors { sinks, endpoints, .. } = &connectors;
+        let running = Running { sinks: Arc::clone(sinks), endpoints: Arc::clone(endpoints) };
         // Nobody else starts any.
-        let _ = parts.sinks().set(Arc::clone(&connectors.sinks));
-        for sink in &config.sinks {
-            tracing::info!(sink = sink.name, kind = sink.to.kind, "a sink runs");
-        }
+        let _ = parts.sinks().set(running);
         Ok(connectors)
+    }
+
+    /// Starts the sources of the configuration: when all else is ready for what they bring.
+    pub(super) fn take_in(&mut self, told: &[SourceSpecification]) -> Result<(), BadConnector> {
+        for wanted in sources(told)? {
+            tracing::info!(
+                source = wanted.told.name,
+                kind = wanted.told.from.kind,
+                "a source runs"
+            );
+            self.admissions.spawn(self.sources.start(wanted));
+        }
+        Ok(())
+    }
+
+    /// Starts all of them at once: one look at the history serves all.
+    fn run(&self, config: &Config) -> Result<(), BadConnector> {
+        let mut wanted = self.wanted(&config.sinks)?;
+        wanted.extend(self.endpoints.wanted());
+        let told: Vec<_> =
+            wanted.iter().map(|one| (one.told.name.clone(), one.told.to.kind.clone())).collect();
+        self.sinks.start(wanted)?;
+        for (sink, kind) in told {
+            tracing::info!(sink, kind, "a sink runs");
+        }
+        Ok(())
+    }
+
+    /// Ends when a system has refused a source, with what it said, before it ever let it in.
+    pub(super) async fn refused(&mut self) -> String {
+        while let Some(admission) = self.admissions.join_next().await {
+            if let Ok(Err(reason)) = admission {
+                return reason;
+            }
+        }
+        std::future::pending().await
     }
 
     fn wanted(&self, told: &[SinkSpecification]) -> Result<Vec<Wanted>, BadConnector> {
         let grant = Arc::new(Grant::operator());
         let made = told.iter().map(|told| {
-            let sink = self.workshop.sink(&told.to, Author::Operator);
+            let sink = self.workshop.sink(told, self.author);
             let bad = |problems| BadConnector::Told { name: told.name.clone(), problems };
             let grant = Arc::clone(&grant);
             let origin = Origin::Configuration;
@@ -100,21 +178,54 @@ impl Connectors {
 
     /// Takes other sinks: those that are not told of any more end, those that are told something
     /// else go on as they are told, new ones begin. A mistake anywhere changes nothing.
-    pub(super) async fn reload(&self, told: &[SinkSpecification]) -> Result<(), BadConnector> {
-        let running = self.sinks.told();
+    pub(super) async fn reload(&self, config: &Config) -> Result<(), BadConnector> {
+        let sources = self.changed_sources(&config.sources)?;
+        self.reload_sinks(config).await?;
+        for old in self.sources.told().iter().filter(|old| !config.sources.contains(old)) {
+            self.sources.stop(&old.name, RELOAD_PATIENCE).await;
+            tracing::info!(source = old.name, "a source ended, or begins again as it is told now");
+        }
+        sources.into_iter().for_each(|wanted| drop(self.sources.start(wanted)));
+        Ok(())
+    }
+
+    fn changed_sources(
+        &self,
+        told: &[SourceSpecification],
+    ) -> Result<Vec<WantedSource>, BadConnector> {
+        let running = self.sources.told();
+        let is_as_before = |one: &SourceSpecification| running.contains(one);
+        let changed: Vec<_> = told.iter().filter(|one| !is_as_before(one)).cloned().collect();
+        sources(&changed)
+    }
+
+    async fn reload_sinks(&self, config: &Config) -> Result<(), BadConnector> {
+        let told = &config.sinks;
+        let all = self.sinks.all().into_iter();
+        let configured = all.filter(|one| one.origin == Origin::Configuration);
+        let running: Vec<_> = configured.map(|one| one.told).collect();
         let is_as_before = |one: &SinkSpecification| running.contains(one);
         let changed: Vec<_> = told.iter().filter(|one| !is_as_before(one)).cloned().collect();
         let wanted = self.wanted(&changed)?;
         self.sinks.check(&wanted)?;
-        for old in running.iter().filter(|old| !told.contains(old)) {
-            self.sinks.stop(&old.name, RELOAD_PATIENCE).await;
-            tracing::info!(sink = old.name, "a sink ended, or begins again as it is told now");
+        self.endpoints.reserve(names(config)).await?;
+        let old = running.iter().filter(|old| !told.contains(old));
+        let old: Vec<&str> = old.map(|old| old.name.as_str()).collect();
+        self.sinks.stop_many(&old, RELOAD_PATIENCE).await;
+        for sink in old {
+            tracing::info!(sink, "a sink ended, or begins again as it is told now");
         }
-        Ok(self.sinks.start(wanted)?)
+        // Reads from a disk.
+        Ok(tokio::task::block_in_place(|| self.sinks.start(wanted))?)
     }
 
-    /// Ends the sinks: what is on its way gets as long as `patience`.
+    /// Ends the sources, then the sinks: what is on its way gets as long as `patience`, each.
     pub(super) async fn end(&self, patience: Duration) {
+        self.sources.end(patience).await;
+        self.endpoints.end().await;
+        if !self.is_kept {
+            self.sinks.drain(patience).await;
+        }
         self.sinks.end(patience).await;
     }
 
@@ -124,6 +235,20 @@ impl Connectors {
         let attempts = self.attempts.clone();
         let _ = tokio::task::spawn_blocking(move || attempts.shut_down()).await;
     }
+}
+
+fn sources(told: &[SourceSpecification]) -> Result<Vec<WantedSource>, BadConnector> {
+    let made = told.iter().map(|told| {
+        let bad = |problems| BadConnector::Told { name: told.name.clone(), problems };
+        Ok(WantedSource { told: told.clone(), source: Workshop::source(told).map_err(bad)? })
+    });
+    made.collect()
+}
+
+/// The names that no endpoint may have.
+fn names(config: &Config) -> BTreeSet<String> {
+    let sinks = config.sinks.iter().map(|sink| sink.name.clone());
+    sinks.chain(config.sources.iter().map(|source| source.name.clone())).collect()
 }
 
 /// How long a sink that is changed may take to end what is on its way.

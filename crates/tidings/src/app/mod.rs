@@ -15,7 +15,6 @@ use tidings_frontends::http::{
 };
 use tidings_frontends::limits::SHUTDOWN_GRACE;
 use tidings_frontends::mercure::{BadOrigin, BadStart};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
 mod connectors;
@@ -25,6 +24,7 @@ mod healthz;
 mod internal;
 mod key_sets;
 mod parts;
+mod signals;
 
 #[doc(hidden)]
 pub use key_sets::fuzz_metadata;
@@ -41,6 +41,7 @@ pub use connectors::BadConnector;
 use connectors::Connectors;
 use encryption::Encryption;
 use parts::Parts;
+use signals::{Signals, Wish};
 
 /// Reads the configuration again, for SIGHUP. The error is a report for the log.
 pub type Reload = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
@@ -105,6 +106,9 @@ pub enum AppProblem {
     /// The runtime or the signals.
     #[error("the program cannot start: {0}")]
     Start(#[source] std::io::Error),
+    /// A relay's NATS server.
+    #[error("the NATS server refuses this relay: {0}")]
+    Refused(String),
     /// A second signal came before the shutdown was over.
     #[error("ended at once by a second signal")]
     Interrupted,
@@ -148,11 +152,17 @@ async fn serve(launch: Launch) -> Result<(), AppProblem> {
     let mut app = App::start(config, parts, connections_possible)?;
     listening(&app.addresses);
     loop {
-        match signals.next().await {
-            Wish::Reload => app.reload(&reload).await,
-            Wish::End(name) => {
-                tracing::info!("{name}: shutting down");
-                break;
+        tokio::select! {
+            wish = signals.next() => match wish {
+                Wish::Reload => app.reload(&reload).await,
+                Wish::End(name) => {
+                    tracing::info!("{name}: shutting down");
+                    break;
+                }
+            },
+            reason = app.refused(), if app.config.is_relay => {
+                app.end().await;
+                return Err(AppProblem::Refused(reason));
             }
         }
     }
@@ -199,9 +209,9 @@ impl App {
             encrypted = addresses;
         }
         // Before clients come: a new sink begins with what is published from now on.
-        let connectors = match config.sinks.is_empty() {
-            true => None,
-            false => Some(Connectors::start(&config, &parts)?),
+        let connectors = match Connectors::are_wanted(&config, &parts)? {
+            false => None,
+            true => Some(Connectors::start(&config, &parts)?),
         };
         let mut app = App {
             parts,
@@ -221,6 +231,9 @@ impl App {
         app.clients.spawn(Arc::clone(&app.public).serve(listeners));
         if let Some(encryption) = &app.encryption {
             encryption.keep(&mut app.clients, &app.shutdown);
+        }
+        if let Some(connectors) = &mut app.connectors {
+            connectors.take_in(&app.config.sources)?;
         }
         app.ready.store(true, Ordering::Release);
         for address in &app.addresses {
@@ -248,6 +261,14 @@ impl App {
             tracing::info!("admin on http://{address}");
         }
         Ok(())
+    }
+
+    /// See [`Connectors::refused`].
+    async fn refused(&mut self) -> String {
+        match &mut self.connectors {
+            Some(connectors) => connectors.refused().await,
+            None => std::future::pending().await,
+        }
     }
 
     fn hub(&self) -> &Hub {
@@ -292,10 +313,11 @@ impl App {
 
     async fn reload_connectors(&mut self, config: &Config) -> Result<(), BadConnector> {
         match &self.connectors {
-            Some(connectors) => connectors.reload(&config.sinks).await,
-            None if config.sinks.is_empty() => Ok(()),
+            Some(connectors) => connectors.reload(config).await,
+            None if !Connectors::are_wanted(config, &self.parts)? => Ok(()),
             None => {
-                let started = Connectors::start(config, &self.parts)?;
+                let mut started = Connectors::start(config, &self.parts)?;
+                started.take_in(&config.sources)?;
                 self.connectors = Some(started);
                 Ok(())
             }
@@ -357,42 +379,6 @@ fn listen(
         listeners.push(Listener { socket, entrance: entrance.clone() });
     }
     Ok((listeners, bound))
-}
-
-/// What the operating system asks for.
-enum Wish {
-    Reload,
-    End(&'static str),
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Signals, AppProblem> {
-        let on = |kind| signal(kind).map_err(AppProblem::Start);
-        Ok(Signals {
-            terminate: on(SignalKind::terminate())?,
-            interrupt: on(SignalKind::interrupt())?,
-            hang_up: on(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Wish {
-        tokio::select! {
-            _ = self.terminate.recv() => Wish::End("SIGTERM"),
-            _ = self.interrupt.recv() => Wish::End("SIGINT"),
-            _ = self.hang_up.recv() => Wish::Reload,
-        }
-    }
-
-    /// The next signal that ends the program; reloading is over.
-    async fn end(&mut self) {
-        while let Wish::Reload = self.next().await {}
-    }
 }
 
 #[cfg(test)]

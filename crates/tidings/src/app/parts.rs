@@ -3,9 +3,9 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tidings_core::limits::{HOLD_BYTES_DEFAULT, HOLD_BYTES_IN_MEMORY_DEFAULT};
-use tidings_core::{Clock, Durability, HistoryOptions, Hub, HubOptions, Keep, Namespace};
-use tidings_frontends::auth::{Auth, Secret};
+use tidings_connectors::endpoints::Grants;
+use tidings_core::{Clock, Durability, Grant, HistoryOptions, Hub, HubOptions, Keep, Namespace};
+use tidings_frontends::auth::{Auth, KeptGrant, Secret};
 use tidings_frontends::http::{Frontend, HttpOptions, Server};
 use tidings_frontends::limits::form_bytes;
 use tidings_frontends::mercure::{self, Mercure};
@@ -69,6 +69,18 @@ impl Parts {
         let (current, ledger) = (Arc::clone(&self.current), Arc::clone(&self.ledger));
         let (clock, sinks) = (Arc::clone(&self.clock), Arc::clone(&self.sinks));
         Admin::new(ready, self.hub.clone(), public, current, ledger, clock, sinks)
+    }
+
+    /// What creators of endpoints may read, by the issuers of each moment.
+    pub(super) fn grants(&self) -> Grants {
+        let current = Arc::clone(&self.current);
+        Box::new(move |kept| {
+            let Some(kept) = kept else { return Arc::new(Grant::operator()) };
+            let auth = Arc::clone(&current.read().unwrap_or_else(PoisonError::into_inner).auth);
+            let kept = serde_json::from_value::<KeptGrant>(kept.clone()).ok();
+            let grant = kept.and_then(|kept| auth.restore(&kept));
+            Arc::new(grant.unwrap_or_else(Auth::fallen))
+        })
     }
 
     /// Where whoever starts the sinks puts them, for the operator's listener.
@@ -138,10 +150,7 @@ fn hub_options(config: &Config) -> HubOptions {
                 bytes: history.keep.size,
                 entries: history.keep.entries,
             },
-            hold_bytes: match history.durability {
-                config::Durability::Memory => HOLD_BYTES_IN_MEMORY_DEFAULT,
-                config::Durability::Fsync | config::Durability::Written => HOLD_BYTES_DEFAULT,
-            },
+            hold_bytes: history.hold_bytes,
             segment_bytes: history.segment_bytes,
         },
     }
@@ -192,6 +201,8 @@ pub(super) fn needs_restart(running: &Config, new: &Config) -> Vec<&'static str>
         ("hub_path", running.hub_path != new.hub_path),
         ("mercure.update_size_max", running.mercure.update_size_max != new.mercure.update_size_max),
         ("mercure.subscriptions", running.mercure.subscriptions != new.mercure.subscriptions),
+        ("webhooks.allow", running.webhooks.allow != new.webhooks.allow),
+        ("webhooks.key_file", running.webhooks.key_file != new.webhooks.key_file),
         ("[history]", running.history != new.history),
         ("http.shutdown_budget", running.http.shutdown_budget != new.http.shutdown_budget),
         ("admin.listen", running.admin.listen != new.admin.listen),

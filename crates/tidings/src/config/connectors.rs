@@ -195,7 +195,7 @@ impl Element<'_> {
             return wrong(message, "a file with the value alone");
         };
         match read_secret(Path::new(path)) {
-            Ok(text) if row.takes == Takes::Texts => {
+            Ok(text) if matches!(row.takes, Takes::Texts | Takes::Keys) => {
                 text.lines().filter(|line| !line.is_empty()).collect()
             }
             Ok(text) if row.takes == Takes::Pairs => serde_json::from_str(&text)
@@ -228,15 +228,16 @@ impl Element<'_> {
             }),
             Takes::Number { .. } => Ok(number(trimmed)),
             Takes::Pairs => json(),
-            Takes::Texts | Takes::Networks | Takes::Statuses | Takes::Picks | Takes::Replace
-                if trimmed.starts_with(['[', '{']) =>
+            takes
+                if (takes.is_list() || takes == Takes::Replace)
+                    && trimmed.starts_with(['[', '{']) =>
             {
                 json()
             }
             Takes::Statuses => Ok(parts(trimmed).map(number).collect()),
             // The second text may be empty.
             Takes::Replace => Ok(trimmed.split(',').map(str::trim).collect()),
-            Takes::Texts | Takes::Networks | Takes::Picks => Ok(parts(trimmed).collect()),
+            takes if takes.is_list() => Ok(parts(trimmed).collect()),
             _ => Ok(Json::String(text.to_owned())),
         }
     }

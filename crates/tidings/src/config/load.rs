@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use tidings_core::limits::{HOLD_BYTES_DEFAULT, HOLD_BYTES_IN_MEMORY_DEFAULT};
 use tidings_frontends::auth::{
     Generation, IssuerOptions, KeyOptions, Role, check_key, read_key_file,
 };
@@ -146,6 +147,7 @@ impl Meaning<'_> {
             http: settings.http,
             admin,
             log: settings.log,
+            is_relay: false,
             dev: None,
             notes,
         }
@@ -186,8 +188,7 @@ impl Meaning<'_> {
             }
         }
         let Some(token) = &admin.token else { return admin };
-        if token.len() < ADMIN_TOKEN_BYTES_MIN || !token.bytes().all(|byte| byte.is_ascii_graphic())
-        {
+        if !is_admin_token(token) {
             self.wrong(
                 place,
                 format!("the admin token is no {ADMIN_TOKEN_BYTES_MIN} visible characters or more"),
@@ -269,6 +270,10 @@ impl Meaning<'_> {
             durability: settings.durability,
             keep: settings.keep,
             segment_bytes: settings.segment_size,
+            hold_bytes: settings.hold.unwrap_or(match settings.durability {
+                Durability::Memory => HOLD_BYTES_IN_MEMORY_DEFAULT,
+                Durability::Fsync | Durability::Written => HOLD_BYTES_DEFAULT,
+            }),
         }
     }
 
@@ -332,6 +337,11 @@ impl Meaning<'_> {
             }
         }
     }
+}
+
+/// Whether a token is long enough for operators, and can stand in a header.
+pub(crate) fn is_admin_token(token: &str) -> bool {
+    token.len() >= ADMIN_TOKEN_BYTES_MIN && token.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Where a key is written, below the table at `path`.

@@ -26,6 +26,7 @@ mod mistakes;
 pub mod options;
 mod paths;
 mod reference;
+mod relay;
 mod scalar;
 mod schema;
 mod server_name;
@@ -36,6 +37,7 @@ mod variables;
 mod webhooks;
 
 pub use dev::{Dev, banner, dev, dev_again};
+pub(crate) use load::is_admin_token;
 pub use load::{from_text, from_variables, load};
 pub use mistakes::Mistakes;
 pub use options::{
@@ -43,8 +45,10 @@ pub use options::{
     MercureOptions,
 };
 pub use reference::reference;
+pub use relay::relay;
 pub use tls::TlsOptions;
 pub use variables::Variables;
+pub(crate) use variables::read_secret;
 pub use webhooks::{KeepAttempts, WebhookOptions};
 
 /// Everything the program needs to run, checked.
@@ -77,6 +81,8 @@ pub struct Config {
     pub admin: AdminOptions,
     /// The log.
     pub log: LogOptions,
+    /// Whether it is a relay, which trusts its own destinations and ends when it is not let in.
+    pub is_relay: bool,
     /// What only `tidings dev` has.
     pub dev: Option<Dev>,
     /// What the operator should know at the start, one sentence each, for the log.

@@ -42,6 +42,13 @@ pub(super) struct HistorySettings {
     pub(super) keep: Keep,
     #[serde(deserialize_with = "size::deserialize")]
     pub(super) segment_size: u64,
+    #[serde(default, deserialize_with = "held")]
+    pub(super) hold: Option<u64>,
+}
+
+/// "off" is none, and nothing is what is usual.
+fn held<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    size::or_off(deserializer).map(|size| Some(size.unwrap_or(0)))
 }
 
 /// What an acknowledged update survives.
@@ -82,6 +89,8 @@ pub struct HistoryOptions {
     pub keep: Keep,
     /// Bytes of one segment file.
     pub segment_bytes: u64,
+    /// Bytes that it may be larger than `keep` for sinks that still need it.
+    pub hold_bytes: u64,
 }
 
 /// `[mercure]`: the Mercure protocol on the hub's path.

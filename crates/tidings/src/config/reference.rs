@@ -1,7 +1,7 @@
 //! The printed reference: every setting with its default and a sentence, as TOML that is the
 //! default configuration itself. Knows no setting: the schema does.
 
-use tidings_connectors::rows::OptionRow;
+use tidings_connectors::rows::{OptionRow, Takes};
 
 use super::connectors;
 use super::environment::name_of;
@@ -61,7 +61,8 @@ fn option(row: &OptionRow) -> String {
         text.push_str(&format!("# {line}\n"));
     }
     if row.is_secret {
-        text.push_str(&format!("# By file: {}_file.\n", row.path));
+        let form = if row.takes == Takes::Pairs { ", as JSON" } else { "" };
+        text.push_str(&format!("# By file{form}: {}_file.\n", row.path));
     }
     text.push_str(&format!("# {} = {}\n", row.path, row.default.unwrap_or(row.example)));
     text
@@ -166,7 +167,11 @@ mod tests {
             let (kinds, every) = connectors::kinds(list);
             for kind in kinds {
                 let rows: Vec<&OptionRow> = every.iter().chain(kind.options).collect();
-                for row in &rows {
+                // Whose files are not there, and whose seed is none.
+                let is_real = |row: &&&OptionRow| {
+                    row.path != "nkey_seed" && (row.takes != Takes::File || kind.name == "webhook")
+                };
+                for row in rows.iter().filter(is_real) {
                     for value in [Some(row.example), row.default].into_iter().flatten() {
                         let first = row.path.split('.').next().unwrap();
                         let beside = |other: &&&OptionRow| {
@@ -176,8 +181,15 @@ mod tests {
                         };
                         let beside = rows.iter().filter(beside).map(|row| (row.path, row.example));
                         let mut options: Vec<(&str, &str)> = beside.collect();
-                        if row.path == "concurrency" {
-                            options.push(("key", "\"topic\""));
+                        let pairs = [
+                            ("concurrency", "key", "\"topic\""),
+                            ("user", "password", "\"\""),
+                            ("password", "user", "\"u\""),
+                        ];
+                        let pairs = pairs.iter().filter(|(path, ..)| *path == row.path);
+                        options.extend(pairs.map(|(_, beside, value)| (*beside, *value)));
+                        if list == "source" && row.path != "subjects" {
+                            options.push(("subjects", "[\"a\"]"));
                         }
                         options.push((row.path, value));
                         let (_, problems) = connectors::read(&with(list, kind.name, &options));

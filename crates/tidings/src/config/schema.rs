@@ -131,6 +131,14 @@ process, not power loss. \"memory\": nothing; there is no file.",
         "Size of one file of the history, 1 MiB to 64 MiB. Files are deleted whole, so this is
 also the step in which old entries go. Space for one file is reserved in advance.",
     ),
+    unset(
+        "history.hold",
+        Kind::SizeOrOff,
+        r#""1 GiB""#,
+        "How much larger than `keep` the history may become for sinks that have not delivered all of
+it yet. Behind that the oldest entries go, and those sinks record a gap. Unset, it is 1 GiB, and
+64 MiB for a history in memory; \"off\" keeps nothing for them.",
+    ),
     value(
         "history.keep.age",
         Kind::DurationOrOff,
@@ -315,7 +323,7 @@ mod tests {
 
     #[test]
     fn members_of_tables_are_listed_once() {
-        assert_eq!(members("history"), ["path", "durability", "segment_size", "keep"]);
+        assert_eq!(members("history"), ["path", "durability", "segment_size", "hold", "keep"]);
         assert_eq!(
             members("auth.issuer[].publish"),
             ["key", "key_file", "algorithm", "kid", "jwks", "algorithms"]

@@ -139,7 +139,7 @@ fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
 }
 
 /// The text of a file that holds a secret, without one newline at its end. The error names it.
-pub(super) fn read_secret(path: &Path) -> Result<String, String> {
+pub(crate) fn read_secret(path: &Path) -> Result<String, String> {
     let bytes = read_key_file(path).map_err(|error| error.to_string())?;
     match String::from_utf8(bytes) {
         Ok(text) if text.is_empty() => Err(format!("{} is empty", shown_path(path))),

@@ -267,6 +267,16 @@ fn variables_of_any_bytes() {
     ]);
 }
 
+#[test]
+fn endpoints_of_any_bytes() {
+    run("endpoints", tidings_connectors::specification::fuzz_endpoint, &[
+        br#"{"kind": "webhook", "name": "a", "topics": ["*"], "url": "https://e.example/"}"#,
+        br#"{"kind": "webhook", "name": "b", "topics": [{"nats": "a.>"}], "key": "topic", "rate": 9,
+            "url": "http://e", "retry": {"first": "1s"}, "headers": {"x-a": "b"}, "success": 204}"#,
+        br#"{"then": {"publish": {"replace": ["a", "b"]}}, "basic": {"user": "u"}, "kind": 5}"#,
+    ]);
+}
+
 /// Shaped like a record: length, checksum, offset, synced, time, flags, one topic, data.
 const RECORD: &[u8] = b"\x14\0\0\0\xde\xad\xbe\xef\x02\0\0\0\0\0\0\0\x40\0\0\0\0\0\0\0\
     \x01\0\0\0\0\0\0\0\0\0\0\0\x01\0\x01\0adata";

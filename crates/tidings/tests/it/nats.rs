@@ -356,7 +356,7 @@ impl NatsKey {
         aws_lc_rs::rand::SecureRandom::fill(&SystemRandom::new(), &mut seed).unwrap();
         let pair = Ed25519KeyPair::from_seed_unchecked(&seed).unwrap();
         let public = named(&[kind], pair.public_key().as_ref());
-        let seed = named(&[SEED | kind >> 5, (kind & 31) << 3], &seed);
+        let seed = named(&[SEED | (kind >> 5), (kind & 31) << 3], &seed);
         NatsKey { pair, seed, public }
     }
 
@@ -385,15 +385,15 @@ fn named(prefix: &[u8], key: &[u8]) -> String {
     let mut out = String::new();
     let (mut held, mut bits) = (0_u32, 0);
     for byte in bytes {
-        held = held << 8 | u32::from(byte);
+        held = (held << 8) | u32::from(byte);
         bits += 8;
         while bits >= 5 {
             bits -= 5;
-            out.push(char::from(alphabet[(held >> bits & 31) as usize]));
+            out.push(char::from(alphabet[((held >> bits) & 31) as usize]));
         }
     }
     if bits > 0 {
-        out.push(char::from(alphabet[(held << (5 - bits) & 31) as usize]));
+        out.push(char::from(alphabet[((held << (5 - bits)) & 31) as usize]));
     }
     out
 }
@@ -401,8 +401,8 @@ fn named(prefix: &[u8], key: &[u8]) -> String {
 /// CRC-16 with the polynomial 0x1021 from zero.
 fn checksum(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |checksum, byte| {
-        (0..8).fold(checksum ^ u16::from(*byte) << 8, |value, _| {
-            if value & 0x8000 == 0 { value << 1 } else { value << 1 ^ 0x1021 }
+        (0..8).fold(checksum ^ (u16::from(*byte) << 8), |value, _| {
+            if value & 0x8000 == 0 { value << 1 } else { (value << 1) ^ 0x1021 }
         })
     })
 }

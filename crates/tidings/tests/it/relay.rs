@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -51,7 +51,7 @@ impl Relay {
     }
 
     fn log(&self) -> String {
-        self.log.0.lock().unwrap().clone()
+        self.log.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits for a line with this text.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use crate::http::{self, Connection, PATIENCE, Reply};
+use crate::http::{self, Connection, PATIENCE, Pairs, Reply};
 use crate::hub::{HUB, TestHub};
 use crate::tokens::{Role, bearer, token_final};
 
@@ -35,8 +35,21 @@ pub(crate) fn exactly(topic: &str) -> String {
 /// The request to the admin listener with its token, and the answer.
 #[track_caller]
 pub(crate) fn ask(hub: &TestHub, method: &str, path: &str, body: &Value) -> Reply {
+    ask_with(hub, method, path, &[], body)
+}
+
+/// The same with more headers.
+#[track_caller]
+pub(crate) fn ask_with(
+    hub: &TestHub,
+    method: &str,
+    path: &str,
+    more: Pairs<'_>,
+    body: &Value,
+) -> Reply {
     let (name, value) = bearer("admin-token-of-the-tests");
-    let headers = [(name.as_str(), value.as_str()), ("Content-Type", "application/json")];
+    let mut headers = vec![(name.as_str(), value.as_str()), ("Content-Type", "application/json")];
+    headers.extend_from_slice(more);
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let admin = hub.admin.expect("the admin listener's address in the log");
     let target = format!("/tidings/admin/sinks{path}");

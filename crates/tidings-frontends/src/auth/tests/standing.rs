@@ -6,7 +6,7 @@ use tidings_core::Clock;
 
 use super::*;
 
-struct Stopped;
+pub(super) struct Stopped;
 
 impl Clock for Stopped {
     fn wall(&self) -> u64 {

@@ -13,6 +13,8 @@ id = "https://example.com"
 publish = { key = "0123456789abcdef0123456789abcdef" }
 "#;
 
+const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
 /// The first sink of a file, where the tests begin.
 const SINK: &str = r#"
 [[sink]]
@@ -131,7 +133,7 @@ fn a_sink_can_be_made_by_variables_alone() {
     let token = folder.path().join("token");
     std::fs::write(&token, "hunter2\n").unwrap();
     let keys = folder.path().join("keys");
-    std::fs::write(&keys, "whsec_new\n\nwhsec_old\n").unwrap();
+    std::fs::write(&keys, format!("{KEY}\n\n{KEY}\n")).unwrap();
     let config = from_variables(
         &[
             ("TIDINGS_AUTH_ISSUER_0_ID", "https://example.com"),
@@ -149,7 +151,10 @@ fn a_sink_can_be_made_by_variables_alone() {
             ("TIDINGS_SINK__NEXT_CACHE__SUCCESS", "200,204"),
             ("TIDINGS_SINK__NEXT_CACHE__ALLOW", "10.0.0.0/8,::1"),
             ("TIDINGS_SINK__NEXT_CACHE__HEADERS", r#"{"x-team": "cms"}"#),
-            ("TIDINGS_SINK__NEXT_CACHE__BASIC", r#"{"user": "u", "password": "p"}"#),
+            ("TIDINGS_SINK__CACHE2__KIND", "webhook"),
+            ("TIDINGS_SINK__CACHE2__TOPICS", "*"),
+            ("TIDINGS_SINK__CACHE2__URL", "https://example.com/"),
+            ("TIDINGS_SINK__CACHE2__BASIC", r#"{"user": "u", "password": "p"}"#),
             ("TIDINGS_SINK__NEXT_CACHE__BEARER_FILE", token.to_str().unwrap()),
             ("TIDINGS_SINK__NEXT_CACHE__SECRETS_FILE", keys.to_str().unwrap()),
             ("TIDINGS_SINK__CMS__KIND", "nats"),
@@ -158,14 +163,14 @@ fn a_sink_can_be_made_by_variables_alone() {
             ("TIDINGS_SINK__CMS__JETSTREAM", "1"),
             ("TIDINGS_SOURCE__IN__KIND", "nats"),
             ("TIDINGS_SOURCE__IN__URL", "nats://n"),
-            ("TIDINGS_SOURCE__IN__SUBJECTS", "a.>"),
+            ("TIDINGS_SOURCE__IN__SUBJECTS", "a.>,b"),
             ("TIDINGS_SOURCE__IN__PRIVATE", "true"),
         ]
         .into(),
     )
     .map_err(|mistakes| mistakes.report(false))
     .unwrap();
-    let [nats, webhook] = config.sinks.as_slice() else { panic!("{:?}", config.sinks) };
+    let [basic, nats, webhook] = config.sinks.as_slice() else { panic!("{:?}", config.sinks) };
     assert_eq!(webhook.name, "next-cache");
     assert_eq!(webhook.topics, [Pick::Nats("cms.>".into()), Pick::Exact("b".into())]);
     assert_eq!(webhook.key, Some(KeyOf::Attribute("page".into())));
@@ -176,10 +181,10 @@ fn a_sink_can_be_made_by_variables_alone() {
         json!(webhook.to.options),
         json!({
             "url": "https://example.com/", "success": [200, 204], "allow": ["10.0.0.0/8", "::1"],
-            "headers": { "x-team": "cms" }, "basic": { "user": "u", "password": "p" },
-            "bearer": "hunter2", "secrets": ["whsec_new", "whsec_old"],
+            "headers": { "x-team": "cms" },             "bearer": "hunter2", "secrets": [KEY, KEY],
         })
     );
+    assert_eq!(basic.to.get("basic.password"), Some(&json!("p")));
     assert_eq!((nats.name.as_str(), nats.topics.len()), ("cms", 2));
     assert_eq!(json!(nats.to.options), json!({ "url": "hunter2", "jetstream": true }));
     assert_eq!((config.sources[0].name.as_str(), config.sources[0].private), ("in", true));

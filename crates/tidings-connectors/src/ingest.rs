@@ -1,0 +1,341 @@
+//! From a source into the hub: publish in order, then acknowledge. Knows no system and no
+//! connection; a source knows nothing of the hub's refusals.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use tidings_core::{Grant, Hub, Refused, Update};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::{OwnedPermit, Receiver, Sender};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::limits::{
+    INCOMING_MAX, INGEST_AGAIN_AFTER, INGEST_PATIENCE_MAX, REASON_BYTES_MAX, REFUSALS_TOLD_EVERY,
+};
+
+/// An update that a source brings.
+#[derive(Debug)]
+pub struct Incoming {
+    /// What is published.
+    pub update: Update,
+    /// Whom to tell what became of it.
+    pub acknowledge: Acknowledge,
+}
+
+/// What became of an update.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// It stands in the history, as safe as the history is.
+    Published,
+    /// The hub cannot take it just now.
+    Later,
+    /// The hub will never take it, with the reason.
+    Never(String),
+}
+
+/// Whom to tell what became of an update. Who drops it says [`Taken::Later`].
+#[derive(Debug, Default)]
+pub struct Acknowledge {
+    answer: Option<(OwnedPermit<Answered>, u64)>,
+    /// A part of the bytes that the source may have on the way.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// What became of the update with a number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// The number that the source gave it.
+    pub number: u64,
+    /// What became of it.
+    pub taken: Taken,
+}
+
+impl Acknowledge {
+    /// Of a source that does not want to know. `room` is given back when the hub has the update.
+    pub fn nobody(room: OwnedSemaphorePermit) -> Acknowledge {
+        Acknowledge { answer: None, _room: Some(room) }
+    }
+
+    /// Of a source that is told in `place`, a place that it keeps free for this update.
+    pub fn telling(
+        place: OwnedPermit<Answered>,
+        number: u64,
+        room: OwnedSemaphorePermit,
+    ) -> Acknowledge {
+        Acknowledge { answer: Some((place, number)), _room: Some(room) }
+    }
+
+    /// Tells what became of it.
+    pub fn done(mut self, taken: Taken) {
+        self.tell(taken);
+    }
+
+    fn tell(&mut self, taken: Taken) {
+        if let Some((place, number)) = self.answer.take() {
+            place.send(Answered { number, taken });
+        }
+    }
+}
+
+impl Drop for Acknowledge {
+    fn drop(&mut self) {
+        self.tell(Taken::Later);
+    }
+}
+
+/// Ends when a system has let a source in, or has refused it, and why, for the first time.
+pub type Admission = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+/// A system that updates come from.
+pub trait Source: Send {
+    /// See [`Admission`]. To be asked before it runs; does not end while nobody can be reached.
+    fn admission(&self) -> Admission;
+
+    /// Brings updates in their order until `stop`, and ends in bounded time then. While `to` is
+    /// full it takes nothing from its system. When `to` is closed it ends.
+    fn run(
+        self: Box<Self>,
+        to: Sender<Incoming>,
+        stop: CancellationToken,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
+/// Publishes what a source brings, in order, and tells the source after the hub's answer. `name` is
+/// the source's, for the log. What the hub has no room for is offered again until there is room, or
+/// until the source has ended and patience as well. Ends when the source has ended.
+pub async fn ingest(name: &str, hub: Hub, grant: Grant, mut from: Receiver<Incoming>) {
+    let refusals = Refusals { since: None, count: 0, reason: String::new() };
+    let mut ingest = Ingest { name, hub, grant, refusals };
+    let mut batch = Vec::new();
+    // What arrives while the hub is busy with one batch is the next one.
+    while from.recv_many(&mut batch, INCOMING_MAX).await > 0 {
+        let incoming = std::mem::take(&mut batch);
+        ingest.publish(incoming, &from).await;
+    }
+    ingest.refusals.tell(name, true);
+}
+
+struct Ingest<'a> {
+    name: &'a str,
+    hub: Hub,
+    grant: Grant,
+    refusals: Refusals,
+}
+
+impl Ingest<'_> {
+    /// Publishes updates and tells the source. What there is no room for goes again, in order and
+    /// before anything else.
+    async fn publish(&mut self, incoming: Vec<Incoming>, from: &Receiver<Incoming>) {
+        // Kept for another try: data is shared, not copied.
+        let updates = incoming.iter().map(|incoming| incoming.update.clone()).collect();
+        let answers = self.hub.publish_all(&self.grant, updates).await;
+        let mut again = Vec::new();
+        for (incoming, answer) in incoming.into_iter().zip(answers) {
+            match answer {
+                Ok(_placed) => incoming.acknowledge.done(Taken::Published),
+                Err(refused) if is_passing(&refused) => again.push((refused, incoming)),
+                Err(refused) => self.refuse(&refused, incoming.acknowledge),
+            }
+        }
+        for (refused, Incoming { update, acknowledge }) in again {
+            match self.insist(refused, &update, from).await {
+                Ok(()) => acknowledge.done(Taken::Published),
+                Err(refused) => self.refuse(&refused, acknowledge),
+            }
+        }
+    }
+
+    /// Offers one update until it is taken.
+    async fn insist(
+        &mut self,
+        refused: Refused,
+        update: &Update,
+        from: &Receiver<Incoming>,
+    ) -> Result<(), Refused> {
+        let mut refused = refused;
+        let mut patience: Option<Instant> = None;
+        while is_passing(&refused) {
+            self.refusals.note(self.name, &refused);
+            if from.is_closed() {
+                let end = *patience.get_or_insert_with(|| Instant::now() + INGEST_PATIENCE_MAX);
+                if Instant::now() >= end {
+                    return Err(refused);
+                }
+            }
+            tokio::time::sleep(INGEST_AGAIN_AFTER).await;
+            match self.hub.publish(&self.grant, update.clone()).await {
+                Ok(_receipt) => return Ok(()),
+                Err(next) => refused = next,
+            }
+        }
+        Err(refused)
+    }
+
+    fn refuse(&mut self, refused: &Refused, acknowledge: Acknowledge) {
+        if is_final(refused) {
+            self.refusals.note(self.name, refused);
+            acknowledge.done(Taken::Never(reason(refused)));
+        } else {
+            acknowledge.done(Taken::Later);
+        }
+    }
+}
+
+/// Whether it ends by itself, or when the hub does.
+fn is_passing(refused: &Refused) -> bool {
+    matches!(refused, Refused::NoSpace | Refused::StorageFailed(_))
+}
+
+/// Whether the same update will be refused for ever.
+fn is_final(refused: &Refused) -> bool {
+    match refused {
+        Refused::Flawed(_) | Refused::Reserved(_) | Refused::NotGranted(_) | Refused::KeyReused => {
+            true
+        }
+        Refused::Expired
+        | Refused::Fallen
+        | Refused::NoSpace
+        | Refused::StorageFailed(_)
+        | Refused::ShuttingDown => false,
+    }
+}
+
+fn reason(refused: &Refused) -> String {
+    let mut text = refused.to_string();
+    while text.len() > REASON_BYTES_MAX {
+        text.pop();
+    }
+    text
+}
+
+/// Refusals that the log was not told of yet.
+struct Refusals {
+    since: Option<Instant>,
+    count: u64,
+    /// Of the last one.
+    reason: String,
+}
+
+impl Refusals {
+    fn note(&mut self, source: &str, refused: &Refused) {
+        self.count += 1;
+        self.reason = reason(refused);
+        self.tell(source, false);
+    }
+
+    /// Tells the log at most once in [`REFUSALS_TOLD_EVERY`], or `now`, if there is any.
+    fn tell(&mut self, source: &str, now: bool) {
+        let since = self.since.map_or(Duration::MAX, |since| since.elapsed());
+        if self.count == 0 || (!now && since < REFUSALS_TOLD_EVERY) {
+            return;
+        }
+        let (count, reason) = (self.count, self.reason.as_str());
+        tracing::warn!(source, count, reason, "the hub refused what a source brought");
+        (self.since, self.count) = (Some(Instant::now()), 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tidings_core::{
+        Batch, Clock, Durability, HistoryOptions, HubOptions, Keep, Matcher, Namespace, Selection,
+        Start, Topic,
+    };
+    use tokio::sync::{Semaphore, mpsc};
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct NoClock;
+
+    impl Clock for NoClock {
+        fn wall(&self) -> u64 {
+            1_700_000_000_000
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    fn hub() -> Hub {
+        let history = HistoryOptions {
+            path: None,
+            durability: Durability::Memory,
+            keep: Keep::default(),
+            hold_bytes: 0,
+            segment_bytes: 1024 * 1024,
+        };
+        let namespace = Namespace::new("https://example.com/hub".parse().unwrap());
+        let options = HubOptions { namespace, update_bytes_max: 1_000, history };
+        Hub::open(options, Arc::new(NoClock)).unwrap()
+    }
+
+    async fn room() -> OwnedSemaphorePermit {
+        Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn updates_are_published_in_order_and_acknowledged_then() {
+        let hub = hub();
+        let matchers = vec![Arc::new(Matcher::Any)];
+        let grant = Arc::new(Grant::operator());
+        let selection = Selection { matchers, grant, scope: None };
+        let mut subscription = hub.subscribe(selection, Start::Earliest);
+        let (to, from) = mpsc::channel(8);
+        let (answers, mut answered) = mpsc::channel(8);
+        let mut tasks = tokio::task::JoinSet::new();
+        let own = hub.clone();
+        tasks.spawn(async move { ingest("a", own, Grant::operator(), from).await });
+        for (number, size) in [(1, 10), (2, 2_000), (3, 10)] {
+            let place = answers.clone().reserve_owned().await.unwrap();
+            let topic = Topic::parse(&format!("t{number}")).unwrap();
+            let update = Update::new(topic, vec![b'x'; size]);
+            let acknowledge = Acknowledge::telling(place, number, room().await);
+            to.send(Incoming { update, acknowledge }).await.unwrap();
+        }
+        let mut told = Vec::new();
+        for _ in 0..3 {
+            told.push(answered.recv().await.unwrap());
+        }
+        let number = |index: usize| told[index].number;
+        assert_eq!((number(0), number(1), number(2)), (1, 2, 3));
+        assert_eq!(told[0].taken, Taken::Published);
+        assert!(matches!(told[1].taken, Taken::Never(_)));
+        assert_eq!(told[2].taken, Taken::Published);
+        drop(to);
+        tasks.join_next().await.unwrap().unwrap();
+        let mut taken = Batch::new();
+        subscription.take(&mut taken).unwrap();
+        let topics: Vec<_> =
+            taken.iter().map(|entry| entry.update.topics[0].as_str().to_owned()).collect();
+        assert_eq!(topics, ["t1", "t3"]);
+    }
+
+    #[tokio::test]
+    async fn what_a_hub_that_ends_does_not_take_is_for_later() {
+        let hub = hub();
+        hub.shut_down();
+        let (to, from) = mpsc::channel(8);
+        let (answers, mut answered) = mpsc::channel(1);
+        let place = answers.reserve_owned().await.unwrap();
+        let update = Update::new(Topic::parse("t").unwrap(), "x");
+        let acknowledge = Acknowledge::telling(place, 7, room().await);
+        to.send(Incoming { update, acknowledge }).await.unwrap();
+        drop(to);
+        ingest("a", hub, Grant::operator(), from).await;
+        assert_eq!(answered.recv().await.unwrap(), Answered { number: 7, taken: Taken::Later });
+    }
+
+    #[tokio::test]
+    async fn who_is_dropped_says_later() {
+        let (answers, mut answered) = mpsc::channel(1);
+        let place = answers.reserve_owned().await.unwrap();
+        drop(Acknowledge::telling(place, 1, room().await));
+        assert_eq!(answered.recv().await.unwrap().taken, Taken::Later);
+    }
+}

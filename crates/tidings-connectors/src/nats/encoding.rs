@@ -1,0 +1,109 @@
+//! Entries as NATS messages: topic to subject, what belongs to the update to headers. Knows no
+//! connection.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::BytesMut;
+use tidings_core::limits::HOPS_MAX;
+use tidings_core::{Entry, Line};
+
+use crate::nats::connection::{Counters, Server};
+use crate::nats::headers::Block;
+use crate::nats::options::Rewrite;
+use crate::nats::protocol::publish;
+use crate::nats::source::{CONTENT_TYPE, HOPS, MESSAGE_ID};
+use crate::nats::subject::flaw;
+
+/// Header fields that servers act on, or that we write ourselves. A publisher's attributes are not
+/// taken for them.
+const OWN_PREFIXES: [&str; 2] = ["nats-", "tidings-"];
+
+/// How entries become messages.
+pub(super) struct Encoding {
+    rewrite: Option<Rewrite>,
+    has_headers: bool,
+    counters: Arc<Counters>,
+}
+
+impl Encoding {
+    pub(super) fn new(
+        rewrite: Option<Rewrite>,
+        has_headers: bool,
+        counters: Arc<Counters>,
+    ) -> Encoding {
+        Encoding { rewrite, has_headers, counters }
+    }
+
+    /// The subject of an entry, or why it can never be published.
+    pub(super) fn subject(&self, entry: &Entry) -> Result<String, String> {
+        let topic = entry.update.topics.first().map_or("", |topic| topic.as_str());
+        let subject = match &self.rewrite {
+            Some(rewrite) => Cow::Owned(rewrite.apply(topic)),
+            None => Cow::Borrowed(topic),
+        };
+        // What begins so commands the server. Only the operator's own words may lead there.
+        let is_meant = self.rewrite.as_ref().is_some_and(|Rewrite { replace: (from, to) }| {
+            topic.starts_with(from.as_str()) && to.starts_with(['$', '_'])
+        });
+        if is_inner(&subject) && !is_meant {
+            return Err("subjects that begin with $ or _INBOX are the server's own".to_owned());
+        }
+        match flaw(&subject) {
+            Some(reason) => Err(format!("the topic is no NATS subject: {reason}")),
+            None => Ok(subject.into_owned()),
+        }
+    }
+
+    /// Appends the message of an entry, or says why it can never be published.
+    pub(super) fn add(
+        &self,
+        output: &mut BytesMut,
+        entry: &Entry,
+        subject: &str,
+        reply: Option<&str>,
+        server: Server,
+    ) -> Result<(), String> {
+        let hops = entry.update.origin.as_ref().map_or(0, |origin| origin.hops).saturating_add(1);
+        if hops > HOPS_MAX {
+            return Err(format!("passed through more than {HOPS_MAX} connectors: there is a loop"));
+        }
+        let block = (self.has_headers && server.headers).then(|| self.block(entry, hops));
+        let data = &entry.update.data;
+        let length = block.as_ref().map_or(0, |block| block.len()) + data.len();
+        if length > server.message_bytes_max {
+            let max = server.message_bytes_max;
+            return Err(format!(
+                "{length} bytes, and the server takes {max}: see max_payload there"
+            ));
+        }
+        publish(output, subject, reply, block.as_deref(), data);
+        Ok(())
+    }
+
+    fn block(&self, entry: &Entry, hops: u8) -> BytesMut {
+        let update = &entry.update;
+        let mut block = Block::new();
+        let mut dropped = 0;
+        block.add(MESSAGE_ID, entry.cursor());
+        block.add(HOPS, &hops.to_string());
+        if let Some(content_type) = update.content_type.as_ref().map(Line::as_str) {
+            dropped += u64::from(!block.add(CONTENT_TYPE, content_type));
+        }
+        for (name, value) in &update.attributes {
+            let name = name.as_str();
+            let lower = name.to_ascii_lowercase();
+            let is_own = OWN_PREFIXES.iter().any(|prefix| lower.starts_with(prefix))
+                || lower.eq_ignore_ascii_case(CONTENT_TYPE);
+            dropped += u64::from(is_own || !block.add(name, value));
+        }
+        self.counters.fields_dropped.fetch_add(dropped, Ordering::Relaxed);
+        block.finish()
+    }
+}
+
+/// Whether a subject is one of those that servers use themselves.
+fn is_inner(subject: &str) -> bool {
+    subject.starts_with('$') || subject == "_INBOX" || subject.starts_with("_INBOX.")
+}

@@ -1,0 +1,31 @@
+//! NATS, where updates leave to and come from: subjects and `JetStream` streams, by our own code
+//! for the protocol. It can do two things that libraries do not: stop reading while the hub is
+//! busy, and know that a server has read what was sent. Knows no delivery order and no retries.
+
+mod answers;
+mod connection;
+mod consumer;
+mod encoding;
+mod headers;
+mod inbox;
+mod jetstream;
+mod login;
+mod nkey;
+mod opening;
+mod options;
+mod protocol;
+mod server;
+mod session;
+mod sink;
+mod source;
+mod subject;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+pub use connection::{Counters, Link, Server};
+pub use options::{Deliver, JetStreamOptions, Rewrite, ServerOptions, SinkOptions, SourceOptions};
+#[doc(hidden)]
+pub use protocol::fuzz_frames;
+pub use sink::NatsSink;
+pub use source::NatsSource;

@@ -1,0 +1,285 @@
+//! One connection to a NATS server while it lasts: reads when somebody takes what is read, writes,
+//! answers questions and asks them. Knows nothing of servers, logins and of what messages mean.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use crate::limits::{
+    NATS_HELD_BACK_COUNTS, NATS_HELD_BACK_MIN, NATS_OUTPUT_BYTES_MAX, NATS_READ_BYTES_MAX,
+    NATS_REFUSALS_MAX, NATS_UNANSWERED_MAX,
+};
+use crate::nats::connection::{Arrival, Barrier, Broken, Command, Counters};
+use crate::nats::opening::{Opened, ReadSide, WriteSide, greeting_of};
+use crate::nats::protocol::{BadFrame, Decoder, Frame, Message, PING, PONG};
+
+/// What a session shares with those before and after it.
+pub(super) struct Between<'a> {
+    pub(super) name: &'a str,
+    /// What was read and is not taken yet.
+    pub(super) read: &'a mut VecDeque<Arrival>,
+    pub(super) to: &'a mpsc::Sender<Arrival>,
+    pub(super) commands: &'a mut mpsc::Receiver<Command>,
+    pub(super) counters: &'a Counters,
+    /// Told when the server is silent.
+    pub(super) given_up: &'a Notify,
+    pub(super) ping_every: Duration,
+}
+
+/// How a session ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Nobody needs it any more.
+    Unneeded,
+    /// The connection broke, with words for the log.
+    Lost(String),
+}
+
+/// Bytes that leave.
+struct Output {
+    write: WriteSide,
+    waiting: BytesMut,
+    is_flushed: bool,
+}
+
+impl Output {
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.is_flushed
+    }
+
+    fn has_room(&self) -> bool {
+        self.waiting.len() < NATS_OUTPUT_BYTES_MAX
+    }
+
+    fn add(&mut self, bytes: BytesMut) {
+        if self.waiting.is_empty() {
+            self.waiting = bytes;
+        } else {
+            self.waiting.extend_from_slice(&bytes);
+        }
+    }
+
+    fn add_slice(&mut self, bytes: &[u8]) {
+        self.waiting.extend_from_slice(bytes);
+    }
+
+    /// Writes some. May be dropped and called again at any time.
+    async fn advance(&mut self) -> std::io::Result<()> {
+        if self.waiting.is_empty() {
+            self.write.flush().await?;
+            self.is_flushed = true;
+            return Ok(());
+        }
+        self.is_flushed = false;
+        match self.write.write_buf(&mut self.waiting).await? {
+            0 => Err(std::io::ErrorKind::WriteZero.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a session knows besides its sockets.
+struct Standing<'a> {
+    decoder: Decoder,
+    /// Who waits for each answer of the server, in their order; nobody for our own questions.
+    asked: VecDeque<Option<Barrier>>,
+    /// What the server refused since its last answer.
+    refusals: Vec<String>,
+    /// The last thing that the server complained about.
+    complaint: Option<String>,
+    /// Questions in a row during which nothing was read.
+    quiet: u32,
+    /// When something was read that nobody has taken yet.
+    held_since: Option<Instant>,
+    /// When nobody had taken something for too long.
+    behind: Option<Instant>,
+    /// What its cluster consists of now, if it said so.
+    servers: Option<Vec<String>>,
+    name: &'a str,
+    counters: &'a Counters,
+}
+
+/// Drives the connection until it breaks or nobody needs it. `first` is written first. Answers as
+/// well which servers there are, when the server said so meanwhile.
+pub(super) async fn drive(
+    opened: Opened,
+    first: BytesMut,
+    between: Between<'_>,
+) -> (Ended, Option<Vec<String>>) {
+    let Opened { mut read, write, decoder, .. } = opened;
+    let Between { name, read: arrived, to, commands, counters, given_up, ping_every } = between;
+    let mut standing = Standing {
+        decoder,
+        asked: VecDeque::new(),
+        refusals: Vec::new(),
+        complaint: None,
+        quiet: 0,
+        held_since: None,
+        behind: None,
+        servers: None,
+        name,
+        counters,
+    };
+    let mut output = Output { write, waiting: first, is_flushed: false };
+    let mut tick = interval_at(Instant::now() + ping_every, ping_every);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // What came together with the answer to the login.
+    let mut ended = standing.decode(arrived, &mut output).err();
+    while ended.is_none() {
+        ended = tokio::select! {
+            place = to.reserve(), if !arrived.is_empty() => {
+                hand_on(arrived, place.ok());
+                standing.handed_on();
+                None
+            }
+            bytes = fill(&mut read, &mut standing.decoder), if arrived.is_empty() => match bytes {
+                Ok(0) => Some(standing.closed("the server closed the connection")),
+                Ok(_) => standing.decode(arrived, &mut output).err(),
+                Err(error) => Some(standing.closed(&error.to_string())),
+            },
+            written = output.advance(), if !output.is_idle() => {
+                written.err().map(|error| standing.closed(&error.to_string()))
+            }
+            command = commands.recv(), if output.has_room() => match command {
+                Some(command) => {
+                    standing.obey(command, &mut output);
+                    None
+                }
+                None => Some(Ended::Unneeded),
+            },
+            _ = tick.tick() => standing.ask(arrived.is_empty(), &mut output),
+            () = given_up.notified() => Some(standing.closed("the server did not answer in time")),
+        };
+    }
+    for barrier in standing.asked.into_iter().flatten() {
+        // Whoever asked may have stopped waiting.
+        let _told = barrier.send(Err(Broken));
+    }
+    (ended.unwrap_or(Ended::Unneeded), standing.servers)
+}
+
+async fn fill(read: &mut ReadSide, decoder: &mut Decoder) -> std::io::Result<usize> {
+    let buffer = decoder.buffer();
+    if buffer.capacity() - buffer.len() < NATS_READ_BYTES_MAX / 2 {
+        buffer.reserve(NATS_READ_BYTES_MAX);
+    }
+    read.read_buf(buffer).await
+}
+
+/// Hands the first on; nobody takes anything any more when there is no place.
+pub(super) fn hand_on(arrived: &mut VecDeque<Arrival>, place: Option<mpsc::Permit<'_, Arrival>>) {
+    match (place, arrived.pop_front()) {
+        (Some(place), Some(arrival)) => place.send(arrival),
+        _ => arrived.clear(),
+    }
+}
+
+impl Standing<'_> {
+    /// Looks at everything that has been read.
+    fn decode(
+        &mut self,
+        arrived: &mut VecDeque<Arrival>,
+        output: &mut Output,
+    ) -> Result<(), Ended> {
+        self.quiet = 0;
+        let mut messages: Vec<Message> = Vec::new();
+        let end = loop {
+            match self.decoder.next() {
+                Ok(Some(Frame::Message(message))) => messages.push(message),
+                Ok(Some(Frame::Ping)) => output.add_slice(PONG),
+                Ok(Some(Frame::Pong)) => self.answered(),
+                Ok(Some(Frame::Error(said))) => self.complained(said),
+                Ok(Some(Frame::Info(json))) => {
+                    let servers = greeting_of(&json).and_then(|greeting| greeting.connect_urls);
+                    self.servers = servers.or_else(|| self.servers.take());
+                }
+                Ok(Some(Frame::Okay)) => {}
+                Ok(None) => break None,
+                Err(bad) => break Some(bad),
+            }
+        };
+        if !messages.is_empty() {
+            arrived.push_back(Arrival::Messages(messages));
+            self.held_since = Some(Instant::now());
+        }
+        end.map_or(Ok(()), |bad: BadFrame| Err(Ended::Lost(bad.to_string())))
+    }
+
+    fn answered(&mut self) {
+        if let Some(Some(barrier)) = self.asked.pop_front() {
+            let _told = barrier.send(Ok(std::mem::take(&mut self.refusals)));
+        }
+    }
+
+    fn complained(&mut self, said: String) {
+        let lower = said.to_ascii_lowercase();
+        if lower.starts_with("permissions violation for publish") {
+            if !self.asked.iter().any(Option::is_some) {
+                if let Some(count) = Counters::tells(&self.counters.refused) {
+                    let connector = self.name;
+                    tracing::error!(connector, count, said, "the NATS server refuses a message");
+                }
+            } else if self.refusals.len() < NATS_REFUSALS_MAX {
+                self.refusals.push(said);
+            }
+            return;
+        }
+        if lower.starts_with("permissions violation") {
+            tracing::error!(connector = self.name, said, "the NATS server refuses a subscription");
+        }
+        self.complaint = Some(said);
+    }
+
+    fn handed_on(&mut self) {
+        let held = self.held_since.take().filter(|held| held.elapsed() >= NATS_HELD_BACK_MIN);
+        self.behind = held.map(|_| Instant::now()).or(self.behind);
+    }
+
+    /// A server that has to wait for us too long closes the connection without a word.
+    fn closed(&mut self, reason: &str) -> Ended {
+        if self.behind.is_some_and(|behind| behind.elapsed() < NATS_HELD_BACK_COUNTS) {
+            self.counters.cut_off.fetch_add(1, Ordering::Relaxed);
+            let connector = self.name;
+            tracing::error!(
+                connector,
+                "a NATS connection ended while the hub was too busy to read from it: what the \
+                 server held is lost, unless it is in a stream"
+            );
+        }
+        match self.complaint.take() {
+            Some(said) => Ended::Lost(format!("{reason}; it said: {said}")),
+            None => Ended::Lost(reason.to_owned()),
+        }
+    }
+
+    fn obey(&mut self, command: Command, output: &mut Output) {
+        // Who does not wait any more has it sent again.
+        if command.barrier.as_ref().is_some_and(Barrier::is_closed) {
+            return;
+        }
+        output.add(command.bytes);
+        if let Some(barrier) = command.barrier {
+            output.add_slice(PING);
+            self.asked.push_back(Some(barrier));
+        }
+    }
+
+    /// Asks whether the server is there, unless it did not answer before. Who does not read cannot
+    /// know.
+    fn ask(&mut self, is_reading: bool, output: &mut Output) -> Option<Ended> {
+        if is_reading && self.quiet >= NATS_UNANSWERED_MAX {
+            return Some(Ended::Lost(format!("{} questions were not answered", self.quiet)));
+        }
+        if is_reading {
+            self.quiet += 1;
+            output.add_slice(PING);
+            self.asked.push_back(None);
+        }
+        None
+    }
+}

@@ -1,0 +1,99 @@
+//! The sources that run: started from what they are told, and ended. Knows no system but by its
+//! source.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tidings_core::{Grant, Hub, TokenIdentity};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::ingest::{Admission, Source, ingest};
+use crate::limits::INCOMING_MAX;
+use crate::specification::SourceSpecification;
+
+/// A source that is to run.
+pub struct WantedSource {
+    /// What it is told.
+    pub told: SourceSpecification,
+    /// The system.
+    pub source: Box<dyn Source>,
+}
+
+/// A source that runs.
+struct One {
+    told: SourceSpecification,
+    stop: CancellationToken,
+    /// Its two halves: what brings updates, and what publishes them.
+    tasks: JoinSet<()>,
+}
+
+/// All sources that run.
+pub struct Sources {
+    hub: Hub,
+    running: Mutex<BTreeMap<String, One>>,
+}
+
+impl Sources {
+    /// None yet.
+    pub fn new(hub: Hub) -> Sources {
+        Sources { hub, running: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, One>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a source. It connects by itself, now or whenever its system is there. The answer
+    /// ends when that is known for the first time.
+    pub fn start(&self, wanted: WantedSource) -> Admission {
+        let WantedSource { told, source } = wanted;
+        let admission = source.admission();
+        let (to, from) = mpsc::channel(INCOMING_MAX);
+        let stop = CancellationToken::new();
+        let (hub, name) = (self.hub.clone(), told.name.clone());
+        // Keys of one source's messages never meet those of another or of a publisher.
+        let token = TokenIdentity {
+            issuer: Some("tidings:source".into()),
+            subject: Some(told.name.as_str().into()),
+            ..TokenIdentity::default()
+        };
+        let grant = Grant { token, ..Grant::operator() };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(source.run(to, stop.clone()));
+        tasks.spawn(async move { ingest(&name, hub, grant, from).await });
+        self.lock().insert(told.name.clone(), One { told, stop, tasks });
+        admission
+    }
+
+    /// What the sources that run are told.
+    pub fn told(&self) -> Vec<SourceSpecification> {
+        self.lock().values().map(|one| one.told.clone()).collect()
+    }
+
+    /// Ends one source: what it has taken is published and acknowledged, for as long as `patience`.
+    pub async fn stop(&self, name: &str, patience: Duration) {
+        let Some(one) = self.lock().remove(name) else { return };
+        end(vec![one], patience).await;
+    }
+
+    /// Ends all, as [`Sources::stop`].
+    pub async fn end(&self, patience: Duration) {
+        let all = std::mem::take(&mut *self.lock());
+        end(all.into_values().collect(), patience).await;
+    }
+}
+
+async fn end(mut ending: Vec<One>, patience: Duration) {
+    ending.iter().for_each(|one| one.stop.cancel());
+    let ended = async {
+        for one in &mut ending {
+            while one.tasks.join_next().await.is_some() {}
+        }
+    };
+    if tokio::time::timeout(patience, ended).await.is_err() {
+        tracing::warn!("a source was cut off: what it did not acknowledge comes again");
+    }
+}

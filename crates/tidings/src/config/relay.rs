@@ -1,0 +1,143 @@
+//! The configuration of `tidings relay`: a NATS source, a webhook, and a NATS sink for what the
+//! webhook has answered, around a hub that serves nobody unless it is told to.
+
+use serde_json::json;
+use tidings_connectors::hash;
+use tidings_connectors::specification::{self, BadOption};
+
+use super::load::from_text;
+use super::mistakes::Mistakes;
+use super::variables::Variables;
+use super::{Config, Durability};
+use crate::relay::RelaySettings;
+
+/// What a relay has of a hub: nobody comes in, and little is kept.
+const BASE: &str = r#"
+public_url = "http://localhost"
+[history]
+durability = "memory"
+keep = { age = "1h", size = "256 MiB" }
+[auth]
+anonymous = true
+[[auth.issuer]]
+id = "https://relay.invalid"
+accept = ["1.0"]
+publish = { key = "KEY", algorithm = "HS256" }
+[admin]
+listen = "off"
+"#;
+/// How often and how long a message is tried again before it is given up.
+const RETRY: (&str, &str, &str) = ("250ms", "30s", "15m");
+
+/// The configuration for these settings.
+///
+/// # Errors
+///
+/// What is wrong with them beyond what [`RelaySettings`] knows.
+pub fn relay(settings: &RelaySettings) -> Result<Config, Mistakes> {
+    // Nobody else publishes: the key is known nowhere.
+    let key = fresh_key().map_err(|error| Mistakes::one(error.to_string(), "try again"))?;
+    let mut config = from_text("relay", &BASE.replace("KEY", &key), &Variables::default())?;
+    config.is_relay = true;
+    config.listen = settings.listen.into_iter().collect();
+    config.admin.listen = settings.admin_listen;
+    config.admin.token.clone_from(&settings.admin_token);
+    if let Some(log) = &settings.log {
+        config.log.level.clone_from(log);
+    }
+    match &settings.data {
+        Some(data) => {
+            config.history.path = Some(data.clone());
+            config.history.durability = Durability::Fsync;
+            config.webhooks.key_file = Some(data.join("webhooks.key"));
+        }
+        None => config.notes.push(
+            "what was taken from NATS and not delivered is lost when this process ends: \
+             TIDINGS_DATA names a folder where it is kept"
+                .to_owned(),
+        ),
+    }
+    config.sinks = vec![
+        specification::sink(&webhook(settings)).map_err(|bad| mistakes(&bad))?,
+        specification::sink(&relayed(settings)).map_err(|bad| mistakes(&bad))?,
+    ];
+    config.sources = vec![specification::source(&source(settings)).map_err(|bad| mistakes(&bad))?];
+    Ok(config)
+}
+
+fn fresh_key() -> Result<String, getrandom::Error> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn below(prefix: &str) -> String {
+    format!("{prefix}.>")
+}
+
+fn webhook(settings: &RelaySettings) -> serde_json::Value {
+    let (first, max, give_up_after) = RETRY;
+    let mut webhook = json!({
+        "kind": "webhook",
+        "name": "webhook",
+        "topics": [{ "nats": below(&settings.subject_prefix) }],
+        "url": settings.destination.as_str(),
+        "success": [200],
+        "timeout": tidings_connectors::span::render(settings.timeout),
+        "retry": { "first": first, "max": max, "give_up_after": give_up_after },
+        "then": { "publish": {
+            "replace": [settings.subject_prefix, settings.relayed_prefix],
+        } },
+    });
+    if let (Some(webhook), Some((user, password))) = (webhook.as_object_mut(), &settings.basic) {
+        webhook.insert("basic".to_owned(), json!({ "user": user, "password": password }));
+    }
+    webhook
+}
+
+fn relayed(settings: &RelaySettings) -> serde_json::Value {
+    server(
+        settings,
+        json!({
+            "kind": "nats",
+            "name": "relayed",
+            "topics": [{ "nats": below(&settings.relayed_prefix) }],
+            "headers": false,
+        }),
+    )
+}
+
+fn source(settings: &RelaySettings) -> serde_json::Value {
+    // Relays that do the same share the work; others hear everything.
+    let same = [settings.destination.as_str(), &settings.subject_prefix, &settings.relayed_prefix];
+    let mut source = json!({
+        "kind": "nats",
+        "name": "nats",
+        "subjects": [below(&settings.subject_prefix)],
+        "queue_group": format!("tidings-relay-{:016x}", hash::stable(same.join("\0").as_bytes())),
+    });
+    if settings.relayed_prefix.starts_with(&below(&settings.subject_prefix).replace('>', ""))
+        && let Some(source) = source.as_object_mut()
+    {
+        // What is relayed would be taken again, and never end.
+        source.insert("except".to_owned(), json!([below(&settings.relayed_prefix)]));
+    }
+    server(settings, source)
+}
+
+fn server(settings: &RelaySettings, mut told: serde_json::Value) -> serde_json::Value {
+    if let Some(told) = told.as_object_mut() {
+        told.insert("url".to_owned(), json!(settings.servers.join(",")));
+        if !settings.user.is_empty() || !settings.password.is_empty() {
+            told.insert("user".to_owned(), json!(settings.user));
+            told.insert("password".to_owned(), json!(settings.password));
+        }
+    }
+    told
+}
+
+fn mistakes(bad: &[BadOption]) -> Mistakes {
+    let lines: Vec<String> =
+        bad.iter().map(|one| format!("{} {}", one.path, one.message)).collect();
+    Mistakes::one(lines.join("; "), "see the variables of `tidings relay --help`")
+}
