@@ -1,20 +1,24 @@
 //! Saves for all sinks what each of them has to have saved, in one commit: a thousand sinks cost
 //! the disk no more than one. Knows no system and no rule of delivery.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tidings_core::{Entry, Hub, Offset, StateError, Table, Write};
+use tidings_core::{Entry, Hub, StateError, Table, Write};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::delivery::{Changes, Row, RowKey, Saved};
+use crate::delivery::{Changes, Row, RowKey};
 use crate::limits::{
     LOAD_ROWS_MAX, PARKED_ROWS_MAX, SAVE_ACKNOWLEDGED_MAX, SAVE_AGAIN_AFTER, SAVE_BYTES_MAX,
     SAVE_EVERY, SAVE_QUIET_EVERY, SAVE_TOLD_EVERY,
 };
 use crate::records::{self, SinkRecord};
+
+mod opened;
+
+pub use self::opened::{BadBook, Opened};
 
 /// A change of the state, on its way to it.
 pub(crate) type Change = (Table, Vec<u8>, Option<Vec<u8>>);
@@ -368,49 +372,4 @@ pub(crate) fn commit(hub: &Hub, changes: &[Change]) -> Result<(), StateError> {
         .map(|(table, key, value)| Write { table: *table, key, value: value.as_deref() })
         .collect();
     hub.state().commit(&writes)
-}
-
-/// A sink as it was saved.
-#[derive(Debug)]
-pub struct Opened {
-    /// Its name.
-    pub name: String,
-    /// What its machine goes on with; `followed` is empty.
-    pub saved: Saved,
-    /// The log that its position is a place in.
-    pub epoch: u64,
-    /// No follow-up of what is still owed stands in the history up to here.
-    pub unfollowed: Offset,
-}
-
-impl Opened {
-    fn new(name: &str, record: &SinkRecord, rows: Vec<Row>) -> Opened {
-        let saved = Saved {
-            position: Offset::durable(record.position),
-            standing: record.standing(),
-            held_until: record.held_until,
-            rows,
-            dead: record.dead(),
-            followed: HashSet::new(),
-        };
-        let unfollowed = Offset::durable(record.unfollowed);
-        Opened { name: name.to_owned(), saved, epoch: record.epoch, unfollowed }
-    }
-}
-
-/// What is saved of sinks cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum BadBook {
-    /// The hub's storage.
-    #[error("what is saved of sinks cannot be read or written: {0}")]
-    State(#[from] StateError),
-    /// A row makes no sense.
-    #[error(
-        "what is saved of the sink {name:?} is damaged: restore the data folder from a copy, or \
-         give the sink another name, under which it begins with what is published from then on"
-    )]
-    Damaged {
-        /// Of which.
-        name: String,
-    },
 }

@@ -241,6 +241,12 @@ pub const NATS_DRAIN_MAX: Duration = Duration::from_secs(3);
 /// A connection whose server sends nothing more has handed on everything when it was quiet so long.
 pub const NATS_QUIET: Duration = Duration::from_millis(100);
 
+/// Who does not read for so long is behind: when the server closes the connection then, it may have
+/// dropped what it held.
+pub const NATS_HELD_BACK_MIN: Duration = Duration::from_millis(100);
+/// How long that counts: a server takes ten seconds at most to notice.
+pub const NATS_HELD_BACK_COUNTS: Duration = Duration::from_secs(30);
+
 /// Bytes that are read from a NATS server at a time, and before somebody takes what is in them.
 pub const NATS_READ_BYTES_MAX: usize = 64 * 1024;
 /// Such reads that wait for a source.

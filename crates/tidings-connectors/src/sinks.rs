@@ -1,15 +1,13 @@
 //! The sinks that run: started from what they are told, changed, stopped, and asked. Knows no
 //! system but by its sink, and no rule of delivery.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tidings_core::{
-    BadPattern, Batch, Clock, Grant, Hub, Language, Missed, Offset, Selection, Start,
-};
+use tidings_core::{BadPattern, Clock, Grant, Hub, Selection};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -19,11 +17,12 @@ use crate::attempts::Attempts;
 use crate::book::{BadBook, Book, Opened};
 use crate::connector::Sink;
 use crate::delivery::run::{Around, Command, Running, run};
-use crate::delivery::{Counts, Delivery, Now, Rules, Standing, Status, followed, seed};
+use crate::delivery::{Counts, Now, Rules, Standing, Status};
 use crate::limits::{COMMANDS_MAX, DRAIN_LOOK_EVERY, READERS_MAX};
 use crate::specification::SinkSpecification;
 
 mod asking;
+mod beginning;
 pub mod letters;
 pub mod replay;
 mod replaying;
@@ -200,68 +199,6 @@ impl Sinks {
         // What has ended before is let go.
         while tasks.try_join_next().is_some() {}
         tasks.spawn(task);
-    }
-
-    fn machine(
-        &self,
-        rules: Rules,
-        opened: Opened,
-        followed: HashSet<u64>,
-        counts: &Counts,
-    ) -> Delivery {
-        let now = now(&self.around);
-        let Opened { name, mut saved, epoch, .. } = opened;
-        saved.followed = followed;
-        let hub = &self.around.hub;
-        let (position, last) = (saved.position, hub.end());
-        let is_of_before = epoch != hub.epoch_now().0;
-        saved.position = position.min(last);
-        let mut delivery = Delivery::new(rules, saved, seed(&name, now.wall), now);
-        if is_of_before {
-            tracing::error!(
-                sink = name,
-                "missed: the history is another one than the sink \
-                knew, acknowledged entries may be gone; a dead letter says so"
-            );
-            let missed = Missed { after: position.min(last), until: position.min(last) };
-            counts.missed();
-            delivery.missed(missed, "the history is another one than before", now);
-        }
-        delivery
-    }
-
-    /// Entries of these sinks that are owed by what is saved, and whose follow-up stands in the
-    /// history already: they were delivered. One look at the history for all.
-    fn followed(&self, wanted: &[Wanted], opened: &[Opened]) -> HashMap<String, HashSet<u64>> {
-        let mut found: HashMap<String, HashSet<u64>> = HashMap::new();
-        let follows =
-            |name: &str| wanted.iter().any(|one| one.told.name == name && one.told.then.is_some());
-        let opened = opened.iter().filter(|one| follows(&one.name));
-        let from: HashMap<&str, Offset> =
-            opened.map(|one| (one.name.as_str(), one.unfollowed)).collect();
-        let Some(first) = from.values().min() else { return found };
-        let hub = &self.around.hub;
-        let Ok(any) = hub.matcher(Language::Exact, "*") else { return found };
-        let grant = Arc::new(Grant::operator());
-        let selection = Selection { matchers: vec![any], grant, scope: None };
-        let mut reading = hub.reading(Arc::new(selection), Start::After(*first));
-        let mut batch = Batch::new();
-        while !reading.is_done() {
-            batch.clear();
-            // A gap has no follow-ups to be found in it.
-            let _ = reading.take(&mut batch);
-            for entry in batch.iter() {
-                let Some(origin) = &entry.update.origin else { continue };
-                let name = origin.connector.as_str();
-                let position = origin.position.as_ref().map_or("", |position| position.as_str());
-                if let Some(number) = followed(position, entry.epoch.0)
-                    && from.contains_key(name)
-                {
-                    found.entry(name.to_owned()).or_default().insert(number);
-                }
-            }
-        }
-        found
     }
 
     /// Goes on with another system and other rules, and with what is on its way. Topics and grant

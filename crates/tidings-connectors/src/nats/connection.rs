@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -49,13 +49,17 @@ pub struct Server {
 pub struct Counters {
     /// Logins, the first one included.
     pub connections: AtomicU64,
-    /// The server cut us off because we did not read for too long: what it had for us is lost,
-    /// unless it came from a stream.
+    /// Connections that ended while we did not read for too long: what the server had for us may
+    /// be lost, unless it came from a stream.
     pub cut_off: AtomicU64,
     /// Header fields that did not become attributes, or attributes that did not become fields.
     pub fields_dropped: AtomicU64,
     /// Messages whose subject cannot be a topic. They are lost, and told in the log.
     pub not_taken: AtomicU64,
+    /// Answers to a stream that the server refused: its messages come again and again.
+    pub refused: AtomicU64,
+    /// Messages of a stream that the hub never takes. They are given up, and told in the log.
+    pub given_up: AtomicU64,
 }
 
 /// What a connection brings.
@@ -70,6 +74,15 @@ pub(super) enum Arrival {
 /// The connection broke before the server answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Broken;
+
+impl Counters {
+    /// Counts one more. Answers how many there are when the log should be told: not of each, or a
+    /// flood of messages would be one of the log as well.
+    pub(super) fn tells(counter: &AtomicU64) -> Option<u64> {
+        let count = counter.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        count.is_power_of_two().then_some(count)
+    }
+}
 
 /// Who waits until the server has read something: told what it refused meanwhile.
 pub(super) type Barrier = oneshot::Sender<Result<Vec<String>, Broken>>;
@@ -131,6 +144,7 @@ impl Plan {
 #[derive(Debug)]
 pub(super) struct Connection {
     commands: mpsc::Sender<Command>,
+    given_up: Arc<Notify>,
     _task: JoinSet<()>,
 }
 
@@ -143,8 +157,10 @@ impl Connection {
     ) -> Connection {
         let (commands, receiver) = mpsc::channel(NATS_COMMANDS_MAX);
         let mut task = JoinSet::new();
+        let given_up = Arc::new(Notify::new());
         let loops = Loop {
             plan,
+            given_up: Arc::clone(&given_up),
             to,
             link,
             commands: receiver,
@@ -153,7 +169,12 @@ impl Connection {
             again: NATS_AGAIN_MIN,
         };
         task.spawn(loops.run());
-        Connection { commands, _task: task }
+        Connection { commands, given_up, _task: task }
+    }
+
+    /// Connects again: the server is silent.
+    pub(super) fn give_up(&self) {
+        self.given_up.notify_waiters();
     }
 
     /// Writes frames, without an answer. Without a connection they are gone.
@@ -174,6 +195,7 @@ impl Connection {
 /// The task of a connection.
 struct Loop {
     plan: Plan,
+    given_up: Arc<Notify>,
     to: mpsc::Sender<Arrival>,
     link: watch::Sender<Link>,
     commands: mpsc::Receiver<Command>,
@@ -230,6 +252,7 @@ impl Loop {
             to: &self.to,
             commands: &mut self.commands,
             counters: &self.plan.counters,
+            given_up: &self.given_up,
             ping_every: self.plan.ping_every,
         };
         let (ended, servers) = Box::pin(drive(opened, first, between)).await;

@@ -1,6 +1,7 @@
 //! What is said to a `JetStream` server, and what it says: questions and answers as bytes. Knows no
 //! connection and no time.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -36,6 +37,8 @@ struct Configuration {
     ack_policy: String,
     /// In nanoseconds.
     ack_wait: u64,
+    filter_subject: String,
+    filter_subjects: Vec<String>,
 }
 
 /// What a server says about the consumer.
@@ -95,7 +98,7 @@ pub(super) fn pull(batch: usize) -> Vec<u8> {
 }
 
 /// What the server says about the consumer.
-pub(super) fn consumer(stream: &JetStreamOptions, answer: &[u8]) -> Consumer {
+pub(super) fn consumer(stream: &JetStreamOptions, subjects: &[String], answer: &[u8]) -> Consumer {
     let JetStreamOptions { stream, consumer, .. } = stream;
     let Ok(Answer { error, config }) = serde_json::from_slice(answer) else {
         return Consumer::Unusable("the server's answer about the consumer makes no sense".into());
@@ -115,6 +118,17 @@ pub(super) fn consumer(stream: &JetStreamOptions, answer: &[u8]) -> Consumer {
     if config.ack_policy != "explicit" {
         let reason = format!(
             "the consumer {consumer:?} does not want each message acknowledged: name another one"
+        );
+        return Consumer::Unusable(reason);
+    }
+    let mut filters = config.filter_subjects;
+    filters.extend(Some(config.filter_subject).filter(|filter| !filter.is_empty()));
+    let (has, wanted): (BTreeSet<&String>, BTreeSet<&String>) =
+        (filters.iter().collect(), subjects.iter().collect());
+    if !wanted.is_empty() && has != wanted {
+        let reason = format!(
+            "the consumer {consumer:?} is there and its filter is {filters:?}: name another one, \
+             or make `subjects` the same"
         );
         return Consumer::Unusable(reason);
     }
@@ -192,18 +206,31 @@ mod tests {
     #[test]
     fn answers_about_a_consumer_are_understood() {
         let there = br#"{"config":{"ack_policy":"explicit","ack_wait":30000000000}}"#;
-        assert_eq!(consumer(&stream(), there), Consumer::There(Duration::from_secs(30)));
+        assert_eq!(consumer(&stream(), &[], there), Consumer::There(Duration::from_secs(30)));
         let missing = br#"{"error":{"code":404,"err_code":10014,"description":"x"}}"#;
-        assert_eq!(consumer(&stream(), missing), Consumer::Missing);
+        assert_eq!(consumer(&stream(), &[], missing), Consumer::Missing);
         for unusable in [
             r#"{"error":{"code":404,"err_code":10059,"description":"stream not found"}}"#,
             r#"{"config":{"ack_policy":"none"}}"#,
             r#"{"config":{"ack_policy":"explicit","deliver_subject":"x"}}"#,
             "hello",
         ] {
-            let said = consumer(&stream(), unusable.as_bytes());
+            let said = consumer(&stream(), &[], unusable.as_bytes());
             assert!(matches!(said, Consumer::Unusable(_)), "{unusable}");
         }
+    }
+
+    #[test]
+    fn a_consumer_with_another_filter_is_not_used() {
+        let answer = br#"{"config":{"ack_policy":"explicit","filter_subject":"a.>"}}"#;
+        let with = |subjects: &[&str]| {
+            let subjects: Vec<String> = subjects.iter().map(|&subject| subject.into()).collect();
+            consumer(&stream(), &subjects, answer)
+        };
+        assert!(matches!(with(&[]), Consumer::There(_)));
+        assert!(matches!(with(&["a.>"]), Consumer::There(_)));
+        assert!(matches!(with(&["b"]), Consumer::Unusable(_)));
+        assert!(matches!(with(&["a.>", "b"]), Consumer::Unusable(_)));
     }
 
     #[test]

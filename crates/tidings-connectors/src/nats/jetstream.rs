@@ -2,6 +2,7 @@
 //! hub has. Knows no hub and no socket.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -15,7 +16,7 @@ use crate::limits::{
     NATS_ANSWER_TIMEOUT, NATS_PULL_EXPIRES, NATS_QUIET, NATS_READS_MAX, NATS_STREAM_AGAIN_AFTER,
     NATS_UNACKNOWLEDGED_MAX,
 };
-use crate::nats::connection::{Arrival, Connection, Interest, Link, Plan};
+use crate::nats::connection::{Arrival, Connection, Counters, Interest, Link, Plan};
 use crate::nats::consumer::{self, Consumer};
 use crate::nats::headers::Headers;
 use crate::nats::inbox::Inbox;
@@ -54,6 +55,7 @@ struct Pulling {
     stream: JetStreamOptions,
     subjects: Vec<String>,
     conversion: Conversion,
+    counters: Arc<Counters>,
     inbox: Inbox,
     asked: Asked,
     /// The number of the last question.
@@ -88,7 +90,7 @@ pub(super) async fn run(
 ) {
     let inbox = Inbox::new();
     plan.interests = vec![Interest { subject: inbox.pattern(), queue: None }];
-    let mut pulling = Pulling::new(&plan.name, stream, subjects, conversion, inbox);
+    let mut pulling = Pulling::new(&plan, stream, subjects, conversion, inbox);
     let (arriving, mut arrivals) = mpsc::channel(NATS_READS_MAX);
     let connection = Connection::start(plan, arriving, link);
     let (answering, mut answers) = mpsc::channel(NATS_UNACKNOWLEDGED_MAX);
@@ -148,14 +150,15 @@ async fn place<'a>(
 
 impl Pulling {
     fn new(
-        name: &str,
+        plan: &Plan,
         stream: JetStreamOptions,
         subjects: Vec<String>,
         conversion: Conversion,
         inbox: Inbox,
     ) -> Pulling {
         Pulling {
-            name: name.to_owned(),
+            name: plan.name.clone(),
+            counters: Arc::clone(&plan.counters),
             ack_wait: stream.ack_wait.0,
             stream,
             subjects,
@@ -289,7 +292,7 @@ impl Pulling {
     }
 
     fn consumer(&mut self, answer: &[u8]) {
-        match consumer::consumer(&self.stream, answer) {
+        match consumer::consumer(&self.stream, &self.subjects, answer) {
             Consumer::There(ack_wait) => {
                 self.ack_wait = ack_wait.max(TICK * 4);
                 self.told = None;
@@ -332,9 +335,11 @@ impl Pulling {
             Taken::Published => self.acknowledge(&reply, b"+ACK"),
             Taken::Later => self.acknowledge(&reply, &consumer::later()),
             Taken::Never(reason) => {
-                let position = consumer::position(&reply).unwrap_or_default();
-                let source = &self.name;
-                tracing::error!(source, position, reason, "a message is given up: the hub refuses");
+                if let Some(count) = Counters::tells(&self.counters.given_up) {
+                    let position = consumer::position(&reply).unwrap_or_default();
+                    let source = &self.name;
+                    tracing::error!(source, count, position, reason, "a NATS message is given up");
+                }
                 self.acknowledge(&reply, b"+TERM");
             }
         }

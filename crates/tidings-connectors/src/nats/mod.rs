@@ -2,6 +2,7 @@
 //! for the protocol. It can do two things that libraries do not: stop reading while the hub is
 //! busy, and know that a server has read what was sent. Knows no delivery order and no retries.
 
+mod answers;
 mod connection;
 mod consumer;
 mod encoding;

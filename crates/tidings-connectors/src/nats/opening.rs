@@ -1,6 +1,7 @@
 //! From an address to a NATS server that knows who we are: connect, its greeting, TLS, login. Knows
 //! nothing of what is done with the connection.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -48,7 +49,7 @@ impl NotOpened {
     }
 }
 
-fn unreachable(reason: &(impl ToString + ?Sized)) -> NotOpened {
+fn unreachable(reason: &dyn Display) -> NotOpened {
     NotOpened::Unreachable(reason.to_string())
 }
 
@@ -80,13 +81,13 @@ async fn open_slowly(
     let wants_tls = server.needs_tls || greeting.tls_required;
     if server.needs_tls && !greeting.tls_required && !greeting.tls_available {
         return Err(unreachable(
-            "the server does not speak TLS, and its address begins with tls://",
+            &"the server does not speak TLS, and its address begins with tls://",
         ));
     }
     let (mut read, mut write): (ReadSide, WriteSide) = if wants_tls {
         // Bytes behind the greeting would be someone's who sits between.
         if !decoder.is_empty() {
-            return Err(unreachable("the server said more than its greeting before TLS"));
+            return Err(unreachable(&"the server said more than its greeting before TLS"));
         }
         let config = tls.config().map_err(|error| unreachable(&error))?;
         let name =
@@ -115,8 +116,8 @@ async fn open_slowly(
 
 async fn greeting(stream: &mut TcpStream, decoder: &mut Decoder) -> Result<Greeting, NotOpened> {
     match frame(stream, decoder).await? {
-        Frame::Info(json) => greeting_of(&json).ok_or_else(|| unreachable("no NATS greeting")),
-        _ => Err(unreachable("the server does not greet as a NATS server does")),
+        Frame::Info(json) => greeting_of(&json).ok_or_else(|| unreachable(&"no NATS greeting")),
+        _ => Err(unreachable(&"the server does not greet as a NATS server does")),
     }
 }
 
@@ -161,7 +162,7 @@ async fn frame(
         }
         decoder.buffer().reserve(NATS_READ_BYTES_MAX);
         if read.read_buf(decoder.buffer()).await.map_err(|error| unreachable(&error))? == 0 {
-            return Err(unreachable("the server closed the connection"));
+            return Err(unreachable(&"the server closed the connection"));
         }
     }
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::limits::{
-    NATS_OUTPUT_BYTES_MAX, NATS_READ_BYTES_MAX, NATS_REFUSALS_MAX, NATS_UNANSWERED_MAX,
+    NATS_HELD_BACK_COUNTS, NATS_HELD_BACK_MIN, NATS_OUTPUT_BYTES_MAX, NATS_READ_BYTES_MAX,
+    NATS_REFUSALS_MAX, NATS_UNANSWERED_MAX,
 };
 use crate::nats::connection::{Arrival, Barrier, Broken, Command, Counters};
 use crate::nats::opening::{Opened, ReadSide, WriteSide, greeting_of};
@@ -25,6 +26,8 @@ pub(super) struct Between<'a> {
     pub(super) to: &'a mpsc::Sender<Arrival>,
     pub(super) commands: &'a mut mpsc::Receiver<Command>,
     pub(super) counters: &'a Counters,
+    /// Told when the server is silent.
+    pub(super) given_up: &'a Notify,
     pub(super) ping_every: Duration,
 }
 
@@ -91,6 +94,10 @@ struct Standing<'a> {
     complaint: Option<String>,
     /// Questions in a row during which nothing was read.
     quiet: u32,
+    /// When something was read that nobody has taken yet.
+    held_since: Option<Instant>,
+    /// When nobody had taken something for too long.
+    behind: Option<Instant>,
     /// What its cluster consists of now, if it said so.
     servers: Option<Vec<String>>,
     name: &'a str,
@@ -105,13 +112,15 @@ pub(super) async fn drive(
     between: Between<'_>,
 ) -> (Ended, Option<Vec<String>>) {
     let Opened { mut read, write, decoder, .. } = opened;
-    let Between { name, read: arrived, to, commands, counters, ping_every } = between;
+    let Between { name, read: arrived, to, commands, counters, given_up, ping_every } = between;
     let mut standing = Standing {
         decoder,
         asked: VecDeque::new(),
         refusals: Vec::new(),
         complaint: None,
         quiet: 0,
+        held_since: None,
+        behind: None,
         servers: None,
         name,
         counters,
@@ -125,6 +134,7 @@ pub(super) async fn drive(
         ended = tokio::select! {
             place = to.reserve(), if !arrived.is_empty() => {
                 hand_on(arrived, place.ok());
+                standing.handed_on();
                 None
             }
             bytes = fill(&mut read, &mut standing.decoder), if arrived.is_empty() => match bytes {
@@ -143,6 +153,7 @@ pub(super) async fn drive(
                 None => Some(Ended::Unneeded),
             },
             _ = tick.tick() => standing.ask(arrived.is_empty(), &mut output),
+            () = given_up.notified() => Some(standing.closed("the server did not answer in time")),
         };
     }
     for barrier in standing.asked.into_iter().flatten() {
@@ -194,6 +205,7 @@ impl Standing<'_> {
         };
         if !messages.is_empty() {
             arrived.push_back(Arrival::Messages(messages));
+            self.held_since = Some(Instant::now());
         }
         end.map_or(Ok(()), |bad: BadFrame| Err(Ended::Lost(bad.to_string())))
     }
@@ -208,7 +220,10 @@ impl Standing<'_> {
         let lower = said.to_ascii_lowercase();
         if lower.starts_with("permissions violation for publish") {
             if !self.asked.iter().any(Option::is_some) {
-                tracing::error!(connector = self.name, said, "the NATS server refuses a message");
+                if let Some(count) = Counters::tells(&self.counters.refused) {
+                    let connector = self.name;
+                    tracing::error!(connector, count, said, "the NATS server refuses a message");
+                }
             } else if self.refusals.len() < NATS_REFUSALS_MAX {
                 self.refusals.push(said);
             }
@@ -216,13 +231,26 @@ impl Standing<'_> {
         }
         if lower.starts_with("permissions violation") {
             tracing::error!(connector = self.name, said, "the NATS server refuses a subscription");
-        } else if lower.starts_with("slow consumer") {
-            self.counters.cut_off.fetch_add(1, Ordering::Relaxed);
         }
         self.complaint = Some(said);
     }
 
+    fn handed_on(&mut self) {
+        let held = self.held_since.take().filter(|held| held.elapsed() >= NATS_HELD_BACK_MIN);
+        self.behind = held.map(|_| Instant::now()).or(self.behind);
+    }
+
+    /// A server that has to wait for us too long closes the connection without a word.
     fn closed(&mut self, reason: &str) -> Ended {
+        if self.behind.is_some_and(|behind| behind.elapsed() < NATS_HELD_BACK_COUNTS) {
+            self.counters.cut_off.fetch_add(1, Ordering::Relaxed);
+            let connector = self.name;
+            tracing::error!(
+                connector,
+                "a NATS connection ended while the hub was too busy to read from it: what the \
+                 server held is lost, unless it is in a stream"
+            );
+        }
         match self.complaint.take() {
             Some(said) => Ended::Lost(format!("{reason}; it said: {said}")),
             None => Ended::Lost(reason.to_owned()),
@@ -230,6 +258,10 @@ impl Standing<'_> {
     }
 
     fn obey(&mut self, command: Command, output: &mut Output) {
+        // Who does not wait any more has it sent again.
+        if command.barrier.as_ref().is_some_and(Barrier::is_closed) {
+            return;
+        }
         output.add(command.bytes);
         if let Some(barrier) = command.barrier {
             output.add_slice(PING);

@@ -232,10 +232,11 @@ impl Conversion {
             None => Topic::parse(subject).ok(),
         });
         let Some(topic) = topic else {
-            self.counters.not_taken.fetch_add(1, Ordering::Relaxed);
-            let subject = String::from_utf8_lossy(&message.subject);
-            let name = self.connector.as_str();
-            tracing::warn!(source = name, %subject, "a NATS message whose subject is no topic");
+            if let Some(count) = Counters::tells(&self.counters.not_taken) {
+                let subject = String::from_utf8_lossy(&message.subject);
+                let source = self.connector.as_str();
+                tracing::warn!(source, count, %subject, "a NATS message's subject is no topic");
+            }
             return None;
         };
         let mut update = Update::new(topic, message.payload.clone());

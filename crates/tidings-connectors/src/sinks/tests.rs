@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use serde_json::json;
-use tidings_core::{Durability, HistoryOptions, HubOptions, Keep, Namespace, Table, Topic, Update};
+use tidings_core::{
+    Batch, Durability, HistoryOptions, HubOptions, Keep, Language, Namespace, Offset, Start, Table,
+    Topic, Update,
+};
 
 use super::*;
 use crate::attempts::AttemptsOptions;

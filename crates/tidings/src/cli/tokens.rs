@@ -15,7 +15,7 @@ use crate::token::{self, ExplainArguments, MintArguments};
 
 /// The development hub that judges a token.
 #[derive(clap::Args)]
-struct AgainstDev {
+pub(super) struct AgainstDev {
     /// Judge it as the `tidings dev` of this folder does
     #[arg(long, conflicts_with = "config")]
     dev: bool,

@@ -115,7 +115,10 @@ pub async fn sinks(
 fn sink_line(sink: &SinkDocument) -> String {
     let mut line = format!("{} ({}, {}): {}", sink.name, sink.kind, sink.origin, sink.state);
     // Nobody fails to write to a text.
-    let mut say = |words: std::fmt::Arguments<'_>| drop(line.write_fmt(words));
+    let mut say = |words: std::fmt::Arguments<'_>| {
+        // A text always has room.
+        let _ = line.write_fmt(words);
+    };
     if let Some(reason) = &sink.reason {
         say(format_args!(" ({reason})"));
     }

@@ -184,6 +184,17 @@ async fn tls_works_where_the_server_wants_it() {
     works(ServerOptions { url, ca_file, ..ServerOptions::default() }).await;
     let Link::Unreachable(reason) = told(server.options()).await else { panic!() };
     assert!(reason.contains("certificate"), "{reason}");
+
+    let with =
+        ServerOptions { ca_file: Some(server.folder.path().join("ca.pem")), ..server.options() };
+    let mut running =
+        Running::start(SourceOptions { server: with.clone(), ..source(&server, &["large"]) }).await;
+    let sink = NatsSink::start("out", SinkOptions { server: with, ..sink(&server) }).unwrap();
+    let data: Vec<u8> = (0..1_000_000u32).map(|number| number.to_le_bytes()[0]).collect();
+    assert_eq!(deliver(&sink, vec![update("large", data.clone()); 8]).await.delivered, 8);
+    for _ in 0..8 {
+        assert!(running.next_update().await.data == data);
+    }
 }
 
 #[tokio::test]

@@ -192,6 +192,15 @@ async fn a_subject_that_the_server_refuses_does_not_repeat_the_others() {
     let subjects: Vec<_> = (0..3).map(|_| client.message().subject).collect();
     assert_eq!(subjects, ["a", "b", "c"]);
     client.barrier();
+    // However the server writes down what it refused.
+    for odd in ["no.\"x\"", "no.\\", "no.\u{200b}x", "no.é"] {
+        for _ in 0..2 {
+            let updates = vec![update("d", ""), update(odd, ""), update("e", "")];
+            let outcome = deliver(&sink, updates).await;
+            let fault = outcome.failure.unwrap().fault;
+            assert_eq!((outcome.delivered, fault), (1, Fault::Rejected), "{odd:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -52,6 +52,34 @@ async fn messages_of_a_stream_come_in_order_and_are_acknowledged() {
 }
 
 #[tokio::test]
+async fn a_source_that_ends_and_begins_again_keeps_the_order() {
+    let server = TestServer::with_streams();
+    let mut client = RawClient::connect(&server);
+    client.make_stream("CMS", "cms.>");
+    for number in 0..3_000 {
+        client.publish("cms.a", number.to_string().as_bytes());
+    }
+    client.barrier();
+    let mut next = 0;
+    for stop_at in [100, 700, 1_500, 3_000] {
+        // Few places: the source is never far ahead.
+        let mut running = Running::begin(stream_source(&server), 4);
+        while let Some(incoming) =
+            tokio::time::timeout(PATIENCE, running.from.recv()).await.expect("nothing comes")
+        {
+            assert_eq!(incoming.update.data, next.to_string());
+            incoming.acknowledge.done(Taken::Published);
+            next += 1;
+            if next >= stop_at {
+                running.stop.cancel();
+            }
+        }
+        running.end().await;
+    }
+    assert_eq!((next, pending(&mut client)), (3_000, (0, 0)));
+}
+
+#[tokio::test]
 async fn what_was_not_acknowledged_comes_again_at_the_same_position() {
     let server = TestServer::with_streams();
     let mut client = RawClient::connect(&server);

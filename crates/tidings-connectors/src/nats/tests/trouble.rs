@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use super::*;
 use crate::connector::Fault;
-use crate::limits::INCOMING_BYTES_MAX;
+use crate::limits::{INCOMING_BYTES_MAX, NATS_HELD_BACK_MIN};
 
 /// A port that nobody listens on.
 fn free_port() -> u16 {
@@ -90,16 +90,19 @@ async fn a_server_that_does_not_answer_is_left_and_the_run_is_not_delivered() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let server = std::thread::spawn(move || {
-        let (stream, _) = listener.accept().unwrap();
-        greet(&stream);
-        std::thread::sleep(Duration::from_secs(1));
+        let (first, _) = listener.accept().unwrap();
+        greet(&first);
+        // It says nothing more, and we are to come again.
+        let (second, _) = listener.accept().unwrap();
+        greet(&second);
+        drop(first);
     });
     let timeout = Span(Duration::from_millis(300));
     let options = SinkOptions { server: at(port), timeout, ..SinkOptions::default() };
     let sink = NatsSink::start("out", options).unwrap();
     let outcome = deliver(&sink, vec![update("a", "x")]).await;
     assert_eq!((outcome.delivered, outcome.failure.unwrap().fault), (0, Fault::TimedOut));
-    server.join().unwrap();
+    tokio::task::spawn_blocking(|| server.join().unwrap()).await.unwrap();
 }
 
 #[tokio::test]
@@ -237,4 +240,37 @@ async fn messages_on_the_way_are_bounded_in_bytes() {
     kept.clear();
     assert_eq!(running.next_update().await.data.len(), size);
     running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_cut_off_for_reading_too_slowly_is_told_and_comes_again() {
+    let server = TestServer::start("max_pending: 1MB\nwrite_deadline: \"1s\"\n", &[]);
+    let source = NatsSource::new("upstream", false, source(&server, &["a"])).unwrap();
+    let counters = source.counters();
+    let mut link = source.link();
+    let (to, mut from) = mpsc::channel(1);
+    let stop = CancellationToken::new();
+    let mut task = JoinSet::new();
+    task.spawn(Box::new(source).run(to, stop.clone()));
+    reaches(&mut link, |link| matches!(link, Link::Connected(_))).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let mut client = RawClient::connect(&server);
+    for _ in 0..600 {
+        client.publish("a", &[b'x'; 64 * 1024]);
+    }
+    client.barrier();
+    tokio::time::sleep(NATS_HELD_BACK_MIN * 3).await;
+    let (mut received, until) = (0, Instant::now() + PATIENCE);
+    while counters.connections.load(std::sync::atomic::Ordering::Relaxed) < 2 {
+        assert!(Instant::now() < until, "no new connection after {received} messages");
+        let next = tokio::time::timeout(Duration::from_millis(50), from.recv()).await;
+        received += usize::from(next.is_ok());
+    }
+    assert!(received < 600, "{received} messages came");
+    assert_eq!(counters.cut_off.load(std::sync::atomic::Ordering::Relaxed), 1);
+    client.publish("a", b"again");
+    let again = tokio::time::timeout(PATIENCE, async {
+        while from.recv().await.unwrap().update.data != "again" {}
+    });
+    again.await.unwrap();
 }

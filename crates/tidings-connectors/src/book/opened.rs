@@ -1,0 +1,53 @@
+//! What is saved of a sink, as it is found at a start.
+
+use std::collections::HashSet;
+
+use tidings_core::{Offset, StateError};
+
+use crate::delivery::{Row, Saved};
+use crate::records::SinkRecord;
+
+/// A sink as it was saved.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its name.
+    pub name: String,
+    /// What its machine goes on with; `followed` is empty.
+    pub saved: Saved,
+    /// The log that its position is a place in.
+    pub epoch: u64,
+    /// No follow-up of what is still owed stands in the history up to here.
+    pub unfollowed: Offset,
+}
+
+impl Opened {
+    pub(super) fn new(name: &str, record: &SinkRecord, rows: Vec<Row>) -> Opened {
+        let saved = Saved {
+            position: Offset::durable(record.position),
+            standing: record.standing(),
+            held_until: record.held_until,
+            rows,
+            dead: record.dead(),
+            followed: HashSet::new(),
+        };
+        let unfollowed = Offset::durable(record.unfollowed);
+        Opened { name: name.to_owned(), saved, epoch: record.epoch, unfollowed }
+    }
+}
+
+/// What is saved of sinks cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BadBook {
+    /// The hub's storage.
+    #[error("what is saved of sinks cannot be read or written: {0}")]
+    State(#[from] StateError),
+    /// A row makes no sense.
+    #[error(
+        "what is saved of the sink {name:?} is damaged: restore the data folder from a copy, or \
+         give the sink another name, under which it begins with what is published from then on"
+    )]
+    Damaged {
+        /// Of which.
+        name: String,
+    },
+}
