@@ -44,7 +44,7 @@ impl Endpoints {
         let now = self.setting.clock.wall();
         let endpoint = Endpoint { told, creator, made: now, changed: now, version: now };
         let wanted = self.wanted_of(&endpoint)?;
-        let mut rows = record::rows(&endpoint, None, &self.keys.get()?)?;
+        let mut rows = record::rows(&endpoint, None, &*self.keys.get()?)?;
         let hub = &self.setting.hub;
         let place = SinkRecord::new(hub.epoch_now(), hub.end()).to_value();
         rows.push((Table::Sinks, endpoint.told.name.as_bytes().to_vec(), Some(place)));
@@ -115,7 +115,7 @@ impl Endpoints {
         let endpoint = Endpoint { told, creator, made: before.made, changed: now, version };
         // Nothing is saved that could not run.
         self.wanted_of(&endpoint)?;
-        let rows = record::rows(&endpoint, Some(before), &self.keys.get()?)?;
+        let rows = record::rows(&endpoint, Some(before), &*self.keys.get()?)?;
         book::commit(&self.setting.hub, &rows)?;
         self.lock().insert(endpoint.told.name.clone(), endpoint.clone());
         Ok(endpoint)
