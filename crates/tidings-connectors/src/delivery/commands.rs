@@ -66,8 +66,13 @@ impl Delivery {
     }
 
     /// Delivers again, in the given order for each key and beside what comes the first time, as
-    /// much as there is room for. Answers how many were taken.
+    /// much as there is room for. Answers how many were taken. Where dead letters had no room for
+    /// more, what waits to become one is tried once more as well.
     pub fn again(&mut self, entries: &[Again], now: Now) -> usize {
+        if self.is_full && entries.iter().any(|again| again.letter.is_some()) {
+            // Somebody thinks that the system works now.
+            self.lanes.spare(now.monotonic);
+        }
         let mut taken = 0;
         for again in entries {
             let weight = again.entry.update.weight();

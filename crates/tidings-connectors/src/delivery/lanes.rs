@@ -140,6 +140,19 @@ impl Lanes {
         self.waiting.first().map(|(due, _)| *due)
     }
 
+    /// What is given up, and waits for room for a dead letter, is tried once more.
+    pub(super) fn spare(&mut self, now: Duration) {
+        let is_given_up = |lane: &Lane| lane.items.front().is_some_and(|item| item.is_given_up);
+        let lanes = self.lanes.iter().filter(|(_, lane)| is_given_up(lane));
+        let given_up: Vec<u64> = lanes.map(|(number, _)| *number).collect();
+        for lane in given_up {
+            if let Some(first) = self.items(lane).and_then(|items| items.front_mut()) {
+                (first.is_given_up, first.due) = (false, now);
+            }
+            self.settle_unless_busy(lane, now);
+        }
+    }
+
     /// What waits for its moment need not any longer.
     pub(super) fn hurry(&mut self, now: Duration) {
         let waiting: Vec<u64> = self.waiting.iter().map(|(_, lane)| *lane).collect();

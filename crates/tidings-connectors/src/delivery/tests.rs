@@ -563,3 +563,31 @@ fn a_clock_that_jumps_neither_freezes_nor_storms() {
     let again = world.sent.len();
     assert!(again > 0, "they are tried again");
 }
+
+#[test]
+fn what_waited_for_room_is_tried_once_more_with_what_is_delivered_again() {
+    let mut world = World::new(entries(&[1, 1, 1]), rules(None));
+    world.delivery.dead.rows = crate::limits::DEAD_LETTERS_MAX - 1;
+    world.take(9, &mut 0);
+    world.act();
+    world.answer(0, failing(Fault::Never));
+    world.act();
+    world.answer(0, failing(Fault::Never));
+    world.pass(Duration::from_secs(5));
+    world.act();
+    assert!(world.delivery.is_full() && world.sent.is_empty(), "{:?}", world.sent);
+    world.save();
+    let letter = world.disk.dead.values().next().unwrap().clone();
+    let About::Entry { entry, .. } = &letter.about else { panic!("{letter:?}") };
+    let letter = Some((letter.number, letter.weight()));
+    let again = Again { entry: Arc::clone(entry), letter };
+    assert_eq!(world.delivery.again(&[again], world.now), 1);
+    world.act();
+    while !world.sent.is_empty() {
+        world.answer(0, success());
+        world.act();
+    }
+    world.save();
+    assert_eq!(world.delivered.len(), 3);
+    assert!(world.disk.dead.is_empty() && !world.delivery.is_full());
+}

@@ -32,6 +32,7 @@ mod auth_revocation;
 mod continuity;
 mod crash;
 mod delivery_crash;
+mod egress;
 mod endpoints;
 mod endpoints_made;
 mod explain;
