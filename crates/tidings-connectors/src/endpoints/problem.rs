@@ -1,5 +1,5 @@
-//! What is wrong with endpoints: with those that are kept, and with a change that somebody asks for.
-//! Knows no status of HTTP.
+//! What is wrong with endpoints: with those that are kept, and with a change that somebody asks
+//! for. Knows no status of HTTP.
 
 use std::path::PathBuf;
 

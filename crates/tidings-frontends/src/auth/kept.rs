@@ -1,5 +1,5 @@
-//! What of a subscriber's grant outlives its token and the process, for who may go on reading by it.
-//! Knows no storage and not who that is.
+//! What of a subscriber's grant outlives its token and the process, for who may go on reading by
+//! it. Knows no storage and not who that is.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

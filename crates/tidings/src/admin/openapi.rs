@@ -1,5 +1,5 @@
-//! The description of the admin API (OpenAPI 3.1), written by hand beside the routes. Knows no route:
-//! a test compares both.
+//! The description of the admin API (OpenAPI 3.1), written by hand beside the routes. Knows no
+//! route: a test compares both.
 
 use http::{HeaderValue, Response, header};
 use tidings_frontends::http::{Body, full};

@@ -297,6 +297,32 @@ fn a_private_update_reaches_only_endpoints_whose_creator_may_read_it() {
 }
 
 #[test]
+fn what_was_set_aside_for_one_creator_is_not_sent_to_the_next() {
+    let receiver = Receiver::with(|_| Answer::status(503));
+    let hub = TestHub::start(&configuration(""));
+    let url = receiver.url("/hook");
+    let retry = json!({ "first": "300ms", "max": "300ms" });
+    let anna = json!({ "token": token_of("anna", &["mine"]), "key": "topic", "retry": retry });
+    make(&hub, "shop", &url, &anna);
+    publish_private(&hub, "mine", "for anna");
+    let deadline = std::time::Instant::now() + http::PATIENCE;
+    while show(&hub, "shop").json()["parked"] != 1 {
+        assert!(std::time::Instant::now() < deadline, "{}", show(&hub, "shop").json());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let bert = json!({ "token": token_of("bert", &["theirs"]), "key": "topic" });
+    ask_if(&hub, "PUT", "/shop", "*", &endpoint("shop", &url, &bert)).expect(200);
+    let seen = receiver.count();
+    receiver.behave(|_| Answer::status(200));
+    publish_private(&hub, "mine", "for anna as well");
+    publish_private(&hub, "theirs", "for bert");
+    receiver.wait_for_body("/hook", "for bert");
+    let letters = crate::sinks::wait_for_dead_letters(&hub, "shop", 1);
+    assert_eq!(letters[0]["kind"], "unreadable", "{letters:?}");
+    assert_eq!(receiver.bodies_at("/hook")[seen..], ["for bert"]);
+}
+
+#[test]
 fn every_mistake_is_named_and_internal_addresses_stay_out_of_reach() {
     let receiver = Receiver::start();
     let hub = TestHub::start(ADMIN);
@@ -354,6 +380,12 @@ fn rotation_loses_no_verification() {
         let refused = ask(&hub, "POST", "/shop/rotate", &body).expect(422).json();
         assert_eq!(refused["errors"][0]["path"], "overlap", "{refused}");
     }
+    // Somebody who wants no signatures.
+    let bare = make(&hub, "bare", &receiver.url("/bare"), &json!({ "secrets": [] }));
+    assert!(bare.get("secret").is_none(), "{bare}");
+    publish(&hub, "a", "unsigned");
+    let request = receiver.wait_for_body("/bare", "unsigned").remove(0);
+    assert_eq!(request.header("webhook-signature"), None);
     // A pair: receivers are given the public half.
     let seed = "whsk_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
     make(&hub, "pair", &receiver.url("/pair"), &json!({ "secrets": [seed] }));

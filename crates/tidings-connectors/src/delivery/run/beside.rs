@@ -1,5 +1,5 @@
-//! What the loop does beside delivering: publishing what follows, and keeping back what a grant does
-//! not cover. Knows no rule of delivery.
+//! What the loop does beside delivering: publishing what follows, and keeping back what a grant
+//! does not cover. Knows no rule of delivery.
 
 use std::future::Future;
 use std::pin::Pin;
