@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 
 use crate::connector::{Outcome, Run};
 use crate::limits::{
-    ATTEMPT_BYTES_MAX, ATTEMPTS_AT_ONCE_MAX, ATTEMPTS_PAGE_MAX, ATTEMPTS_QUEUE_MAX,
-    ATTEMPTS_SCAN_MAX, ATTEMPTS_SEGMENT_BYTES,
+    ATTEMPT_BYTES_MAX, ATTEMPTS_AT_ONCE_MAX, ATTEMPTS_PAGE_MAX, ATTEMPTS_QUEUE_BYTES_MAX,
+    ATTEMPTS_QUEUE_MAX, ATTEMPTS_SCAN_MAX, ATTEMPTS_SEGMENT_BYTES,
 };
 
 /// The history of attempts.
@@ -24,6 +24,8 @@ use crate::limits::{
 pub struct Attempts {
     hub: Hub,
     queue: mpsc::Sender<Update>,
+    /// Bytes of answers that wait to be recorded.
+    waiting: Arc<AtomicUsize>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -77,6 +79,7 @@ pub struct Page {
 pub struct Recorder {
     hub: Hub,
     queue: mpsc::Receiver<Update>,
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Attempts {
@@ -105,16 +108,29 @@ impl Attempts {
         let options = HubOptions { namespace, update_bytes_max: ATTEMPT_BYTES_MAX, history };
         let hub = Hub::open(options, clock)?;
         let (sender, queue) = mpsc::channel(ATTEMPTS_QUEUE_MAX);
-        let attempts =
-            Attempts { hub: hub.clone(), queue: sender, dropped: Arc::new(AtomicU64::new(0)) };
-        Ok((attempts, Recorder { hub, queue }))
+        let attempts = Attempts {
+            hub: hub.clone(),
+            queue: sender,
+            waiting: Arc::default(),
+            dropped: Arc::default(),
+        };
+        let waiting = Arc::clone(&attempts.waiting);
+        Ok((attempts, Recorder { hub, queue, waiting }))
     }
 
-    /// Records one attempt of a sink. Never waits; where the storage does not keep up, attempts
-    /// are dropped and counted.
+    /// Records one attempt of a sink. Never waits; where the storage does not keep up, answers are
+    /// left out at first, and then attempts are dropped and counted.
     pub fn record(&self, sink: &str, run: &Run, outcome: &Outcome, took: Duration) {
-        let Some(update) = update(sink, run, outcome, took) else { return };
-        if self.queue.try_send(update).is_err() {
+        let Some(mut update) = update(sink, run, outcome, took) else { return };
+        let length = update.data.len();
+        let waiting = self.waiting.fetch_add(length, Ordering::Relaxed);
+        if waiting.saturating_add(length) > ATTEMPTS_QUEUE_BYTES_MAX {
+            self.waiting.fetch_sub(length, Ordering::Relaxed);
+            update.data = Bytes::new();
+        }
+        if let Err(refused) = self.queue.try_send(update) {
+            let update = refused.into_inner();
+            self.waiting.fetch_sub(update.data.len(), Ordering::Relaxed);
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -196,14 +212,13 @@ impl Recorder {
         let grant = Grant::operator();
         let mut some = Vec::new();
         while self.queue.recv_many(&mut some, ATTEMPTS_AT_ONCE_MAX).await > 0 {
-            for update in some.drain(..) {
-                let Ok(room) = self.hub.room(update.weight()).await else { return };
-                // It is published also when nobody waits for the receipt.
-                match self.hub.publish_in(room, &grant, update) {
-                    Ok(_) => {}
-                    Err(Refused::ShuttingDown) => return,
-                    Err(error) => tracing::error!(%error, "an attempt is not recorded"),
-                }
+            let length = some.iter().map(|update: &Update| update.data.len()).sum();
+            let published = self.hub.publish_all(&grant, std::mem::take(&mut some)).await;
+            self.waiting.fetch_sub(length, Ordering::Relaxed);
+            match published.into_iter().find_map(Result::err) {
+                None => {}
+                Some(Refused::ShuttingDown) => return,
+                Some(error) => tracing::error!(%error, "attempts are not recorded"),
             }
         }
     }

@@ -330,3 +330,6 @@ pub const REPLAY_IDS_MAX: usize = 1_000;
 pub const REPLAY_FAILED_MAX: usize = 100_000;
 /// How often a replay looks whether its sink works again.
 pub const REPLAY_DISABLED_WAIT: Duration = Duration::from_secs(1);
+
+/// Bytes of answers among attempts that wait to be recorded; further ones are recorded without.
+pub const ATTEMPTS_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -24,6 +24,7 @@ use crate::specification::SinkSpecification;
 mod asking;
 mod beginning;
 pub mod letters;
+mod queue;
 pub mod replay;
 mod replaying;
 pub mod trial;

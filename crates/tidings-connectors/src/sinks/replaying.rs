@@ -214,9 +214,9 @@ impl Looking {
     }
 }
 
-/// Places whose delivery failed and did not succeed since, as far as attempts say; `None` when there
-/// are too many. An entry that failed is the first of its run when it is tried again, so that the
-/// first one of a run says enough. Blocks on the disk.
+/// Places whose delivery failed and did not succeed since, as far as attempts say; `None` when
+/// there are too many. An entry that failed is the first of its run when it is tried again, so
+/// that the first one of a run says enough. Blocks on the disk.
 fn failed(attempts: &Attempts, hub: &Hub, sink: &str) -> Option<HashSet<u64>> {
     let mut failed = HashSet::new();
     attempts.visit(sink, 0, attempts.end(), &mut |attempt| {

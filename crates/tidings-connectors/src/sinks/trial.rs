@@ -1,5 +1,5 @@
-//! Trying a sink out: one made-up update, delivered at once and beside everything else. It stands in
-//! no history, is not tried again, and nothing follows it.
+//! Trying a sink out: one made-up update, delivered at once and beside everything else. It stands
+//! in no history, is not tried again, and nothing follows it.
 
 use std::time::{Duration, Instant};
 

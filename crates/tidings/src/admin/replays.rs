@@ -15,7 +15,8 @@ use crate::token::dates;
 const TITLE: &str = "Not a replay";
 const HINT: &str = "Send JSON with `ids`, a list of ids; or with `from`, `until` or both, each an \
                     id, a place in the history or a time as 2027-01-15T08:00:00Z; and with \
-                    `failed` (true or false) if you like. All that the history has is `{\"from\": 1}`.";
+                    `failed` (true or false) if you like. All that the history has is \
+                    `{\"from\": 1}`.";
 
 /// Those that are remembered.
 pub(super) async fn list(asked: Asked) -> Response<Body> {

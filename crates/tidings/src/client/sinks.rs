@@ -1,5 +1,5 @@
-//! `tidings sink`: asks the admin listener of a running hub about its sinks, and shows the answers to
-//! people. Knows no sink; what is done the hub decides.
+//! `tidings sink`: asks the admin listener of a running hub about its sinks, and shows the answers
+//! to people. Knows no sink; what is done the hub decides.
 
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
