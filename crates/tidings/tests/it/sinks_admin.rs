@@ -180,7 +180,8 @@ fn attempts_say_what_the_endpoint_answered() {
     let (receiver, refuses) = fickle();
     let hub = one(&receiver, "");
     publish(&hub, "a", "good");
-    receiver.wait_for(1);
+    // What arrived may not have been answered yet.
+    wait_for(&hub, "/one", |one| one["behind"] == json!(0));
     refuses.store(true, Ordering::SeqCst);
     publish(&hub, "a", "bad");
     wait_for_dead_letters(&hub, "one", 1);
@@ -300,7 +301,8 @@ fn metrics_tell_each_sink_apart() {
     let (receiver, refuses) = fickle();
     let hub = one(&receiver, "");
     publish(&hub, "a", "good");
-    receiver.wait_for(1);
+    // What arrived may not have been answered yet.
+    wait_for(&hub, "/one", |one| one["behind"] == json!(0));
     refuses.store(true, Ordering::SeqCst);
     publish(&hub, "a", "bad");
     wait_for_dead_letters(&hub, "one", 1);
@@ -385,6 +387,8 @@ fn a_replay_goes_on_after_a_kill() {
         publish(&hub, "a", &number.to_string());
     }
     receiver.wait_for(100);
+    // A replay ends where the sink has come to.
+    wait_for(&hub, "/one", |one| one["behind"] == json!(0));
     ask(&hub, "POST", "/one/replays", &json!({ "from": 1 })).expect(201);
     receiver.wait_for(120);
     hub.kill9();
