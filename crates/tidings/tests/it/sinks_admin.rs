@@ -113,7 +113,7 @@ fn replay_by_id_by_range_and_only_failures() {
     let hub = one(&receiver, "then = { publish = { replace = [\"a\", \"b\"] } }\n");
     let ids: Vec<String> =
         ["1", "2", "3"].iter().map(|data| hub.publish(&[("topic", "x"), ("data", data)])).collect();
-    receiver.wait_for(3);
+    wait_for(&hub, "/one", |one| one["behind"] == json!(0));
     refuses.store(true, Ordering::SeqCst);
     publish(&hub, "x", "4");
     wait_for_dead_letters(&hub, "one", 1);
