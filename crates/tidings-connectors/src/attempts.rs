@@ -186,7 +186,9 @@ impl Attempts {
         while !reading.is_done() && reading.offset().durable + 1 < until {
             batch.clear();
             // What is gone is gone: attempts are for looking into, nothing depends on them.
-            let _ = reading.take(&mut batch);
+            if reading.take(&mut batch).is_err_and(|missed| missed.until <= missed.after) {
+                return;
+            }
             let inside = batch.iter().filter(|entry| entry.offset.durable < until);
             if !inside.filter_map(|entry| attempt(entry)).all(&mut *visit) {
                 return;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tidings_core::{Entry, Hub, StateError, Table, Write};
+use tidings_core::{Entry, Hub, Offset, SAVED_UP_TO, StateError, Table, Write};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -56,6 +56,8 @@ struct Page {
     changes: Changes,
     /// Acknowledged entries on their way to the disk.
     saving: usize,
+    /// The place that stands on the disk.
+    saved: Offset,
     /// Copies on their way to the disk.
     saving_copies: Vec<(RowKey, Arc<Entry>)>,
     since: Instant,
@@ -108,6 +110,7 @@ impl Book {
             opened.push(Opened::new(name, &record, rows));
             let changes = Changes::default();
             let page = Page {
+                saved: Offset::durable(record.position),
                 record,
                 changes,
                 saving: 0,
@@ -187,6 +190,11 @@ impl Book {
             self.full.notify_one();
         }
         unsaved
+    }
+
+    /// The place of a sink that is saved: what is behind it may be needed once more.
+    pub fn saved(&self, name: &str) -> Option<Offset> {
+        self.lock().pages.get(name).map(|page| page.saved)
     }
 
     /// How many acknowledged entries of a sink are not saved yet.
@@ -282,15 +290,22 @@ impl Book {
         if taken.is_empty() {
             return Ok(false);
         }
+        // Before anything of it can be forgotten by the history.
+        let named = self.hub.last().durable.to_le_bytes().to_vec();
+        let named = (Table::Hub, SAVED_UP_TO.to_vec(), Some(named));
         let changes: Vec<Change> = taken
             .iter()
             .flat_map(|(name, record, changes)| self.changes(name, record, changes))
+            .chain([named])
             .collect();
         let result = commit(&self.hub, &changes);
         let mut pages = self.lock();
-        for (name, _, changes) in taken {
+        for (name, record, changes) in taken {
             let Some(page) = pages.pages.get_mut(&name) else { continue };
             page.saving = 0;
+            if result.is_ok() {
+                page.saved = Offset::durable(record.position);
+            }
             page.saving_copies.clear();
             if result.is_err() {
                 let later = std::mem::replace(&mut page.changes, changes);

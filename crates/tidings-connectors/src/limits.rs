@@ -11,7 +11,7 @@ pub const REASON_BYTES_MAX: usize = 512;
 pub const NAME_BYTES_MAX: usize = 64;
 
 /// Entries that one sink holds at a time, delivered or waiting behind one that is not.
-pub const WINDOW_ENTRIES_MAX: usize = 1_024;
+pub const WINDOW_ENTRIES_MAX: usize = 4_096;
 /// Bytes of them.
 pub const WINDOW_BYTES_MAX: usize = 1024 * 1024;
 /// Lanes of a sink with a key, when its specification does not say.
@@ -135,7 +135,7 @@ pub const NAME_AGE_MAX: Duration = Duration::from_secs(30);
 /// How long one look-up may take, waiting for its turn included.
 pub const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Look-ups at a time in the whole process: each blocks a thread until the system gives up.
-pub const LOOK_UPS_MAX: usize = 16;
+pub const LOOK_UPS_MAX: usize = 64;
 /// Addresses of a name that are remembered. The name's owner says how many there are.
 pub const ADDRESSES_MAX: usize = 64;
 /// Addresses that are tried for one connection: each gets a share of the time that is of use.
@@ -259,7 +259,7 @@ pub const NATS_COMMANDS_MAX: usize = 64;
 pub const NATS_REFUSALS_MAX: usize = 256;
 
 /// Entries that a NATS sink takes at a time: one question to the server for all of them.
-pub const NATS_RUN_MAX: usize = 256;
+pub const NATS_RUN_MAX: usize = 1_024;
 /// Subjects that a sink remembers as refused by the server.
 pub const NATS_REFUSED_SUBJECTS_MAX: usize = 1_024;
 /// Messages that are asked of a `JetStream` consumer at a time when the options do not say.

@@ -68,7 +68,7 @@ pub use reading::{Reading, Start, Taken};
 pub use ready::ReadyList;
 pub use selection::Selection;
 pub use standing::Judgement;
-pub use state::{Row, State, StateError, Table, Write};
+pub use state::{Row, SAVED_UP_TO, State, StateError, Table, Write};
 pub use store::check;
 pub use subscription::Subscription;
 pub use topic::{BadText, Line, Topic};

@@ -72,7 +72,14 @@ impl Hub {
         let mut answers = Vec::with_capacity(updates.len());
         let mut updates = updates.into_iter().peekable();
         while updates.peek().is_some() {
-            answers.extend(self.publish_together(grant, together(&mut updates)).await);
+            let told = self.publish_together(grant, together(&mut updates)).await;
+            let passing = told.iter().find_map(|answer| answer.as_ref().err().filter(is_passing));
+            let passing = passing.cloned();
+            answers.extend(told);
+            if let Some(refused) = passing {
+                // Nothing of them may stand before what was refused and comes again.
+                answers.extend(updates.by_ref().map(|_| Err(refused.clone())));
+            }
         }
         let refused = &self.shared().counters.refused;
         answers.iter().filter(|answer| answer.is_err()).for_each(|_| count(refused));
@@ -127,6 +134,11 @@ impl Hub {
         }
         commits
     }
+}
+
+/// Whether an update may be taken a little later that is refused now.
+fn is_passing(refused: &&Refused) -> bool {
+    matches!(refused, Refused::NoSpace | Refused::StorageFailed(_) | Refused::ShuttingDown)
 }
 
 /// The next updates that are published together; one at least.

@@ -51,6 +51,10 @@ impl Table {
     }
 }
 
+/// In [`Table::Hub`]: the largest place that anything beside the history names, as a little-endian
+/// u64. No later run hands out a place up to it, also when the history has lost its end.
+pub const SAVED_UP_TO: &[u8] = b"saved up to";
+
 /// The state could not be read or written; what the storage said.
 #[derive(Debug, thiserror::Error)]
 #[error("state: {0}")]

@@ -20,7 +20,7 @@ use crate::ids::Ids;
 use crate::limits::IDEMPOTENCY_AGE;
 use crate::options::{Durability, HistoryOptions};
 use crate::repeats::{First, Repeats, repeat_key};
-use crate::state::{State, StateError, Table, Write};
+use crate::state::{SAVED_UP_TO, State, StateError, Table, Write};
 use crate::update::{Epoch, Offset};
 
 const KEY_OF_IDS: &[u8] = b"key of ids";
@@ -290,7 +290,8 @@ impl Notes {
         epoch: Epoch,
         durability: Durability,
     ) -> Result<u64, OpenError> {
-        let start = opened.last().max(self.number(FLOOR)?.unwrap_or(0)) + 1;
+        let named = self.number(FLOOR)?.max(self.number(SAVED_UP_TO)?);
+        let start = opened.last().max(named.unwrap_or(0)) + 1;
         let newest = opened.segments.last().map_or(0, |segment| segment.header.base);
         let durability: &[u8] = match durability {
             Durability::Fsync => b"fsync",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidings_core::Entry;
 
-use super::changes::{About, DeadLetter, Row, RowKey, Standing};
+use super::changes::{About, DeadLetter, RowKey, Standing};
 use super::item::{Item, Kept};
 use super::retry::Next;
 use super::{Action, Delivery, Now};
@@ -19,8 +19,10 @@ impl Delivery {
     /// What became of the run of a lane.
     pub fn answered(&mut self, lane: u64, outcome: Outcome, now: Now) {
         let Outcome { delivered, failure, answer } = outcome;
+        // Who says when to come back is there.
         let is_system = |failure: &Failure| {
-            matches!(failure.fault, Fault::Unreachable | Fault::TimedOut | Fault::Busy)
+            failure.retry_after.is_none()
+                && matches!(failure.fault, Fault::Unreachable | Fault::TimedOut | Fault::Busy)
         };
         match &failure {
             Some(failure) if delivered == 0 && is_system(failure) => {
@@ -127,7 +129,7 @@ impl Delivery {
             Kept::Copy { .. } => {
                 self.copies -= 1;
                 self.copies_bytes -= item.weight;
-                self.is_full = false;
+                self.full.copies = false;
                 self.changes.copies.push((item.key(lane), None));
             }
         }
@@ -151,7 +153,7 @@ impl Delivery {
         let retry = self.rules.retry;
         let next = retry.next(&failure, item.tries, item.rejected, age, &mut self.dice);
         let was_asked = failure.retry_after.is_some();
-        item.last = Some((failure, answer));
+        item.last = Some(Box::new((failure, answer)));
         match next {
             Next::GiveUp => {
                 item.is_given_up = true;
@@ -203,7 +205,7 @@ impl Delivery {
         if item.is_copy() {
             return true;
         }
-        self.is_full = is_full;
+        self.full.copies = is_full;
         if is_full {
             return false;
         }
@@ -219,43 +221,31 @@ impl Delivery {
     /// Writes down how a copy stands now.
     pub(super) fn write_copy(&mut self, lane: u64, item: &Item, now: Now) {
         let Some(entry) = &item.entry else { return };
-        let wait = item.due.saturating_sub(now.monotonic);
-        let key = item.key(lane);
-        let row = Row {
-            key,
-            weight: item.weight,
-            tries: item.tries,
-            rejected: item.rejected,
-            since: item.since,
-            due: now.wall.saturating_add(milliseconds(wait)),
-            wait,
-            is_replayed: item.kept == Kept::Copy { is_replayed: true },
-        };
-        self.changes.copies.push((key, Some((row, Arc::clone(entry)))));
+        let row = item.row(lane, now);
+        self.changes.copies.push((row.key, Some((row, Arc::clone(entry)))));
     }
 
     /// Makes a dead letter of a lane's first entry, which was given up, if there is room for one.
     pub(super) fn bury(&mut self, lane: u64, now: Now) {
         let front = self.lanes.get(lane).and_then(|lane| lane.items.front());
         let Some(first) = front else { return };
-        let (Some(entry), Some((failure, answer))) = (first.entry.clone(), first.last.clone())
-        else {
+        let (Some(entry), Some(last)) = (first.entry.clone(), first.last.clone()) else {
             // A copy that was given up in another process is tried once more.
             if let Some(first) = self.lanes.items(lane).and_then(|items| items.front_mut()) {
                 first.is_given_up = false;
             }
             return;
         };
+        let (Failure { fault, reason, .. }, answer) = *last;
         let (tries, weight) = (first.tries, entry.update.weight() + answer.body.len());
         let is_full = self.dead.rows >= DEAD_LETTERS_MAX
             || self.dead.bytes.saturating_add(weight) > DEAD_LETTERS_BYTES_MAX;
-        self.is_full = is_full;
+        self.full.letters = is_full;
         if is_full {
             self.delay(lane, now.monotonic + FULL_WAIT);
             self.lanes.settle_unless_busy(lane, now.monotonic);
             return;
         }
-        let Failure { fault, reason, .. } = failure;
         self.record(tries, reason, About::Entry { entry, fault, answer }, now);
         if let Some(item) = self.lanes.items(lane).and_then(|items| items.pop_front()) {
             self.let_go(lane, &item);

@@ -69,7 +69,7 @@ impl Delivery {
     /// much as there is room for. Answers how many were taken. Where dead letters had no room for
     /// more, what waits to become one is tried once more as well.
     pub fn again(&mut self, entries: &[Again], now: Now) -> usize {
-        if self.is_full && entries.iter().any(|again| again.letter.is_some()) {
+        if self.is_full() && entries.iter().any(|again| again.letter.is_some()) {
             // Somebody thinks that the system works now.
             self.lanes.spare(now.monotonic);
         }
@@ -92,8 +92,14 @@ impl Delivery {
             self.forget(number, weight);
         }
         let number = again.entry.offset.durable;
-        let is_known = |item: &Item| item.number == number;
-        if self.lanes.get(lane).is_some_and(|lane| lane.items.iter().any(is_known)) {
+        let mut items = self.lanes.items(lane).into_iter().flatten();
+        if let Some(known) = items.find(|item| item.number == number) {
+            // It is on its way as a replay: what follows is published all the same.
+            if again.letter.is_some() && known.kept == (Kept::Copy { is_replayed: true }) {
+                known.kept = Kept::Copy { is_replayed: false };
+                let row = known.row(lane, now);
+                self.changes.copies.push((row.key, Some((row, Arc::clone(&again.entry)))));
+            }
             return;
         }
         let item = Item {
@@ -119,7 +125,7 @@ impl Delivery {
     pub fn forget(&mut self, number: u64, weight: usize) {
         self.dead.rows = self.dead.rows.saturating_sub(1);
         self.dead.bytes = self.dead.bytes.saturating_sub(weight);
-        self.is_full = false;
+        self.full.letters = false;
         self.changes.revived.push(number);
         self.changes.dead_total = Some(self.dead);
     }

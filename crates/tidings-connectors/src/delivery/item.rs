@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tidings_core::Entry;
 
-use super::changes::RowKey;
+use super::Now;
+use super::answers::milliseconds;
+use super::changes::{Row, RowKey};
 use crate::connector::{Answer, Failure};
 
 /// Where an entry that is owed is kept, which decides what "done" changes.
@@ -37,7 +39,7 @@ pub(super) struct Item {
     /// Not tried before this, on the monotonic clock.
     pub(super) due: Duration,
     /// Why it failed last.
-    pub(super) last: Option<(Failure, Answer)>,
+    pub(super) last: Option<Box<(Failure, Answer)>>,
     /// It is to become a dead letter, as soon as there is room for one.
     pub(super) is_given_up: bool,
 }
@@ -45,6 +47,21 @@ pub(super) struct Item {
 impl Item {
     pub(super) fn key(&self, lane: u64) -> RowKey {
         RowKey { lane, number: self.number }
+    }
+
+    /// What is written down of a copy.
+    pub(super) fn row(&self, lane: u64, now: Now) -> Row {
+        let wait = self.due.saturating_sub(now.monotonic);
+        Row {
+            key: self.key(lane),
+            weight: self.weight,
+            tries: self.tries,
+            rejected: self.rejected,
+            since: self.since,
+            due: now.wall.saturating_add(milliseconds(wait)),
+            wait,
+            is_replayed: self.kept == Kept::Copy { is_replayed: true },
+        }
     }
 
     pub(super) fn is_copy(&self) -> bool {

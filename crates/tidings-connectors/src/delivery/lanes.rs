@@ -117,14 +117,12 @@ impl Lanes {
         }
     }
 
-    /// The lane whose first entry is the oldest of those that may go.
-    pub(super) fn oldest(&self) -> Option<u64> {
-        self.ready.first().map(|(_, lane)| *lane)
-    }
-
-    /// The same of those that were sent for again.
-    pub(super) fn oldest_again(&self) -> Option<u64> {
-        self.ready.range((AGAIN, 0)..).next().map(|(_, lane)| *lane)
+    /// The lane whose first entry is the oldest of those that may go: of what comes the first time,
+    /// or of what was sent for again where it is its turn.
+    pub(super) fn oldest(&self, again: bool) -> Option<u64> {
+        let oldest = self.ready.first();
+        let first = if again { self.ready.range((AGAIN, 0)..).next().or(oldest) } else { oldest };
+        first.map(|(_, lane)| *lane)
     }
 
     /// Of those that may go, the one whose first entry has failed least: a system is asked by it

@@ -51,6 +51,13 @@ use crate::limits::{
     WINDOW_WHILE_OPEN_MAX,
 };
 
+/// For what there is no room.
+#[derive(Debug, Default)]
+struct Full {
+    copies: bool,
+    letters: bool,
+}
+
 /// The state of one sink.
 #[derive(Debug)]
 pub struct Delivery {
@@ -63,9 +70,10 @@ pub struct Delivery {
     standing: Standing,
     /// The system asked to be left alone until then.
     held_until: Duration,
-    /// What is on its way, and how much of it was sent for again.
+    /// What is on its way.
     busy: usize,
-    busy_again: usize,
+    /// What was sent for again goes next, if there is some.
+    is_turn_of_again: bool,
     follows: VecDeque<Action>,
     /// Lanes whose follow-up is on its way, and up to where the history was taken before.
     following: Vec<(u64, Offset)>,
@@ -78,7 +86,7 @@ pub struct Delivery {
     changes: Changes,
     told: Offset,
     wake: Option<Duration>,
-    is_full: bool,
+    full: Full,
     is_ending: bool,
     is_unsaved: bool,
     last_failure: Option<String>,
@@ -99,7 +107,7 @@ impl Delivery {
             standing: saved.standing,
             held_until: now.monotonic + held,
             busy: 0,
-            busy_again: 0,
+            is_turn_of_again: false,
             follows: VecDeque::new(),
             following: Vec::new(),
             copies: 0,
@@ -110,7 +118,7 @@ impl Delivery {
             changes: Changes::default(),
             told: saved.position,
             wake: None,
-            is_full: false,
+            full: Full::default(),
             is_ending: false,
             is_unsaved: false,
             last_failure: None,
@@ -176,7 +184,7 @@ impl Delivery {
 
     fn take_in(&mut self, entry: &Arc<Entry>, now: Now) {
         let number = entry.offset.durable;
-        if self.rules.then.as_ref().is_some_and(|then| then.is_own(entry)) {
+        if self.rules.is_own(entry) {
             return;
         }
         let weight = entry.update.weight();
@@ -221,6 +229,11 @@ impl Delivery {
         self.window.taken(missed.until);
     }
 
+    /// Its place is saved anew, though it may not have moved: it means another place than before.
+    pub fn save_place(&mut self) {
+        self.told = Offset::ZERO;
+    }
+
     /// Nothing up to here is for the sink but what it has taken.
     pub fn passed(&mut self, until: Offset) {
         self.window.taken(until);
@@ -253,18 +266,13 @@ impl Delivery {
 
     /// The lane whose turn it is, if one may go now. Notes when one may otherwise.
     fn pick(&mut self, now: Now) -> Option<u64> {
-        let candidate = match self.breaker {
-            Breaker::Closed { .. } => self.lanes.oldest(),
-            Breaker::Open { .. } | Breaker::Probing { .. } => self.lanes.least_tried(),
-        }?;
-        let lane = match self.busy - self.busy_again < self.rules.concurrency {
-            true => candidate,
-            false if self.busy_again == 0 => self.lanes.oldest_again()?,
-            false => return None,
-        };
-        if lane & AGAIN != 0 && self.busy_again > 0 && self.busy >= self.rules.concurrency {
+        if self.busy >= self.rules.concurrency {
             return None;
         }
+        let lane = match self.breaker {
+            Breaker::Closed { .. } => self.lanes.oldest(self.is_turn_of_again),
+            Breaker::Open { .. } | Breaker::Probing { .. } => self.lanes.least_tried(),
+        }?;
         let allowed = match self.breaker.allows(now.monotonic) {
             _ if self.held_until > now.monotonic => Err(Some(self.held_until)),
             Ok(()) => self.pace.allows(now.monotonic).map_err(Some),
@@ -305,6 +313,8 @@ impl Delivery {
             entries.push(Arc::clone(entry));
         }
         self.begin(lane);
+        // By turns, so that neither holds up the other.
+        self.is_turn_of_again = lane & AGAIN == 0;
         self.breaker.sent();
         self.pace.sent(now.monotonic);
         Action::Send { lane, run: Run { entries, tries } }
@@ -313,13 +323,11 @@ impl Delivery {
     fn begin(&mut self, lane: u64) {
         self.lanes.busy(lane);
         self.busy += 1;
-        self.busy_again += usize::from(lane & AGAIN != 0);
     }
 
     /// What was on its way is over.
     fn finish(&mut self, lane: u64, now: Now) {
         self.busy -= 1;
-        self.busy_again -= usize::from(lane & AGAIN != 0);
         self.lanes.settle(lane, now.monotonic);
     }
 
@@ -335,7 +343,7 @@ impl Delivery {
             self.told = position;
             self.changes.position = Some(position);
         }
-        if self.rules.then.is_some() && !self.changes.is_empty() {
+        if !self.changes.is_empty() {
             let begun = self.following.iter().map(|(_, taken)| *taken).min();
             self.changes.unfollowed = Some(begun.map_or(position, |taken| taken.min(position)));
         }
@@ -354,7 +362,7 @@ impl Delivery {
 
     /// Whether there is no room for another copy or dead letter.
     pub fn is_full(&self) -> bool {
-        self.is_full
+        self.full.copies || self.full.letters
     }
 
     /// Whether nothing is on its way.
@@ -372,7 +380,7 @@ impl Delivery {
             parked: self.copies,
             dead: self.dead.rows,
             is_resting: !self.breaker.is_closed() || self.held_until > now.monotonic,
-            is_full: self.is_full,
+            is_full: self.is_full(),
             last_failure: self.last_failure.clone(),
         }
     }

@@ -12,6 +12,8 @@ use crate::specification::{KeyOf, Replace, SinkSpecification};
 /// How a sink delivers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
+    /// Its name.
+    pub name: String,
     /// Order is kept in the whole sink where there is none.
     pub key: Option<KeyOf>,
     /// Deliveries at the same time; 1 without a key.
@@ -35,6 +37,7 @@ impl Rules {
     pub fn new(told: &SinkSpecification, run_max: usize) -> Rules {
         let (first, max) = (told.retry.first.0, told.retry.max.0);
         Rules {
+            name: told.name.clone(),
             key: told.key.clone(),
             concurrency: told.concurrency,
             rate: told.rate,
@@ -61,16 +64,24 @@ impl Rules {
 
     /// Entries of one run.
     pub(super) fn run_max(&self) -> usize {
-        // A follow-up is published behind its own entry, before the next is delivered.
-        if self.then.is_some() { 1 } else { self.run_max.max(1) }
+        // A follow-up is published behind its own entry, before the next is delivered; and a rate
+        // counts entries.
+        if self.then.is_some() || self.rate.is_some() { 1 } else { self.run_max.max(1) }
+    }
+
+    /// See [`Replace::is_own`].
+    pub(super) fn is_own(&self, entry: &Entry) -> bool {
+        self.then.as_ref().is_some_and(|then| then.is_own(entry, &self.name))
     }
 }
 
 impl Replace {
-    /// Whether an entry came from what this publishes: delivering it would never end.
-    pub(crate) fn is_own(&self, entry: &Entry) -> bool {
+    /// Whether the sink of this name made an entry itself, and would by delivering it make another
+    /// one.
+    pub(crate) fn is_own(&self, entry: &Entry, sink: &str) -> bool {
         let topic = entry.update.topics.first().map_or("", Topic::as_str);
-        self.to.starts_with(&self.from) && topic.starts_with(&self.to)
+        let origin = entry.update.origin.as_ref().map(|origin| origin.connector.as_str());
+        origin == Some(sink) && self.to.starts_with(&self.from) && topic.starts_with(&self.to)
     }
 
     /// What is published once `entry` is delivered by the sink of this name; `None` when its topic

@@ -166,10 +166,10 @@ impl Loop {
             self.move_on();
             self.tell_full();
             let changes = self.delivery.changes();
-            if let Some(position) = changes.position {
-                self.hold.move_to(position);
-            }
             let unsaved = self.around.book.note(&self.name, changes);
+            if let Some(saved) = self.around.book.saved(&self.name) {
+                self.hold.move_to(saved);
+            }
             self.delivery.wait_for_save(unsaved > UNSAVED_MAX);
             if is_ending && self.delivery.is_idle() {
                 return;

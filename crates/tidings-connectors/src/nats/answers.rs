@@ -7,8 +7,8 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::connector::{Failure, Fault};
-use crate::limits::REASON_BYTES_MAX;
+use crate::connector::{Failure, Fault, RetryAfter};
+use crate::limits::{NATS_AGAIN_MIN, REASON_BYTES_MAX};
 use crate::nats::connection::{Arrival, Interest, Link};
 use crate::nats::consumer::{ApiError, published};
 use crate::nats::headers::Headers;
@@ -34,6 +34,16 @@ impl Part {
 
     pub(super) fn failed(delivered: usize, fault: Fault, reason: &str) -> Part {
         Part { failure: Some(failure(fault, reason)), ..Part::delivered(delivered) }
+    }
+
+    /// Has it tried again as soon as there is a connection, however often that failed: who waits
+    /// for one asks nobody anything.
+    pub(super) fn again_soon(mut self) -> Part {
+        let soon = RetryAfter { wait: NATS_AGAIN_MIN, is_for_all: false };
+        if let Some(failure) = &mut self.failure {
+            failure.retry_after = Some(soon);
+        }
+        self
     }
 }
 

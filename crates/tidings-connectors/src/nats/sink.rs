@@ -180,7 +180,8 @@ impl Inner {
             };
             match timeout_at(until, link.changed()).await {
                 Ok(Ok(())) => {}
-                _ => return Err(Part::failed(0, Fault::Unreachable, &reason)),
+                // The connection comes back by itself: it is asked again at once.
+                _ => return Err(Part::failed(0, Fault::Unreachable, &reason).again_soon()),
             }
         }
     }

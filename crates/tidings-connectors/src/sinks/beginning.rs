@@ -8,6 +8,7 @@ use tidings_core::{Batch, Grant, Language, Missed, Offset, Selection, Start};
 use super::{Sinks, Wanted, now};
 use crate::book::Opened;
 use crate::delivery::{Counts, Delivery, Rules, followed, seed};
+use crate::limits::READ_AGAIN_AFTER;
 
 impl Sinks {
     pub(super) fn machine(
@@ -33,6 +34,7 @@ impl Sinks {
             );
             let missed = Missed { after: position.min(last), until: position.min(last) };
             counts.missed();
+            delivery.save_place();
             delivery.missed(missed, "the history is another one than before", now);
         }
         delivery
@@ -60,8 +62,10 @@ impl Sinks {
         let mut batch = Batch::new();
         while !reading.is_done() {
             batch.clear();
-            // A gap has no follow-ups to be found in it.
-            let _ = reading.take(&mut batch);
+            // A gap has no follow-ups to be found in it; what cannot be read just now may have.
+            if reading.take(&mut batch).is_err_and(|missed| missed.until <= missed.after) {
+                std::thread::sleep(READ_AGAIN_AFTER);
+            }
             for entry in batch.iter() {
                 let Some(origin) = &entry.update.origin else { continue };
                 let name = origin.connector.as_str();

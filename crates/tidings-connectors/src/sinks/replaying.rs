@@ -102,6 +102,7 @@ impl Replaying {
             hub: self.asking.around.hub.clone(),
             reads: Arc::clone(&self.reads),
             then: self.then.clone(),
+            name: Arc::clone(&self.asking.name),
             replay: self.live.replay(),
             failed,
         };
@@ -159,6 +160,7 @@ struct Looking {
     hub: Hub,
     reads: Arc<Selection>,
     then: Option<Then>,
+    name: Arc<str>,
     replay: Replay,
     failed: Option<Arc<HashSet<u64>>>,
 }
@@ -201,7 +203,7 @@ impl Looking {
 
     fn is_wanted(&self, entry: &Entry) -> bool {
         let (replay, number) = (&self.replay, entry.offset.durable);
-        let is_own = self.then.as_ref().is_some_and(|then| then.publish.is_own(entry));
+        let is_own = self.then.as_ref().is_some_and(|then| then.publish.is_own(entry, &self.name));
         let is_in = |places: &Vec<u64>| places.binary_search(&number).is_ok();
         entry.offset.sub == 0
             && !entry.update.ephemeral

@@ -176,12 +176,19 @@ fn without_secrets(told: &SinkSpecification) -> Value {
         None => told.to.options.clear(),
     }
     let mut tree = told.to_json();
-    if let Some(Value::String(text)) = tree.get_mut("url")
-        && let Ok(url) = Url::parse(text)
-    {
-        *text = format!("{}/…", url.origin().ascii_serialization());
+    if let Some(Value::String(text)) = tree.get_mut("url") {
+        let servers: Vec<String> = text.split(',').map(server).collect();
+        *text = servers.join(",");
     }
     tree
+}
+
+/// A URL without user and path. One that makes no sense is not shown at all.
+fn server(text: &str) -> String {
+    let Ok(url) = Url::parse(text.trim()) else { return "…".to_owned() };
+    let host = url.host_str().unwrap_or("…");
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{host}{port}/…", url.scheme())
 }
 
 #[cfg(test)]

@@ -28,7 +28,12 @@ impl Loop {
             loop {
                 let result = match hub.publish(&grant, update.clone()).await {
                     Ok(_) => Ok(()),
+                    // What passes, such as a lack of space or of descriptors, is waited for.
                     Err(Refused::NoSpace) => {
+                        tokio::time::sleep(FOLLOW_AGAIN_AFTER).await;
+                        continue;
+                    }
+                    Err(Refused::StorageFailed(_)) if hub.is_writable() => {
                         tokio::time::sleep(FOLLOW_AGAIN_AFTER).await;
                         continue;
                     }
