@@ -353,3 +353,39 @@ async fn attempts_are_listed_the_newest_first() {
     let older = house.sinks.attempts().list("one", Some(page.attempts[0].number), false);
     assert_eq!(older.attempts, page.attempts[1..]);
 }
+
+#[tokio::test]
+async fn no_place_that_is_saved_of_a_sink_is_given_away_again() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let house = open(folder.path(), Keep::default()).await;
+        let named = 10_000_u64.to_le_bytes();
+        let key = tidings_core::SAVED_UP_TO;
+        let write = tidings_core::Write { table: Table::Hub, key, value: Some(&named) };
+        house.hub.state().commit(&[write]).unwrap();
+        house.hub.shut_down();
+        house.sinks.attempts().shut_down();
+    }
+    let house = open(folder.path(), Keep::default()).await;
+    publish(&house.hub, "a", "1").await;
+    assert!(house.hub.end() > Offset::durable(10_000), "{:?}", house.hub.end());
+}
+
+#[tokio::test]
+async fn a_place_in_another_history_is_told_and_left_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = open(folder.path(), Keep::default()).await;
+    let system = Arc::new(System::default());
+    let far = Offset::durable(house.hub.end().durable + 5_000);
+    let record = crate::records::SinkRecord::new(tidings_core::Epoch(1), far).to_value();
+    let write = tidings_core::Write { table: Table::Sinks, key: b"one", value: Some(&record) };
+    house.hub.state().commit(&[write]).unwrap();
+    house.sinks.start(vec![wanted("one", &system, json!({}))]).unwrap();
+    publish(&house.hub, "a", "1").await;
+    assert_eq!(system.has(1).await, ["1"]);
+    assert_eq!(house.sinks.status("one").await.unwrap().dead, 1);
+    house.sinks.end(Duration::from_secs(5)).await;
+    let opened = house.sinks.book().open(&["one"]).unwrap();
+    assert_eq!(opened[0].saved.position, house.hub.end());
+    assert_eq!(opened[0].epoch, house.hub.epoch_now().0);
+}
