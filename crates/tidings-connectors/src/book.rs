@@ -63,7 +63,21 @@ struct Page {
     since: Instant,
 }
 
+/// How far saving is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Noted {
+    /// Acknowledged entries that are not saved yet.
+    pub unsaved: usize,
+    /// The place that is saved: what is behind it may be needed once more.
+    pub saved: Option<Offset>,
+}
+
 impl Page {
+    fn so_far(&self) -> Noted {
+        let unsaved = self.changes.acknowledged + self.saving;
+        Noted { unsaved, saved: Some(self.saved) }
+    }
+
     /// A copy that is noted and may not be saved yet.
     fn noted(&self, key: RowKey) -> Option<Arc<Entry>> {
         let later = self.changes.copies.iter().rev().find(|(noted, _)| *noted == key);
@@ -166,22 +180,21 @@ impl Book {
         Ok(rows)
     }
 
-    /// Notes what a sink has to have saved. Answers how many of its acknowledged entries are not
-    /// saved yet.
-    pub fn note(&self, name: &str, changes: Changes) -> usize {
+    /// Notes what a sink has to have saved. Answers how far saving is.
+    pub fn note(&self, name: &str, changes: Changes) -> Noted {
         if changes.is_empty() {
-            return self.unsaved(name);
+            return self.noted_of(name);
         }
         let is_quiet = changes.is_quiet();
         let mut pages = self.lock();
         pages.acknowledged += changes.acknowledged;
         let is_full = pages.acknowledged >= SAVE_ACKNOWLEDGED_MAX;
-        let Some(page) = pages.pages.get_mut(name) else { return 0 };
+        let Some(page) = pages.pages.get_mut(name) else { return Noted::default() };
         if page.changes.is_empty() {
             page.since = Instant::now();
         }
         page.changes.merge(changes);
-        let unsaved = page.changes.acknowledged + page.saving;
+        let noted = page.so_far();
         drop(pages);
         if !is_quiet {
             self.noted.notify_one();
@@ -189,18 +202,17 @@ impl Book {
         if is_full {
             self.full.notify_one();
         }
-        unsaved
+        noted
     }
 
-    /// The place of a sink that is saved: what is behind it may be needed once more.
-    pub fn saved(&self, name: &str) -> Option<Offset> {
-        self.lock().pages.get(name).map(|page| page.saved)
+    /// What is noted of a sink now.
+    fn noted_of(&self, name: &str) -> Noted {
+        self.lock().pages.get(name).map(Page::so_far).unwrap_or_default()
     }
 
     /// How many acknowledged entries of a sink are not saved yet.
     pub fn unsaved(&self, name: &str) -> usize {
-        let pages = self.lock();
-        pages.pages.get(name).map_or(0, |page| page.changes.acknowledged + page.saving)
+        self.noted_of(name).unsaved
     }
 
     /// Counts commits: who waits for one looks here.
@@ -347,8 +359,8 @@ impl Book {
             if let Some(standing) = &changes.standing {
                 record.set_standing(standing);
             }
-            if let Some(held_until) = changes.held_until {
-                record.held_until = held_until;
+            if let Some(held) = changes.held {
+                record.set_held(held);
             }
             if let Some(total) = changes.dead_total {
                 record.set_dead(total);

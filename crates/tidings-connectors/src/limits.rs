@@ -135,7 +135,7 @@ pub const NAME_AGE_MAX: Duration = Duration::from_secs(30);
 /// How long one look-up may take, waiting for its turn included.
 pub const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Look-ups at a time in the whole process: each blocks a thread until the system gives up.
-pub const LOOK_UPS_MAX: usize = 64;
+pub const LOOK_UPS_MAX: usize = 256;
 /// Addresses of a name that are remembered. The name's owner says how many there are.
 pub const ADDRESSES_MAX: usize = 64;
 /// Addresses that are tried for one connection: each gets a share of the time that is of use.
@@ -333,3 +333,8 @@ pub const REPLAY_DISABLED_WAIT: Duration = Duration::from_secs(1);
 
 /// Bytes of answers among attempts that wait to be recorded; further ones are recorded without.
 pub const ATTEMPTS_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Answers that a sink looks at before it sends what is next.
+pub const LANDED_AT_ONCE_MAX: usize = 64;
+/// Bytes that wait for a NATS server which reads nothing, before it is left.
+pub const NATS_UNREAD_BYTES_MAX: usize = 32 * 1024 * 1024;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tidings_core::{Entry, Epoch, Hub, Missed, Offset};
 
 use crate::connector::{Answer, Fault};
-use crate::delivery::{About, DeadLetter, DeadTotal, Row, RowKey, Standing};
+use crate::delivery::{About, DeadLetter, DeadTotal, Held, Row, RowKey, Standing};
 
 const FORMAT: u8 = 1;
 
@@ -27,7 +27,10 @@ pub(crate) struct SinkRecord {
     paused: bool,
     #[serde(default)]
     disabled: Option<String>,
-    pub(crate) held_until: u64,
+    held_until: u64,
+    /// Milliseconds.
+    #[serde(default)]
+    held_wait: u64,
     dead_last: u64,
     dead_rows: usize,
     dead_bytes: usize,
@@ -43,6 +46,7 @@ impl SinkRecord {
             paused: false,
             disabled: None,
             held_until: 0,
+            held_wait: 0,
             dead_last: 0,
             dead_rows: 0,
             dead_bytes: 0,
@@ -63,6 +67,15 @@ impl SinkRecord {
             Standing::Disabled(reason) => Some(reason.clone()),
             Standing::Running | Standing::Paused => None,
         };
+    }
+
+    pub(crate) fn held(&self) -> Held {
+        Held { until: self.held_until, wait: Duration::from_millis(self.held_wait) }
+    }
+
+    pub(crate) fn set_held(&mut self, held: Held) {
+        self.held_until = held.until;
+        self.held_wait = u64::try_from(held.wait.as_millis()).unwrap_or(u64::MAX);
     }
 
     pub(crate) fn dead(&self) -> DeadTotal {

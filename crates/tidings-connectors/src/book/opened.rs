@@ -25,7 +25,7 @@ impl Opened {
         let saved = Saved {
             position: Offset::durable(record.position),
             standing: record.standing(),
-            held_until: record.held_until,
+            held: record.held(),
             rows,
             dead: record.dead(),
             followed: HashSet::new(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidings_core::Entry;
 
-use super::changes::{About, DeadLetter, RowKey, Standing};
+use super::changes::{About, DeadLetter, Held, RowKey, Standing};
 use super::item::{Item, Kept};
 use super::retry::Next;
 use super::{Action, Delivery, Now};
@@ -139,7 +139,8 @@ impl Delivery {
         self.last_failure = Some(failure.reason.clone());
         if let Some(asked) = failure.retry_after.filter(|asked| asked.is_for_all) {
             self.held_until = self.held_until.max(now.monotonic + asked.wait);
-            self.changes.held_until = Some(now.wall.saturating_add(milliseconds(asked.wait)));
+            let until = now.wall.saturating_add(milliseconds(asked.wait));
+            self.changes.held = Some(Held { until, wait: asked.wait });
         }
         if failure.fault == Fault::Gone {
             self.standing = Standing::Disabled(failure.reason);

@@ -105,6 +105,16 @@ pub enum Standing {
     Disabled(String),
 }
 
+/// How long a system wants to be left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Held {
+    /// Until then: milliseconds since 1970-01-01.
+    pub until: u64,
+    /// How long that was to wait for when it was said: a clock that was wrong then or is wrong now
+    /// makes it no longer.
+    pub wait: Duration,
+}
+
 /// The dead letters of a sink, in numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DeadTotal {
@@ -125,8 +135,8 @@ pub struct Changes {
     pub unfollowed: Option<Offset>,
     /// Whether it works.
     pub standing: Option<Standing>,
-    /// The system wants to be left alone until then: milliseconds since 1970-01-01.
-    pub held_until: Option<u64>,
+    /// The system wants to be left alone.
+    pub held: Option<Held>,
     /// Copies, new or changed, with their entries. In order: a later one for the same key wins.
     pub copies: Vec<Copy>,
     /// New dead letters.
@@ -148,7 +158,7 @@ impl Changes {
     /// Whether nothing happened but that the position moved over what is not for this sink.
     pub fn is_quiet(&self) -> bool {
         self.standing.is_none()
-            && self.held_until.is_none()
+            && self.held.is_none()
             && self.copies.is_empty()
             && self.dead.is_empty()
             && self.revived.is_empty()
@@ -168,7 +178,7 @@ impl Changes {
         self.unfollowed = later.unfollowed.or(self.unfollowed);
         self.dead_total = later.dead_total.or(self.dead_total);
         self.standing = later.standing.or(self.standing.take());
-        self.held_until = later.held_until.or(self.held_until);
+        self.held = later.held.or(self.held);
         self.copies.extend(later.copies);
         self.dead.extend(later.dead);
         self.revived.extend(later.revived);

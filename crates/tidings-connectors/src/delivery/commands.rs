@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tidings_core::Entry;
 
-use super::changes::Standing;
+use super::changes::{Held, Standing};
 use super::item::{Item, Kept};
 use super::pace::Pace;
 use super::rules::AGAIN;
@@ -32,7 +32,7 @@ impl Delivery {
         self.stand(Standing::Running);
         self.breaker.succeeded();
         self.held_until = now.monotonic;
-        self.changes.held_until = Some(0);
+        self.changes.held = Some(Held::default());
         self.lanes.hurry(now.monotonic);
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidings_core::{Entry, Offset};
 
-use super::changes::{DeadTotal, Row, RowKey, Standing};
+use super::changes::{DeadTotal, Held, Row, RowKey, Standing};
 use crate::connector::Run;
 
 /// What time it is, by both clocks. Waits are counted on the first; the second is for what has to
@@ -52,8 +52,8 @@ pub struct Saved {
     pub position: Offset,
     /// Whether it works.
     pub standing: Standing,
-    /// The system wants to be left alone until then: milliseconds since 1970-01-01, 0 for not.
-    pub held_until: u64,
+    /// The system wants to be left alone.
+    pub held: Held,
     /// Copies.
     pub rows: Vec<Row>,
     /// Its dead letters.

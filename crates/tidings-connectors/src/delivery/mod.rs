@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use tidings_core::{Batch, Entry, Missed, Offset};
 
-pub use self::changes::{About, Changes, Copy, DeadLetter, DeadTotal, Row, RowKey, Standing};
+pub use self::changes::{About, Changes, Copy, DeadLetter, DeadTotal, Held, Row, RowKey, Standing};
 pub use self::commands::Again;
 pub use self::counts::Counts;
 pub use self::interface::{Action, Now, Saved, Status};
@@ -95,7 +95,8 @@ pub struct Delivery {
 impl Delivery {
     /// Goes on where `saved` ends. `seed` is another one for each sink and process.
     pub fn new(rules: Rules, saved: Saved, seed: u64, now: Now) -> Delivery {
-        let held = Duration::from_millis(saved.held_until.saturating_sub(now.wall));
+        let held = Duration::from_millis(saved.held.until.saturating_sub(now.wall));
+        let held = held.min(saved.held.wait);
         let pace = Pace::new(rules.rate, now.monotonic);
         let mut delivery = Delivery {
             rules,

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tidings_core::{
     Batch, Clock, Grant, HistoryHold, Hub, Missed, Selection, Start, StateError, Subscription,
@@ -18,9 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Action, Again, Counts, Delivery, Now, RowKey, Rules, Status};
 use crate::attempts::Attempts;
-use crate::book::{Book, Loaded};
+use crate::book::{Book, Loaded, Noted};
 use crate::connector::{Outcome, Run, Sink};
-use crate::limits::{READ_AGAIN_AFTER, SAVE_QUIET_EVERY, SAVE_TOLD_EVERY, UNSAVED_MAX};
+use crate::limits::{
+    LANDED_AT_ONCE_MAX, READ_AGAIN_AFTER, SAVE_QUIET_EVERY, SAVE_TOLD_EVERY, UNSAVED_MAX,
+};
 use crate::specification::Replace;
 
 /// What all sinks share.
@@ -166,8 +169,8 @@ impl Loop {
             self.move_on();
             self.tell_full();
             let changes = self.delivery.changes();
-            let unsaved = self.around.book.note(&self.name, changes);
-            if let Some(saved) = self.around.book.saved(&self.name) {
+            let Noted { unsaved, saved } = self.around.book.note(&self.name, changes);
+            if let Some(saved) = saved {
                 self.hold.move_to(saved);
             }
             self.delivery.wait_for_save(unsaved > UNSAVED_MAX);
@@ -184,7 +187,7 @@ impl Loop {
                     is_ending = true;
                     self.delivery.end();
                 }
-                Some(flight) = self.flights.next() => self.landed(flight),
+                Some(flight) = self.flights.next() => self.landed_all(flight),
                 command = self.commands.recv() => match command {
                     Some(command) => self.command(command),
                     None => return,
@@ -233,6 +236,15 @@ impl Loop {
             let rows = read.unwrap_or_else(|_| Ok(Vec::new()));
             Flight::Loaded { lane, rows }
         })
+    }
+
+    /// Takes what has landed, and what else has by now: one look at what is next serves all.
+    fn landed_all(&mut self, first: Flight) {
+        self.landed(first);
+        for _ in 0..LANDED_AT_ONCE_MAX {
+            let Some(Some(flight)) = self.flights.next().now_or_never() else { break };
+            self.landed(flight);
+        }
     }
 
     fn landed(&mut self, flight: Flight) {

@@ -77,7 +77,7 @@ fn rules(key: Option<KeyOf>) -> Rules {
 struct Disk {
     position: Offset,
     standing: Standing,
-    held_until: u64,
+    held: Held,
     rows: BTreeMap<RowKey, (Row, Arc<Entry>)>,
     dead: BTreeMap<u64, DeadLetter>,
     dead_last: u64,
@@ -87,7 +87,7 @@ impl Disk {
     fn commit(&mut self, changes: Changes) {
         self.position = changes.position.unwrap_or(self.position);
         self.standing = changes.standing.unwrap_or(self.standing.clone());
-        self.held_until = changes.held_until.unwrap_or(self.held_until);
+        self.held = changes.held.unwrap_or(self.held);
         for (key, row) in changes.copies {
             match row {
                 Some(row) => self.rows.insert(key, row),
@@ -107,7 +107,7 @@ impl Disk {
         Saved {
             position: self.position,
             standing: self.standing.clone(),
-            held_until: self.held_until,
+            held: self.held,
             rows: self.rows.values().map(|(row, _)| *row).collect(),
             dead: DeadTotal {
                 last: self.dead_last,

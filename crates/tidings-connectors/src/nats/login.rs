@@ -1,6 +1,7 @@
 //! How we log in at a NATS server: not at all, by user and password, token, nkey, or a credentials
 //! file. Knows no socket. Nothing of it is ever shown.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -153,7 +154,12 @@ pub(super) fn file(path: &Path) -> Result<Vec<u8>, String> {
     if length > NATS_FILE_BYTES_MAX {
         return Err(format!("{shown}: larger than {NATS_FILE_BYTES_MAX} bytes"));
     }
-    std::fs::read(path).map_err(|error| format!("{shown}: {error}"))
+    let mut bytes = Vec::new();
+    // The length of what is no plain file says nothing.
+    let file = std::fs::File::open(path).map_err(|error| format!("{shown}: {error}"))?;
+    let read = file.take(NATS_FILE_BYTES_MAX).read_to_end(&mut bytes);
+    read.map_err(|error| format!("{shown}: {error}"))?;
+    Ok(bytes)
 }
 
 /// The JWT and the key of a credentials file.

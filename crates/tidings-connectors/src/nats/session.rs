@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::limits::{
     NATS_HELD_BACK_COUNTS, NATS_HELD_BACK_MIN, NATS_OUTPUT_BYTES_MAX, NATS_READ_BYTES_MAX,
-    NATS_REFUSALS_MAX, NATS_UNANSWERED_MAX,
+    NATS_REFUSALS_MAX, NATS_UNANSWERED_MAX, NATS_UNREAD_BYTES_MAX,
 };
 use crate::nats::connection::{Arrival, Barrier, Broken, Command, Counters};
 use crate::nats::opening::{Opened, ReadSide, WriteSide, greeting_of};
@@ -191,6 +191,9 @@ impl Standing<'_> {
         let end = loop {
             match self.decoder.next() {
                 Ok(Some(Frame::Message(message))) => messages.push(message),
+                Ok(Some(Frame::Ping)) if output.waiting.len() > NATS_UNREAD_BYTES_MAX => {
+                    return Err(Ended::Lost("the server asks and reads nothing".to_owned()));
+                }
                 Ok(Some(Frame::Ping)) => output.add_slice(PONG),
                 Ok(Some(Frame::Pong)) => self.answered(),
                 Ok(Some(Frame::Error(said))) => self.complained(said),

@@ -209,6 +209,10 @@ impl Connectors {
         let wanted = self.wanted(&changed)?;
         self.sinks.check(&wanted)?;
         self.endpoints.reserve(names(config)).await?;
+        // Those that nobody else has to make room for do not wait for the others.
+        let is_new = |one: &Wanted| running.iter().all(|old| old.name != one.told.name);
+        let (new, wanted): (Vec<_>, Vec<_>) = wanted.into_iter().partition(is_new);
+        tokio::task::block_in_place(|| self.sinks.start(new))?;
         let old = running.iter().filter(|old| !told.contains(old));
         let old: Vec<&str> = old.map(|old| old.name.as_str()).collect();
         self.sinks.stop_many(&old, RELOAD_PATIENCE).await;

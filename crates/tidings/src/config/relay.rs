@@ -71,6 +71,11 @@ fn fresh_key() -> Result<String, getrandom::Error> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// What a topic begins with that was taken from NATS, and one that goes back there. Whatever the
+/// prefixes are, the hub never takes one for the other.
+const TAKEN: &str = "taken.";
+const RELAYED: &str = "relayed.";
+
 fn below(prefix: &str) -> String {
     format!("{prefix}.>")
 }
@@ -80,13 +85,16 @@ fn webhook(settings: &RelaySettings) -> serde_json::Value {
     let mut webhook = json!({
         "kind": "webhook",
         "name": "webhook",
-        "topics": [{ "nats": below(&settings.subject_prefix) }],
+        "topics": [{ "nats": below("taken") }],
         "url": settings.destination.as_str(),
         "success": [200],
         "timeout": tidings_connectors::span::render(settings.timeout),
         "retry": { "first": first, "max": max, "give_up_after": give_up_after },
         "then": { "publish": {
-            "replace": [settings.subject_prefix, settings.relayed_prefix],
+            "replace": [
+                format!("{TAKEN}{}", settings.subject_prefix),
+                format!("{RELAYED}{}", settings.relayed_prefix),
+            ],
         } },
     });
     if let (Some(webhook), Some((user, password))) = (webhook.as_object_mut(), &settings.basic) {
@@ -101,7 +109,8 @@ fn relayed(settings: &RelaySettings) -> serde_json::Value {
         json!({
             "kind": "nats",
             "name": "relayed",
-            "topics": [{ "nats": below(&settings.relayed_prefix) }],
+            "topics": [{ "nats": below("relayed") }],
+            "subject": { "replace": [RELAYED, ""] },
             "headers": false,
         }),
     )
@@ -114,6 +123,7 @@ fn source(settings: &RelaySettings) -> serde_json::Value {
         "kind": "nats",
         "name": "nats",
         "subjects": [below(&settings.subject_prefix)],
+        "topic": { "replace": [settings.subject_prefix, format!("{TAKEN}{}", settings.subject_prefix)] },
         "queue_group": format!("tidings-relay-{:016x}", hash::stable(same.join("\0").as_bytes())),
     });
     if settings.relayed_prefix.starts_with(&below(&settings.subject_prefix).replace('>', ""))
