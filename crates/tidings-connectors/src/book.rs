@@ -17,8 +17,11 @@ use crate::limits::{
 use crate::records::{self, SinkRecord};
 
 mod opened;
+mod page;
 
 pub use self::opened::{BadBook, Opened};
+pub use self::page::Noted;
+use self::page::Page;
 
 /// A change of the state, on its way to it.
 pub(crate) type Change = (Table, Vec<u8>, Option<Vec<u8>>);
@@ -47,44 +50,6 @@ struct Pages {
     pages: HashMap<Arc<str>, Page>,
     /// Acknowledged entries that are noted and not saved.
     acknowledged: usize,
-}
-
-/// What is saved of one sink.
-#[derive(Debug)]
-struct Page {
-    record: SinkRecord,
-    changes: Changes,
-    /// Acknowledged entries on their way to the disk.
-    saving: usize,
-    /// The place that stands on the disk.
-    saved: Offset,
-    /// Copies on their way to the disk.
-    saving_copies: Vec<(RowKey, Arc<Entry>)>,
-    since: Instant,
-}
-
-/// How far saving is.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Noted {
-    /// Acknowledged entries that are not saved yet.
-    pub unsaved: usize,
-    /// The place that is saved: what is behind it may be needed once more.
-    pub saved: Option<Offset>,
-}
-
-impl Page {
-    fn so_far(&self) -> Noted {
-        let unsaved = self.changes.acknowledged + self.saving;
-        Noted { unsaved, saved: Some(self.saved) }
-    }
-
-    /// A copy that is noted and may not be saved yet.
-    fn noted(&self, key: RowKey) -> Option<Arc<Entry>> {
-        let later = self.changes.copies.iter().rev().find(|(noted, _)| *noted == key);
-        let later = later.and_then(|(_, copy)| copy.as_ref()).map(|(_, entry)| entry);
-        let saving = || self.saving_copies.iter().find(|(saving, _)| *saving == key);
-        later.or_else(|| saving().map(|(_, entry)| entry)).map(Arc::clone)
-    }
 }
 
 impl Book {

@@ -119,11 +119,12 @@ fn relayed(settings: &RelaySettings) -> serde_json::Value {
 fn source(settings: &RelaySettings) -> serde_json::Value {
     // Relays that do the same share the work; others hear everything.
     let same = [settings.destination.as_str(), &settings.subject_prefix, &settings.relayed_prefix];
+    let taken = format!("{TAKEN}{}", settings.subject_prefix);
     let mut source = json!({
         "kind": "nats",
         "name": "nats",
         "subjects": [below(&settings.subject_prefix)],
-        "topic": { "replace": [settings.subject_prefix, format!("{TAKEN}{}", settings.subject_prefix)] },
+        "topic": { "replace": [settings.subject_prefix, taken] },
         "queue_group": format!("tidings-relay-{:016x}", hash::stable(same.join("\0").as_bytes())),
     });
     if settings.relayed_prefix.starts_with(&below(&settings.subject_prefix).replace('>', ""))
