@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidings_core::{
@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use crate::connector::{Outcome, Run};
 use crate::limits::{
     ATTEMPT_BYTES_MAX, ATTEMPTS_AT_ONCE_MAX, ATTEMPTS_PAGE_MAX, ATTEMPTS_QUEUE_BYTES_MAX,
-    ATTEMPTS_QUEUE_MAX, ATTEMPTS_SCAN_MAX, ATTEMPTS_SEGMENT_BYTES,
+    ATTEMPTS_QUEUE_MAX, ATTEMPTS_SCAN_MAX, ATTEMPTS_SEGMENT_BYTES, SAVE_TOLD_EVERY,
 };
 
 /// The history of attempts.
@@ -213,6 +213,7 @@ impl Recorder {
     pub async fn run(mut self) {
         let grant = Grant::operator();
         let mut some = Vec::new();
+        let mut told: Option<Instant> = None;
         while self.queue.recv_many(&mut some, ATTEMPTS_AT_ONCE_MAX).await > 0 {
             let length = some.iter().map(|update: &Update| update.data.len()).sum();
             let published = self.hub.publish_all(&grant, std::mem::take(&mut some)).await;
@@ -220,7 +221,11 @@ impl Recorder {
             match published.into_iter().find_map(Result::err) {
                 None => {}
                 Some(Refused::ShuttingDown) => return,
-                Some(error) => tracing::error!(%error, "attempts are not recorded"),
+                Some(error) if told.is_none_or(|told| told.elapsed() > SAVE_TOLD_EVERY) => {
+                    tracing::error!(%error, "attempts are not recorded");
+                    told = Some(Instant::now());
+                }
+                Some(_) => {}
             }
         }
     }

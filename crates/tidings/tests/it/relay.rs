@@ -394,6 +394,17 @@ fn relayed_subjects_below_the_prefix_make_no_loop() {
 }
 
 #[test]
+fn a_relayed_prefix_above_the_prefix_makes_no_loop() {
+    let scene = Scene::new(|_| Reply::status(200));
+    let (_relay, judge) = scene.relay("a.b", "a", &[]);
+    for (number, data) in ["one", "two", "three"].into_iter().enumerate() {
+        judge.publish(&format!("a.b.{number}"), data);
+        scene.receiver.wait_for(number + 1);
+    }
+    assert_eq!(scene.receiver.bodies(), ["one", "two", "three"]);
+}
+
+#[test]
 fn replicas_share_and_others_hear_everything() {
     let scene = Scene::new(|_| Reply::status(200));
     let (_first, judge) = scene.relay("in", "out", &[]);

@@ -646,7 +646,9 @@ fn other_endpoints_do_not_feel_those_that_hang_or_fail() {
     let hub = hub.restart_with(Launch::toml(&all));
     let beside = run(&hub, "beside");
     eprintln!("p99 alone {alone:?}, beside those that hang and fail {beside:?}");
-    assert!(beside <= 2 * alone + Duration::from_millis(20), "{beside:?} instead of {alone:?}");
+    // The ratio is for the benchmark, on a quiet machine. Who had to wait for one that hangs would
+    // wait for its timeout of seconds.
+    assert!(beside <= 2 * alone + Duration::from_secs(1), "{beside:?} instead of {alone:?}");
 }
 
 #[test]

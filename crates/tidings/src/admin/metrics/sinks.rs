@@ -1,5 +1,7 @@
 //! What sinks count, as metrics. Labels are the names of sinks of the configuration, a set that
-//! nobody from outside makes larger.
+//! nobody from outside makes larger, and one for all endpoints made over the API together.
+
+use std::collections::BTreeMap;
 
 use prometheus_client::metrics::MetricType;
 use tidings_connectors::delivery::{Standing, Status};
@@ -15,12 +17,15 @@ pub(in crate::admin) struct Told {
     attempts_dropped: Option<u64>,
 }
 
-/// Asks the sinks of the configuration.
+/// The label of all endpoints together: no sink can have this name.
+const ENDPOINTS: &str = "api:endpoints";
+
+/// Asks all sinks.
 pub(in crate::admin) async fn told_of(sinks: &Sinks) -> Told {
     let mut told = Told { sinks: Vec::new(), attempts_dropped: Some(sinks.attempts().dropped()) };
-    let configured = sinks.all().into_iter();
-    let configured = configured.filter(|known| known.origin == Origin::Configuration);
-    for known in configured.take(SINKS_COUNTED_MAX) {
+    let (configured, made): (Vec<_>, Vec<_>) =
+        sinks.all().into_iter().partition(|known| known.origin == Origin::Configuration);
+    for known in configured.into_iter().take(SINKS_COUNTED_MAX).chain(made) {
         if let Some(status) = sinks.status(&known.told.name).await {
             told.sinks.push((known, status));
         }
@@ -33,9 +38,8 @@ pub(in crate::admin) async fn told_of(sinks: &Sinks) -> Told {
 pub(super) fn of_sinks(told: &Told, end: u64) -> Vec<Sample> {
     let Some(dropped) = told.attempts_dropped else { return Vec::new() };
     let one = |name, help, value: &dyn Fn(&Status) -> u64| {
-        let values = told.sinks.iter();
-        let values = values.map(|(known, status)| (known.told.name.clone(), value(status)));
-        Sample { name, help, kind: MetricType::Gauge, values: Values::OfSinks(values.collect()) }
+        let values = told.sinks.iter().map(|(known, status)| (label(known), value(status)));
+        Sample { name, help, kind: MetricType::Gauge, values: Values::OfSinks(summed(values)) }
     };
     let mut samples = vec![
         one("tidings_sink_waiting_entries", "Entries taken from the history, not done.", &|at| {
@@ -68,17 +72,19 @@ pub(super) fn of_sinks(told: &Told, end: u64) -> Vec<Sample> {
 }
 
 fn counted(told: &Told) -> [Sample; 2] {
-    let gaps = told.sinks.iter().map(|(known, _)| (known.told.name.clone(), known.counts.gaps()));
+    let gaps = told.sinks.iter().map(|(known, _)| (label(known), known.counts.gaps()));
     let results = told.sinks.iter().flat_map(|(known, _)| {
         let results = known.counts.results().into_iter();
-        results.map(|(result, count)| (known.told.name.clone(), result, count))
+        results.map(|(result, count)| ((label(known), result), count))
     });
+    let results = summed(results).into_iter();
+    let results = results.map(|((sink, result), count)| (sink, result, count));
     [
         Sample {
             name: "tidings_sink_gaps",
             help: "Gaps of the history recorded as dead letters.",
             kind: MetricType::Counter,
-            values: Values::OfSinks(gaps.collect()),
+            values: Values::OfSinks(summed(gaps)),
         },
         Sample {
             name: "tidings_sink_deliveries",
@@ -87,4 +93,20 @@ fn counted(told: &Told) -> [Sample; 2] {
             values: Values::OfResults(results.collect()),
         },
     ]
+}
+
+fn label(known: &Known) -> String {
+    match known.origin {
+        Origin::Configuration => known.told.name.clone(),
+        Origin::Api => ENDPOINTS.to_owned(),
+    }
+}
+
+/// One value for each label.
+fn summed<L: Ord>(values: impl Iterator<Item = (L, u64)>) -> Vec<(L, u64)> {
+    let mut sums = BTreeMap::new();
+    for (label, value) in values {
+        *sums.entry(label).or_default() += value;
+    }
+    sums.into_iter().collect()
 }
