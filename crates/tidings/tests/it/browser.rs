@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -18,24 +18,34 @@ pub(crate) struct Browser {
     session: String,
 }
 
+type Lines = std::io::Lines<BufReader<ChildStdout>>;
+
+/// A driver, what it goes on to say, and its port; `None` when it ended without one.
+fn driver() -> Option<(Child, Lines, u16)> {
+    let mut driver = Command::new("chromedriver")
+        .arg("--port=0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("chromedriver runs (Debian's chromium-driver; scripts/test installs it)");
+    let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+    let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
+        line.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok()
+    });
+    if port.is_none() {
+        let _ = driver.kill();
+        let _ = driver.wait();
+    }
+    Some((driver, lines, port?))
+}
+
 impl Browser {
     /// A window of 1360 × 960, in light colours, that reaches loopback addresses only.
     pub(crate) fn open() -> Browser {
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("chromedriver runs (Debian's chromium-driver; scripts/test installs it)");
-        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let port = lines
-            .by_ref()
-            .map_while(Result::ok)
-            .find_map(|line| {
-                line.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok()
-            })
-            .expect("chromedriver says its port");
+        // The free port that it chose for one family of addresses may be taken in the other.
+        let started = (0..5).find_map(|_| driver());
+        let (driver, lines, port) = started.expect("chromedriver says its port");
         // Whoever stops reading makes the driver stop at its next line.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
         let address = SocketAddr::from(([127, 0, 0, 1], port));
