@@ -22,21 +22,21 @@ pub struct Now {
 /// What to do for a sink.
 #[derive(Debug)]
 pub enum Action {
-    /// Deliver this and say what became of it by [`Delivery::answered`].
+    /// Deliver this and say what became of it by [`super::Delivery::answered`].
     Send {
         /// To be named in the answer.
         lane: u64,
         /// What to deliver.
         run: Run,
     },
-    /// Read these copies and give them to [`Delivery::loaded`].
+    /// Read these copies and give them to [`super::Delivery::loaded`].
     Load {
         /// To be named in the answer.
         lane: u64,
         /// Which.
         keys: Vec<RowKey>,
     },
-    /// Publish what follows this entry and say so by [`Delivery::followed`].
+    /// Publish what follows this entry and say so by [`super::Delivery::followed`].
     Follow {
         /// To be named in the answer.
         lane: u64,

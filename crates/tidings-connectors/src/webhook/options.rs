@@ -1,5 +1,5 @@
 //! What a webhook is told, from a file or over the API alike. Knows no file and no place in one;
-//! what is wrong with it is found in [`super::mistakes`].
+//! what is wrong with it is found in `mistakes`.
 
 use std::collections::BTreeMap;
 use std::fmt;
