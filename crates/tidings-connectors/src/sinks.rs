@@ -213,16 +213,6 @@ impl Sinks {
         is_changed
     }
 
-    /// What the sinks that run are told.
-    pub fn told(&self) -> Vec<SinkSpecification> {
-        self.lock().values().map(|one| one.known.told.clone()).collect()
-    }
-
-    /// What one sink is told, if it runs.
-    pub fn told_to(&self, name: &str) -> Option<SinkSpecification> {
-        self.lock().get(name).map(|one| one.known.told.clone())
-    }
-
     /// What is known of a sink, if it runs.
     pub fn known(&self, name: &str) -> Option<Known> {
         self.lock().get(name).map(|one| one.known.clone())

@@ -4,12 +4,12 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
 use crate::http::{self, Reply};
 use crate::hub::{Launch, TestHub};
+use crate::python::python;
 use crate::receiver::{Receiver, Reply as Answer};
 use crate::sinks::{ADMIN, QUICK, ask, publish, state, wait_for_state, webhook};
 use crate::tokens::{Role, bearer, claims_final, detail, mint};
@@ -469,31 +469,6 @@ for one in given['answers']:
 print('valid')
 ";
 
-/// A Python with the validator, made once below the target folder.
-fn python() -> &'static PathBuf {
-    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    PYTHON.get_or_init(|| {
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("openapi-validator");
-        let python = folder.join("bin/python");
-        let has_library = || {
-            let mut command = Command::new(&python);
-            command.args(["-c", "import openapi_spec_validator"]).stderr(Stdio::null());
-            command.status().is_ok_and(|status| status.success())
-        };
-        if !has_library() {
-            let run = |command: &mut Command| {
-                let output = command.output().expect("python3, of the package python3-venv");
-                let said = String::from_utf8_lossy(&output.stderr).into_owned();
-                assert!(output.status.success(), "{command:?}: {said}");
-            };
-            run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder));
-            run(Command::new(&python).args(["-m", "pip", "install", "--quiet", VALIDATOR]));
-            assert!(has_library());
-        }
-        python
-    })
-}
-
 #[test]
 fn the_document_validates_and_says_what_is_answered() {
     let receiver = Receiver::with(|request| match request.body.as_slice() {
@@ -550,7 +525,8 @@ fn the_document_validates_and_says_what_is_answered() {
     let redrive = ("/{name}/dead-letters/redrive", "/shop/dead-letters/redrive");
     note("POST", redrive.0, redrive.1, &json!({ "all": true }), 200);
     note("POST", redrive.0, redrive.1, &json!({ "all": true, "numbers": [1] }), 400);
-    let mut command = Command::new(python());
+    let mut command =
+        Command::new(python("openapi-validator", "openapi_spec_validator", VALIDATOR));
     command.args(["-c", JUDGE]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let text = json!({ "document": document, "answers": answers }).to_string();

@@ -22,6 +22,7 @@ mod http;
 mod hub;
 mod mercure;
 mod nats_server;
+mod python;
 mod receiver;
 mod tokens;
 

@@ -2,9 +2,7 @@
 //! the body.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use base64::Engine;
@@ -12,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::hub::{Launch, TestHub, configuration};
+use crate::python::python;
 use crate::receiver::{Received, Receiver, Reply};
 use crate::sinks::{CACHE, QUICK, publish, webhook};
 use crate::tokens::{PUBLIC_URL, now};
@@ -33,31 +32,6 @@ for one in json.load(sys.stdin):
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const OLDER: &str = "whsec_b2xkZXItc2VjcmV0LW9mLXRoZS10ZXN0cw==";
 
-/// A Python with the library, made once below the target folder.
-fn python() -> &'static PathBuf {
-    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    PYTHON.get_or_init(|| {
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("standard-webhooks");
-        let python = folder.join("bin/python");
-        let has_library = || {
-            let mut command = Command::new(&python);
-            command.args(["-c", "import standardwebhooks"]).stderr(Stdio::null());
-            command.status().is_ok_and(|status| status.success())
-        };
-        if !has_library() {
-            let run = |command: &mut Command| {
-                let output = command.output().expect("python3, of the package python3-venv");
-                let said = String::from_utf8_lossy(&output.stderr).into_owned();
-                assert!(output.status.success(), "{command:?}: {said}");
-            };
-            run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder));
-            run(Command::new(&python).args(["-m", "pip", "install", "--quiet", LIBRARY]));
-            assert!(has_library());
-        }
-        python
-    })
-}
-
 /// What the library says of each request with this secret.
 pub(crate) fn judged(requests: &[Received], secret: &str) -> Vec<String> {
     let all: Vec<Value> = requests
@@ -69,7 +43,7 @@ pub(crate) fn judged(requests: &[Received], secret: &str) -> Vec<String> {
             json!({ "secret": secret, "headers": headers, "body": body })
         })
         .collect();
-    let mut command = Command::new(python());
+    let mut command = Command::new(python("standard-webhooks", "standardwebhooks", LIBRARY));
     command.args(["-c", VERIFIER]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let text = Value::from(all).to_string();
