@@ -660,7 +660,7 @@ fn a_key_that_fails_holds_up_no_other_and_keeps_its_order() {
     let more = format!("key = \"topic\"\n{QUICK}");
     let mut hub = TestHub::start(&webhook("keyed", &receiver.url("/"), "\"*\"", &more));
     // More than any window of the hub holds.
-    let (count, keys) = (3_000, 10);
+    let (count, keys) = (6_000, 10);
     let mut wanted: HashMap<String, Vec<String>> = HashMap::new();
     let mut publisher = Publisher::new(hub.address);
     for number in 0..count {
