@@ -1,9 +1,10 @@
 //! Environment variables in one map: the real environment over `.env.local` over `.env`. The
 //! process's own environment is never changed. Knows no setting.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Cursor, Read};
+use std::io::Read;
 use std::path::Path;
 
 use tidings_frontends::auth::{read_key_file, shown_path};
@@ -58,7 +59,7 @@ impl Variables {
 
     /// The variables of a text as it stands in a `.env` file.
     pub(super) fn of_text(text: &str) -> Result<Variables, String> {
-        Ok(Variables { values: pairs(text)?.into_iter().collect() })
+        Ok(Variables { values: all_pairs(text)?.into_iter().collect() })
     }
 
     /// A variable's value. An empty one counts as not set: that is how compose files say so.
@@ -84,26 +85,29 @@ fn of_this_process() -> impl Iterator<Item = (String, String)> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-/// The variables of the nearest `.env`, under those of the nearest `.env.local`.
+/// The variables of the nearest `.env`, under those of the nearest `.env.local`. As where they were
+/// written for, a name that stands in a file twice has its first value there, and `.env` may refer
+/// to what `.env.local` sets.
 fn nearest_files(folder: &Path) -> (BTreeMap<String, String>, Vec<String>) {
     let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let (mut values, mut notes) = (BTreeMap::new(), Vec::new());
-    for name in [".env", ".env.local"] {
+    for name in [".env.local", ".env"] {
         let paths = folder.ancestors().map(|folder| folder.join(name));
         let Some(path) = paths.into_iter().find(|path| path.is_file()) else { continue };
-        let mut note = |message| notes.push(format!("{} {message}", path.display()));
-        match text_of(&path) {
-            Ok(Some(text)) => {
-                for pair in dotenvy::from_read_iter(Cursor::new(text.as_bytes())) {
-                    let Ok((name, value)) = pair else {
-                        note("has a line that is not NAME=value; nothing behind it counts".into());
-                        break;
-                    };
-                    values.insert(name, value);
-                }
+        let text = match text_of(&path) {
+            Ok(text) => text.unwrap_or_default(),
+            Err(message) => {
+                notes.push(format!("{} {message}", path.display()));
+                continue;
             }
-            Ok(None) => {}
-            Err(message) => note(message),
+        };
+        let (pairs, broken) = pairs(&text, &values);
+        for (name, value) in pairs {
+            values.entry(name).or_insert(value);
+        }
+        if let Some(line) = broken {
+            let path = path.display();
+            notes.push(format!("{path}: line {line} {NO_PAIR}; nothing from there on counts"));
         }
     }
     (values, notes)
@@ -111,7 +115,7 @@ fn nearest_files(folder: &Path) -> (BTreeMap<String, String>, Vec<String>) {
 
 /// The pairs of one `.env` file; none when it is not there.
 fn dotenv(path: &Path) -> Result<Vec<(String, String)>, String> {
-    text_of(path)?.map_or_else(|| Ok(Vec::new()), |text| pairs(&text))
+    text_of(path)?.map_or_else(|| Ok(Vec::new()), |text| all_pairs(&text))
 }
 
 /// The text of one `.env` file, if it is there.
@@ -131,11 +135,78 @@ fn text_of(path: &Path) -> Result<Option<String>, String> {
     Ok(Some(text))
 }
 
-fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
-    // The library's error repeats the line, which may hold a secret.
-    dotenvy::from_read_iter(Cursor::new(text.as_bytes()))
-        .collect::<Result<_, _>>()
-        .map_err(|_| "has a line that is not NAME=value".to_owned())
+/// What is wrong with a line, without a word of it: it may hold a secret.
+const NO_PAIR: &str = "is not NAME=value, or a quote in it does not end";
+
+fn all_pairs(text: &str) -> Result<Vec<(String, String)>, String> {
+    match pairs(text, &BTreeMap::new()) {
+        (pairs, None) => Ok(pairs),
+        (_, Some(line)) => Err(format!("line {line} {NO_PAIR}")),
+    }
+}
+
+/// The pairs of a text up to the first line that is none, and the number of that line. The text
+/// may refer to what is `known`.
+fn pairs(text: &str, known: &BTreeMap<String, String>) -> (Vec<(String, String)>, Option<usize>) {
+    let before: String = known.iter().map(|(name, value)| written(name, value)).collect();
+    // Some editors begin a text with a mark of its encoding.
+    let text = format!("{before}{}", text.strip_prefix('\u{feff}').unwrap_or(text));
+    let handed = Cell::new(0);
+    let lines = Lines { rest: text.as_bytes(), handed: &handed };
+    let mut pairs = Vec::new();
+    for pair in dotenvy::from_read_iter(lines) {
+        match pair {
+            Ok(pair) => pairs.push(pair),
+            Err(error) => {
+                let begin = handed.get().saturating_sub(lines_before_end(&error));
+                return (pairs.split_off(known.len()), Some(1 + begin - before.lines().count()));
+            }
+        }
+    }
+    (pairs.split_off(known.len()), None)
+}
+
+/// How many lines a pair that is none goes on behind its first one.
+fn lines_before_end(error: &dotenvy::Error) -> usize {
+    match error {
+        dotenvy::Error::LineParse(text, _) => text.lines().count().max(1),
+        _ => 1,
+    }
+}
+
+/// A pair as it stands in a `.env` file, on one line.
+fn written(name: &str, value: &str) -> String {
+    let mut line = format!("{name}=\"");
+    for character in value.chars() {
+        match character {
+            '\\' | '"' | '$' => line.extend(['\\', character]),
+            '\n' => line.push_str("\\n"),
+            other => line.push(other),
+        }
+    }
+    line + "\"\n"
+}
+
+/// Hands a text out line by line, so that it is known how far its reader has come.
+struct Lines<'a> {
+    rest: &'a [u8],
+    handed: &'a Cell<usize>,
+}
+
+impl Read for Lines<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let end = self.rest.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
+        let wanted = end.unwrap_or(self.rest.len());
+        let given = wanted.min(buffer.len());
+        let Some((line, rest)) = self.rest.split_at_checked(given) else { return Ok(0) };
+        if let Some(place) = buffer.get_mut(..given) {
+            place.copy_from_slice(line);
+        }
+        self.rest = rest;
+        // A long line takes more than one go, and is a line at its end.
+        self.handed.set(self.handed.get() + usize::from(given == wanted && given > 0));
+        Ok(given)
+    }
 }
 
 /// The text of a file that holds a secret, without one newline at its end. The error names it.
@@ -183,16 +254,65 @@ mod tests {
         std::fs::write(inner.join(".env.local"), "A=2\nhunter2\nB=3\n").unwrap();
         let (variables, notes) = Variables::of_process_and_parents(&inner);
         assert_eq!((variables.get("A"), variables.get("B")), (Some("2"), None));
-        assert!(notes[0].contains("a/b/.env.local") && !notes[0].contains("hunter2"), "{notes:?}");
+        assert!(notes[0].contains("a/b/.env.local: line 2 is"), "{notes:?}");
+        assert!(!notes[0].contains("hunter2"), "{notes:?}");
     }
 
     #[test]
     fn broken_dotenv_is_a_mistake_that_does_not_repeat_it() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join(".env"), "TIDINGS_ADMIN_TOKEN hunter2\n").unwrap();
+        std::fs::write(folder.path().join(".env"), "A=1\n\nTIDINGS_ADMIN_TOKEN hunter2\n").unwrap();
         let (_, problems) = Variables::of_process(folder.path());
         assert_eq!(problems.len(), 1);
-        assert!(!format!("{problems:?}").contains("hunter2"));
+        let told = format!("{problems:?}");
+        assert!(told.contains(".env") && told.contains("line 3 is not"), "{told}");
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+
+    #[test]
+    fn a_broken_line_is_named_by_its_number() {
+        for (text, line) in [
+            ("hunter2", 1),
+            ("A=1\r\nB=2\r\nhunter2\r\nC=3", 3),
+            ("# one\n\nA='x\ny\nz' # five\nhunter2=\"a\nb\nc\n", 6),
+            ("A='x\ny' hunter2\nB=1\n", 1),
+            ("A=1\n  # two\nB=hunter2 three\n", 3),
+            ("A=1\nB=\"\\hunter2\"\n", 2),
+            (&format!("A={}\nhunter2\n", "x".repeat(20_000)), 2),
+        ] {
+            let told = Variables::of_text(text).unwrap_err();
+            assert_eq!(told, format!("line {line} {NO_PAIR}"), "{text}");
+            let known = BTreeMap::from([("K".to_owned(), "a\nb\"$\\'".to_owned())]);
+            assert_eq!(pairs(text, &known).1, Some(line), "{text}");
+        }
+    }
+
+    #[test]
+    fn files_refer_to_each_other_and_the_first_of_a_name_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        file(".env.local", "HOST='e$\\\"x'\nPORT=1\nPORT=2\n");
+        file(".env", "\u{feff}URL=http://${HOST}:$PORT/\nURL=other\nHOST=shared\n");
+        let (variables, notes) = Variables::of_process_and_parents(folder.path());
+        assert_eq!(notes, [] as [&str; 0]);
+        assert_eq!(variables.get("URL"), Some("http://e$\\\"x:1/"));
+        assert_eq!(variables.get("HOST"), Some("e$\\\"x"));
+        let text = Variables::of_text("\u{feff}A=1").unwrap();
+        assert_eq!(text.get("A"), Some("1"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_value_is_read_as_it_was_written(value in "[^\r\u{0}]{0,20}") {
+            let read = Variables::of_text(&written("A", &value)).unwrap();
+            proptest::prop_assert_eq!(read.get_even_empty("A"), Some(value.as_str()));
+        }
+
+        #[test]
+        fn no_text_panics(text in "([A-C]=|['\"$\\\\\n #{}]|[a-z]){0,30}") {
+            let (pairs, _) = pairs(&text, &BTreeMap::from([("K".to_owned(), "v".to_owned())]));
+            proptest::prop_assert!(pairs.len() <= text.len());
+        }
     }
 
     #[test]
