@@ -1,12 +1,16 @@
-//! `tidings check` beyond the configuration itself: keys as the hub would use them, and the
-//! history that is there. Changes nothing and starts nothing.
+//! `tidings check` beyond the configuration itself: keys and webhooks as the hub would use them,
+//! and the history that is there. Changes nothing and starts nothing.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use tidings_connectors::make::{Author, Workshop};
+use tidings_connectors::specification::SinkSpecification;
+use tidings_connectors::webhook;
 use tidings_core::{Matcher, Namespace};
 use tidings_frontends::auth::{Auth, Role, check_key};
 
+use crate::clock::SystemClock;
 use crate::config::Config;
 
 /// Checks what a configuration names. Says what was found, line by line.
@@ -28,6 +32,7 @@ pub fn verify(config: &Config) -> Result<String, String> {
     if let Err(error) = Auth::with_matchers(&config.auth, &namespace, matchers) {
         problems.push(error.to_string());
     }
+    webhooks(config, &mut problems);
     found.extend(weak_keys(config));
     found.extend(unusable_cookie(config));
     match config.history.path.as_deref() {
@@ -39,6 +44,31 @@ pub fn verify(config: &Config) -> Result<String, String> {
         return Ok(lines(&found));
     }
     Err(lines(&problems))
+}
+
+/// Makes each webhook, which reads the files that it names. Other sinks and sources have been, as
+/// far as that is possible without connecting.
+fn webhooks(config: &Config, problems: &mut Vec<String>) {
+    let webhooks: Vec<&SinkSpecification> =
+        config.sinks.iter().filter(|sink| sink.to.kind == "webhook").collect();
+    if webhooks.is_empty() {
+        return;
+    }
+    let tls = match webhook::tls() {
+        Ok(tls) => tls,
+        Err(error) => {
+            problems.push(format!("TLS cannot be used for webhooks: {error}"));
+            return;
+        }
+    };
+    let source = config.hub_url().to_string();
+    let workshop = Workshop { source, clock: Arc::new(SystemClock::new()), tls, allow: Vec::new() };
+    for told in webhooks {
+        let name = &told.name;
+        for bad in workshop.sink(told, Author::Operator).err().unwrap_or_default() {
+            problems.push(format!("sink {name:?}: `{}`: {}", bad.path, bad.message));
+        }
+    }
 }
 
 /// What a hub that starts would warn about.
@@ -152,6 +182,31 @@ mod tests {
         assert!(report.contains("publish key: the secret is shorter"), "{report}");
         assert!(!report.contains("hunter2"), "{report}");
         assert!(!under(&"k".repeat(32)).contains("shorter"));
+    }
+
+    #[test]
+    fn the_certificates_that_a_webhook_names_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("own.pem");
+        let told = |path: &Path| {
+            let text = format!(
+                "public_url = 'https://hub.example'\nhistory.path = {:?}\n[[auth.issuer]]\n\
+                 id = 'a'\npublish.key = '0123456789abcdef0123456789abcdef'\n[[sink]]\n\
+                 kind = 'webhook'\nname = 'shop'\ntopics = '*'\nurl = 'https://a.example/'\n\
+                 ca_file = {path:?}\n",
+                folder.path().join("none"),
+            );
+            verify(&from_text("tidings.toml", &text, &Variables::default()).unwrap())
+        };
+        let report = told(&path).unwrap_err();
+        assert!(report.contains("sink \"shop\": `ca_file`: cannot be read"), "{report}");
+        std::fs::write(&path, "text").unwrap();
+        let report = told(&path).unwrap_err();
+        assert!(report.contains("sink \"shop\": `ca_file`: "), "{report}");
+        let key = rcgen::KeyPair::generate().unwrap();
+        let own = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+        std::fs::write(&path, own.pem()).unwrap();
+        assert!(told(&path).is_ok());
     }
 
     #[test]
