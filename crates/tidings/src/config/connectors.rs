@@ -12,7 +12,7 @@ use tidings_connectors::{SINKS, SOURCES};
 use tidings_frontends::auth::is_pathlike;
 
 use super::environment::connector_variable;
-use super::mistakes::Problem;
+use super::mistakes::{Problem, are_urls};
 use super::paths::general;
 use super::schema::CONNECTORS;
 use super::value::{Member, Node, Place, Step, Table, Value, steps};
@@ -333,7 +333,8 @@ pub(super) fn is_showable(path: &str, value: &Value) -> bool {
         Value::Text(text) if names_file => is_pathlike(text),
         Value::Text(text) => {
             let is_short = text.chars().count() <= VALUE_SHOWN_CHARS_MAX;
-            (is_open || rest == "kind") && is_short && !text.contains('@')
+            let is_whole = rest != "url" || are_urls(text);
+            (is_open || rest == "kind") && is_short && is_whole && !text.contains('@')
         }
         _ => is_open,
     }

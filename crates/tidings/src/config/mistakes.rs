@@ -10,6 +10,7 @@ use miette::{
 };
 
 use tidings_frontends::auth::is_pathlike;
+use url::Url;
 
 use super::connectors;
 use super::schema::{self, Key, Kind};
@@ -157,9 +158,23 @@ fn is_risky(path: &str, key: Option<&Key>, text: &str) -> bool {
     let long = match key.map(|key| key.kind) {
         Some(Kind::File) if path.ends_with("key_file") => !is_pathlike(text),
         Some(Kind::File | Kind::Text | Kind::Texts) => false,
+        Some(Kind::Url) if !are_urls(text) => true,
         _ => text.chars().count() > VALUE_SHOWN_CHARS_MAX,
     };
     long || text.contains('@')
+}
+
+/// Whether this is a URL, or several between commas, and none has a user or a password. What cannot
+/// be read as one may have a password anywhere.
+pub(super) fn are_urls(text: &str) -> bool {
+    text.split(',').all(|text| {
+        let text = text.trim();
+        let whole = if text.contains("://") { text.to_owned() } else { format!("nats://{text}") };
+        Url::parse(&whole).is_ok_and(|url| {
+            let has_login = !url.username().is_empty() || url.password().is_some();
+            url.has_host() && !has_login && !url.path().contains(':')
+        })
+    })
 }
 
 /// Whether a line that is not TOML can be shown: it begins with the name of a setting or a table
