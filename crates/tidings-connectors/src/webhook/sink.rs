@@ -162,6 +162,15 @@ impl Endpoint {
         {
             failure.fault = Fault::Rejected;
         }
+        if self.redirects.is_some()
+            && let Some(failure) = &mut outcome.failure
+            && let Some(status @ (307 | 308)) = outcome.answer.status
+        {
+            failure.reason = format!(
+                "the answer was {status}, which is followed to http and https URLs only, and at \
+                 most {REDIRECTS_MAX} times"
+            );
+        }
         outcome
     }
 
@@ -455,9 +464,19 @@ mod tests {
         let first = Receiver::new(vec![back; REDIRECTS_MAX + 1]).await;
         let options = Options { follows: true, ..Options::new(first.url()) };
         let outcome = deliver(&options, Guard::Off).await;
-        assert_eq!(outcome.failure.unwrap().fault, Fault::Rejected);
+        let failure = outcome.failure.unwrap();
+        assert_eq!(failure.fault, Fault::Rejected);
+        assert!(failure.reason.contains("at most 5 times"), "{}", failure.reason);
         assert_eq!(outcome.answer.status, Some(307));
         assert_eq!(first.seen().await.len(), REDIRECTS_MAX + 1);
+        for there in ["ftp://a/", "file:///etc/passwd", "http://", "\u{e9}"] {
+            let there = answer("308 Permanent Redirect", &format!("location: {there}\r\n"));
+            let first = Receiver::new(vec![there]).await;
+            let options = Options { follows: true, ..Options::new(first.url()) };
+            let failure = deliver(&options, Guard::Off).await.failure.unwrap();
+            assert!(failure.reason.contains("http and https URLs only"), "{}", failure.reason);
+            assert_eq!(first.seen().await.len(), 1);
+        }
         for status in ["301 Moved Permanently", "302 Found", "303 See Other"] {
             let first = Receiver::new(vec![answer(status, "location: /there\r\n")]).await;
             let options = Options { follows: true, ..Options::new(first.url()) };
