@@ -6,17 +6,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use percent_encoding::percent_decode_str;
-use tidings_connectors::limits::{EXCHANGE_TIMEOUT_MAX, RELAY_TIMEOUT_DEFAULT, TIMEOUT_MIN};
-use tidings_connectors::span;
-use tidings_core::matcher::NatsSubject;
 use url::Url;
 
-use crate::config::{Mistakes, Variables, is_admin_token, read_secret};
-use crate::limits::ADMIN_TOKEN_BYTES_MIN;
+use crate::config::{Mistakes, Variables};
 
-/// The port of a NATS server that none is written for.
-const NATS_PORT: u16 = 4222;
+mod addresses;
+mod log;
+mod reading;
+
+use reading::Reading;
 
 /// The settings of a relay.
 #[derive(Clone, PartialEq, Eq)]
@@ -26,7 +24,7 @@ pub struct RelaySettings {
     /// The user and password that stood in it, for basic authentication.
     pub basic: Option<(String, String)>,
     /// NATS servers of one cluster, each with scheme (`nats` or `tls`) and port; at least one. A
-    /// user and password may stand in them.
+    /// user and password may stand in them where `user` and `password` are empty.
     pub servers: Vec<String>,
     /// The user to log in as; may be empty.
     pub user: String,
@@ -46,7 +44,7 @@ pub struct RelaySettings {
     pub admin_listen: Option<SocketAddr>,
     /// What operators present there.
     pub admin_token: Option<String>,
-    /// `RUST_LOG`, wherever it is set.
+    /// What is logged, as this program writes it: `RUST_LOG`, wherever it is set.
     pub log: Option<String>,
 }
 
@@ -73,8 +71,10 @@ impl RelaySettings {
     ///
     /// Everything that is missing or wrong, at once.
     pub fn of_process() -> Result<(RelaySettings, Vec<String>), Mistakes> {
-        let (variables, notes) = Variables::of_process_and_parents(Path::new("."));
-        RelaySettings::of(&variables).map(|settings| (settings, notes))
+        let (variables, mut notes) = Variables::of_process_and_parents(Path::new("."));
+        let settings = RelaySettings::of(&variables)?;
+        notes.extend(variables.get("RUST_LOG").and_then(|text| log::filter(text).1));
+        Ok((settings, notes))
     }
 
     /// The settings in `variables`.
@@ -86,8 +86,12 @@ impl RelaySettings {
         let mut reading = Reading { variables, wrong: Vec::new() };
         let destination = reading.destination();
         let servers = reading.servers();
-        let user = reading.login("NATS_USER");
-        let password = reading.login("NATS_PASS");
+        let (user, password) = (reading.login("NATS_USER"), reading.login("NATS_PASS"));
+        let is_login = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+        let servers = match is_login(&user) || is_login(&password) {
+            true => servers.map(addresses::without_login),
+            false => servers,
+        };
         let subject_prefix = reading.prefix("NATS_SUBJECT_PREFIX", "cms.cache");
         let relayed_prefix = reading.prefix("NATS_RELAYED_SUBJECT_PREFIX", "relayed.cache");
         if subject_prefix.is_some() && subject_prefix == relayed_prefix {
@@ -121,173 +125,16 @@ impl RelaySettings {
                 listen,
                 admin_listen,
                 admin_token,
-                log: variables.get("RUST_LOG").map(str::to_owned),
+                log: variables.get("RUST_LOG").map(|text| log::filter(text).0),
             }),
             _ => Err(Mistakes::in_variables(wrong)),
         }
     }
-}
-
-/// A destination without the user in it, and that user with its password.
-type Destination = (Url, Option<(String, String)>);
-
-struct Reading<'a> {
-    variables: &'a Variables,
-    wrong: Vec<(&'static str, String, String)>,
-}
-
-impl<'a> Reading<'a> {
-    /// Messages repeat no value: each may hold a password.
-    fn say(&mut self, name: &'static str, message: &str, hint: &str) {
-        self.wrong.push((name, message.to_owned(), hint.to_owned()));
+    /// Whether the destination is the same for every relay, wherever it runs: a public name or
+    /// address, and not `localhost` or a name of some network's own.
+    pub fn is_destination_public(&self) -> bool {
+        addresses::is_public(&self.destination)
     }
-
-    /// A variable that must be set to something.
-    fn required(&mut self, name: &'static str, example: &str) -> Option<&'a str> {
-        let value = self.variables.get_even_empty(name);
-        match value {
-            None => self.say(name, "is not set", &format!("{name}={example}")),
-            Some(value) if value.trim().is_empty() => {
-                self.say(name, "is empty", &format!("{name}={example}"));
-            }
-            Some(value) => return Some(value.trim()),
-        }
-        None
-    }
-
-    /// A variable that must be set, to nothing where the server asks for no login.
-    fn login(&mut self, name: &'static str) -> Option<String> {
-        let value = self.variables.get_even_empty(name);
-        if value.is_none() {
-            let hint = format!("set it to nothing where the server asks for no login: {name}=");
-            self.say(name, "is not set", &hint);
-        }
-        value.map(str::to_owned)
-    }
-
-    fn destination(&mut self) -> Option<Destination> {
-        const NAME: &str = "WEBHOOK_DESTINATION";
-        const EXAMPLE: &str = "http://localhost:3000/api/cache/webhook";
-        let text = self.required(NAME, EXAMPLE)?;
-        match destination(text) {
-            Some(destination) => Some(destination),
-            None => {
-                self.say(NAME, "is not an http:// or https:// URL", &format!("as in {EXAMPLE}"));
-                None
-            }
-        }
-    }
-
-    /// `NATS_ADDRESS`, else `NATS_HOST`.
-    fn servers(&mut self) -> Option<Vec<String>> {
-        const EXAMPLE: &str = "nats://localhost:4222";
-        let is_set = |name| self.variables.get_even_empty(name).is_some();
-        let name = match is_set("NATS_ADDRESS") || !is_set("NATS_HOST") {
-            true => "NATS_ADDRESS",
-            false => "NATS_HOST",
-        };
-        let text = self.required(name, EXAMPLE)?;
-        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-        let servers: Option<Vec<String>> = parts.map(server).collect();
-        match servers {
-            Some(servers) if !servers.is_empty() => Some(servers),
-            _ => {
-                let hint = format!("as in {EXAMPLE}; several are separated by commas");
-                self.say(name, "is not the address of a NATS server", &hint);
-                None
-            }
-        }
-    }
-
-    fn prefix(&mut self, name: &'static str, example: &str) -> Option<String> {
-        let text = self.required(name, example)?;
-        let is_plain = !text.split('.').any(|part| part == "*" || part == ">");
-        if is_plain && NatsSubject::parse(&format!("{text}.>")).is_ok() {
-            return Some(text.to_owned());
-        }
-        let hint = format!("words with dots between them, without wildcards, as in {example}");
-        self.say(name, "is not the begin of a NATS subject", &hint);
-        None
-    }
-
-    fn address(&mut self, name: &'static str) -> Option<SocketAddr> {
-        let text = self.variables.get(name).filter(|text| *text != "off")?;
-        let address = text.parse().ok();
-        if address.is_none() {
-            self.say(name, "is not an address", "write IP and port, as in 127.0.0.1:3001");
-        }
-        address
-    }
-
-    /// `TIDINGS_ADMIN_TOKEN`, or what is in the file that `TIDINGS_ADMIN_TOKEN_FILE` names.
-    fn admin_token(&mut self) -> Option<String> {
-        const NAME: &str = "TIDINGS_ADMIN_TOKEN";
-        const FILE: &str = "TIDINGS_ADMIN_TOKEN_FILE";
-        let token = match (self.variables.get(NAME), self.variables.get(FILE)) {
-            (Some(_), Some(_)) => {
-                self.say(FILE, "TIDINGS_ADMIN_TOKEN is set, too", "set one of them");
-                return None;
-            }
-            (Some(token), None) => token.to_owned(),
-            (None, Some(path)) => match read_secret(Path::new(path)) {
-                Ok(token) => token,
-                Err(message) => {
-                    self.say(FILE, &message, "a file with the token alone");
-                    return None;
-                }
-            },
-            (None, None) => return None,
-        };
-        if !is_admin_token(&token) {
-            let message = format!("is no {ADMIN_TOKEN_BYTES_MIN} visible characters or more");
-            self.say(NAME, &message, "make one with `openssl rand -hex 32`");
-        }
-        Some(token)
-    }
-
-    /// `WEBHOOK_TIMEOUT`: a duration, or seconds without a unit.
-    fn timeout(&mut self) -> Option<Duration> {
-        let Some(text) = self.variables.get("WEBHOOK_TIMEOUT") else {
-            return Some(RELAY_TIMEOUT_DEFAULT);
-        };
-        let seconds = text.trim().parse().map(Duration::from_secs).ok();
-        let time = seconds.or_else(|| span::parse(text).ok());
-        let time = time.filter(|time| (TIMEOUT_MIN..=EXCHANGE_TIMEOUT_MAX).contains(time));
-        if time.is_none() {
-            let hint = format!("as in 30s, up to {}", span::render(EXCHANGE_TIMEOUT_MAX));
-            self.say("WEBHOOK_TIMEOUT", "is not the time that a request may take", &hint);
-        }
-        time
-    }
-}
-
-fn destination(text: &str) -> Option<Destination> {
-    let mut url = Url::parse(text).ok()?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return None;
-    }
-    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let has_user = !url.username().is_empty() || url.password().is_some();
-    let basic =
-        has_user.then(|| (decoded(url.username()), decoded(url.password().unwrap_or_default())));
-    url.set_username("").ok()?;
-    url.set_password(None).ok()?;
-    Some((url, basic))
-}
-
-/// A server's address with its scheme and port.
-fn server(text: &str) -> Option<String> {
-    let whole = if text.contains("://") { text.to_owned() } else { format!("nats://{text}") };
-    let mut url = Url::parse(&whole).ok()?;
-    let is_bare = matches!(url.path(), "" | "/") && url.query().is_none();
-    let is_known = matches!(url.scheme(), "nats" | "tls") && url.fragment().is_none();
-    if !is_bare || !is_known || url.host_str().is_none_or(str::is_empty) {
-        return None;
-    }
-    if url.port().is_none() {
-        url.set_port(Some(NATS_PORT)).ok()?;
-    }
-    Some(url.as_str().trim_end_matches('/').to_owned())
 }
 
 #[cfg(test)]
@@ -367,6 +214,17 @@ mod tests {
             let report = with("NATS_ADDRESS", Some(text)).unwrap_err();
             assert!(report.contains("NATS_ADDRESS: is not the address"), "{text}\n{report}");
         }
+    }
+
+    #[test]
+    fn the_variables_for_the_login_win_over_the_address() {
+        let mut variables = ALL;
+        variables[1].1 = "nats://a:b@n,tls://token@m:1";
+        let settings = RelaySettings::of(&variables.into()).unwrap();
+        assert_eq!(settings.servers, ["nats://a:b@n:4222", "tls://token@m:1"]);
+        variables[2].1 = "me";
+        let settings = RelaySettings::of(&variables.into()).unwrap();
+        assert_eq!(settings.servers, ["nats://n:4222", "tls://m:1"]);
     }
 
     #[test]

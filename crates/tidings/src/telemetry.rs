@@ -28,13 +28,15 @@ pub enum BadLog {
     Started,
 }
 
-/// Starts the log. `RUST_LOG` wins over the configured level.
+/// Starts the log. `RUST_LOG` wins over the configured level where it is asked: not by a relay,
+/// whose level was made of it.
 ///
 /// # Errors
 ///
 /// When the level is none, or there is a log already.
-pub fn start(options: &LogOptions) -> Result<(), BadLog> {
-    let variable = std::env::var(VARIABLE).ok().filter(|text| !text.trim().is_empty());
+pub fn start(options: &LogOptions, asks_variable: bool) -> Result<(), BadLog> {
+    let variable = asks_variable.then(|| std::env::var(VARIABLE).ok()).flatten();
+    let variable = variable.filter(|text| !text.trim().is_empty());
     let (origin, text) = match &variable {
         Some(text) => (VARIABLE, text.as_str()),
         None => ("log.level", options.level.as_str()),

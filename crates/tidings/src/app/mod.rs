@@ -120,7 +120,7 @@ pub enum AppProblem {
 ///
 /// What kept it from starting, or that it did not end in order.
 pub fn run(launch: Launch) -> Result<(), AppProblem> {
-    telemetry::start(&launch.config.log)?;
+    telemetry::start(&launch.config.log, !launch.config.is_relay)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .event_interval(POLLS_BEFORE_SOCKETS)
