@@ -1,6 +1,7 @@
 //! The configuration of `tidings relay`: a NATS source, a webhook, and a NATS sink for what the
 //! webhook has answered, around a hub that serves nobody unless it is told to.
 
+use rustix::system::uname;
 use serde_json::json;
 use tidings_connectors::hash;
 use tidings_connectors::specification::{self, BadOption};
@@ -23,6 +24,8 @@ anonymous = true
 id = "https://relay.invalid"
 accept = ["1.0"]
 publish = { key = "KEY", algorithm = "HS256" }
+[mercure]
+update_size_max = "16 MiB"
 [admin]
 listen = "off"
 "#;
@@ -117,15 +120,13 @@ fn relayed(settings: &RelaySettings) -> serde_json::Value {
 }
 
 fn source(settings: &RelaySettings) -> serde_json::Value {
-    // Relays that do the same share the work; others hear everything.
-    let same = [settings.destination.as_str(), &settings.subject_prefix, &settings.relayed_prefix];
     let taken = format!("{TAKEN}{}", settings.subject_prefix);
     let mut source = json!({
         "kind": "nats",
         "name": "nats",
         "subjects": [below(&settings.subject_prefix)],
         "topic": { "replace": [settings.subject_prefix, taken] },
-        "queue_group": format!("tidings-relay-{:016x}", hash::stable(same.join("\0").as_bytes())),
+        "queue_group": group(settings, &uname().nodename().to_string_lossy()),
     });
     if settings.relayed_prefix.starts_with(&below(&settings.subject_prefix).replace('>', ""))
         && let Some(source) = source.as_object_mut()
@@ -134,6 +135,16 @@ fn source(settings: &RelaySettings) -> serde_json::Value {
         source.insert("except".to_owned(), json!([below(&settings.relayed_prefix)]));
     }
     server(settings, source)
+}
+
+/// Relays that do the same share the work; others hear everything. A destination such as
+/// `localhost` is another one on each machine: those who work on the same site, each with their own
+/// copy of it, all hear everything.
+fn group(settings: &RelaySettings, machine: &str) -> String {
+    let machine = if settings.is_destination_public() { "" } else { machine };
+    let RelaySettings { destination, subject_prefix, relayed_prefix, .. } = settings;
+    let same = [destination.as_str(), subject_prefix, relayed_prefix, machine];
+    format!("tidings-relay-{:016x}", hash::stable(same.join("\0").as_bytes()))
 }
 
 fn server(settings: &RelaySettings, mut told: serde_json::Value) -> serde_json::Value {
@@ -151,4 +162,32 @@ fn mistakes(bad: &[BadOption]) -> Mistakes {
     let lines: Vec<String> =
         bad.iter().map(|one| format!("{} {}", one.path, one.message)).collect();
     Mistakes::one(lines.join("; "), "see the variables of `tidings relay --help`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relays_share_messages_only_where_they_post_to_the_same_place() {
+        let settings = |destination: &str| {
+            let variables = [
+                ("WEBHOOK_DESTINATION", destination),
+                ("NATS_ADDRESS", "nats"),
+                ("NATS_USER", ""),
+                ("NATS_PASS", ""),
+                ("NATS_SUBJECT_PREFIX", "cms.cache"),
+                ("NATS_RELAYED_SUBJECT_PREFIX", "relayed.cache"),
+            ];
+            RelaySettings::of(&variables.into()).unwrap()
+        };
+        let public = settings("https://shop.example.com/api/cache/webhook");
+        assert_eq!(group(&public, "one"), group(&public, "two"));
+        assert_ne!(group(&public, "one"), group(&settings("https://shop.example.com/"), "one"));
+        for own in ["http://localhost:3000/api", "http://next:3000/", "http://192.168.1.2/"] {
+            let own = settings(own);
+            assert_eq!(group(&own, "one"), group(&own, "one"));
+            assert_ne!(group(&own, "one"), group(&own, "two"), "{:?}", own.destination);
+        }
+    }
 }
