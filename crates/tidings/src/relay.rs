@@ -72,7 +72,10 @@ impl RelaySettings {
     /// Everything that is missing or wrong, at once.
     pub fn of_process() -> Result<(RelaySettings, Vec<String>), Mistakes> {
         let (variables, mut notes) = Variables::of_process_and_parents(Path::new("."));
-        let settings = RelaySettings::of(&variables)?;
+        let settings = match RelaySettings::of(&variables) {
+            Ok(settings) => settings,
+            Err(mistakes) => return Err(mistakes.behind(notes)),
+        };
         notes.extend(variables.get("RUST_LOG").and_then(|text| log::filter(text).1));
         Ok((settings, notes))
     }

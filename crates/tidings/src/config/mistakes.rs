@@ -220,6 +220,13 @@ impl Mistakes {
         Mistakes::new(None, wrong.into_iter().map(problem).collect())
     }
 
+    /// The same behind these sentences, which may be why.
+    pub fn behind(mut self, notes: Vec<String>) -> Mistakes {
+        let notes = notes.into_iter().map(|note| Problem::new(Place::Whole, note));
+        self.problems.splice(..0, notes);
+        self
+    }
+
     /// Whether they are in a file that was read.
     pub fn in_a_file(&self) -> bool {
         self.shown.is_some()

@@ -318,6 +318,90 @@ fn redirects_that_keep_the_method_are_followed() {
     assert!(moved.iter().all(|r| r.header("content-type").unwrap() == "application/json"));
 }
 
+#[test]
+fn a_redirect_leads_to_web_servers_only_and_tells_no_other_the_login() {
+    let other = Receiver::start();
+    let elsewhere = other.url("/elsewhere");
+    let scene = Scene::new(move |request| match request.text().as_str() {
+        "away" => Reply::status(307).header("Location", &elsewhere),
+        "round" => Reply::status(308).header("Location", "/api/cache/webhook"),
+        "file" => Reply::status(307).header("Location", "file:///etc/passwd"),
+        _ => Reply::status(200),
+    });
+    let mut settings = scene.settings("in", "out");
+    settings[0].1 = settings[0].1.replace("http://", "http://anna:secret@");
+    let relay = Relay::spawn(scene.folder.path(), settings);
+    scene.server.wait_for_subscribers("in.>", 1);
+    let mut judge = scene.server.client();
+    judge.subscribe(">");
+    for payload in ["away", "file", "round", "last"] {
+        judge.publish("in.1", payload);
+    }
+    assert_eq!(wait_below(&judge, "out", 2), [pair("out.1", "away"), pair("out.1", "last")]);
+    let request = other.received().remove(0);
+    assert_eq!((request.text().as_str(), request.header("authorization")), ("away", None));
+    let asked = |body: &str| scene.receiver.bodies().iter().filter(|one| *one == body).count();
+    // Three tries, and the second of these is sent on five times.
+    assert_eq!((asked("file"), asked("round")), (3, 18));
+    relay.wait_for_log("followed to http and https URLs only");
+}
+
+#[test]
+fn a_payload_is_as_large_as_the_server_lets_it() {
+    let server = NatsServer::configured("max_payload: 8000000");
+    let scene = Scene { server, ..Scene::new(|_| Reply::status(200)) };
+    let (_relay, judge) = scene.relay("in", "out", &[]);
+    for size in [1024 * 1024, 8_000_000] {
+        judge.publish("in.1", vec![b'x'; size]);
+        let found = scene.receiver.wait_for_body("/api/cache/webhook", &"x".repeat(size));
+        assert!(found.iter().all(|request| request.succeeded()));
+    }
+    let sizes: Vec<usize> = wait_below(&judge, "out", 2).iter().map(|(_, x)| x.len()).collect();
+    assert_eq!(sizes, [1024 * 1024, 8_000_000]);
+}
+
+#[test]
+fn levels_of_its_log_never_keep_it_from_starting() {
+    let scene = Scene::new(|_| Reply::status(200));
+    for (level, told) in [
+        ("nats_webhook_relay=debug", "connected to NATS"),
+        ("verbose", "RUST_LOG holds more than levels"),
+        ("info/Relayed", "connected to NATS"),
+    ] {
+        let (relay, _judge) = scene.relay(level.get(..4).unwrap(), "out", &[("RUST_LOG", level)]);
+        relay.wait_for_log(told);
+    }
+}
+
+#[test]
+fn a_broken_line_of_a_file_is_named_without_its_words() {
+    let scene = Scene::new(|_| Reply::status(200));
+    let file = scene.folder.path().join(".env");
+    std::fs::write(&file, "A=1\n\nhunter2 is no pair\nNATS_PASS=\n").unwrap();
+    let (relay, _judge) = scene.relay("in", "out", &[]);
+    relay.wait_for_log(&format!("{}: line 3 is not", file.display()));
+    let mut missing = Relay::start(scene.folder.path(), &[("NATS_USER", "")]);
+    assert_eq!(missing.wait_for_exit(), 2);
+    missing.wait_for_log("line 3 is not");
+    missing.wait_for_log("NATS_PASS: is not set");
+    for relay in [&relay, &missing] {
+        assert!(!relay.log().contains("hunter2"), "{}", relay.log());
+    }
+}
+
+#[test]
+fn a_login_in_the_variables_wins_over_one_in_the_address() {
+    let server = NatsServer::configured("authorization { user: user, password: right }");
+    let scene = Scene { server, ..Scene::new(|_| Reply::status(200)) };
+    let mut settings = scene.settings("in", "out");
+    settings[1].1 = settings[1].1.replace("://", "://user:wrong@");
+    settings[2].1 = "user".to_owned();
+    settings[3].1 = "right".to_owned();
+    let relay = Relay::spawn(scene.folder.path(), settings);
+    relay.wait_for_log("a source runs");
+    scene.server.wait_for_subscribers("in.>", 1);
+}
+
 // The losses of what it replaces, one by one.
 
 #[test]
