@@ -258,6 +258,8 @@ impl Driver {
 /// The bytes of a connection, encrypted or not.
 struct Wire {
     stream: Stream,
+    /// Whether bytes came last, and not a wait for them.
+    is_unacknowledged: bool,
     is_heard: Arc<AtomicBool>,
 }
 
@@ -287,12 +289,40 @@ impl Wire {
         } else {
             Stream::Plain(plain)
         };
-        Ok(Wire { stream, is_heard: Arc::default() })
+        Ok(Wire { stream, is_unacknowledged: false, is_heard: Arc::default() })
     }
 }
 
 impl AsyncRead for Wire {
     fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let polled = self.as_mut().poll_stream(context, buffer);
+        self.acknowledge(polled.is_pending());
+        polled
+    }
+}
+
+impl Wire {
+    /// Says at once that a part of an answer came, when the rest of it did not come with it. Many
+    /// servers write head and body apart and hold the body back until then; the system would wait
+    /// 40 ms for something to send along.
+    fn acknowledge(&mut self, is_waiting: bool) {
+        #[cfg(target_os = "linux")]
+        if is_waiting && self.is_unacknowledged {
+            let plain = match &self.stream {
+                Stream::Plain(stream) => stream,
+                Stream::Encrypted(stream) => stream.get_ref().0,
+            };
+            // It only makes things faster.
+            let _ = plain.set_quickack(true);
+        }
+        self.is_unacknowledged = !is_waiting;
+    }
+
+    fn poll_stream(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,

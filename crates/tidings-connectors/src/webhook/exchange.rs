@@ -355,6 +355,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_answer_in_two_parts_is_not_waited_for() {
+        // As servers write that are written without care: each part waits for the one before.
+        let peer = Peer::new(|mut stream, _| async move {
+            stream.set_nodelay(false).unwrap();
+            while request(&mut stream).await.is_some() {
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n").await.unwrap();
+                stream.write_all(b"ok").await.unwrap();
+            }
+        })
+        .await;
+        let (client, began) = (own(), Instant::now());
+        for _ in 0..100 {
+            post(&client, &peer.url()).await.unwrap();
+        }
+        // A delayed acknowledgement is 40 ms.
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
     async fn there_are_never_more_connections_than_requests_at_a_time() {
         let (peer, client) = (Peer::answering(OK).await, own());
         for _ in 0..5 {
