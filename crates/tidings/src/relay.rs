@@ -246,7 +246,7 @@ mod tests {
     fn a_user_in_the_destination_is_basic_authentication() {
         for (text, basic) in [
             ("https://me:p%40ss@e/x?y=1", ("me", "p@ss")),
-            ("https://me@e/x?y=1", ("me", "")),
+            ("https://me@e/x?y=1#z", ("me", "")),
             ("https://:p@e/x?y=1", ("", "p")),
         ] {
             let settings = with("WEBHOOK_DESTINATION", Some(text)).unwrap();

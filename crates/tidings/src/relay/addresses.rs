@@ -33,6 +33,8 @@ pub(super) fn destination(text: &str) -> Option<Destination> {
     let has_user = !url.username().is_empty() || url.password().is_some();
     let basic =
         has_user.then(|| (decoded(url.username()), decoded(url.password().unwrap_or_default())));
+    // Which is for browsers, and is never sent.
+    url.set_fragment(None);
     url.set_username("").ok()?;
     url.set_password(None).ok()?;
     Some((url, basic))
