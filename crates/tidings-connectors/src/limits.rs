@@ -338,3 +338,6 @@ pub const ATTEMPTS_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const LANDED_AT_ONCE_MAX: usize = 64;
 /// Bytes that wait for a NATS server which reads nothing, before it is left.
 pub const NATS_UNREAD_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// How long a relay waits for the body of an answer whose head it has. Long enough for a server
+/// that writes it right behind the head, whose connection is then used again.
+pub const BODY_PATIENCE: Duration = Duration::from_millis(100);

@@ -7,6 +7,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, Response};
@@ -152,11 +153,13 @@ impl Open {
         Ok(Open { sender, driver, is_heard, peer, origin, idle_since: Instant::now() })
     }
 
-    /// Sends a request and takes the whole answer, or its first [`ANSWER_BYTES_MAX`] bytes.
+    /// Sends a request and takes the whole answer, or its first [`ANSWER_BYTES_MAX`] bytes. Where
+    /// the body has a time of its own, the head is the answer without it.
     pub(super) async fn exchange(
         &mut self,
         request: Request<Full<Bytes>>,
         deadline: Instant,
+        body_time: Option<Duration>,
     ) -> Result<Exchanged, Unanswered> {
         self.is_heard.store(false, Ordering::Relaxed);
         let sent = self.sender.send_request(request);
@@ -166,9 +169,14 @@ impl Open {
             Ok(Ok(answer)) => answer,
         };
         let (head, body) = answer.into_parts();
-        let taken = timeout_at(deadline, self.driver.with(bounded(body))).await;
-        let (body, is_whole) =
-            taken.map_err(|_| Unanswered::LateBody(head.status))?.map_err(Unanswered::Broken)?;
+        let until = body_time.map_or(deadline, |time| deadline.min(Instant::now() + time));
+        let taken = timeout_at(until, self.driver.with(bounded(body))).await;
+        let (body, is_whole) = match taken {
+            Ok(Ok(taken)) => taken,
+            _ if body_time.is_some() => (Bytes::new(), false),
+            Ok(Err(error)) => return Err(Unanswered::Broken(error)),
+            Err(_) => return Err(Unanswered::LateBody(head.status)),
+        };
         Ok(Exchanged { status: head.status, headers: head.headers, body, is_whole })
     }
 

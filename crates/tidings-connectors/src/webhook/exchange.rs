@@ -21,7 +21,8 @@ use super::connection::{Open, Origin, Unanswered, Unconnected};
 use super::pool::Pool;
 use crate::connector::{Failure, Fault};
 use crate::limits::{
-    NAME_AGE_MAX, REASON_BYTES_MAX, WEBHOOK_CONNECT_TIMEOUT, WEBHOOK_TIMEOUT, WEBHOOK_TIMEOUT_MAX,
+    BODY_PATIENCE, NAME_AGE_MAX, REASON_BYTES_MAX, WEBHOOK_CONNECT_TIMEOUT, WEBHOOK_TIMEOUT,
+    WEBHOOK_TIMEOUT_MAX,
 };
 
 /// How long an exchange may take. More than [`WEBHOOK_TIMEOUT_MAX`] counts as that.
@@ -60,6 +61,8 @@ pub struct Client {
     egress: Egress,
     tls: TlsConnector,
     times: Times,
+    /// How long a body is waited for that nobody needs.
+    body_time: Option<Duration>,
     pool: Pool,
     /// Where the last URL led, and since when that is known.
     known: Mutex<Option<Known>>,
@@ -86,10 +89,18 @@ impl Client {
             egress,
             tls: TlsConnector::from(tls),
             times,
+            body_time: None,
             pool: Pool::default(),
             known: Mutex::new(None),
             looking: Semaphore::new(1),
         }
+    }
+
+    /// The same client, to which the head of an answer is the answer: what is behind it may be
+    /// missing, and is waited for no longer than [`BODY_PATIENCE`].
+    #[must_use]
+    pub fn content_with_heads(self) -> Client {
+        Client { body_time: Some(BODY_PATIENCE), ..self }
     }
 
     /// Posts a body and takes the answer, whatever its status; redirects are not followed. `host`
@@ -141,7 +152,7 @@ impl Client {
         request: Request<Full<Bytes>>,
         deadline: Instant,
     ) -> Result<Exchanged, Unsent> {
-        let exchanged = open.exchange(request, deadline).await?;
+        let exchanged = open.exchange(request, deadline, self.body_time).await?;
         if exchanged.is_whole {
             self.pool.give(open).await;
         }
@@ -371,6 +382,32 @@ mod tests {
         }
         // A delayed acknowledgement is 40 ms.
         assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_head_is_an_answer_where_that_is_enough() {
+        for (head, ends) in [
+            ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok", false),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok", true),
+            ("HTTP/1.1 200 OK\r\n\r\n", false),
+        ] {
+            let peer = Peer::new(move |mut stream, _| async move {
+                while request(&mut stream).await.is_some() {
+                    stream.write_all(head.as_bytes()).await.unwrap();
+                    if ends {
+                        break;
+                    }
+                }
+            })
+            .await;
+            let client = own().content_with_heads();
+            for _ in 0..2 {
+                let exchanged = post(&client, &peer.url()).await.unwrap();
+                assert_eq!((exchanged.status.as_u16(), exchanged.is_whole), (200, false));
+            }
+            assert_eq!(peer.accepted(), 2, "what is left of an answer is in no other's way");
+            assert!(post(&hasty(), &peer.url()).await.is_err());
+        }
     }
 
     #[tokio::test]

@@ -102,6 +102,7 @@ impl Webhook {
         let total = options.timeout.0;
         let times = Times { connect: options.connect_timeout.0.min(total), total };
         let client = Client::new(egress.clone(), Arc::clone(&tls), times);
+        let client = if options.follows { client.content_with_heads() } else { client };
         let endpoint = Endpoint {
             url,
             client,
@@ -205,6 +206,7 @@ impl Endpoint {
             } else {
                 let Redirects { egress, tls, times } = redirects;
                 let client = Client::new(egress.clone(), Arc::clone(tls), *times);
+                let client = client.content_with_heads();
                 client.post(&url, headers.clone(), body.clone()).await?
             };
         }

@@ -1,7 +1,7 @@
 //! `tidings relay` in place of NATS Webhook Relay: its settings as they are, what it does kept where
 //! people rely on it, and its losses mended. Judged by the real NATS server and an HTTP endpoint.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -344,6 +344,28 @@ fn a_redirect_leads_to_web_servers_only_and_tells_no_other_the_login() {
     // Three tries, and the second of these is sent on five times.
     assert_eq!((asked("file"), asked("round")), (3, 18));
     relay.wait_for_log("followed to http and https URLs only");
+}
+
+#[test]
+fn the_status_counts_and_not_what_is_behind_it() {
+    let server = NatsServer::start();
+    let endpoint = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/#fragment", endpoint.local_addr().unwrap());
+    // Promises a body, and neither sends it nor ends.
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        while let Ok((mut stream, _)) = endpoint.accept() {
+            let mut bytes = [0; 4096];
+            let _ = stream.read(&mut bytes);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n");
+            kept.push(stream);
+        }
+    });
+    let scene = Scene { server, ..Scene::new(|_| Reply::status(500)) };
+    let (_relay, judge) = scene.relay("in", "out", &[("WEBHOOK_DESTINATION", &url)]);
+    judge.publish("in.1", "one");
+    judge.publish("in.2", "two");
+    assert_eq!(wait_below(&judge, "out", 2), [pair("out.1", "one"), pair("out.2", "two")]);
 }
 
 #[test]
