@@ -208,11 +208,10 @@ pub const REFUSALS_TOLD_EVERY: Duration = Duration::from_secs(1);
 pub const NATS_LINE_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of a server's first line, which lists the servers of its cluster.
 pub const NATS_INFO_BYTES_MAX: usize = 64 * 1024;
-/// Bytes of a message, headers included: no NATS server can be told to take more. Servers say what
-/// they take, and less than this is allowed then.
+/// Bytes of a message, headers included: no NATS server can be told to take more. What a server
+/// says that it takes bounds what is sent to it, not what comes: it may be told to take more while
+/// connections last, and says nothing then.
 pub const NATS_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Bytes of headers that a server may add to a message of the largest size.
-pub const NATS_HEADERS_ADDED_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a subject that is published: with the rest of its line it fits what servers take.
 pub const NATS_SUBJECT_BYTES_MAX: usize = 3 * 1024;
 /// Header fields of a message that are looked at; an update keeps fewer.
@@ -338,3 +337,13 @@ pub const ATTEMPTS_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const LANDED_AT_ONCE_MAX: usize = 64;
 /// Bytes that wait for a NATS server which reads nothing, before it is left.
 pub const NATS_UNREAD_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Frames within a second that a NATS server may send though nobody asked: it asks whether we are
+/// there each two minutes, refuses each subscription once, and tells of its cluster when that
+/// changes. Beyond, it is broken or hostile, and would keep a core busy.
+pub const NATS_UNASKED_PER_SECOND_MAX: u32 = 1_024;
+/// For how many of them news of a cluster counts: 64 KiB of JSON to read.
+pub const NATS_INFO_WEIGHT: u32 = 16;
+/// Messages that a server may refuse within a second: more than a connector sends.
+pub const NATS_REFUSED_PER_SECOND_MAX: u32 = 262_144;
+/// Frames that a server may send between our login and its answer.
+pub const NATS_LOGIN_FRAMES_MAX: usize = 64;

@@ -9,7 +9,8 @@ use bytes::BytesMut;
 use tidings_core::limits::HOPS_MAX;
 use tidings_core::{Entry, Line};
 
-use crate::nats::connection::{Counters, Server};
+use crate::nats::connection::Server;
+use crate::nats::counters::Counters;
 use crate::nats::headers::Block;
 use crate::nats::options::Rewrite;
 use crate::nats::protocol::publish;

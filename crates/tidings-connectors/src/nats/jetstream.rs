@@ -16,8 +16,9 @@ use crate::limits::{
     NATS_ANSWER_TIMEOUT, NATS_PULL_EXPIRES, NATS_QUIET, NATS_READS_MAX, NATS_STREAM_AGAIN_AFTER,
     NATS_UNACKNOWLEDGED_MAX,
 };
-use crate::nats::connection::{Arrival, Connection, Counters, Interest, Link, Plan};
+use crate::nats::connection::{Arrival, Connection, Interest, Link, Plan};
 use crate::nats::consumer::{self, Consumer};
+use crate::nats::counters::Counters;
 use crate::nats::headers::Headers;
 use crate::nats::inbox::Inbox;
 use crate::nats::options::JetStreamOptions;

@@ -5,6 +5,7 @@
 mod answers;
 mod connection;
 mod consumer;
+mod counters;
 mod encoding;
 mod headers;
 mod inbox;
@@ -13,6 +14,7 @@ mod login;
 mod nkey;
 mod opening;
 mod options;
+mod pace;
 mod protocol;
 mod server;
 mod session;
@@ -23,7 +25,8 @@ mod subject;
 mod tests;
 mod tls;
 
-pub use connection::{Counters, Link, Server};
+pub use connection::{Link, Server};
+pub use counters::Counters;
 pub use options::{Deliver, JetStreamOptions, Rewrite, ServerOptions, SinkOptions, SourceOptions};
 #[doc(hidden)]
 pub use protocol::fuzz_frames;

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::limits::{
-    NATS_CONNECT_TIMEOUT, NATS_HEADERS_ADDED_BYTES_MAX, NATS_MESSAGE_BYTES_MAX, NATS_READ_BYTES_MAX,
+    NATS_CONNECT_TIMEOUT, NATS_LOGIN_FRAMES_MAX, NATS_MESSAGE_BYTES_MAX, NATS_READ_BYTES_MAX,
 };
 use crate::nats::login::{Greeting, Login};
 use crate::nats::protocol::{Decoder, Frame, PING, PONG, connect};
@@ -110,7 +110,6 @@ async fn open_slowly(
     write.write_all(&output).await.map_err(|error| unreachable(&error))?;
     write.flush().await.map_err(|error| unreachable(&error))?;
     logged_in(&mut read, &mut write, &mut decoder).await?;
-    decoder.bound(greeting.max_payload.saturating_add(NATS_HEADERS_ADDED_BYTES_MAX));
     Ok(Opened { read, write, decoder, greeting })
 }
 
@@ -135,7 +134,7 @@ async fn logged_in(
     write: &mut WriteSide,
     decoder: &mut Decoder,
 ) -> Result<(), NotOpened> {
-    loop {
+    for _ in 0..NATS_LOGIN_FRAMES_MAX {
         match frame(read, decoder).await? {
             Frame::Pong => return Ok(()),
             Frame::Ping => write.write_all(PONG).await.map_err(|error| unreachable(&error))?,
@@ -143,6 +142,8 @@ async fn logged_in(
             Frame::Info(_) | Frame::Okay | Frame::Message(_) => {}
         }
     }
+    let reason = format!("{NATS_LOGIN_FRAMES_MAX} frames came and no answer to the login");
+    Err(unreachable(&reason))
 }
 
 fn refusal(said: &str) -> NotOpened {

@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ingest::{Acknowledge, Admission, Incoming, Source};
 use crate::limits::{INCOMING_BYTES_MAX, NATS_DRAIN_MAX, NATS_QUIET, NATS_READS_MAX};
-use crate::nats::connection::{Arrival, Connection, Counters, Interest, Link, Plan};
+use crate::nats::connection::{Arrival, Connection, Interest, Link, Plan};
+use crate::nats::counters::Counters;
 use crate::nats::headers::Headers;
 use crate::nats::jetstream;
 use crate::nats::options::{Rewrite, SourceOptions, bad};
