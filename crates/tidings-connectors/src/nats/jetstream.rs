@@ -248,6 +248,7 @@ impl Pulling {
 
     /// A message of the stream. Its subject is the one that it was published to.
     fn delivered(&mut self, message: &Message) {
+        Counters::add(&self.counters.received, 1);
         if let Asked::Pull(left) = &mut self.asked {
             *left = left.saturating_sub(1);
         }

@@ -80,6 +80,10 @@ impl NatsSource {
 }
 
 impl Source for NatsSource {
+    fn nats(&self) -> Option<Arc<Counters>> {
+        Some(self.counters())
+    }
+
     fn admission(&self) -> Admission {
         let mut link = self.link();
         Box::pin(async move {
@@ -176,6 +180,7 @@ impl Bringing {
     /// Hands on what arrived; `None` when nobody takes it, or nothing will arrive.
     async fn bring(&self, arrival: Option<Arrival>) -> Option<()> {
         let Arrival::Messages(messages) = arrival? else { return Some(()) };
+        Counters::add(&self.conversion.counters.received, messages.len());
         for message in messages {
             if self.conversion.is_excepted(&message) {
                 continue;

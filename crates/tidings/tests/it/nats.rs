@@ -129,6 +129,64 @@ fn headers_and_attributes() {
 }
 
 #[test]
+fn metrics_tell_what_connections_to_nats_count() {
+    let server = NatsServer::configured(
+        "max_payload: 1024\nauthorization { users: [ { user: a, password: a, permissions: { \
+         publish: { deny: [\"out.no\"] }, subscribe: \">\" } } ] }",
+    );
+    let login = "user = \"a\"\npassword = \"a\"\n";
+    let toml = ADMIN.to_owned()
+        + &source("in", &server.url(), &["in.>"], login)
+        + &sink("out", &server.url(), "out.*", login)
+            .replace("{ nats = \"out.*\" }", "{ nats = \"out.*\" }, \"a topic\"");
+    let hub = TestHub::start(&toml);
+    let count = |name: &str, connector: &str| {
+        hub.metric(&format!("tidings_nats_{name}{{connector=\"{connector}\"}}"))
+    };
+    server.wait_for_subscribers("in.>", 1);
+    let mut client = server.client_as(&json!({ "user": "a", "pass": "a" }));
+    client.subscribe("out.yes");
+    let mut stream = hub.subscribe("match_nats=in.%3E");
+    client.publish("in.1", "one");
+    client.publish_with("in.2", &[("Tidings-Hops", "8")], "two");
+    assert_eq!(stream.data(2), ["one", "two"]);
+    for (topic, data) in [
+        ("out.yes", "good".to_owned()),
+        ("out.no", "may not be published".to_owned()),
+        ("a topic", "no subject".to_owned()),
+        ("out.large", "x".repeat(2_000)),
+    ] {
+        publish(&hub, topic, &data);
+    }
+    wait_for_dead_letters(&hub, "out", 3);
+    assert_eq!(client.wait_for(1)[0].text(), "good");
+    for (name, connector, expected) in [
+        ("connected", "in", 1),
+        ("connections_total", "in", 1),
+        ("messages_received_total", "in", 2),
+        ("messages_sent_total", "in", 0),
+        ("messages_without_topic_total", "in", 0),
+        ("connected", "out", 1),
+        ("messages_sent_total", "out", 1),
+        // What is refused is tried three times.
+        ("messages_refused_total", "out", 3),
+        ("messages_without_subject_total", "out", 1),
+        ("messages_too_large_total", "out", 1),
+        ("messages_looped_total", "out", 0),
+        ("server_errors_total", "out", 3),
+        ("unwritten_bytes", "out", 0),
+        ("floods_total", "out", 0),
+        ("cut_off_total", "in", 0),
+    ] {
+        assert_eq!(count(name, connector), expected, "{name} of {connector}");
+    }
+    drop(server);
+    for connector in ["in", "out"] {
+        hub.wait_for_metric(&format!("tidings_nats_connected{{connector=\"{connector}\"}}"), 0);
+    }
+}
+
+#[test]
 fn a_loop_of_two_hubs_ends() {
     let server = NatsServer::start();
     // Each takes what the other sends.
