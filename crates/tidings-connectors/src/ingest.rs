@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_core::{Grant, Hub, Refused, Update};
+use tidings_core::{Grant, Hub, Line, Refused, Update};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{OwnedPermit, Receiver, Sender};
 use tokio::time::Instant;
@@ -94,6 +94,12 @@ pub type Admission = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 pub trait Source: Send {
     /// What its connection to NATS counts, if it has one. To be asked before it runs.
     fn nats(&self) -> Option<Arc<nats::Counters>> {
+        None
+    }
+
+    /// Where the positions go of what the hub has from it, oldest first, before it runs. `None` when
+    /// its system knows no positions.
+    fn recalls(&mut self) -> Option<&mut Vec<Line>> {
         None
     }
 

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::ingest::{Admission, Source, ingest};
 use crate::limits::INCOMING_MAX;
 use crate::nats;
+use crate::recalled::positions;
 use crate::specification::SourceSpecification;
 
 /// A source that is to run.
@@ -64,7 +65,16 @@ impl Sources {
         };
         let grant = Grant { token, ..Grant::operator() };
         let mut tasks = JoinSet::new();
-        tasks.spawn(source.run(to, stop.clone()));
+        let (recalled, stopped) = ((hub.clone(), name.clone()), stop.clone());
+        tasks.spawn(async move {
+            let mut source = source;
+            if let Some(known) = source.recalls() {
+                let (hub, name) = recalled;
+                let read = tokio::task::spawn_blocking(move || positions(&hub, &name));
+                *known = read.await.unwrap_or_default();
+            }
+            source.run(to, stopped).await;
+        });
         tasks.spawn(async move { ingest(&name, hub, grant, from).await });
         self.lock().insert(told.name.clone(), One { told, stop, tasks, nats });
         admission

@@ -16,6 +16,7 @@ mod opening;
 mod options;
 mod pace;
 mod protocol;
+mod published;
 mod server;
 mod session;
 mod sink;

@@ -39,6 +39,8 @@ pub struct NatsSource {
     options: SourceOptions,
     conversion: Conversion,
     link: watch::Sender<Link>,
+    /// Positions of what the hub has of it.
+    known: Vec<Line>,
 }
 
 impl NatsSource {
@@ -65,7 +67,8 @@ impl NatsSource {
         let except =
             options.except.iter().filter_map(|text| NatsSubject::parse(text).ok()).collect();
         let conversion = Conversion { connector, private, rewrite, except, counters };
-        Ok(NatsSource { plan, options, conversion, link: watch::Sender::new(Link::Beginning) })
+        let link = watch::Sender::new(Link::Beginning);
+        Ok(NatsSource { plan, options, conversion, link, known: Vec::new() })
     }
 
     /// How its connection stands, from now on.
@@ -82,6 +85,10 @@ impl NatsSource {
 impl Source for NatsSource {
     fn nats(&self) -> Option<Arc<Counters>> {
         Some(self.counters())
+    }
+
+    fn recalls(&mut self) -> Option<&mut Vec<Line>> {
+        self.options.jetstream.is_some().then_some(&mut self.known)
     }
 
     fn admission(&self) -> Admission {
@@ -106,13 +113,14 @@ impl Source for NatsSource {
         stop: CancellationToken,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
-            let NatsSource { plan, options, conversion, link } = *self;
+            let NatsSource { plan, options, conversion, link, known } = *self;
             let stopped = stop.clone();
             let work = async {
                 match options.jetstream {
                     Some(stream) => {
                         let subjects = options.subjects;
-                        jetstream::run(plan, link, stream, subjects, conversion, to, stop).await;
+                        let wanted = jetstream::Wanted { stream, subjects, known };
+                        jetstream::run(plan, link, wanted, conversion, to, stop).await;
                     }
                     None => core(plan, link, options, conversion, to, stop).await,
                 }
