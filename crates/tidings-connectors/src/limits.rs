@@ -345,9 +345,11 @@ pub const NATS_UNASKED_PER_SECOND_MAX: u32 = 1_024;
 pub const NATS_INFO_WEIGHT: u32 = 16;
 /// Messages that a server may refuse within a second: more than a connector sends.
 pub const NATS_REFUSED_PER_SECOND_MAX: u32 = 262_144;
-/// Messages of a stream that a source knows as published when the server gives them again: many
-/// times what may wait for its acknowledgement at a time. 3 MiB.
+/// The newest messages of a stream that a source knows as published when the server gives them
+/// again: many times what may wait for its acknowledgement at a time. 3 MiB.
 pub const NATS_PUBLISHED_MAX: usize = 65_536;
+/// Messages that it knew so when it connected and that may still come again.
+pub const NATS_OWED_MAX: usize = 2 * NATS_PUBLISHED_MAX;
 /// Places of the history, from its end, in which a source that begins looks for what it brought
 /// before. What a crash left without acknowledgement stands near the end. It takes a second.
 pub const RECALLED_PLACES_MAX: u64 = 262_144;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tidings_core::Line;
 
 use crate::limits::{NATS_LATER, NATS_PULL_EXPIRES};
 use crate::nats::options::JetStreamOptions;
@@ -49,6 +50,14 @@ struct Configuration {
     ack_wait: u64,
     filter_subject: String,
     filter_subjects: Vec<String>,
+}
+
+/// What is taken from where.
+pub(super) struct Wanted {
+    pub(super) stream: JetStreamOptions,
+    pub(super) subjects: Vec<String>,
+    /// Positions of what the hub has, oldest first.
+    pub(super) known: Vec<Line>,
 }
 
 /// What a server says about the consumer.
@@ -184,6 +193,14 @@ pub(super) fn place(reply: &[u8]) -> Option<Place> {
     let number: u64 = tokens.nth(3)?.parse().ok()?;
     let time: u64 = tokens.nth(1)?.parse().ok()?;
     Some(Place { number, time })
+}
+
+/// Whether a conflict ends by itself: others of the same consumer are at work, or its server moves.
+pub(super) fn is_passing(words: &str) -> bool {
+    let words = words.to_ascii_lowercase().replace(' ', "");
+    ["maxackpending", "maxwaiting", "leadershipchange", "servershutdown"]
+        .iter()
+        .any(|known| words.contains(known))
 }
 
 #[cfg(test)]

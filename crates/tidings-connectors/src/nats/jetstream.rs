@@ -17,7 +17,7 @@ use crate::limits::{
     NATS_UNACKNOWLEDGED_MAX,
 };
 use crate::nats::connection::{Arrival, Connection, Interest, Link, Plan};
-use crate::nats::consumer::{self, Consumer};
+use crate::nats::consumer::{self, Consumer, Wanted};
 use crate::nats::counters::Counters;
 use crate::nats::headers::Headers;
 use crate::nats::inbox::Inbox;
@@ -80,14 +80,6 @@ struct Pulling {
     told: Option<String>,
     /// No message is asked for any more. The last one came then, or nothing came since.
     ending: Option<Instant>,
-}
-
-/// What is taken from where.
-pub(super) struct Wanted {
-    pub(super) stream: JetStreamOptions,
-    pub(super) subjects: Vec<String>,
-    /// Positions of what the hub has, oldest first.
-    pub(super) known: Vec<Line>,
 }
 
 /// Brings messages until `stop`, and acknowledges what was brought.
@@ -295,7 +287,7 @@ impl Pulling {
             (Asked::Pull(_), Some(404 | 408)) => self.asked = Asked::Pull(0),
             (Asked::Pull(_), Some(_)) => {
                 let words = headers.map(|headers| headers.description).unwrap_or_default();
-                match is_passing(&words) {
+                match consumer::is_passing(&words) {
                     true => self.rest(),
                     false => self.pause(&format!("the consumer says: {words}")),
                 }
@@ -391,16 +383,12 @@ impl Pulling {
         for reply in late {
             self.acknowledge(&reply, b"+WPI");
         }
-        if self.asked != Asked::Nothing && now >= self.deadline {
-            self.asked = Asked::Nothing;
+        if now < self.deadline {
+            return;
+        }
+        match self.asked {
+            Asked::Look | Asked::Make => self.pause("the server does not answer for its streams"),
+            Asked::Nothing | Asked::Pull(_) | Asked::Pause => self.asked = Asked::Nothing,
         }
     }
-}
-
-/// Whether a conflict ends by itself: others of the same consumer are at work, or its server moves.
-fn is_passing(words: &str) -> bool {
-    let words = words.to_ascii_lowercase().replace(' ', "");
-    ["maxackpending", "maxwaiting", "leadershipchange", "servershutdown"]
-        .iter()
-        .any(|known| words.contains(known))
 }

@@ -115,7 +115,13 @@ async fn open_slowly(
 
 async fn greeting(stream: &mut TcpStream, decoder: &mut Decoder) -> Result<Greeting, NotOpened> {
     match frame(stream, decoder).await? {
-        Frame::Info(json) => greeting_of(&json).ok_or_else(|| unreachable(&"no NATS greeting")),
+        Frame::Info(json) => match greeting_of(&json) {
+            // Everything would be too large for it, for ever.
+            Some(greeting) if greeting.max_payload == 0 => {
+                Err(unreachable(&"the server does not say how large messages may be"))
+            }
+            greeting => greeting.ok_or_else(|| unreachable(&"no NATS greeting")),
+        },
         _ => Err(unreachable(&"the server does not greet as a NATS server does")),
     }
 }

@@ -1,11 +1,11 @@
 //! Which messages of a stream the hub has already: one that the server gives again is known by its
 //! place, however much came in between. Knows no server and no hub.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use tidings_core::Line;
 
-use crate::limits::NATS_PUBLISHED_MAX;
+use crate::limits::{NATS_OWED_MAX, NATS_PUBLISHED_MAX};
 
 /// Where a message stands in its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,7 +45,10 @@ pub(super) struct Given {
 /// allow. It never says so of one that the hub does not have.
 #[derive(Debug, Default)]
 pub(super) struct Published {
-    times: HashMap<u64, u64>,
+    /// What the server had given and may give again, however much comes before that.
+    owed: BTreeMap<u64, u64>,
+    /// Times of what came since, by number.
+    recent: HashMap<u64, u64>,
     /// Their numbers, as they came.
     order: VecDeque<u64>,
 }
@@ -61,27 +64,35 @@ impl Published {
 
     /// The hub has this one.
     pub(super) fn add(&mut self, Place { number, time }: Place) {
-        if self.times.insert(number, time).is_none() {
+        // What has the number now is another message than what had it before.
+        self.owed.remove(&number);
+        if self.recent.insert(number, time).is_none() {
             self.order.push_back(number);
         }
         if self.order.len() > NATS_PUBLISHED_MAX
             && let Some(oldest) = self.order.pop_front()
         {
-            self.times.remove(&oldest);
+            self.recent.remove(&oldest);
         }
     }
 
     /// Whether the hub has it for certain.
     pub(super) fn has(&self, place: Place) -> bool {
-        self.times.get(&place.number) == Some(&place.time)
+        let of = |time: &u64| *time == place.time;
+        self.recent.get(&place.number).is_some_and(of)
+            || self.owed.get(&place.number).is_some_and(of)
     }
 
     /// Forgets what the server never gives again, and what it has not given yet: a consumer that is
-    /// made anew begins where its maker wants, and is meant to bring all of that.
+    /// made anew begins where its maker wants, and is meant to bring all of that. The rest is not
+    /// pushed out by what comes from now on.
     pub(super) fn keep(&mut self, given: Given) {
-        let may_come = |number: u64| number > given.acknowledged && number <= given.until;
-        self.order.retain(|number| may_come(*number));
-        self.times.retain(|number, _| may_come(*number));
+        self.order.clear();
+        self.owed.extend(self.recent.drain());
+        self.owed.retain(|number, _| *number > given.acknowledged && *number <= given.until);
+        while self.owed.len() > NATS_OWED_MAX {
+            self.owed.pop_first();
+        }
     }
 }
 
@@ -111,7 +122,17 @@ mod tests {
         let max = NATS_PUBLISHED_MAX as u64;
         (0..max + 10).for_each(|number| published.add(place(number)));
         assert!(!published.has(place(9)) && published.has(place(10)));
-        assert_eq!((published.times.len(), published.order.len()), (max as usize, max as usize));
+        assert_eq!((published.recent.len(), published.order.len()), (max as usize, max as usize));
+        // What is owed stays, whatever comes behind it.
+        let kept = max + 5;
+        published.keep(Given { acknowledged: kept, until: u64::MAX });
+        (0..max + 10).map(|number| place(2 * max + number)).for_each(|new| published.add(new));
+        assert!(published.has(place(kept + 1)) && !published.has(place(kept)));
+        for _ in 0..4 {
+            published.keep(Given { acknowledged: 0, until: u64::MAX });
+            (0..max).for_each(|number| published.add(place(10 * max + number)));
+        }
+        assert!(published.owed.len() <= NATS_OWED_MAX);
     }
 
     /// What happens to a consumer.

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::ingest::{Acknowledge, Admission, Incoming, Source};
 use crate::limits::{INCOMING_BYTES_MAX, NATS_DRAIN_MAX, NATS_QUIET, NATS_READS_MAX};
 use crate::nats::connection::{Arrival, Connection, Interest, Link, Plan};
+use crate::nats::consumer::Wanted;
 use crate::nats::counters::Counters;
 use crate::nats::headers::Headers;
 use crate::nats::jetstream;
@@ -119,7 +120,7 @@ impl Source for NatsSource {
                 match options.jetstream {
                     Some(stream) => {
                         let subjects = options.subjects;
-                        let wanted = jetstream::Wanted { stream, subjects, known };
+                        let wanted = Wanted { stream, subjects, known };
                         jetstream::run(plan, link, wanted, conversion, to, stop).await;
                     }
                     None => core(plan, link, options, conversion, to, stop).await,
@@ -258,7 +259,9 @@ impl Conversion {
         let connector = self.connector.clone();
         let mut origin = Origin { connector, position, hops: 0 };
         if let Some(block) = &message.headers {
-            let headers = Headers::parse(block).unwrap_or_default();
+            // Of another version of headers nothing is understood.
+            let unknown = Headers { unreadable: 1, ..Headers::default() };
+            let headers = Headers::parse(block).unwrap_or(unknown);
             let dropped = headers.unreadable + fields(headers.fields, &mut update, &mut origin);
             let dropped = u64::try_from(dropped).unwrap_or(u64::MAX);
             self.counters.fields_dropped.fetch_add(dropped, Ordering::Relaxed);
@@ -365,6 +368,15 @@ mod tests {
         let update = conversion.update(&message(b"a", &fields), None).unwrap();
         assert_eq!(update.attributes.len(), ATTRIBUTES_MAX);
         assert_eq!(conversion.counters.fields_dropped.load(Ordering::Relaxed), 4);
+    }
+
+    #[test]
+    fn headers_of_another_version_are_counted_and_the_message_comes() {
+        let conversion = conversion(None);
+        let block = Some(bytes::Bytes::from_static(b"NATS/9.9\r\na: 1\r\n\r\n"));
+        let message = Message { headers: block, ..message(b"a", &[]) };
+        assert!(conversion.update(&message, None).unwrap().attributes.is_empty());
+        assert_eq!(conversion.counters.fields_dropped.load(Ordering::Relaxed), 1);
     }
 
     #[test]

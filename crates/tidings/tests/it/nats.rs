@@ -282,6 +282,22 @@ fn a_hub_that_starts_first_waits_and_says_so() {
 }
 
 #[test]
+fn a_server_whose_streams_are_turned_off_is_told_of() {
+    let mut server = NatsServer::jetstream();
+    server.client().make_stream("IN", &["in.>"]);
+    // It goes on without streams: its configuration has none.
+    server.reload("max_payload: 1048576\n");
+    let more = "jetstream = { stream = \"IN\", consumer = \"hub\" }\n";
+    let hub = TestHub::start(&source("in", &server.url(), &["in.>"], more));
+    hub.wait_for_log("nothing comes from JetStream");
+    server.restart();
+    let mut client = server.client();
+    client.publish("in.1", "back");
+    let mut stream = hub.subscribe("match_nats=in.%3E&last_event_id=earliest");
+    assert_eq!(stream.event().data, "back");
+}
+
+#[test]
 fn a_slow_hub_takes_no_more_than_it_can_hold() {
     let server = NatsServer::jetstream();
     let mut client = server.client();
@@ -339,6 +355,50 @@ fn a_stream_is_taken_once_over_kills_of_the_hub() {
     assert_eq!(found, all);
     wait_until_acknowledged(&mut client, "IN", "hub");
     assert_eq!(history_of(&hub, "in.>").len(), all.len(), "redelivered and stored twice");
+}
+
+#[test]
+fn what_comes_again_behind_very_many_others_is_not_published_again() {
+    // More than there are keys of publications in memory.
+    let (first, others) = (100, 66_000);
+    let folder = TempDir::new().unwrap();
+    let users = |deny: &str| {
+        format!(
+            "jetstream {{ store_dir: {:?} }}\nauthorization {{ users: [ {{ user: judge, password: j }}, {{ user: hub, password: h, \
+             permissions: {{ publish: {{ deny: [{deny}] }} }} }} ] }}",
+            folder.path()
+        )
+    };
+    // The hub publishes, and the server never hears of it.
+    let mut server = NatsServer::configured(&users("\"$JS.ACK.>\""));
+    let judge = json!({ "user": "judge", "pass": "j" });
+    let mut client = server.client_as(&judge);
+    client.make_stream("IN", &["in.>"]);
+    let more = "user = \"hub\"\npassword = \"h\"\n\
+                jetstream = { stream = \"IN\", consumer = \"hub\", ack_wait = \"15s\" }\n";
+    let toml = ADMIN.to_owned() + &source("in", &server.url(), &["in.>"], more);
+    let mut hub = TestHub::start(&toml);
+    let call = "CONSUMER.INFO.IN.hub";
+    for number in 0..first {
+        client.publish("in.1", number.to_string());
+    }
+    hub.wait_for_metric("tidings_nats_messages_refused_total{connector=\"in\"}", first);
+    hub.kill9();
+    // A server that is started again would give them at once.
+    server.reload(&users(""));
+    let mut client = server.client_as(&judge);
+    for number in 0..others {
+        client.publish("in.2", number.to_string());
+    }
+    client.flush();
+    let hub = hub.restart();
+    hub.wait_for_metric("tidings_updates_published_total", others);
+    let owed = client.jetstream(call, &Value::Null)["num_ack_pending"].as_u64().unwrap();
+    assert!(owed >= first, "they came again before the others: {owed}");
+    wait_until_acknowledged(&mut client, "IN", "hub");
+    assert_eq!(hub.metric("tidings_updates_published_total"), others);
+    assert_eq!(hub.metric("tidings_updates_repeated_total"), 0);
+    assert_eq!(hub.metric("tidings_nats_messages_repeated_total{connector=\"in\"}"), first);
 }
 
 #[test]
