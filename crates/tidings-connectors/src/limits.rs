@@ -225,6 +225,9 @@ pub const NATS_FILE_BYTES_MAX: u64 = 256 * 1024;
 
 /// Time for name, connection, certificates and login at one NATS server.
 pub const NATS_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time until the greeting of a server that another one told of: what the configuration names is
+/// tried again soon.
+pub const NATS_TOLD_TIMEOUT: Duration = Duration::from_secs(1);
 /// The first wait before a NATS server is tried again; doubled each time.
 pub const NATS_AGAIN_MIN: Duration = Duration::from_millis(100);
 /// The longest: who restarts a server waits no longer than that for the hub.

@@ -12,6 +12,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::limits::{
     NATS_CONNECT_TIMEOUT, NATS_LOGIN_FRAMES_MAX, NATS_MESSAGE_BYTES_MAX, NATS_READ_BYTES_MAX,
+    NATS_TOLD_TIMEOUT,
 };
 use crate::nats::login::{Greeting, Login};
 use crate::nats::protocol::{Decoder, Frame, PING, PONG, connect};
@@ -73,11 +74,19 @@ async fn open_slowly(
     tls: &Tls,
     client: &str,
 ) -> Result<Opened, NotOpened> {
-    let address = (server.host.as_str(), server.port);
-    let mut stream = TcpStream::connect(address).await.map_err(|error| unreachable(&error))?;
-    stream.set_nodelay(true).map_err(|error| unreachable(&error))?;
     let mut decoder = Decoder::default();
-    let greeting = greeting(&mut stream, &mut decoder).await?;
+    let (stream, greeting) = if server.is_told {
+        // Clusters often tell of addresses that only they can reach: those that somebody wrote down
+        // do not wait for each of them.
+        match tokio::time::timeout(NATS_TOLD_TIMEOUT, greeted(server, &mut decoder)).await {
+            Ok(greeted) => greeted?,
+            Err(_) => {
+                return Err(unreachable(&format!("no greeting within {NATS_TOLD_TIMEOUT:?}")));
+            }
+        }
+    } else {
+        greeted(server, &mut decoder).await?
+    };
     let wants_tls = server.needs_tls || greeting.tls_required;
     if server.needs_tls && !greeting.tls_required && !greeting.tls_available {
         return Err(unreachable(
@@ -111,6 +120,17 @@ async fn open_slowly(
     write.flush().await.map_err(|error| unreachable(&error))?;
     logged_in(&mut read, &mut write, &mut decoder).await?;
     Ok(Opened { read, write, decoder, greeting })
+}
+
+async fn greeted(
+    server: &Server,
+    decoder: &mut Decoder,
+) -> Result<(TcpStream, Greeting), NotOpened> {
+    let address = (server.host.as_str(), server.port);
+    let mut stream = TcpStream::connect(address).await.map_err(|error| unreachable(&error))?;
+    stream.set_nodelay(true).map_err(|error| unreachable(&error))?;
+    let greeting = greeting(&mut stream, decoder).await?;
+    Ok((stream, greeting))
 }
 
 async fn greeting(stream: &mut TcpStream, decoder: &mut Decoder) -> Result<Greeting, NotOpened> {

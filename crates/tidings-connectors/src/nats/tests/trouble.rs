@@ -397,3 +397,52 @@ async fn a_server_in_lame_duck_mode_is_left_for_another_when_it_says_so_and_goes
     assert_eq!(running.next_update().await.data, "1");
     running.end().await;
 }
+
+#[tokio::test]
+async fn servers_that_only_a_cluster_can_reach_hold_nobody_up() {
+    // They take connections and say nothing, as a network that drops everything.
+    let silent: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let urls: Vec<_> = silent.iter().map(|one| one.local_addr().unwrap().to_string()).collect();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        greet(&stream);
+        stream.write_all(format!("INFO {{\"connect_urls\":{urls:?}}}\r\n").as_bytes()).unwrap();
+        drop((stream, listener));
+        // Away for a moment, until the others are tried.
+        std::thread::sleep(Duration::from_millis(500));
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let since = Instant::now();
+        let (stream, _) = listener.accept().unwrap();
+        greet(&stream);
+        since.elapsed()
+    });
+    let subjects = vec!["a".into()];
+    let options = SourceOptions { server: at(port), subjects, ..SourceOptions::default() };
+    let running = Running::begin(options, 8);
+    let waited = tokio::task::spawn_blocking(|| server.join().unwrap()).await.unwrap();
+    assert!(waited < Duration::from_secs(5), "{waited:?}");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_login_that_expires_is_told_and_made_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (mut first, _) = listener.accept().unwrap();
+        greet(&first);
+        first.write_all(b"-ERR 'User Authentication Expired'\r\n").unwrap();
+        drop(first);
+        greet(&listener.accept().unwrap().0);
+    });
+    let subjects = vec!["a".into()];
+    let options = SourceOptions { server: at(port), subjects, ..SourceOptions::default() };
+    let mut running = Running::begin(options, 8);
+    let lost = reaches(&mut running.link, |link| matches!(link, Link::Unreachable(_))).await;
+    let Link::Unreachable(said) = lost else { panic!() };
+    assert!(said.contains("User Authentication Expired"), "{said}");
+    tokio::task::spawn_blocking(|| server.join().unwrap()).await.unwrap();
+    running.end().await;
+}
