@@ -97,8 +97,8 @@ pub trait Source: Send {
         None
     }
 
-    /// Where the positions go of what the hub has from it, oldest first, before it runs. `None` when
-    /// its system knows no positions.
+    /// Where the positions go of what the hub has from it, oldest first, before it runs. `None`
+    /// when its system knows no positions.
     fn recalls(&mut self) -> Option<&mut Vec<Line>> {
         None
     }

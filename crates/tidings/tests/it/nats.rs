@@ -298,6 +298,24 @@ fn a_server_whose_streams_are_turned_off_is_told_of() {
 }
 
 #[test]
+fn a_subject_that_may_not_be_taken_is_told_and_the_others_come() {
+    let server = NatsServer::configured(
+        "authorization { users: [ { user: judge, password: j }, { user: hub, password: h, \
+         permissions: { subscribe: { deny: [\"no.>\"] } } } ] }",
+    );
+    let login = "user = \"hub\"\npassword = \"h\"\n";
+    let hub = TestHub::start(&source("in", &server.url(), &["no.>", "in.>"], login));
+    server.wait_for_subscribers("in.>", 1);
+    let said = hub.wait_for_log("refuses a subscription");
+    assert!(said.contains("no.>"), "{said}");
+    let mut stream = hub.subscribe("match_nats=in.%3E&match_nats=no.%3E");
+    let mut client = server.client_as(&json!({ "user": "judge", "pass": "j" }));
+    client.publish("no.1", "not taken");
+    client.publish("in.1", "taken");
+    assert_eq!(stream.event().data, "taken");
+}
+
+#[test]
 fn a_slow_hub_takes_no_more_than_it_can_hold() {
     let server = NatsServer::jetstream();
     let mut client = server.client();
