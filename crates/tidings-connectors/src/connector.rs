@@ -1,5 +1,5 @@
 //! What a connector is to the parts around it: a sink takes entries, a source brings updates. Knows
-//! no system, and not when something is delivered.
+//! no system but what NATS counts, and not when something is delivered.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidings_core::Entry;
+
+use crate::nats;
 
 /// What a sink is asked to deliver at a time: entries that follow each other in one lane.
 #[derive(Debug, Clone)]
@@ -117,4 +119,9 @@ pub trait Sink: Send + Sync {
 
     /// Delivers a run.
     fn deliver(&self, run: Run) -> Delivering;
+
+    /// What its connection to NATS counts, if it has one.
+    fn nats(&self) -> Option<Arc<nats::Counters>> {
+        None
+    }
 }

@@ -3,9 +3,10 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_core::{Grant, Hub, Refused, Update};
+use tidings_core::{Grant, Hub, Line, Refused, Update};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{OwnedPermit, Receiver, Sender};
 use tokio::time::Instant;
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::limits::{
     INCOMING_MAX, INGEST_AGAIN_AFTER, INGEST_PATIENCE_MAX, REASON_BYTES_MAX, REFUSALS_TOLD_EVERY,
 };
+use crate::nats;
 
 /// An update that a source brings.
 #[derive(Debug)]
@@ -90,6 +92,17 @@ pub type Admission = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
 /// A system that updates come from.
 pub trait Source: Send {
+    /// What its connection to NATS counts, if it has one. To be asked before it runs.
+    fn nats(&self) -> Option<Arc<nats::Counters>> {
+        None
+    }
+
+    /// Where the positions go of what the hub has from it, oldest first, before it runs. `None`
+    /// when its system knows no positions.
+    fn recalls(&mut self) -> Option<&mut Vec<Line>> {
+        None
+    }
+
     /// See [`Admission`]. To be asked before it runs; does not end while nobody can be reached.
     fn admission(&self) -> Admission;
 
@@ -239,8 +252,6 @@ impl Refusals {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use tidings_core::{
         Batch, Clock, Durability, HistoryOptions, HubOptions, Keep, Matcher, Namespace, Selection,
         Start, Topic,

@@ -18,6 +18,7 @@ pub mod make;
 pub mod nats;
 pub mod nearest;
 mod reader;
+mod recalled;
 mod records;
 pub mod rows;
 pub mod secret;

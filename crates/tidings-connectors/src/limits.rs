@@ -208,11 +208,10 @@ pub const REFUSALS_TOLD_EVERY: Duration = Duration::from_secs(1);
 pub const NATS_LINE_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of a server's first line, which lists the servers of its cluster.
 pub const NATS_INFO_BYTES_MAX: usize = 64 * 1024;
-/// Bytes of a message, headers included: no NATS server can be told to take more. Servers say what
-/// they take, and less than this is allowed then.
+/// Bytes of a message, headers included: no NATS server can be told to take more. What a server
+/// says that it takes bounds what is sent to it, not what comes: it may be told to take more while
+/// connections last, and says nothing then.
 pub const NATS_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Bytes of headers that a server may add to a message of the largest size.
-pub const NATS_HEADERS_ADDED_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a subject that is published: with the rest of its line it fits what servers take.
 pub const NATS_SUBJECT_BYTES_MAX: usize = 3 * 1024;
 /// Header fields of a message that are looked at; an update keeps fewer.
@@ -226,6 +225,9 @@ pub const NATS_FILE_BYTES_MAX: u64 = 256 * 1024;
 
 /// Time for name, connection, certificates and login at one NATS server.
 pub const NATS_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time until the greeting of a server that another one told of: what the configuration names is
+/// tried again soon.
+pub const NATS_TOLD_TIMEOUT: Duration = Duration::from_secs(1);
 /// The first wait before a NATS server is tried again; doubled each time.
 pub const NATS_AGAIN_MIN: Duration = Duration::from_millis(100);
 /// The longest: who restarts a server waits no longer than that for the hub.
@@ -341,3 +343,23 @@ pub const NATS_UNREAD_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long a relay waits for the body of an answer whose head it has. Long enough for a server
 /// that writes it right behind the head, whose connection is then used again.
 pub const BODY_PATIENCE: Duration = Duration::from_millis(100);
+/// Frames within a second that a NATS server may send though nobody asked: it asks whether we are
+/// there each two minutes, refuses each subscription once, and tells of its cluster when that
+/// changes. Beyond, it is broken or hostile, and would keep a core busy.
+pub const NATS_UNASKED_PER_SECOND_MAX: u32 = 1_024;
+/// For how many of them news of a cluster counts: 64 KiB of JSON to read.
+pub const NATS_INFO_WEIGHT: u32 = 16;
+/// Messages that a server may refuse within a second: more than a connector sends.
+pub const NATS_REFUSED_PER_SECOND_MAX: u32 = 262_144;
+/// The newest messages of a stream that a source knows as published when the server gives them
+/// again: many times what may wait for its acknowledgement at a time. 3 MiB.
+pub const NATS_PUBLISHED_MAX: usize = 65_536;
+/// Messages that it knew so when it connected and that may still come again.
+pub const NATS_OWED_MAX: usize = 2 * NATS_PUBLISHED_MAX;
+/// Places of the history, from its end, in which a source that begins looks for what it brought
+/// before. What a crash left without acknowledgement stands near the end. It takes a second.
+pub const RECALLED_PLACES_MAX: u64 = 262_144;
+/// Positions that it remembers of that.
+pub const RECALLED_MAX: usize = 65_536;
+/// Frames that a server may send between our login and its answer.
+pub const NATS_LOGIN_FRAMES_MAX: usize = 64;

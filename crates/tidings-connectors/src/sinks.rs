@@ -19,6 +19,7 @@ use crate::connector::Sink;
 use crate::delivery::run::{Around, Command, Running, run};
 use crate::delivery::{Counts, Now, Rules, Standing, Status};
 use crate::limits::{COMMANDS_MAX, DRAIN_LOOK_EVERY, READERS_MAX};
+use crate::nats;
 use crate::specification::SinkSpecification;
 
 mod asking;
@@ -62,6 +63,8 @@ pub struct Known {
     pub origin: Origin,
     /// What it did.
     pub counts: Arc<Counts>,
+    /// What its connection to NATS counts, if it has one.
+    pub nats: Option<Arc<nats::Counters>>,
 }
 
 /// A sink that runs.
@@ -166,7 +169,7 @@ impl Sinks {
         let then = rules.then.clone();
         let delivery = self.machine(rules, opened, followed, &counts);
         let (commands, heard) = mpsc::channel(COMMANDS_MAX);
-        let known = Known { told, origin, counts: Arc::clone(&counts) };
+        let known = Known { told, origin, counts: Arc::clone(&counts), nats: sink.nats() };
         let hold = around.hub.hold_history(delivery.status(now(&around)).position);
         let running = Running {
             around,

@@ -2,7 +2,7 @@
 //! source.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidings_core::{Grant, Hub, TokenIdentity};
@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ingest::{Admission, Source, ingest};
 use crate::limits::INCOMING_MAX;
+use crate::nats;
+use crate::recalled::positions;
 use crate::specification::SourceSpecification;
 
 /// A source that is to run.
@@ -28,6 +30,7 @@ struct One {
     stop: CancellationToken,
     /// Its two halves: what brings updates, and what publishes them.
     tasks: JoinSet<()>,
+    nats: Option<Arc<nats::Counters>>,
 }
 
 /// All sources that run.
@@ -50,7 +53,7 @@ impl Sources {
     /// ends when that is known for the first time.
     pub fn start(&self, wanted: WantedSource) -> Admission {
         let WantedSource { told, source } = wanted;
-        let admission = source.admission();
+        let (admission, nats) = (source.admission(), source.nats());
         let (to, from) = mpsc::channel(INCOMING_MAX);
         let stop = CancellationToken::new();
         let (hub, name) = (self.hub.clone(), told.name.clone());
@@ -62,15 +65,31 @@ impl Sources {
         };
         let grant = Grant { token, ..Grant::operator() };
         let mut tasks = JoinSet::new();
-        tasks.spawn(source.run(to, stop.clone()));
+        let (recalled, stopped) = ((hub.clone(), name.clone()), stop.clone());
+        tasks.spawn(async move {
+            let mut source = source;
+            if let Some(known) = source.recalls() {
+                let (hub, name) = recalled;
+                let read = tokio::task::spawn_blocking(move || positions(&hub, &name));
+                *known = read.await.unwrap_or_default();
+            }
+            source.run(to, stopped).await;
+        });
         tasks.spawn(async move { ingest(&name, hub, grant, from).await });
-        self.lock().insert(told.name.clone(), One { told, stop, tasks });
+        self.lock().insert(told.name.clone(), One { told, stop, tasks, nats });
         admission
     }
 
     /// What the sources that run are told.
     pub fn told(&self) -> Vec<SourceSpecification> {
         self.lock().values().map(|one| one.told.clone()).collect()
+    }
+
+    /// What their connections to NATS count, by their names in order.
+    pub fn nats(&self) -> Vec<(String, Arc<nats::Counters>)> {
+        let all = self.lock();
+        let counted = all.iter().filter_map(|(name, one)| Some((name, one.nats.as_ref()?)));
+        counted.map(|(name, nats)| (name.clone(), Arc::clone(nats))).collect()
     }
 
     /// Ends one source: what it has taken is published and acknowledged, for as long as `patience`.

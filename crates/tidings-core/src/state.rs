@@ -31,8 +31,6 @@ pub enum Table {
     Secrets,
     /// Ranges of the history that a sink delivers once more.
     Replays,
-    /// Up to where each source has published what its upstream system holds.
-    Sources,
 }
 
 impl Table {
@@ -46,7 +44,6 @@ impl Table {
             Table::Endpoints => "endpoints",
             Table::Secrets => "secrets",
             Table::Replays => "replays",
-            Table::Sources => "sources",
         })
     }
 }
@@ -286,8 +283,8 @@ mod tests {
             assert!(list(b"c", None, 9, back).is_empty());
             assert!(list(b"", None, 0, back).is_empty());
             let none = match back {
-                false => state.range(Table::Sources, b"", None, 9),
-                true => state.range_back(Table::Sources, b"", None, 9),
+                false => state.range(Table::Replays, b"", None, 9),
+                true => state.range_back(Table::Replays, b"", None, 9),
             };
             assert_eq!(none.unwrap(), []);
         }
@@ -304,7 +301,6 @@ mod tests {
             Table::Endpoints,
             Table::Secrets,
             Table::Replays,
-            Table::Sources,
         ];
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("state");

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::limits::{NATS_AGAIN_MAX, NATS_AGAIN_MIN, NATS_COMMANDS_MAX, NATS_PING_EVERY};
+use crate::nats::counters::Counters;
 use crate::nats::login::{Greeting, Login};
 use crate::nats::opening::{Entrance, NotOpened};
 use crate::nats::options::ServerOptions;
@@ -44,24 +45,6 @@ pub struct Server {
     pub message_bytes_max: usize,
 }
 
-/// What happened so far.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Logins, the first one included.
-    pub connections: AtomicU64,
-    /// Connections that ended while we did not read for too long: what the server had for us may
-    /// be lost, unless it came from a stream.
-    pub cut_off: AtomicU64,
-    /// Header fields that did not become attributes, or attributes that did not become fields.
-    pub fields_dropped: AtomicU64,
-    /// Messages whose subject cannot be a topic. They are lost, and told in the log.
-    pub not_taken: AtomicU64,
-    /// Answers to a stream that the server refused: its messages come again and again.
-    pub refused: AtomicU64,
-    /// Messages of a stream that the hub never takes. They are given up, and told in the log.
-    pub given_up: AtomicU64,
-}
-
 /// What a connection brings.
 #[derive(Debug)]
 pub(super) enum Arrival {
@@ -74,15 +57,6 @@ pub(super) enum Arrival {
 /// The connection broke before the server answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Broken;
-
-impl Counters {
-    /// Counts one more. Answers how many there are when the log should be told: not of each, or a
-    /// flood of messages would be one of the log as well.
-    pub(super) fn tells(counter: &AtomicU64) -> Option<u64> {
-        let count = counter.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        count.is_power_of_two().then_some(count)
-    }
-}
 
 /// Who waits until the server has read something: told what it refused meanwhile.
 pub(super) type Barrier = oneshot::Sender<Result<Vec<String>, Broken>>;
@@ -254,8 +228,10 @@ impl Loop {
             counters: &self.plan.counters,
             given_up: &self.given_up,
             ping_every: self.plan.ping_every,
+            interests: self.plan.interests.len(),
         };
         let (ended, servers) = Box::pin(drive(opened, first, between)).await;
+        self.plan.counters.connected.store(0, Ordering::Relaxed);
         if let Some(servers) = servers {
             self.plan.servers.learn(&servers);
         }
@@ -282,6 +258,7 @@ impl Loop {
         tracing::info!(connector = self.plan.name, server = shown, version, "connected to NATS");
         self.told = None;
         self.plan.counters.connections.fetch_add(1, Ordering::Relaxed);
+        self.plan.counters.connected.store(1, Ordering::Relaxed);
         let server = Server { headers: *headers, message_bytes_max: *max_payload };
         self.link.send_replace(Link::Connected(server));
         // One is enough, however often connections were made since somebody looked.

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tidings_core::Line;
 
 use crate::limits::{NATS_LATER, NATS_PULL_EXPIRES};
 use crate::nats::options::JetStreamOptions;
+use crate::nats::published::{Given, Place};
 
 /// A refusal of a `JetStream` server.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -28,6 +30,15 @@ pub(super) struct ApiError {
 struct Answer {
     error: Option<ApiError>,
     config: Configuration,
+    delivered: Sequence,
+    ack_floor: Sequence,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Sequence {
+    /// A number of the stream.
+    stream_seq: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -41,11 +52,19 @@ struct Configuration {
     filter_subjects: Vec<String>,
 }
 
+/// What is taken from where.
+pub(super) struct Wanted {
+    pub(super) stream: JetStreamOptions,
+    pub(super) subjects: Vec<String>,
+    /// Positions of what the hub has, oldest first.
+    pub(super) known: Vec<Line>,
+}
+
 /// What a server says about the consumer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Consumer {
-    /// It is there, and gives a message again after so long.
-    There(Duration),
+    /// It is there, and gives a message again after so long; and what it has given.
+    There(Duration, Given),
     /// It has to be made.
     Missing,
     /// It cannot be used, in words for the operator.
@@ -100,7 +119,7 @@ pub(super) fn pull(batch: usize) -> Vec<u8> {
 /// What the server says about the consumer.
 pub(super) fn consumer(stream: &JetStreamOptions, subjects: &[String], answer: &[u8]) -> Consumer {
     let JetStreamOptions { stream, consumer, .. } = stream;
-    let Ok(Answer { error, config }) = serde_json::from_slice(answer) else {
+    let Ok(Answer { error, config, delivered, ack_floor }) = serde_json::from_slice(answer) else {
         return Consumer::Unusable("the server's answer about the consumer makes no sense".into());
     };
     match error {
@@ -132,7 +151,8 @@ pub(super) fn consumer(stream: &JetStreamOptions, subjects: &[String], answer: &
         );
         return Consumer::Unusable(reason);
     }
-    Consumer::There(Duration::from_nanos(config.ack_wait))
+    let given = Given { acknowledged: ack_floor.stream_seq, until: delivered.stream_seq };
+    Consumer::There(Duration::from_nanos(config.ack_wait), given)
 }
 
 /// What a stream answers to a message that is published to it.
@@ -160,9 +180,8 @@ pub(super) fn later() -> Vec<u8> {
     format!("-NAK {delay}").into_bytes()
 }
 
-/// Where a message stands in its stream, from the subject for its acknowledgement: stream, number
-/// and time. The time tells a stream from one of the same name that was there before.
-pub(super) fn position(reply: &[u8]) -> Option<String> {
+/// Where a message stands in its stream, from the subject for its acknowledgement.
+pub(super) fn place(reply: &[u8]) -> Option<Place> {
     let text = std::str::from_utf8(reply).ok()?;
     let mut tokens = text.strip_prefix("$JS.ACK.")?.split('.');
     // With a domain and an account in front: stream, consumer, deliveries, number, its number for
@@ -171,10 +190,17 @@ pub(super) fn position(reply: &[u8]) -> Option<String> {
         tokens.next();
         tokens.next();
     }
-    let stream = tokens.next()?;
-    let number: u64 = tokens.nth(2)?.parse().ok()?;
+    let number: u64 = tokens.nth(3)?.parse().ok()?;
     let time: u64 = tokens.nth(1)?.parse().ok()?;
-    Some(format!("{stream}/{number}/{time}"))
+    Some(Place { number, time })
+}
+
+/// Whether a conflict ends by itself: others of the same consumer are at work, or its server moves.
+pub(super) fn is_passing(words: &str) -> bool {
+    let words = words.to_ascii_lowercase().replace(' ', "");
+    ["maxackpending", "maxwaiting", "leadershipchange", "servershutdown"]
+        .iter()
+        .any(|known| words.contains(known))
 }
 
 #[cfg(test)]
@@ -190,23 +216,27 @@ mod tests {
     }
 
     #[test]
-    fn a_position_is_stream_number_and_time() {
+    fn a_place_is_number_and_time() {
         for (reply, expected) in [
-            ("$JS.ACK.CMS.hub.1.42.7.1600000000000000000.0", Some("CMS/42/1600000000000000000")),
-            ("$JS.ACK.dom.acc.CMS.hub.1.42.7.16.0", Some("CMS/42/16")),
-            ("$JS.ACK.dom.acc.CMS.hub.1.42.7.16.0.random", Some("CMS/42/16")),
+            ("$JS.ACK.CMS.hub.1.42.7.1600000000000000000.0", Some((42, 1600000000000000000))),
+            ("$JS.ACK.dom.acc.CMS.hub.1.42.7.16.0", Some((42, 16))),
+            ("$JS.ACK.dom.acc.CMS.hub.1.42.7.16.0.random", Some((42, 16))),
             ("$JS.ACK.CMS.hub.1.x.7.16.0", None),
             ("$JS.ACK.CMS", None),
             ("_INBOX.1", None),
         ] {
-            assert_eq!(position(reply.as_bytes()).as_deref(), expected, "{reply}");
+            let place = place(reply.as_bytes()).map(|Place { number, time }| (number, time));
+            assert_eq!(place, expected, "{reply}");
         }
     }
 
     #[test]
     fn answers_about_a_consumer_are_understood() {
-        let there = br#"{"config":{"ack_policy":"explicit","ack_wait":30000000000}}"#;
-        assert_eq!(consumer(&stream(), &[], there), Consumer::There(Duration::from_secs(30)));
+        let there = br#"{"config":{"ack_policy":"explicit","ack_wait":30000000000},
+            "delivered":{"consumer_seq":9,"stream_seq":7},"ack_floor":{"stream_seq":3}}"#;
+        let given = Given { acknowledged: 3, until: 7 };
+        let expected = Consumer::There(Duration::from_secs(30), given);
+        assert_eq!(consumer(&stream(), &[], there), expected);
         let missing = br#"{"error":{"code":404,"err_code":10014,"description":"x"}}"#;
         assert_eq!(consumer(&stream(), &[], missing), Consumer::Missing);
         for unusable in [
@@ -227,8 +257,8 @@ mod tests {
             let subjects: Vec<String> = subjects.iter().map(|&subject| subject.into()).collect();
             consumer(&stream(), &subjects, answer)
         };
-        assert!(matches!(with(&[]), Consumer::There(_)));
-        assert!(matches!(with(&["a.>"]), Consumer::There(_)));
+        assert!(matches!(with(&[]), Consumer::There(..)));
+        assert!(matches!(with(&["a.>"]), Consumer::There(..)));
         assert!(matches!(with(&["b"]), Consumer::Unusable(_)));
         assert!(matches!(with(&["a.>", "b"]), Consumer::Unusable(_)));
     }

@@ -9,7 +9,8 @@ use bytes::BytesMut;
 use tidings_core::limits::HOPS_MAX;
 use tidings_core::{Entry, Line};
 
-use crate::nats::connection::{Counters, Server};
+use crate::nats::connection::Server;
+use crate::nats::counters::Counters;
 use crate::nats::headers::Block;
 use crate::nats::options::Rewrite;
 use crate::nats::protocol::publish;
@@ -19,6 +20,40 @@ use crate::nats::subject::flaw;
 /// Header fields that servers act on, or that we write ourselves. A publisher's attributes are not
 /// taken for them.
 const OWN_PREFIXES: [&str; 2] = ["nats-", "tidings-"];
+
+/// Why an entry can never be published.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unfit {
+    /// The server would take it for a command.
+    #[error("subjects that begin with $ or _INBOX are the server's own")]
+    Inner,
+    /// NATS has no such subjects.
+    #[error("the topic is no NATS subject: {0}")]
+    NoSubject(&'static str),
+    /// It goes round.
+    #[error("passed through more than {HOPS_MAX} connectors: there is a loop")]
+    Looped,
+    /// The server says how much it takes.
+    #[error("{length} bytes, and the server takes {max}: see max_payload there")]
+    TooLarge {
+        /// Of headers and data, in bytes.
+        length: usize,
+        /// What the server takes, in bytes.
+        max: usize,
+    },
+}
+
+impl Unfit {
+    /// Counts it.
+    pub(super) fn count(&self, counters: &Counters) {
+        let counter = match self {
+            Unfit::Inner | Unfit::NoSubject(_) => &counters.no_subject,
+            Unfit::Looped => &counters.looped,
+            Unfit::TooLarge { .. } => &counters.too_large,
+        };
+        Counters::add(counter, 1);
+    }
+}
 
 /// How entries become messages.
 pub(super) struct Encoding {
@@ -37,7 +72,7 @@ impl Encoding {
     }
 
     /// The subject of an entry, or why it can never be published.
-    pub(super) fn subject(&self, entry: &Entry) -> Result<String, String> {
+    pub(super) fn subject(&self, entry: &Entry) -> Result<String, Unfit> {
         let topic = entry.update.topics.first().map_or("", |topic| topic.as_str());
         let subject = match &self.rewrite {
             Some(rewrite) => Cow::Owned(rewrite.apply(topic)),
@@ -48,10 +83,10 @@ impl Encoding {
             topic.starts_with(from.as_str()) && to.starts_with(['$', '_'])
         });
         if is_inner(&subject) && !is_meant {
-            return Err("subjects that begin with $ or _INBOX are the server's own".to_owned());
+            return Err(Unfit::Inner);
         }
         match flaw(&subject) {
-            Some(reason) => Err(format!("the topic is no NATS subject: {reason}")),
+            Some(reason) => Err(Unfit::NoSubject(reason)),
             None => Ok(subject.into_owned()),
         }
     }
@@ -64,19 +99,17 @@ impl Encoding {
         subject: &str,
         reply: Option<&str>,
         server: Server,
-    ) -> Result<(), String> {
+    ) -> Result<(), Unfit> {
         let hops = entry.update.origin.as_ref().map_or(0, |origin| origin.hops).saturating_add(1);
         if hops > HOPS_MAX {
-            return Err(format!("passed through more than {HOPS_MAX} connectors: there is a loop"));
+            return Err(Unfit::Looped);
         }
         let block = (self.has_headers && server.headers).then(|| self.block(entry, hops));
         let data = &entry.update.data;
         let length = block.as_ref().map_or(0, |block| block.len()) + data.len();
         if length > server.message_bytes_max {
             let max = server.message_bytes_max;
-            return Err(format!(
-                "{length} bytes, and the server takes {max}: see max_payload there"
-            ));
+            return Err(Unfit::TooLarge { length, max });
         }
         publish(output, subject, reply, block.as_deref(), data);
         Ok(())

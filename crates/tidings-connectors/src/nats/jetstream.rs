@@ -16,12 +16,14 @@ use crate::limits::{
     NATS_ANSWER_TIMEOUT, NATS_PULL_EXPIRES, NATS_QUIET, NATS_READS_MAX, NATS_STREAM_AGAIN_AFTER,
     NATS_UNACKNOWLEDGED_MAX,
 };
-use crate::nats::connection::{Arrival, Connection, Counters, Interest, Link, Plan};
-use crate::nats::consumer::{self, Consumer};
+use crate::nats::connection::{Arrival, Connection, Interest, Link, Plan};
+use crate::nats::consumer::{self, Consumer, Wanted};
+use crate::nats::counters::Counters;
 use crate::nats::headers::Headers;
 use crate::nats::inbox::Inbox;
 use crate::nats::options::JetStreamOptions;
 use crate::nats::protocol::{Message, publish, unsubscribe};
+use crate::nats::published::{Place, Published};
 use crate::nats::source::{Conversion, Room};
 
 /// How often it is looked at what takes too long.
@@ -66,6 +68,8 @@ struct Pulling {
     /// What is written once there is a connection: whole frames.
     output: BytesMut,
     is_connected: bool,
+    /// What the hub has of the stream.
+    published: Published,
     /// What nobody has taken yet.
     held: VecDeque<(Update, Waiting)>,
     /// What the hub has, by its number.
@@ -82,15 +86,14 @@ struct Pulling {
 pub(super) async fn run(
     mut plan: Plan,
     link: watch::Sender<Link>,
-    stream: JetStreamOptions,
-    subjects: Vec<String>,
+    wanted: Wanted,
     conversion: Conversion,
     to: mpsc::Sender<Incoming>,
     stop: CancellationToken,
 ) {
     let inbox = Inbox::new();
     plan.interests = vec![Interest { subject: inbox.pattern(), queue: None }];
-    let mut pulling = Pulling::new(&plan, stream, subjects, conversion, inbox);
+    let mut pulling = Pulling::new(&plan, wanted, conversion, inbox);
     let (arriving, mut arrivals) = mpsc::channel(NATS_READS_MAX);
     let connection = Connection::start(plan, arriving, link);
     let (answering, mut answers) = mpsc::channel(NATS_UNACKNOWLEDGED_MAX);
@@ -149,17 +152,13 @@ async fn place<'a>(
 }
 
 impl Pulling {
-    fn new(
-        plan: &Plan,
-        stream: JetStreamOptions,
-        subjects: Vec<String>,
-        conversion: Conversion,
-        inbox: Inbox,
-    ) -> Pulling {
+    fn new(plan: &Plan, wanted: Wanted, conversion: Conversion, inbox: Inbox) -> Pulling {
+        let Wanted { stream, subjects, known } = wanted;
         Pulling {
             name: plan.name.clone(),
             counters: Arc::clone(&plan.counters),
             ack_wait: stream.ack_wait.0,
+            published: Published::recalled(&stream.stream, &known),
             stream,
             subjects,
             conversion,
@@ -247,6 +246,7 @@ impl Pulling {
 
     /// A message of the stream. Its subject is the one that it was published to.
     fn delivered(&mut self, message: &Message) {
+        Counters::add(&self.counters.received, 1);
         if let Asked::Pull(left) = &mut self.asked {
             *left = left.saturating_sub(1);
         }
@@ -255,7 +255,13 @@ impl Pulling {
             self.acknowledge(&reply, b"+ACK");
             return;
         }
-        let position = consumer::position(&reply).and_then(|text| Line::parse(&text).ok());
+        let place = consumer::place(&reply);
+        if place.is_some_and(|place| self.published.has(place)) {
+            Counters::add(&self.counters.repeated, 1);
+            self.acknowledge(&reply, b"+ACK");
+            return;
+        }
+        let position = place.and_then(|place| Line::parse(&self.position(place)).ok());
         match self.conversion.update(message, position) {
             Some(update) => {
                 self.held.push_back((update, Waiting { reply, told: Instant::now() }));
@@ -281,7 +287,7 @@ impl Pulling {
             (Asked::Pull(_), Some(404 | 408)) => self.asked = Asked::Pull(0),
             (Asked::Pull(_), Some(_)) => {
                 let words = headers.map(|headers| headers.description).unwrap_or_default();
-                match is_passing(&words) {
+                match consumer::is_passing(&words) {
                     true => self.rest(),
                     false => self.pause(&format!("the consumer says: {words}")),
                 }
@@ -293,7 +299,8 @@ impl Pulling {
 
     fn consumer(&mut self, answer: &[u8]) {
         match consumer::consumer(&self.stream, &self.subjects, answer) {
-            Consumer::There(ack_wait) => {
+            Consumer::There(ack_wait, given) => {
+                self.published.keep(given);
                 self.ack_wait = ack_wait.max(TICK * 4);
                 self.told = None;
                 self.asked = Asked::Pull(0);
@@ -332,17 +339,27 @@ impl Pulling {
     fn answered(&mut self, answered: Answered) {
         let Some(Waiting { reply, .. }) = self.waiting.remove(&answered.number) else { return };
         match answered.taken {
-            Taken::Published => self.acknowledge(&reply, b"+ACK"),
+            Taken::Published => {
+                if let Some(place) = consumer::place(&reply) {
+                    self.published.add(place);
+                }
+                self.acknowledge(&reply, b"+ACK");
+            }
             Taken::Later => self.acknowledge(&reply, &consumer::later()),
             Taken::Never(reason) => {
                 if let Some(count) = Counters::tells(&self.counters.given_up) {
-                    let position = consumer::position(&reply).unwrap_or_default();
+                    let place = consumer::place(&reply);
+                    let position = place.map_or_else(String::new, |place| self.position(place));
                     let source = &self.name;
                     tracing::error!(source, count, position, reason, "a NATS message is given up");
                 }
                 self.acknowledge(&reply, b"+TERM");
             }
         }
+    }
+
+    fn position(&self, place: Place) -> String {
+        place.position(&self.stream.stream)
     }
 
     fn acknowledge(&mut self, reply: &Bytes, body: &[u8]) {
@@ -366,16 +383,12 @@ impl Pulling {
         for reply in late {
             self.acknowledge(&reply, b"+WPI");
         }
-        if self.asked != Asked::Nothing && now >= self.deadline {
-            self.asked = Asked::Nothing;
+        if now < self.deadline {
+            return;
+        }
+        match self.asked {
+            Asked::Look | Asked::Make => self.pause("the server does not answer for its streams"),
+            Asked::Nothing | Asked::Pull(_) | Asked::Pause => self.asked = Asked::Nothing,
         }
     }
-}
-
-/// Whether a conflict ends by itself: others of the same consumer are at work, or its server moves.
-fn is_passing(words: &str) -> bool {
-    let words = words.to_ascii_lowercase().replace(' ', "");
-    ["maxackpending", "maxwaiting", "leadershipchange", "servershutdown"]
-        .iter()
-        .any(|known| words.contains(known))
 }

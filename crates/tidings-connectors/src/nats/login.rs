@@ -31,6 +31,8 @@ pub(super) struct Greeting {
     pub(super) nonce: Option<String>,
     /// Others of its cluster.
     pub(super) connect_urls: Option<Vec<String>>,
+    /// It is about to send everybody away: "lame duck mode".
+    pub(super) ldm: bool,
 }
 
 /// How we log in.

@@ -5,6 +5,7 @@
 mod answers;
 mod connection;
 mod consumer;
+mod counters;
 mod encoding;
 mod headers;
 mod inbox;
@@ -13,7 +14,9 @@ mod login;
 mod nkey;
 mod opening;
 mod options;
+mod pace;
 mod protocol;
+mod published;
 mod server;
 mod session;
 mod sink;
@@ -23,7 +26,8 @@ mod subject;
 mod tests;
 mod tls;
 
-pub use connection::{Counters, Link, Server};
+pub use connection::{Link, Server};
+pub use counters::Counters;
 pub use options::{Deliver, JetStreamOptions, Rewrite, ServerOptions, SinkOptions, SourceOptions};
 #[doc(hidden)]
 pub use protocol::fuzz_frames;

@@ -11,7 +11,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::limits::{
-    NATS_CONNECT_TIMEOUT, NATS_HEADERS_ADDED_BYTES_MAX, NATS_MESSAGE_BYTES_MAX, NATS_READ_BYTES_MAX,
+    NATS_CONNECT_TIMEOUT, NATS_LOGIN_FRAMES_MAX, NATS_MESSAGE_BYTES_MAX, NATS_READ_BYTES_MAX,
+    NATS_TOLD_TIMEOUT,
 };
 use crate::nats::login::{Greeting, Login};
 use crate::nats::protocol::{Decoder, Frame, PING, PONG, connect};
@@ -73,11 +74,19 @@ async fn open_slowly(
     tls: &Tls,
     client: &str,
 ) -> Result<Opened, NotOpened> {
-    let address = (server.host.as_str(), server.port);
-    let mut stream = TcpStream::connect(address).await.map_err(|error| unreachable(&error))?;
-    stream.set_nodelay(true).map_err(|error| unreachable(&error))?;
     let mut decoder = Decoder::default();
-    let greeting = greeting(&mut stream, &mut decoder).await?;
+    let (stream, greeting) = if server.is_told {
+        // Clusters often tell of addresses that only they can reach: those that somebody wrote down
+        // do not wait for each of them.
+        match tokio::time::timeout(NATS_TOLD_TIMEOUT, greeted(server, &mut decoder)).await {
+            Ok(greeted) => greeted?,
+            Err(_) => {
+                return Err(unreachable(&format!("no greeting within {NATS_TOLD_TIMEOUT:?}")));
+            }
+        }
+    } else {
+        greeted(server, &mut decoder).await?
+    };
     let wants_tls = server.needs_tls || greeting.tls_required;
     if server.needs_tls && !greeting.tls_required && !greeting.tls_available {
         return Err(unreachable(
@@ -110,13 +119,29 @@ async fn open_slowly(
     write.write_all(&output).await.map_err(|error| unreachable(&error))?;
     write.flush().await.map_err(|error| unreachable(&error))?;
     logged_in(&mut read, &mut write, &mut decoder).await?;
-    decoder.bound(greeting.max_payload.saturating_add(NATS_HEADERS_ADDED_BYTES_MAX));
     Ok(Opened { read, write, decoder, greeting })
+}
+
+async fn greeted(
+    server: &Server,
+    decoder: &mut Decoder,
+) -> Result<(TcpStream, Greeting), NotOpened> {
+    let address = (server.host.as_str(), server.port);
+    let mut stream = TcpStream::connect(address).await.map_err(|error| unreachable(&error))?;
+    stream.set_nodelay(true).map_err(|error| unreachable(&error))?;
+    let greeting = greeting(&mut stream, decoder).await?;
+    Ok((stream, greeting))
 }
 
 async fn greeting(stream: &mut TcpStream, decoder: &mut Decoder) -> Result<Greeting, NotOpened> {
     match frame(stream, decoder).await? {
-        Frame::Info(json) => greeting_of(&json).ok_or_else(|| unreachable(&"no NATS greeting")),
+        Frame::Info(json) => match greeting_of(&json) {
+            // Everything would be too large for it, for ever.
+            Some(greeting) if greeting.max_payload == 0 => {
+                Err(unreachable(&"the server does not say how large messages may be"))
+            }
+            greeting => greeting.ok_or_else(|| unreachable(&"no NATS greeting")),
+        },
         _ => Err(unreachable(&"the server does not greet as a NATS server does")),
     }
 }
@@ -135,7 +160,7 @@ async fn logged_in(
     write: &mut WriteSide,
     decoder: &mut Decoder,
 ) -> Result<(), NotOpened> {
-    loop {
+    for _ in 0..NATS_LOGIN_FRAMES_MAX {
         match frame(read, decoder).await? {
             Frame::Pong => return Ok(()),
             Frame::Ping => write.write_all(PONG).await.map_err(|error| unreachable(&error))?,
@@ -143,6 +168,8 @@ async fn logged_in(
             Frame::Info(_) | Frame::Okay | Frame::Message(_) => {}
         }
     }
+    let reason = format!("{NATS_LOGIN_FRAMES_MAX} frames came and no answer to the login");
+    Err(unreachable(&reason))
 }
 
 fn refusal(said: &str) -> NotOpened {

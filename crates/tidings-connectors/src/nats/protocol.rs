@@ -104,7 +104,7 @@ impl Decoder {
         self.buffer.is_empty() && self.head.is_none()
     }
 
-    /// Bounds messages, headers included, to what the server said that it allows, in bytes.
+    /// Bounds messages, headers included, in bytes; without it to what any server can allow.
     pub(super) fn bound(&mut self, message_max: usize) {
         self.message_max = message_max;
     }

@@ -21,6 +21,8 @@ pub(super) struct Server {
     pub(super) needs_tls: bool,
     /// The name that its certificate has to have.
     pub(super) certified: String,
+    /// Whether a server told of it, and not the configuration.
+    pub(super) is_told: bool,
 }
 
 impl Server {
@@ -110,7 +112,8 @@ fn address(text: &str) -> Result<(Server, Option<InUrl>), &'static str> {
         (user, Some(password)) => Some(InUrl::Password(decoded(user), decoded(password))),
     };
     let port = url.port().unwrap_or(PORT);
-    Ok((Server { certified: host.clone(), host, port, needs_tls }, login))
+    let certified = host.clone();
+    Ok((Server { certified, host, port, needs_tls, is_told: false }, login))
 }
 
 /// All servers that are known, and whose turn it is.
@@ -158,7 +161,7 @@ impl Servers {
             let certified =
                 if is_address { first.certified.clone() } else { server.certified.clone() };
             let needs_tls = first.needs_tls || server.needs_tls;
-            named.push(Server { certified, needs_tls, ..server });
+            named.push(Server { certified, needs_tls, is_told: true, ..server });
         }
         self.named = named;
     }

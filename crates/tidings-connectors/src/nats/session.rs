@@ -11,11 +11,14 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::limits::{
-    NATS_HELD_BACK_COUNTS, NATS_HELD_BACK_MIN, NATS_OUTPUT_BYTES_MAX, NATS_READ_BYTES_MAX,
-    NATS_REFUSALS_MAX, NATS_UNANSWERED_MAX, NATS_UNREAD_BYTES_MAX,
+    NATS_HELD_BACK_COUNTS, NATS_HELD_BACK_MIN, NATS_INFO_WEIGHT, NATS_OUTPUT_BYTES_MAX,
+    NATS_READ_BYTES_MAX, NATS_REFUSALS_MAX, NATS_REFUSED_PER_SECOND_MAX, NATS_UNANSWERED_MAX,
+    NATS_UNASKED_PER_SECOND_MAX, NATS_UNREAD_BYTES_MAX,
 };
-use crate::nats::connection::{Arrival, Barrier, Broken, Command, Counters};
+use crate::nats::connection::{Arrival, Barrier, Broken, Command};
+use crate::nats::counters::Counters;
 use crate::nats::opening::{Opened, ReadSide, WriteSide, greeting_of};
+use crate::nats::pace::Pace;
 use crate::nats::protocol::{BadFrame, Decoder, Frame, Message, PING, PONG};
 
 /// What a session shares with those before and after it.
@@ -29,6 +32,8 @@ pub(super) struct Between<'a> {
     /// Told when the server is silent.
     pub(super) given_up: &'a Notify,
     pub(super) ping_every: Duration,
+    /// Subscriptions, numbered from 1.
+    pub(super) interests: usize,
 }
 
 /// How a session ended.
@@ -100,6 +105,13 @@ struct Standing<'a> {
     behind: Option<Instant>,
     /// What its cluster consists of now, if it said so.
     servers: Option<Vec<String>>,
+    /// What it says though nobody asked.
+    unasked: Pace,
+    /// Messages that it refuses.
+    refused: Pace,
+    interests: usize,
+    /// Subscriptions whose refusal the log was not told of.
+    untold: usize,
     name: &'a str,
     counters: &'a Counters,
 }
@@ -112,7 +124,8 @@ pub(super) async fn drive(
     between: Between<'_>,
 ) -> (Ended, Option<Vec<String>>) {
     let Opened { mut read, write, decoder, .. } = opened;
-    let Between { name, read: arrived, to, commands, counters, given_up, ping_every } = between;
+    let Between { name, read: arrived, to, commands, counters, given_up, ping_every, interests } =
+        between;
     let mut standing = Standing {
         decoder,
         asked: VecDeque::new(),
@@ -122,6 +135,10 @@ pub(super) async fn drive(
         held_since: None,
         behind: None,
         servers: None,
+        unasked: Pace::new(NATS_UNASKED_PER_SECOND_MAX),
+        refused: Pace::new(NATS_REFUSED_PER_SECOND_MAX),
+        interests,
+        untold: interests,
         name,
         counters,
     };
@@ -155,7 +172,9 @@ pub(super) async fn drive(
             _ = tick.tick() => standing.ask(arrived.is_empty(), &mut output),
             () = given_up.notified() => Some(standing.closed("the server did not answer in time")),
         };
+        counters.unwritten_bytes.store(output.waiting.len() as u64, Ordering::Relaxed);
     }
+    counters.unwritten_bytes.store(0, Ordering::Relaxed);
     for barrier in standing.asked.into_iter().flatten() {
         // Whoever asked may have stopped waiting.
         let _told = barrier.send(Err(Broken));
@@ -190,18 +209,24 @@ impl Standing<'_> {
         let mut messages: Vec<Message> = Vec::new();
         let end = loop {
             match self.decoder.next() {
-                Ok(Some(Frame::Message(message))) => messages.push(message),
+                Ok(Some(Frame::Message(message))) => {
+                    self.expects(message.subscription)?;
+                    messages.push(message);
+                }
                 Ok(Some(Frame::Ping)) if output.waiting.len() > NATS_UNREAD_BYTES_MAX => {
                     return Err(Ended::Lost("the server asks and reads nothing".to_owned()));
                 }
-                Ok(Some(Frame::Ping)) => output.add_slice(PONG),
-                Ok(Some(Frame::Pong)) => self.answered(),
-                Ok(Some(Frame::Error(said))) => self.complained(said),
-                Ok(Some(Frame::Info(json))) => {
-                    let servers = greeting_of(&json).and_then(|greeting| greeting.connect_urls);
-                    self.servers = servers.or_else(|| self.servers.take());
+                Ok(Some(Frame::Ping)) => {
+                    self.unasked("PING", 1)?;
+                    output.add_slice(PONG);
                 }
-                Ok(Some(Frame::Okay)) => {}
+                Ok(Some(Frame::Pong)) => self.answered()?,
+                Ok(Some(Frame::Error(said))) => self.complained(said)?,
+                Ok(Some(Frame::Info(json))) => {
+                    self.unasked("INFO", NATS_INFO_WEIGHT)?;
+                    self.informed(&json);
+                }
+                Ok(Some(Frame::Okay)) => self.unasked("+OK", 1)?,
                 Ok(None) => break None,
                 Err(bad) => break Some(bad),
             }
@@ -213,29 +238,74 @@ impl Standing<'_> {
         end.map_or(Ok(()), |bad: BadFrame| Err(Ended::Lost(bad.to_string())))
     }
 
-    fn answered(&mut self) {
-        if let Some(Some(barrier)) = self.asked.pop_front() {
-            let _told = barrier.send(Ok(std::mem::take(&mut self.refusals)));
+    /// Whether it may still say so: a server that goes on about itself would keep a core busy.
+    fn unasked(&mut self, what: &str, weight: u32) -> Result<(), Ended> {
+        if self.unasked.allows(weight) {
+            return Ok(());
         }
+        self.counters.floods.fetch_add(1, Ordering::Relaxed);
+        Err(Ended::Lost(format!(
+            "the server sent more than {NATS_UNASKED_PER_SECOND_MAX} frames within a second that \
+             nobody asked for, the last one {what}"
+        )))
     }
 
-    fn complained(&mut self, said: String) {
+    fn expects(&self, subscription: u64) -> Result<(), Ended> {
+        let known = usize::try_from(subscription).unwrap_or(usize::MAX);
+        if (1..=self.interests).contains(&known) {
+            return Ok(());
+        }
+        Err(Ended::Lost("the server sent a message that nobody subscribed to".to_owned()))
+    }
+
+    /// What changed about the server and its cluster.
+    fn informed(&mut self, json: &[u8]) {
+        let Some(greeting) = greeting_of(json) else { return };
+        if greeting.ldm {
+            self.complaint = Some("it is going out of service (lame duck mode)".to_owned());
+        }
+        self.servers = greeting.connect_urls.or_else(|| self.servers.take());
+    }
+
+    fn answered(&mut self) -> Result<(), Ended> {
+        let Some(asked) = self.asked.pop_front() else { return self.unasked("PONG", 1) };
+        if let Some(barrier) = asked {
+            let _told = barrier.send(Ok(std::mem::take(&mut self.refusals)));
+        }
+        Ok(())
+    }
+
+    fn complained(&mut self, said: String) -> Result<(), Ended> {
+        self.counters.errors.fetch_add(1, Ordering::Relaxed);
         let lower = said.to_ascii_lowercase();
         if lower.starts_with("permissions violation for publish") {
-            if !self.asked.iter().any(Option::is_some) {
-                if let Some(count) = Counters::tells(&self.counters.refused) {
-                    let connector = self.name;
-                    tracing::error!(connector, count, said, "the NATS server refuses a message");
-                }
-            } else if self.refusals.len() < NATS_REFUSALS_MAX {
-                self.refusals.push(said);
-            }
-            return;
+            return self.refused(said);
         }
-        if lower.starts_with("permissions violation") {
+        self.unasked("-ERR", 1)?;
+        if lower.starts_with("permissions violation") && self.untold > 0 {
+            self.untold -= 1;
             tracing::error!(connector = self.name, said, "the NATS server refuses a subscription");
         }
         self.complaint = Some(said);
+        Ok(())
+    }
+
+    /// A message that we may not publish. There may be one answer for each.
+    fn refused(&mut self, said: String) -> Result<(), Ended> {
+        if !self.refused.allows(1) {
+            self.counters.floods.fetch_add(1, Ordering::Relaxed);
+            return Err(Ended::Lost("the server refuses more than is sent".to_owned()));
+        }
+        let told = Counters::tells(&self.counters.refused);
+        if self.asked.iter().any(Option::is_some) {
+            if self.refusals.len() < NATS_REFUSALS_MAX {
+                self.refusals.push(said);
+            }
+        } else if let Some(count) = told {
+            let connector = self.name;
+            tracing::error!(connector, count, said, "the NATS server refuses a message");
+        }
+        Ok(())
     }
 
     fn handed_on(&mut self) {

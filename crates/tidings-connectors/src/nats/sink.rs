@@ -14,8 +14,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::connector::{Answer, Delivering, Fault, Outcome, Run, Sink};
 use crate::limits::{ANSWER_BYTES_MAX, NATS_READS_MAX, NATS_REFUSED_SUBJECTS_MAX, NATS_RUN_MAX};
 use crate::nats::answers::{Answers, Part, Waited, failure};
-use crate::nats::connection::{Broken, Connection, Counters, Link, Plan, Server};
-use crate::nats::encoding::Encoding;
+use crate::nats::connection::{Broken, Connection, Link, Plan, Server};
+use crate::nats::counters::Counters;
+use crate::nats::encoding::{Encoding, Unfit};
 use crate::nats::options::SinkOptions;
 use crate::specification::BadOption;
 
@@ -100,6 +101,10 @@ impl Sink for NatsSink {
         let inner = Arc::clone(&self.inner);
         Box::pin(async move { inner.deliver(&run.entries).await })
     }
+
+    fn nats(&self) -> Option<Arc<Counters>> {
+        Some(self.counters())
+    }
 }
 
 /// Messages that are published together.
@@ -127,6 +132,7 @@ impl Inner {
                 break (part.failure, part.said);
             }
         };
+        Counters::add(&self.counters.sent, delivered);
         let body = said.slice(..said.len().min(ANSWER_BYTES_MAX));
         Outcome { delivered, failure, answer: Answer { status: None, body } }
     }
@@ -138,14 +144,17 @@ impl Inner {
         };
         match self.prepare(entries, server) {
             Ok(prepared) => self.published(prepared, until).await,
-            Err(reason) => Part::failed(0, Fault::Never, &reason),
+            Err(unfit) => {
+                unfit.count(&self.counters);
+                Part::failed(0, Fault::Never, &unfit.to_string())
+            }
         }
     }
 
     /// Writes down some from the front: all, or those before one that cannot be published, or one
     /// alone whose subject was refused before: those behind it would be published again each time.
     /// The error says why the first can never be published.
-    fn prepare(&self, entries: &[&Arc<Entry>], server: Server) -> Result<Prepared, String> {
+    fn prepare(&self, entries: &[&Arc<Entry>], server: Server) -> Result<Prepared, Unfit> {
         let run = self.answers.as_ref().map(|answers| Waited::new(answers, entries.len()));
         let mut output = BytesMut::new();
         let mut subjects: Vec<String> = Vec::with_capacity(entries.len());
@@ -163,7 +172,7 @@ impl Inner {
             });
             match added {
                 Ok(false) => {}
-                Err(reason) if index == 0 => return Err(reason),
+                Err(unfit) if index == 0 => return Err(unfit),
                 Ok(true) | Err(_) => break,
             }
         }

@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ingest::{Acknowledge, Admission, Incoming, Source};
 use crate::limits::{INCOMING_BYTES_MAX, NATS_DRAIN_MAX, NATS_QUIET, NATS_READS_MAX};
-use crate::nats::connection::{Arrival, Connection, Counters, Interest, Link, Plan};
+use crate::nats::connection::{Arrival, Connection, Interest, Link, Plan};
+use crate::nats::consumer::Wanted;
+use crate::nats::counters::Counters;
 use crate::nats::headers::Headers;
 use crate::nats::jetstream;
 use crate::nats::options::{Rewrite, SourceOptions, bad};
@@ -38,6 +40,8 @@ pub struct NatsSource {
     options: SourceOptions,
     conversion: Conversion,
     link: watch::Sender<Link>,
+    /// Positions of what the hub has of it.
+    known: Vec<Line>,
 }
 
 impl NatsSource {
@@ -64,7 +68,8 @@ impl NatsSource {
         let except =
             options.except.iter().filter_map(|text| NatsSubject::parse(text).ok()).collect();
         let conversion = Conversion { connector, private, rewrite, except, counters };
-        Ok(NatsSource { plan, options, conversion, link: watch::Sender::new(Link::Beginning) })
+        let link = watch::Sender::new(Link::Beginning);
+        Ok(NatsSource { plan, options, conversion, link, known: Vec::new() })
     }
 
     /// How its connection stands, from now on.
@@ -79,6 +84,14 @@ impl NatsSource {
 }
 
 impl Source for NatsSource {
+    fn nats(&self) -> Option<Arc<Counters>> {
+        Some(self.counters())
+    }
+
+    fn recalls(&mut self) -> Option<&mut Vec<Line>> {
+        self.options.jetstream.is_some().then_some(&mut self.known)
+    }
+
     fn admission(&self) -> Admission {
         let mut link = self.link();
         Box::pin(async move {
@@ -101,13 +114,14 @@ impl Source for NatsSource {
         stop: CancellationToken,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
-            let NatsSource { plan, options, conversion, link } = *self;
+            let NatsSource { plan, options, conversion, link, known } = *self;
             let stopped = stop.clone();
             let work = async {
                 match options.jetstream {
                     Some(stream) => {
                         let subjects = options.subjects;
-                        jetstream::run(plan, link, stream, subjects, conversion, to, stop).await;
+                        let wanted = Wanted { stream, subjects, known };
+                        jetstream::run(plan, link, wanted, conversion, to, stop).await;
                     }
                     None => core(plan, link, options, conversion, to, stop).await,
                 }
@@ -175,6 +189,7 @@ impl Bringing {
     /// Hands on what arrived; `None` when nobody takes it, or nothing will arrive.
     async fn bring(&self, arrival: Option<Arrival>) -> Option<()> {
         let Arrival::Messages(messages) = arrival? else { return Some(()) };
+        Counters::add(&self.conversion.counters.received, messages.len());
         for message in messages {
             if self.conversion.is_excepted(&message) {
                 continue;
@@ -244,7 +259,9 @@ impl Conversion {
         let connector = self.connector.clone();
         let mut origin = Origin { connector, position, hops: 0 };
         if let Some(block) = &message.headers {
-            let headers = Headers::parse(block).unwrap_or_default();
+            // Of another version of headers nothing is understood.
+            let unknown = Headers { unreadable: 1, ..Headers::default() };
+            let headers = Headers::parse(block).unwrap_or(unknown);
             let dropped = headers.unreadable + fields(headers.fields, &mut update, &mut origin);
             let dropped = u64::try_from(dropped).unwrap_or(u64::MAX);
             self.counters.fields_dropped.fetch_add(dropped, Ordering::Relaxed);
@@ -351,6 +368,15 @@ mod tests {
         let update = conversion.update(&message(b"a", &fields), None).unwrap();
         assert_eq!(update.attributes.len(), ATTRIBUTES_MAX);
         assert_eq!(conversion.counters.fields_dropped.load(Ordering::Relaxed), 4);
+    }
+
+    #[test]
+    fn headers_of_another_version_are_counted_and_the_message_comes() {
+        let conversion = conversion(None);
+        let block = Some(bytes::Bytes::from_static(b"NATS/9.9\r\na: 1\r\n\r\n"));
+        let message = Message { headers: block, ..message(b"a", &[]) };
+        assert!(conversion.update(&message, None).unwrap().attributes.is_empty());
+        assert_eq!(conversion.counters.fields_dropped.load(Ordering::Relaxed), 1);
     }
 
     #[test]

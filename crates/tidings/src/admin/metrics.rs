@@ -17,6 +17,7 @@ use tidings_core::Hub;
 use tidings_frontends::auth::KeySet;
 use tidings_frontends::http::Server;
 
+mod nats;
 mod sinks;
 
 pub(super) use sinks::{Told, told_of};
@@ -41,6 +42,8 @@ enum Values {
     Labelled(&'static str, Vec<(&'static str, u64)>),
     /// For each sink.
     OfSinks(Vec<(String, u64)>),
+    /// For each source and sink with a connection of its own.
+    OfConnectors(Vec<(String, u64)>),
     /// For each sink and each result of a closed set.
     OfResults(Vec<(String, &'static str, u64)>),
 }
@@ -243,6 +246,12 @@ impl Collector for Samples {
                 Values::OfSinks(values) => {
                     for (sink, value) in values {
                         let labels = [("sink", sink.as_str())];
+                        encode(sample.kind, *value, metric.encode_family(&labels)?)?;
+                    }
+                }
+                Values::OfConnectors(values) => {
+                    for (connector, value) in values {
+                        let labels = [("connector", connector.as_str())];
                         encode(sample.kind, *value, metric.encode_family(&labels)?)?;
                     }
                 }

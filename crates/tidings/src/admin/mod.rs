@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use tidings_connectors::endpoints::Endpoints;
 use tidings_connectors::sinks::Sinks;
+use tidings_connectors::sources::Sources;
 use tidings_core::{Clock, Hub};
 use tidings_frontends::auth::{Auth, Secret};
 use tidings_frontends::http::{Answer, Bodies, Body, Content, Frontend, Request, Server, full};
@@ -46,6 +47,8 @@ pub struct Running {
     pub sinks: Arc<Sinks>,
     /// Those that were made over the API.
     pub endpoints: Arc<Endpoints>,
+    /// The sources that run.
+    pub sources: Arc<Sources>,
 }
 
 /// The sinks, once any run.
@@ -165,7 +168,7 @@ impl Admin {
             now: self.clock.wall(),
         };
         let sinks = match self.sinks.get() {
-            Some(running) => metrics::told_of(&running.sinks).await,
+            Some(running) => metrics::told_of(&running.sinks, &running.sources).await,
             None => metrics::Told::default(),
         };
         match metrics::render(&self.hub, &self.public, &trust, &sinks) {

@@ -55,7 +55,7 @@ fn in_words(problems: &[BadOption]) -> String {
 /// What of the program speaks to other systems.
 pub(super) struct Connectors {
     sinks: Arc<Sinks>,
-    sources: Sources,
+    sources: Arc<Sources>,
     endpoints: Arc<Endpoints>,
     attempts: Attempts,
     workshop: Workshop,
@@ -110,7 +110,7 @@ impl Connectors {
         let author = if config.is_relay { Author::Relay } else { Author::Operator };
         let connectors = Connectors {
             sinks,
-            sources: Sources::new(hub.clone()),
+            sources: Arc::new(Sources::new(hub.clone())),
             endpoints,
             attempts,
             workshop,
@@ -121,8 +121,11 @@ impl Connectors {
         };
         connectors.run(config)?;
         drop(everything);
-        let Connectors { sinks, endpoints, .. } = &connectors;
-        let running = Running { sinks: Arc::clone(sinks), endpoints: Arc::clone(endpoints) };
+        let running = Running {
+            sinks: Arc::clone(&connectors.sinks),
+            endpoints: Arc::clone(&connectors.endpoints),
+            sources: Arc::clone(&connectors.sources),
+        };
         // Nobody else starts any.
         let _ = parts.sinks().set(running);
         Ok(connectors)

@@ -129,6 +129,64 @@ fn headers_and_attributes() {
 }
 
 #[test]
+fn metrics_tell_what_connections_to_nats_count() {
+    let server = NatsServer::configured(
+        "max_payload: 1024\nauthorization { users: [ { user: a, password: a, permissions: { \
+         publish: { deny: [\"out.no\"] }, subscribe: \">\" } } ] }",
+    );
+    let login = "user = \"a\"\npassword = \"a\"\n";
+    let toml = ADMIN.to_owned()
+        + &source("in", &server.url(), &["in.>"], login)
+        + &sink("out", &server.url(), "out.*", login)
+            .replace("{ nats = \"out.*\" }", "{ nats = \"out.*\" }, \"a topic\"");
+    let hub = TestHub::start(&toml);
+    let count = |name: &str, connector: &str| {
+        hub.metric(&format!("tidings_nats_{name}{{connector=\"{connector}\"}}"))
+    };
+    server.wait_for_subscribers("in.>", 1);
+    let mut client = server.client_as(&json!({ "user": "a", "pass": "a" }));
+    client.subscribe("out.yes");
+    let mut stream = hub.subscribe("match_nats=in.%3E");
+    client.publish("in.1", "one");
+    client.publish_with("in.2", &[("Tidings-Hops", "8")], "two");
+    assert_eq!(stream.data(2), ["one", "two"]);
+    for (topic, data) in [
+        ("out.yes", "good".to_owned()),
+        ("out.no", "may not be published".to_owned()),
+        ("a topic", "no subject".to_owned()),
+        ("out.large", "x".repeat(2_000)),
+    ] {
+        publish(&hub, topic, &data);
+    }
+    wait_for_dead_letters(&hub, "out", 3);
+    assert_eq!(client.wait_for(1)[0].text(), "good");
+    for (name, connector, expected) in [
+        ("connected", "in", 1),
+        ("connections_total", "in", 1),
+        ("messages_received_total", "in", 2),
+        ("messages_sent_total", "in", 0),
+        ("messages_without_topic_total", "in", 0),
+        ("connected", "out", 1),
+        ("messages_sent_total", "out", 1),
+        // What is refused is tried three times.
+        ("messages_refused_total", "out", 3),
+        ("messages_without_subject_total", "out", 1),
+        ("messages_too_large_total", "out", 1),
+        ("messages_looped_total", "out", 0),
+        ("server_errors_total", "out", 3),
+        ("unwritten_bytes", "out", 0),
+        ("floods_total", "out", 0),
+        ("cut_off_total", "in", 0),
+    ] {
+        assert_eq!(count(name, connector), expected, "{name} of {connector}");
+    }
+    drop(server);
+    for connector in ["in", "out"] {
+        hub.wait_for_metric(&format!("tidings_nats_connected{{connector=\"{connector}\"}}"), 0);
+    }
+}
+
+#[test]
 fn a_loop_of_two_hubs_ends() {
     let server = NatsServer::start();
     // Each takes what the other sends.
@@ -224,6 +282,40 @@ fn a_hub_that_starts_first_waits_and_says_so() {
 }
 
 #[test]
+fn a_server_whose_streams_are_turned_off_is_told_of() {
+    let mut server = NatsServer::jetstream();
+    server.client().make_stream("IN", &["in.>"]);
+    // It goes on without streams: its configuration has none.
+    server.reload("max_payload: 1048576\n");
+    let more = "jetstream = { stream = \"IN\", consumer = \"hub\" }\n";
+    let hub = TestHub::start(&source("in", &server.url(), &["in.>"], more));
+    hub.wait_for_log("nothing comes from JetStream");
+    server.restart();
+    let mut client = server.client();
+    client.publish("in.1", "back");
+    let mut stream = hub.subscribe("match_nats=in.%3E&last_event_id=earliest");
+    assert_eq!(stream.event().data, "back");
+}
+
+#[test]
+fn a_subject_that_may_not_be_taken_is_told_and_the_others_come() {
+    let server = NatsServer::configured(
+        "authorization { users: [ { user: judge, password: j }, { user: hub, password: h, \
+         permissions: { subscribe: { deny: [\"no.>\"] } } } ] }",
+    );
+    let login = "user = \"hub\"\npassword = \"h\"\n";
+    let hub = TestHub::start(&source("in", &server.url(), &["no.>", "in.>"], login));
+    server.wait_for_subscribers("in.>", 1);
+    let said = hub.wait_for_log("refuses a subscription");
+    assert!(said.contains("no.>"), "{said}");
+    let mut stream = hub.subscribe("match_nats=in.%3E&match_nats=no.%3E");
+    let mut client = server.client_as(&json!({ "user": "judge", "pass": "j" }));
+    client.publish("no.1", "not taken");
+    client.publish("in.1", "taken");
+    assert_eq!(stream.event().data, "taken");
+}
+
+#[test]
 fn a_slow_hub_takes_no_more_than_it_can_hold() {
     let server = NatsServer::jetstream();
     let mut client = server.client();
@@ -281,6 +373,50 @@ fn a_stream_is_taken_once_over_kills_of_the_hub() {
     assert_eq!(found, all);
     wait_until_acknowledged(&mut client, "IN", "hub");
     assert_eq!(history_of(&hub, "in.>").len(), all.len(), "redelivered and stored twice");
+}
+
+#[test]
+fn what_comes_again_behind_very_many_others_is_not_published_again() {
+    // More than there are keys of publications in memory.
+    let (first, others) = (100, 66_000);
+    let folder = TempDir::new().unwrap();
+    let users = |deny: &str| {
+        format!(
+            "jetstream {{ store_dir: {:?} }}\nauthorization {{ users: [ {{ user: judge, password: j }}, {{ user: hub, password: h, \
+             permissions: {{ publish: {{ deny: [{deny}] }} }} }} ] }}",
+            folder.path()
+        )
+    };
+    // The hub publishes, and the server never hears of it.
+    let mut server = NatsServer::configured(&users("\"$JS.ACK.>\""));
+    let judge = json!({ "user": "judge", "pass": "j" });
+    let mut client = server.client_as(&judge);
+    client.make_stream("IN", &["in.>"]);
+    let more = "user = \"hub\"\npassword = \"h\"\n\
+                jetstream = { stream = \"IN\", consumer = \"hub\", ack_wait = \"15s\" }\n";
+    let toml = ADMIN.to_owned() + &source("in", &server.url(), &["in.>"], more);
+    let mut hub = TestHub::start(&toml);
+    let call = "CONSUMER.INFO.IN.hub";
+    for number in 0..first {
+        client.publish("in.1", number.to_string());
+    }
+    hub.wait_for_metric("tidings_nats_messages_refused_total{connector=\"in\"}", first);
+    hub.kill9();
+    // A server that is started again would give them at once.
+    server.reload(&users(""));
+    let mut client = server.client_as(&judge);
+    for number in 0..others {
+        client.publish("in.2", number.to_string());
+    }
+    client.flush();
+    let hub = hub.restart();
+    hub.wait_for_metric("tidings_updates_published_total", others);
+    let owed = client.jetstream(call, &Value::Null)["num_ack_pending"].as_u64().unwrap();
+    assert!(owed >= first, "they came again before the others: {owed}");
+    wait_until_acknowledged(&mut client, "IN", "hub");
+    assert_eq!(hub.metric("tidings_updates_published_total"), others);
+    assert_eq!(hub.metric("tidings_updates_repeated_total"), 0);
+    assert_eq!(hub.metric("tidings_nats_messages_repeated_total{connector=\"in\"}"), first);
 }
 
 #[test]

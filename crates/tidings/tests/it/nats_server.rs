@@ -119,6 +119,21 @@ impl NatsServer {
         self.restart();
     }
 
+    /// Has it take other lines in its configuration, without an end of its connections.
+    #[track_caller]
+    pub(crate) fn reload(&mut self, config: &str) {
+        self.setup.config = config.to_owned();
+        std::fs::write(self.folder.path().join("nats.conf"), config).unwrap();
+        let (done, before) = ("Reloaded server configuration", self.log());
+        let process = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &process]).status().unwrap().success());
+        let deadline = Instant::now() + PATIENCE;
+        while self.log().matches(done).count() == before.matches(done).count() {
+            assert!(Instant::now() < deadline, "{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     #[track_caller]
     fn wait_for_ports(&mut self, folder: &Path) -> Value {
         let deadline = Instant::now() + PATIENCE;

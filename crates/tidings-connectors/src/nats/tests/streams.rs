@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use tidings_core::Line;
+
 use super::*;
 use crate::connector::Fault;
 use crate::ingest::{Taken, ingest};
@@ -298,4 +300,73 @@ async fn a_hub_gets_everything_of_a_stream_whose_server_is_killed() {
     }
     // A redelivery is known by its position.
     assert_eq!(count, length);
+}
+
+/// Takes messages as a hub does that is killed before the server hears of it. Answers positions.
+async fn taken_and_killed(server: &TestServer, count: usize) -> Vec<Line> {
+    let mut first = Running::start(stream_source(server)).await;
+    let mut taken = Vec::new();
+    while taken.len() < count {
+        taken.push(first.next().await);
+    }
+    first.task.shutdown().await;
+    let positions = taken.iter().map(|taken| Line::parse(&position(&taken.update)).unwrap());
+    positions.collect()
+}
+
+#[tokio::test]
+async fn what_the_hub_has_is_known_when_the_server_gives_it_again() {
+    let server = TestServer::with_streams();
+    let mut client = RawClient::connect(&server);
+    client.make_stream("CMS", "cms.>");
+    for number in 0..10 {
+        client.publish("cms.a", number.to_string().as_bytes());
+    }
+    client.barrier();
+    let mut known = taken_and_killed(&server, 10).await;
+    // The last two were never published.
+    known.truncate(8);
+    let mut source = NatsSource::new("upstream", false, stream_source(&server)).unwrap();
+    *source.recalls().unwrap() = known;
+    let counters = source.counters();
+    let (to, mut from) = mpsc::channel(8);
+    let mut task = JoinSet::new();
+    task.spawn(Box::new(source).run(to, CancellationToken::new()));
+    let mut came = Vec::new();
+    for _ in 0..2 {
+        let incoming = tokio::time::timeout(PATIENCE, from.recv()).await.unwrap().unwrap();
+        incoming.acknowledge.done(Taken::Published);
+        came.push(String::from_utf8_lossy(&incoming.update.data).into_owned());
+    }
+    assert_eq!(came, ["8", "9"]);
+    let until = Instant::now() + PATIENCE;
+    while pending(&mut client) != (0, 0) {
+        assert!(Instant::now() < until, "{:?} are left", pending(&mut client));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(from.try_recv().is_err());
+    assert_eq!(counters.repeated.load(std::sync::atomic::Ordering::Relaxed), 8);
+}
+
+#[tokio::test]
+async fn a_consumer_that_is_made_anew_brings_everything_again() {
+    let server = TestServer::with_streams();
+    let mut client = RawClient::connect(&server);
+    client.make_stream("CMS", "cms.>");
+    for number in 0..10 {
+        client.publish("cms.a", number.to_string().as_bytes());
+    }
+    client.barrier();
+    let known = taken_and_killed(&server, 10).await;
+    client.request("$JS.API.CONSUMER.DELETE.CMS.hub", "");
+    let mut source = NatsSource::new("upstream", false, stream_source(&server)).unwrap();
+    *source.recalls().unwrap() = known;
+    let (to, mut from) = mpsc::channel(8);
+    let mut task = JoinSet::new();
+    task.spawn(Box::new(source).run(to, CancellationToken::new()));
+    for number in 0..10 {
+        let incoming = tokio::time::timeout(PATIENCE, from.recv()).await.unwrap().unwrap();
+        assert_eq!(incoming.update.data, number.to_string());
+        incoming.acknowledge.done(Taken::Published);
+    }
 }

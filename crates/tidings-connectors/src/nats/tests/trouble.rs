@@ -274,3 +274,175 @@ async fn who_is_cut_off_for_reading_too_slowly_is_told_and_comes_again() {
     });
     again.await.unwrap();
 }
+
+/// A server that sends this over and over to everybody whom it let in.
+fn babbler(frame: &'static str) -> (u16, Arc<std::sync::atomic::AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let logins = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = Arc::clone(&logins);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            greet(&stream);
+            counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            // What is answered is read: nobody may wait for that.
+            let mut answers = stream.try_clone().unwrap();
+            std::thread::spawn(
+                move || {
+                    while answers.read(&mut [0; 65_536]).is_ok_and(|read| read > 0) {}
+                },
+            );
+            let many = frame.repeat(1_000);
+            while stream.write_all(many.as_bytes()).is_ok() {}
+        }
+    });
+    (port, logins)
+}
+
+#[tokio::test]
+async fn a_server_that_babbles_is_left_and_asked_again_ever_more_seldom() {
+    let load =
+        |count: &std::sync::atomic::AtomicUsize| count.load(std::sync::atomic::Ordering::Relaxed);
+    for (frame, reason) in [
+        ("PONG\r\n", "the last one PONG"),
+        ("INFO {\"connect_urls\":[\"a\"]}\r\n", "the last one INFO"),
+        ("PING\r\n", "the last one PING"),
+        ("+OK\r\n", "the last one +OK"),
+        ("-ERR 'Permissions Violation for Subscription to \"a\"'\r\n", "the last one -ERR"),
+        ("-ERR 'Permissions Violation for Publish to \"a\"'\r\n", "refuses more"),
+        ("MSG a 2 1\r\nx\r\n", "nobody subscribed"),
+    ] {
+        let (port, logins) = babbler(frame);
+        let subjects = vec!["b".into()];
+        let options = SourceOptions { server: at(port), subjects, ..SourceOptions::default() };
+        let mut running = Running::begin(options, 8);
+        let lost = reaches(&mut running.link, |link| matches!(link, Link::Unreachable(_))).await;
+        let Link::Unreachable(said) = lost else { panic!() };
+        assert!(said.contains(reason), "{frame:?}: {said}");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        // After 0.1, 0.2, 0.4, 0.8 seconds, or half of that each.
+        assert!((2..=7).contains(&load(&logins)), "{frame:?}: {} logins", load(&logins));
+        running.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_babbles_instead_of_answering_the_login_is_left() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            stream.write_all(b"INFO {\"max_payload\":1024}\r\n").unwrap();
+            while stream.write_all(b"+OK\r\n+OK\r\n").is_ok() {}
+        }
+    });
+    let subjects = vec!["b".into()];
+    let options = SourceOptions { server: at(port), subjects, ..SourceOptions::default() };
+    let mut running = Running::begin(options, 8);
+    let lost = reaches(&mut running.link, |link| matches!(link, Link::Unreachable(_))).await;
+    let Link::Unreachable(said) = lost else { panic!() };
+    assert!(said.contains("no answer to the login"), "{said}");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_told_to_take_more_keeps_its_connection() {
+    let server = TestServer::start("max_payload: 1024\n", &[]);
+    let mut running = Running::start(source(&server, &["a"])).await;
+    std::fs::write(server.folder.path().join("server.conf"), "max_payload: 1048576\n").unwrap();
+    let told = Command::new("kill").args(["-HUP", &server.child.id().to_string()]).status();
+    assert!(told.unwrap().success());
+    let large = vec![b'x'; 500_000];
+    let until = Instant::now() + PATIENCE;
+    // It reads its configuration a moment later, and throws out who sends too much before that.
+    while std::panic::catch_unwind(|| {
+        let mut client = RawClient::connect(&server);
+        client.publish("a", &large);
+        client.barrier();
+    })
+    .is_err()
+    {
+        assert!(Instant::now() < until, "the server still takes 1024 bytes");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(running.next_update().await.data.len(), large.len());
+    assert!(matches!(&*running.link.borrow(), Link::Connected(_)));
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_server_in_lame_duck_mode_is_left_for_another_when_it_says_so_and_goes() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let other = TestServer::plain();
+    let others_port = other.port;
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        greet(&stream);
+        let news = format!("INFO {{\"connect_urls\":[\"127.0.0.1:{others_port}\"],\"ldm\":true}}");
+        stream.write_all(format!("{news}\r\n").as_bytes()).unwrap();
+        // Both are gone then.
+    });
+    let subjects = vec!["a".into()];
+    let options = SourceOptions { server: at(port), subjects, ..SourceOptions::default() };
+    let mut running = Running::begin(options, 8);
+    let lost = reaches(&mut running.link, |link| matches!(link, Link::Unreachable(_))).await;
+    let Link::Unreachable(said) = lost else { panic!() };
+    assert!(said.contains("lame duck"), "{said}");
+    server.join().unwrap();
+    running.connected().await;
+    RawClient::connect(&other).publish("a", b"1");
+    assert_eq!(running.next_update().await.data, "1");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn servers_that_only_a_cluster_can_reach_hold_nobody_up() {
+    // They take connections and say nothing, as a network that drops everything.
+    let silent: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let urls: Vec<_> = silent.iter().map(|one| one.local_addr().unwrap().to_string()).collect();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        greet(&stream);
+        stream.write_all(format!("INFO {{\"connect_urls\":{urls:?}}}\r\n").as_bytes()).unwrap();
+        drop((stream, listener));
+        // Away for a moment, until the others are tried.
+        std::thread::sleep(Duration::from_millis(500));
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let since = Instant::now();
+        let (stream, _) = listener.accept().unwrap();
+        greet(&stream);
+        since.elapsed()
+    });
+    let subjects = vec!["a".into()];
+    let options = SourceOptions { server: at(port), subjects, ..SourceOptions::default() };
+    let running = Running::begin(options, 8);
+    let waited = tokio::task::spawn_blocking(|| server.join().unwrap()).await.unwrap();
+    assert!(waited < Duration::from_secs(5), "{waited:?}");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_login_that_expires_is_told_and_made_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (mut first, _) = listener.accept().unwrap();
+        greet(&first);
+        first.write_all(b"-ERR 'User Authentication Expired'\r\n").unwrap();
+        drop(first);
+        greet(&listener.accept().unwrap().0);
+    });
+    let subjects = vec!["a".into()];
+    let options = SourceOptions { server: at(port), subjects, ..SourceOptions::default() };
+    let mut running = Running::begin(options, 8);
+    let lost = reaches(&mut running.link, |link| matches!(link, Link::Unreachable(_))).await;
+    let Link::Unreachable(said) = lost else { panic!() };
+    assert!(said.contains("User Authentication Expired"), "{said}");
+    tokio::task::spawn_blocking(|| server.join().unwrap()).await.unwrap();
+    running.end().await;
+}

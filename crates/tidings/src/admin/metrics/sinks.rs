@@ -2,10 +2,13 @@
 //! nobody from outside makes larger, and one for all endpoints made over the API together.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use prometheus_client::metrics::MetricType;
 use tidings_connectors::delivery::{Standing, Status};
+use tidings_connectors::nats::Counters;
 use tidings_connectors::sinks::{Known, Origin, Sinks};
+use tidings_connectors::sources::Sources;
 
 use super::{Sample, Values};
 use crate::limits::SINKS_COUNTED_MAX;
@@ -15,16 +18,21 @@ use crate::limits::SINKS_COUNTED_MAX;
 pub(in crate::admin) struct Told {
     sinks: Vec<(Known, Status)>,
     attempts_dropped: Option<u64>,
+    nats: Vec<(String, Arc<Counters>)>,
 }
 
 /// The label of all endpoints together: no sink can have this name.
 const ENDPOINTS: &str = "api:endpoints";
 
 /// Asks all sinks.
-pub(in crate::admin) async fn told_of(sinks: &Sinks) -> Told {
-    let mut told = Told { sinks: Vec::new(), attempts_dropped: Some(sinks.attempts().dropped()) };
+pub(in crate::admin) async fn told_of(sinks: &Sinks, sources: &Sources) -> Told {
+    let attempts_dropped = Some(sinks.attempts().dropped());
+    let mut told = Told { sinks: Vec::new(), attempts_dropped, nats: sources.nats() };
     let (configured, made): (Vec<_>, Vec<_>) =
         sinks.all().into_iter().partition(|known| known.origin == Origin::Configuration);
+    let nats = configured.iter().filter_map(|known| Some((known, known.nats.as_ref()?)));
+    told.nats.extend(nats.map(|(known, nats)| (known.told.name.clone(), Arc::clone(nats))));
+    told.nats.truncate(SINKS_COUNTED_MAX);
     for known in configured.into_iter().take(SINKS_COUNTED_MAX).chain(made) {
         if let Some(status) = sinks.status(&known.told.name).await {
             told.sinks.push((known, status));
@@ -62,6 +70,7 @@ pub(super) fn of_sinks(told: &Told, end: u64) -> Vec<Sample> {
         }),
     ];
     samples.extend(counted(told));
+    samples.extend(super::nats::of_nats(&told.nats));
     samples.push(Sample {
         name: "tidings_attempts_dropped",
         help: "Attempts that were not recorded since the storage did not keep up.",
