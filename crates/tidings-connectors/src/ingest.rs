@@ -1,6 +1,7 @@
 //! From a source into the hub: publish in order, then acknowledge. Knows no system and no
 //! connection; a source knows nothing of the hub's refusals.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,12 +18,12 @@ use crate::limits::{
 };
 use crate::nats;
 
-/// An update that a source brings.
+/// Updates that a source brings together.
 #[derive(Debug)]
 pub struct Incoming {
-    /// What is published.
-    pub update: Update,
-    /// Whom to tell what became of it.
+    /// What is published, in this order.
+    pub updates: Vec<Update>,
+    /// Whom to tell what became of each.
     pub acknowledge: Acknowledge,
 }
 
@@ -37,10 +38,12 @@ pub enum Taken {
     Never(String),
 }
 
-/// Whom to tell what became of an update. Who drops it says [`Taken::Later`].
+/// Whom to tell what became of updates, one after the other. Who drops it says [`Taken::Later`] of
+/// those that nothing was told of.
 #[derive(Debug, Default)]
 pub struct Acknowledge {
-    answer: Option<(OwnedPermit<Answered>, u64)>,
+    /// Places and numbers of updates in their order; none for a source that does not want to know.
+    answers: VecDeque<(OwnedPermit<Answered>, u64)>,
     /// A part of the bytes that the source may have on the way.
     _room: Option<OwnedSemaphorePermit>,
 }
@@ -55,27 +58,23 @@ pub struct Answered {
 }
 
 impl Acknowledge {
-    /// Of a source that does not want to know. `room` is given back when the hub has the update.
+    /// Of a source that does not want to know. `room` is given back when the hub has the updates.
     pub fn nobody(room: OwnedSemaphorePermit) -> Acknowledge {
-        Acknowledge { answer: None, _room: Some(room) }
+        Acknowledge { answers: VecDeque::new(), _room: Some(room) }
     }
 
-    /// Of a source that is told in `place`, a place that it keeps free for this update.
+    /// Of a source that is told in `place`, a place that it keeps free for its one update.
     pub fn telling(
         place: OwnedPermit<Answered>,
         number: u64,
         room: OwnedSemaphorePermit,
     ) -> Acknowledge {
-        Acknowledge { answer: Some((place, number)), _room: Some(room) }
+        Acknowledge { answers: VecDeque::from([(place, number)]), _room: Some(room) }
     }
 
-    /// Tells what became of it.
-    pub fn done(mut self, taken: Taken) {
-        self.tell(taken);
-    }
-
-    fn tell(&mut self, taken: Taken) {
-        if let Some((place, number)) = self.answer.take() {
+    /// Tells what became of the next update.
+    pub fn next(&mut self, taken: Taken) {
+        if let Some((place, number)) = self.answers.pop_front() {
             place.send(Answered { number, taken });
         }
     }
@@ -83,7 +82,9 @@ impl Acknowledge {
 
 impl Drop for Acknowledge {
     fn drop(&mut self) {
-        self.tell(Taken::Later);
+        while !self.answers.is_empty() {
+            self.next(Taken::Later);
+        }
     }
 }
 
@@ -124,8 +125,7 @@ pub async fn ingest(name: &str, hub: Hub, grant: Grant, mut from: Receiver<Incom
     let mut batch = Vec::new();
     // What arrives while the hub is busy with one batch is the next one.
     while from.recv_many(&mut batch, INCOMING_MAX).await > 0 {
-        let incoming = std::mem::take(&mut batch);
-        ingest.publish(incoming, &from).await;
+        ingest.publish(&mut batch, &from).await;
     }
     ingest.refusals.tell(name, true);
 }
@@ -140,22 +140,23 @@ struct Ingest<'a> {
 impl Ingest<'_> {
     /// Publishes updates and tells the source. What there is no room for goes again, in order and
     /// before anything else.
-    async fn publish(&mut self, incoming: Vec<Incoming>, from: &Receiver<Incoming>) {
-        // Kept for another try: data is shared, not copied.
-        let updates = incoming.iter().map(|incoming| incoming.update.clone()).collect();
-        let answers = self.hub.publish_all(&self.grant, updates).await;
-        let mut again = Vec::new();
-        for (incoming, answer) in incoming.into_iter().zip(answers) {
-            match answer {
-                Ok(_placed) => incoming.acknowledge.done(Taken::Published),
-                Err(refused) if is_passing(&refused) => again.push((refused, incoming)),
-                Err(refused) => self.refuse(&refused, incoming.acknowledge),
-            }
-        }
-        for (refused, Incoming { update, acknowledge }) in again {
-            match self.insist(refused, &update, from).await {
-                Ok(()) => acknowledge.done(Taken::Published),
-                Err(refused) => self.refuse(&refused, acknowledge),
+    async fn publish(&mut self, batch: &mut Vec<Incoming>, from: &Receiver<Incoming>) {
+        // Kept for another try: data and topics are shared, not copied.
+        let updates = batch.iter().flat_map(|incoming| &incoming.updates).cloned().collect();
+        let mut answers = self.hub.publish_all(&self.grant, updates).await.into_iter();
+        for Incoming { updates, mut acknowledge } in batch.drain(..) {
+            for (update, answer) in updates.iter().zip(answers.by_ref()) {
+                let answer = match answer {
+                    Err(refused) if is_passing(&refused) => {
+                        self.insist(refused, update, from).await
+                    }
+                    Ok(_placed) => Ok(()),
+                    Err(refused) => Err(refused),
+                };
+                acknowledge.next(match answer {
+                    Ok(()) => Taken::Published,
+                    Err(refused) => self.refuse(&refused),
+                });
             }
         }
     }
@@ -186,13 +187,12 @@ impl Ingest<'_> {
         Err(refused)
     }
 
-    fn refuse(&mut self, refused: &Refused, acknowledge: Acknowledge) {
-        if is_final(refused) {
-            self.refusals.note(self.name, refused);
-            acknowledge.done(Taken::Never(reason(refused)));
-        } else {
-            acknowledge.done(Taken::Later);
+    fn refuse(&mut self, refused: &Refused) -> Taken {
+        if !is_final(refused) {
+            return Taken::Later;
         }
+        self.refusals.note(self.name, refused);
+        Taken::Never(reason(refused))
     }
 }
 
@@ -305,9 +305,9 @@ mod tests {
         for (number, size) in [(1, 10), (2, 2_000), (3, 10)] {
             let place = answers.clone().reserve_owned().await.unwrap();
             let topic = Topic::parse(&format!("t{number}")).unwrap();
-            let update = Update::new(topic, vec![b'x'; size]);
+            let updates = vec![Update::new(topic, vec![b'x'; size])];
             let acknowledge = Acknowledge::telling(place, number, room().await);
-            to.send(Incoming { update, acknowledge }).await.unwrap();
+            to.send(Incoming { updates, acknowledge }).await.unwrap();
         }
         let mut told = Vec::new();
         for _ in 0..3 {
@@ -334,9 +334,9 @@ mod tests {
         let (to, from) = mpsc::channel(8);
         let (answers, mut answered) = mpsc::channel(1);
         let place = answers.reserve_owned().await.unwrap();
-        let update = Update::new(Topic::parse("t").unwrap(), "x");
+        let updates = vec![Update::new(Topic::parse("t").unwrap(), "x")];
         let acknowledge = Acknowledge::telling(place, 7, room().await);
-        to.send(Incoming { update, acknowledge }).await.unwrap();
+        to.send(Incoming { updates, acknowledge }).await.unwrap();
         drop(to);
         ingest("a", hub, Grant::operator(), from).await;
         assert_eq!(answered.recv().await.unwrap(), Answered { number: 7, taken: Taken::Later });

@@ -262,6 +262,9 @@ pub const NATS_REFUSALS_MAX: usize = 256;
 
 /// Entries that a NATS sink takes at a time: one question to the server for all of them.
 pub const NATS_RUN_MAX: usize = 1_024;
+/// Bytes of a message's head, headers of our own included, beyond what the update weighs: room that
+/// is taken beforehand.
+pub const NATS_HEADS_BYTES: usize = 64;
 /// Subjects that a sink remembers as refused by the server.
 pub const NATS_REFUSED_SUBJECTS_MAX: usize = 1_024;
 /// Messages that are asked of a `JetStream` consumer at a time when the options do not say.

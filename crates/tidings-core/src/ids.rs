@@ -10,7 +10,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use aes::Aes128;
-use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
+use aes::cipher::{
+    Array, BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt, BlockSizeUser, KeyInit,
+};
 
 use crate::limits::DURABLE_MAX;
 use crate::update::{Epoch, Offset};
@@ -50,22 +52,12 @@ impl Ids {
         Ids { cipher: Aes128::new(&Array::from(key)) }
     }
 
-    fn round(&self, round: u8, half: u64) -> u64 {
-        let block = u128::from(half) | u128::from(round) << 120;
-        let mut block = Array::from(block.to_le_bytes());
-        self.cipher.encrypt_block(&mut block);
-        let [a, b, c, d, e, f, g, h, ..] = block.0;
-        u64::from_le_bytes([a, b, c, d, e, f, g, h]) & HALF
-    }
-
     /// The id of a place.
     pub(crate) fn seal(&self, epoch: Epoch, offset: Offset) -> Arc<str> {
         let sub = u64::from(offset.sub);
         let mut left = (offset.durable & DURABLE_MAX) << 9 | sub >> 11;
         let mut right = (sub & 0x7ff) << 50 | (epoch.0 & TAG) << CHECK_BITS;
-        for round in 0..4 {
-            (left, right) = (right, left ^ self.round(round, right));
-        }
+        self.cipher.encrypt_with_backend(Rounds::Sealing(&mut left, &mut right));
         let bits = u128::from(left) << 61 | u128::from(right);
         let uuid = (bits >> 74) << 80
             | 4 << 76
@@ -84,15 +76,48 @@ impl Ids {
         let bits = uuid >> 80 << 74 | (uuid >> 64 & 0xfff) << 62 | (uuid & ((1 << 62) - 1));
         let half = |bits: u128| u64::try_from(bits & u128::from(HALF)).unwrap_or_default();
         let (mut left, mut right) = (half(bits >> 61), half(bits));
-        for round in (0..4).rev() {
-            (left, right) = (right ^ self.round(round, left), left);
-        }
+        self.cipher.encrypt_with_backend(Rounds::Opening(&mut left, &mut right));
         let sub = (left & 0x1ff) << 11 | right >> 50;
         let known = right & ((1 << CHECK_BITS) - 1) == 0;
         known.then(|| Place {
             tag: right >> CHECK_BITS & TAG,
             offset: Offset { durable: left >> 9, sub: u32::try_from(sub).unwrap_or_default() },
         })
+    }
+}
+
+/// The rounds of the permutation over both halves. All of them in one turn of the cipher: each turn
+/// lays out its keys anew, which costs more than a block.
+enum Rounds<'a> {
+    Sealing(&'a mut u64, &'a mut u64),
+    Opening(&'a mut u64, &'a mut u64),
+}
+
+impl BlockSizeUser for Rounds<'_> {
+    type BlockSize = <Aes128 as BlockSizeUser>::BlockSize;
+}
+
+impl BlockCipherEncClosure for Rounds<'_> {
+    fn call<B: BlockCipherEncBackend<BlockSize = Self::BlockSize>>(self, backend: &B) {
+        let function = |round: u8, half: u64| {
+            let block = u128::from(half) | u128::from(round) << 120;
+            let mut block = Array::from(block.to_le_bytes());
+            backend.encrypt_block((&mut block).into());
+            let [a, b, c, d, e, f, g, h, ..] = block.0;
+            u64::from_le_bytes([a, b, c, d, e, f, g, h]) & HALF
+        };
+        match self {
+            Rounds::Sealing(left, right) => {
+                for round in 0..4 {
+                    (*left, *right) = (*right, *left ^ function(round, *right));
+                }
+            }
+            Rounds::Opening(left, right) => {
+                for round in (0..4).rev() {
+                    (*left, *right) = (*right ^ function(round, *left), *left);
+                }
+            }
+        }
     }
 }
 

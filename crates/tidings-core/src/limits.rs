@@ -125,9 +125,9 @@ pub const SWEEP_AT_MIN: usize = 1_024;
 
 /// Updates that are published together, in one place of the queue: a connector's reading of its
 /// socket. Others stand behind them in that queue.
-pub const PUBLISHED_AT_ONCE_MAX: usize = 1_024;
+pub const PUBLISHED_AT_ONCE_MAX: usize = BATCH_UPDATES_MAX;
 /// Bytes of them (one update may be more).
-pub const PUBLISHED_AT_ONCE_BYTES_MAX: usize = 1024 * 1024;
+pub const PUBLISHED_AT_ONCE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 // What is kept for whoever delivers it elsewhere.
 

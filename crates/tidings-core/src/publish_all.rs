@@ -1,7 +1,6 @@
 //! Publishing many updates at once, for who has many at hand: one place in the queue and one answer
 //! for all, and no id that nobody asks for. Knows no connector.
 
-use std::iter::Peekable;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -70,15 +69,16 @@ impl Hub {
         updates: Vec<Update>,
     ) -> Vec<Result<Placed, Refused>> {
         let mut answers = Vec::with_capacity(updates.len());
-        let mut updates = updates.into_iter().peekable();
-        while updates.peek().is_some() {
-            let told = self.publish_together(grant, together(&mut updates)).await;
+        let mut rest = updates;
+        while !rest.is_empty() {
+            let behind = rest.split_off(together(&rest));
+            let told = self.publish_together(grant, std::mem::replace(&mut rest, behind)).await;
             let passing = told.iter().find_map(|answer| answer.as_ref().err().filter(is_passing));
             let passing = passing.cloned();
             answers.extend(told);
             if let Some(refused) = passing {
                 // Nothing of them may stand before what was refused and comes again.
-                answers.extend(updates.by_ref().map(|_| Err(refused.clone())));
+                answers.extend(rest.drain(..).map(|_| Err(refused.clone())));
             }
         }
         let refused = &self.shared().counters.refused;
@@ -141,17 +141,14 @@ fn is_passing(refused: &&Refused) -> bool {
     matches!(refused, Refused::NoSpace | Refused::StorageFailed(_) | Refused::ShuttingDown)
 }
 
-/// The next updates that are published together; one at least.
-fn together(updates: &mut Peekable<impl Iterator<Item = Update>>) -> Vec<Update> {
-    let (mut some, mut bytes) = (Vec::new(), 0);
-    while let Some(update) = updates.next_if(|update| {
+/// How many of the next updates are published together; one at least.
+fn together(updates: &[Update]) -> usize {
+    let mut bytes = 0;
+    let fits = |update: &&Update| {
         bytes += update.weight();
-        some.is_empty()
-            || (some.len() < PUBLISHED_AT_ONCE_MAX && bytes <= PUBLISHED_AT_ONCE_BYTES_MAX)
-    }) {
-        some.push(update);
-    }
-    some
+        bytes <= PUBLISHED_AT_ONCE_BYTES_MAX
+    };
+    updates.iter().take(PUBLISHED_AT_ONCE_MAX).take_while(fits).count().max(1)
 }
 
 #[cfg(test)]

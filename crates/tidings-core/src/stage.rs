@@ -263,7 +263,11 @@ fn collect(
             }
             Queued::Together(commits) => {
                 bytes += commits.iter().map(|commit| commit.update.weight()).sum::<usize>();
-                batch.extend(commits);
+                // Not moved one by one where nothing else waits.
+                match batch.is_empty() {
+                    true => *batch = commits,
+                    false => batch.extend(commits),
+                }
             }
             Queued::Announced(announcement) => announced.push(announcement),
         }

@@ -59,7 +59,7 @@ impl Topic {
 /// A one-line field of an update (id, type, content type, idempotency key): at most 1 KiB, not
 /// empty, without null, CR and LF.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Line(Box<str>);
+pub struct Line(Arc<str>);
 
 impl Line {
     /// Checks `text`.

@@ -9,11 +9,12 @@ use bytes::BytesMut;
 use tidings_core::limits::HOPS_MAX;
 use tidings_core::{Entry, Line};
 
+use crate::limits::NATS_HEADS_BYTES;
 use crate::nats::connection::Server;
 use crate::nats::counters::Counters;
 use crate::nats::headers::Block;
 use crate::nats::options::Rewrite;
-use crate::nats::protocol::publish;
+use crate::nats::protocol::{decimal, publish};
 use crate::nats::source::{CONTENT_TYPE, HOPS, MESSAGE_ID};
 use crate::nats::subject::flaw;
 
@@ -72,10 +73,10 @@ impl Encoding {
     }
 
     /// The subject of an entry, or why it can never be published.
-    pub(super) fn subject(&self, entry: &Entry) -> Result<String, Unfit> {
+    pub(super) fn subject<'a>(&self, entry: &'a Entry) -> Result<Cow<'a, str>, Unfit> {
         let topic = entry.update.topics.first().map_or("", |topic| topic.as_str());
         let subject = match &self.rewrite {
-            Some(rewrite) => Cow::Owned(rewrite.apply(topic)),
+            Some(rewrite) => rewrite.apply(topic),
             None => Cow::Borrowed(topic),
         };
         // What begins so commands the server. Only the operator's own words may lead there.
@@ -87,40 +88,48 @@ impl Encoding {
         }
         match flaw(&subject) {
             Some(reason) => Err(Unfit::NoSubject(reason)),
-            None => Ok(subject.into_owned()),
+            None => Ok(subject),
         }
+    }
+
+    /// Begins to write messages of these entries for a server.
+    pub(super) fn begin(&self, entries: &[&Arc<Entry>], server: Server) -> Writing {
+        let bytes: usize = entries.iter().map(|entry| entry.update.weight()).sum();
+        let room = bytes + entries.len() * NATS_HEADS_BYTES;
+        let block = (self.has_headers && server.headers).then(Block::new);
+        Writing { output: BytesMut::with_capacity(room), block, server }
     }
 
     /// Appends the message of an entry, or says why it can never be published.
     pub(super) fn add(
         &self,
-        output: &mut BytesMut,
+        writing: &mut Writing,
         entry: &Entry,
         subject: &str,
         reply: Option<&str>,
-        server: Server,
     ) -> Result<(), Unfit> {
+        let Writing { output, block, server } = writing;
         let hops = entry.update.origin.as_ref().map_or(0, |origin| origin.hops).saturating_add(1);
         if hops > HOPS_MAX {
             return Err(Unfit::Looped);
         }
-        let block = (self.has_headers && server.headers).then(|| self.block(entry, hops));
+        let block = block.as_mut().map(|block| self.fill(block, entry, hops));
         let data = &entry.update.data;
-        let length = block.as_ref().map_or(0, |block| block.len()) + data.len();
+        let length = block.map_or(0, <[u8]>::len) + data.len();
         if length > server.message_bytes_max {
             let max = server.message_bytes_max;
             return Err(Unfit::TooLarge { length, max });
         }
-        publish(output, subject, reply, block.as_deref(), data);
+        publish(output, subject, reply, block, data);
         Ok(())
     }
 
-    fn block(&self, entry: &Entry, hops: u8) -> BytesMut {
+    fn fill<'a>(&self, block: &'a mut Block, entry: &Entry, hops: u8) -> &'a [u8] {
         let update = &entry.update;
-        let mut block = Block::new();
         let mut dropped = 0;
+        block.clear();
         block.add(MESSAGE_ID, entry.cursor());
-        block.add(HOPS, &hops.to_string());
+        block.add(HOPS, decimal(hops.into(), &mut [0; 20]));
         if let Some(content_type) = update.content_type.as_ref().map(Line::as_str) {
             dropped += u64::from(!block.add(CONTENT_TYPE, content_type));
         }
@@ -131,8 +140,25 @@ impl Encoding {
                 || lower.eq_ignore_ascii_case(CONTENT_TYPE);
             dropped += u64::from(is_own || !block.add(name, value));
         }
-        self.counters.fields_dropped.fetch_add(dropped, Ordering::Relaxed);
+        if dropped > 0 {
+            self.counters.fields_dropped.fetch_add(dropped, Ordering::Relaxed);
+        }
         block.finish()
+    }
+}
+
+/// Messages that are written one behind the other.
+pub(super) struct Writing {
+    output: BytesMut,
+    /// Used for one message after the other, where there are headers.
+    block: Option<Block>,
+    server: Server,
+}
+
+impl Writing {
+    /// All of them.
+    pub(super) fn finish(self) -> BytesMut {
+        self.output
     }
 }
 

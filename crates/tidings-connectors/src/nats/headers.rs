@@ -1,8 +1,6 @@
 //! Header blocks of NATS messages, both ways: `NATS/1.0`, a status where there is one, and fields
 //! whose names may repeat. Knows no field's meaning.
 
-use bytes::{BufMut, BytesMut};
-
 use crate::limits::NATS_HEADER_FIELDS_MAX;
 
 const VERSION: &str = "NATS/1.0";
@@ -54,17 +52,23 @@ impl Headers {
     }
 }
 
-/// A block that is written.
+/// A block that is written. May be cleared and used again.
 #[derive(Debug)]
-pub(super) struct Block(BytesMut);
+pub(super) struct Block(Vec<u8>);
 
 impl Block {
     /// Without fields.
     pub(super) fn new() -> Block {
-        let mut bytes = BytesMut::with_capacity(256);
-        bytes.put_slice(VERSION.as_bytes());
-        bytes.put_slice(b"\r\n");
-        Block(bytes)
+        let mut block = Block(Vec::with_capacity(256));
+        block.clear();
+        block
+    }
+
+    /// Without fields again.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+        self.0.extend_from_slice(VERSION.as_bytes());
+        self.0.extend_from_slice(b"\r\n");
     }
 
     /// Adds a field. Answers whether it could: names are printable ASCII without a colon, values
@@ -74,16 +78,16 @@ impl Block {
         let is_value = !value.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0));
         if is_name && is_value {
             for part in [name, ": ", value, "\r\n"] {
-                self.0.put_slice(part.as_bytes());
+                self.0.extend_from_slice(part.as_bytes());
             }
         }
         is_name && is_value
     }
 
     /// The bytes with their end.
-    pub(super) fn finish(mut self) -> BytesMut {
-        self.0.put_slice(b"\r\n");
-        self.0
+    pub(super) fn finish(&mut self) -> &[u8] {
+        self.0.extend_from_slice(b"\r\n");
+        &self.0
     }
 }
 
@@ -104,10 +108,10 @@ mod tests {
         assert!(block.add("empty", ""));
         let bytes = block.finish();
         assert_eq!(
-            bytes.as_ref(),
+            bytes,
             "NATS/1.0\r\nNats-Msg-Id: urn:uuid:1\r\na: 1\r\na: 2: é\r\nempty: \r\n\r\n".as_bytes()
         );
-        let read = Headers::parse(&bytes).unwrap();
+        let read = Headers::parse(bytes).unwrap();
         assert_eq!(
             read.fields,
             [
@@ -133,7 +137,7 @@ mod tests {
         ] {
             assert!(!block.add(name, value), "{name:?} {value:?}");
         }
-        assert_eq!(block.finish().as_ref(), b"NATS/1.0\r\n\r\n");
+        assert_eq!(block.finish(), b"NATS/1.0\r\n\r\n");
     }
 
     #[test]

@@ -115,7 +115,7 @@ pub(super) async fn run(
                 {
                     let number = pulling.keep(waiting);
                     let acknowledge = Acknowledge::telling(answer, number, room);
-                    place.send(Incoming { update, acknowledge });
+                    place.send(Incoming { updates: vec![update], acknowledge });
                 }
             }
             Some(answered) = answers.recv() => {
@@ -144,7 +144,7 @@ async fn place<'a>(
 ) -> Option<(mpsc::Permit<'a, Incoming>, tokio::sync::OwnedSemaphorePermit)> {
     match first {
         Some((update, _)) => {
-            let room = room.of(update).await;
+            let room = room.of(update.weight()).await;
             to.reserve().await.ok().map(|place| (place, room))
         }
         None => std::future::pending().await,
@@ -262,7 +262,7 @@ impl Pulling {
             return;
         }
         let position = place.and_then(|place| Line::parse(&self.position(place)).ok());
-        match self.conversion.update(message, position) {
+        match self.conversion.update(message.clone(), position) {
             Some(update) => {
                 self.held.push_back((update, Waiting { reply, told: Instant::now() }));
             }

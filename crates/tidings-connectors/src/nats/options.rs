@@ -1,5 +1,6 @@
 //! What a NATS sink and a NATS source are told. Knows no connection; secrets in it are never shown.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -88,10 +89,12 @@ pub struct Rewrite {
 }
 
 impl Rewrite {
-    pub(super) fn apply(&self, text: &str) -> String {
+    pub(super) fn apply<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let (from, to) = &self.replace;
-        text.strip_prefix(from.as_str())
-            .map_or_else(|| text.to_owned(), |rest| format!("{to}{rest}"))
+        match text.strip_prefix(from.as_str()) {
+            Some(rest) => Cow::Owned([to, rest].concat()),
+            None => Cow::Borrowed(text),
+        }
     }
 
     fn problem(rewrite: Option<&Rewrite>, path: &str) -> Option<BadOption> {

@@ -29,7 +29,8 @@ pub(super) enum Frame {
     Error(String),
 }
 
-/// A message of a subscription. Each part is a copy of its own: who keeps one keeps nothing else.
+/// A message of a subscription. Each part is a copy of its own, though equal subjects share one: who
+/// keeps one keeps nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Message {
     /// Where it was published. Bytes: a server does not ask whether they are text.
@@ -84,12 +85,14 @@ pub(super) struct Decoder {
     /// A message whose bytes are not all there.
     head: Option<Head>,
     message_max: usize,
+    /// Of the last message: many in a row have the same.
+    subject: Bytes,
 }
 
 impl Default for Decoder {
     fn default() -> Decoder {
         let (buffer, message_max) = (BytesMut::new(), NATS_MESSAGE_BYTES_MAX);
-        Decoder { buffer, searched: 0, head: None, message_max }
+        Decoder { buffer, searched: 0, head: None, message_max, subject: Bytes::new() }
     }
 }
 
@@ -152,7 +155,7 @@ impl Decoder {
             self.buffer.get(..4).is_some_and(|word| word.eq_ignore_ascii_case(b"INFO"));
         let max = if is_greeting { NATS_INFO_BYTES_MAX } else { NATS_LINE_BYTES_MAX };
         let fresh = self.buffer.get(self.searched..).unwrap_or_default();
-        let found = fresh.iter().position(|byte| *byte == b'\n').map(|at| self.searched + at);
+        let found = memchr::memchr(b'\n', fresh).map(|at| self.searched + at);
         if found.unwrap_or(self.buffer.len()) > max {
             return Err(BadFrame::LongLine { max });
         }
@@ -170,7 +173,7 @@ impl Decoder {
     }
 
     /// `subject subscription [reply] [header bytes] total bytes`.
-    fn head(&self, rest: &[u8], has_headers: bool) -> Result<Head, BadFrame> {
+    fn head(&mut self, rest: &[u8], has_headers: bool) -> Result<Head, BadFrame> {
         let mut words = [&[][..]; 5];
         let mut count = 0;
         let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
@@ -192,8 +195,11 @@ impl Decoder {
         if headers.is_some_and(|headers| headers > total) {
             return Err(BadFrame::NotUnderstood);
         }
+        if self.subject != subject {
+            self.subject = Bytes::copy_from_slice(subject);
+        }
         Ok(Head {
-            subject: Bytes::copy_from_slice(subject),
+            subject: self.subject.clone(),
             subscription: number(subscription)?,
             reply: reply.map(Bytes::copy_from_slice),
             headers,
@@ -264,24 +270,38 @@ pub(super) fn publish(
     headers: Option<&[u8]>,
     payload: &[u8],
 ) {
-    let word: &[u8] = if headers.is_some() { b"HPUB " } else { b"PUB " };
+    let word = if headers.is_some() { "HPUB " } else { "PUB " };
     let block = headers.unwrap_or_default();
+    let (mut first, mut second) = ([0; 20], [0; 20]);
+    let total = decimal(block.len() + payload.len(), &mut first);
     output.reserve(payload.len() + block.len() + subject.len() + 64);
-    output.extend_from_slice(word);
-    output.extend_from_slice(subject.as_bytes());
-    if let Some(reply) = reply {
-        output.extend_from_slice(b" ");
-        output.extend_from_slice(reply.as_bytes());
+    let mut add = |part: &[u8]| output.extend_from_slice(part);
+    add(word.as_bytes());
+    add(subject.as_bytes());
+    for word in [reply, headers.map(|block| decimal(block.len(), &mut second)), Some(total)] {
+        if let Some(word) = word {
+            add(b" ");
+            add(word.as_bytes());
+        }
     }
-    let total = block.len() + payload.len();
-    // Writing into a buffer that grows cannot fail.
-    let _written = match headers {
-        Some(_) => write!(output, " {} {total}\r\n", block.len()),
-        None => write!(output, " {total}\r\n"),
-    };
-    output.extend_from_slice(block);
-    output.extend_from_slice(payload);
-    output.extend_from_slice(b"\r\n");
+    add(b"\r\n");
+    add(block);
+    add(payload);
+    add(b"\r\n");
+}
+
+/// A number's digits, without the machinery of formatting: each message has several.
+pub(super) fn decimal(mut number: usize, digits: &mut [u8; 20]) -> &str {
+    let mut begin = digits.len();
+    for place in digits.iter_mut().rev() {
+        *place = b'0' + u8::try_from(number % 10).unwrap_or_default();
+        number /= 10;
+        begin -= 1;
+        if number == 0 {
+            break;
+        }
+    }
+    digits.get(begin..).and_then(|digits| std::str::from_utf8(digits).ok()).unwrap_or_default()
 }
 
 /// Appends a subscription with its number.

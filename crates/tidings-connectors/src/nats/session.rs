@@ -97,6 +97,8 @@ struct Standing<'a> {
     refusals: Vec<String>,
     /// The last thing that the server complained about.
     complaint: Option<String>,
+    /// How many messages were read last: about so many are read next.
+    brought: usize,
     /// Questions in a row during which nothing was read.
     quiet: u32,
     /// When something was read that nobody has taken yet.
@@ -131,6 +133,7 @@ pub(super) async fn drive(
         asked: VecDeque::new(),
         refusals: Vec::new(),
         complaint: None,
+        brought: 0,
         quiet: 0,
         held_since: None,
         behind: None,
@@ -206,7 +209,7 @@ impl Standing<'_> {
         output: &mut Output,
     ) -> Result<(), Ended> {
         self.quiet = 0;
-        let mut messages: Vec<Message> = Vec::new();
+        let mut messages: Vec<Message> = Vec::with_capacity(self.brought);
         let end = loop {
             match self.decoder.next() {
                 Ok(Some(Frame::Message(message))) => {
@@ -231,6 +234,7 @@ impl Standing<'_> {
                 Err(bad) => break Some(bad),
             }
         };
+        self.brought = messages.len();
         if !messages.is_empty() {
             arrived.push_back(Arrival::Messages(messages));
             self.held_since = Some(Instant::now());

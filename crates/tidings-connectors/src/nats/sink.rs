@@ -1,6 +1,7 @@
 //! NATS as a sink: entries become messages. Knows no retries: it says what the server has, and
 //! whose fault it is when it does not.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -107,10 +108,10 @@ impl Sink for NatsSink {
     }
 }
 
-/// Messages that are published together.
+/// Messages that are published together: those of the first `count` entries.
 struct Prepared {
     output: BytesMut,
-    subjects: Vec<String>,
+    count: usize,
     run: Option<Waited>,
 }
 
@@ -143,7 +144,7 @@ impl Inner {
             Err(part) => return part,
         };
         match self.prepare(entries, server) {
-            Ok(prepared) => self.published(prepared, until).await,
+            Ok(prepared) => self.published(entries, prepared, until).await,
             Err(unfit) => {
                 unfit.count(&self.counters);
                 Part::failed(0, Fault::Never, &unfit.to_string())
@@ -156,17 +157,16 @@ impl Inner {
     /// The error says why the first can never be published.
     fn prepare(&self, entries: &[&Arc<Entry>], server: Server) -> Result<Prepared, Unfit> {
         let run = self.answers.as_ref().map(|answers| Waited::new(answers, entries.len()));
-        let mut output = BytesMut::new();
-        let mut subjects: Vec<String> = Vec::with_capacity(entries.len());
+        let mut writing = self.encoding.begin(entries, server);
         let refused = self.refused();
+        let mut count = 0;
         for (index, entry) in entries.iter().enumerate() {
             let reply = run.as_ref().map(|run| run.subject(index));
             let added = self.encoding.subject(entry).and_then(|subject| {
-                let is_refused = refused.contains(&subject);
+                let is_refused = refused.contains(&*subject);
                 if !is_refused || index == 0 {
-                    let reply = reply.as_deref();
-                    self.encoding.add(&mut output, entry, &subject, reply, server)?;
-                    subjects.push(subject);
+                    self.encoding.add(&mut writing, entry, &subject, reply.as_deref())?;
+                    count += 1;
                 }
                 Ok(is_refused)
             });
@@ -176,7 +176,7 @@ impl Inner {
                 Ok(true) | Err(_) => break,
             }
         }
-        Ok(Prepared { output, subjects, run })
+        Ok(Prepared { output: writing.finish(), count, run })
     }
 
     async fn connected(&self, until: Instant) -> Result<Server, Part> {
@@ -196,8 +196,13 @@ impl Inner {
     }
 
     /// Writes messages and waits until the server has read them, and the streams if they have to.
-    async fn published(&self, prepared: Prepared, until: Instant) -> Part {
-        let Prepared { output, subjects, run } = prepared;
+    async fn published(
+        &self,
+        entries: &[&Arc<Entry>],
+        prepared: Prepared,
+        until: Instant,
+    ) -> Part {
+        let Prepared { output, count, run } = prepared;
         let began = Instant::now();
         // Seen before anything is written: a change from here on is a connection that broke.
         let mut link = self.link.clone();
@@ -216,12 +221,12 @@ impl Inner {
                 return Part::failed(0, Fault::TimedOut, "the NATS server did not answer in time");
             }
         };
-        let first = match self.note(&subjects, &refusals) {
+        let first = match self.note(entries.iter().take(count), &refusals) {
             Ok(first) => first,
-            Err(said) if subjects.len() == 1 => Some((0, said)),
+            Err(said) if count == 1 => Some((0, said)),
             Err(_) => return Part { is_unclear: true, ..Part::delivered(0) },
         };
-        let limit = first.map_or(subjects.len(), |(index, _)| index);
+        let limit = first.map_or(count, |(index, _)| index);
         let part = match run {
             Some(run) => run.wait(limit, link, until).await,
             None => Part::delivered(limit),
@@ -238,32 +243,35 @@ impl Inner {
 
     /// Remembers which subjects were refused. Answers the first of them; an error is a refusal of
     /// none of them.
-    fn note<'a>(
+    fn note<'a, 'b>(
         &self,
-        subjects: &[String],
+        entries: impl Iterator<Item = &'b &'b Arc<Entry>>,
         refusals: &'a [String],
     ) -> Result<Option<(usize, &'a String)>, &'a String> {
         let mut refused = self.refused();
         if refusals.is_empty() && refused.is_empty() {
             return Ok(None);
         }
+        // All of them have a subject, or they would not have been published.
+        let subjects = entries.map(|entry| self.encoding.subject(entry).unwrap_or_default());
         // As the server quotes them.
-        let quoted: Vec<String> = subjects.iter().map(|subject| format!("{subject:?}")).collect();
-        let is_known = |said: &&String| quoted.iter().any(|quoted| said.contains(quoted));
+        let quoted = |subject: Cow<'b, str>| (format!("{subject:?}"), subject);
+        let subjects: Vec<_> = subjects.map(quoted).collect();
+        let is_known = |said: &&String| subjects.iter().any(|(quoted, _)| said.contains(quoted));
         if let Some(said) = refusals.iter().find(|said| !is_known(said)) {
             return Err(said);
         }
         let mut first = None;
-        for (index, (subject, quoted)) in subjects.iter().zip(&quoted).enumerate() {
-            match refusals.iter().find(|said| said.contains(quoted)) {
+        for (index, (quoted, subject)) in subjects.into_iter().enumerate() {
+            match refusals.iter().find(|said| said.contains(&quoted)) {
                 Some(said) => {
                     if refused.len() < NATS_REFUSED_SUBJECTS_MAX {
-                        refused.insert(subject.clone());
+                        refused.insert(subject.into_owned());
                     }
                     first = first.or(Some((index, said)));
                 }
                 None => {
-                    refused.remove(subject);
+                    refused.remove(&*subject);
                 }
             }
         }

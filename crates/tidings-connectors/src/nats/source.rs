@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tidings_core::limits::{ATTRIBUTES_MAX, FIELD_BYTES_MAX};
 use tidings_core::matcher::NatsSubject;
 use tidings_core::{Line, Origin, Topic, Update};
@@ -67,7 +67,7 @@ impl NatsSource {
         let rewrite = options.topic.clone();
         let except =
             options.except.iter().filter_map(|text| NatsSubject::parse(text).ok()).collect();
-        let conversion = Conversion { connector, private, rewrite, except, counters };
+        let conversion = Conversion { connector, last: None, private, rewrite, except, counters };
         let link = watch::Sender::new(Link::Beginning);
         Ok(NatsSource { plan, options, conversion, link, known: Vec::new() })
     }
@@ -160,7 +160,7 @@ async fn core(
         connection.write_and_wait(end).await
     };
     tokio::pin!(ending);
-    let bringing = Bringing { conversion, room: Room::default(), to };
+    let mut bringing = Bringing { conversion, room: Room::default(), to };
     loop {
         let arrival = tokio::select! {
             arrival = arrivals.recv() => arrival,
@@ -187,16 +187,20 @@ struct Bringing {
 
 impl Bringing {
     /// Hands on what arrived; `None` when nobody takes it, or nothing will arrive.
-    async fn bring(&self, arrival: Option<Arrival>) -> Option<()> {
+    async fn bring(&mut self, arrival: Option<Arrival>) -> Option<()> {
         let Arrival::Messages(messages) = arrival? else { return Some(()) };
-        Counters::add(&self.conversion.counters.received, messages.len());
+        let conversion = &mut self.conversion;
+        Counters::add(&conversion.counters.received, messages.len());
+        let mut updates = Vec::with_capacity(messages.len());
         for message in messages {
-            if self.conversion.is_excepted(&message) {
-                continue;
+            if !conversion.is_excepted(&message) {
+                updates.extend(conversion.update(message, None));
             }
-            let Some(update) = self.conversion.update(&message, None) else { continue };
-            let acknowledge = Acknowledge::nobody(self.room.of(&update).await);
-            self.to.send(Incoming { update, acknowledge }).await.ok()?;
+        }
+        if !updates.is_empty() {
+            let weight = updates.iter().map(Update::weight).sum();
+            let acknowledge = Acknowledge::nobody(self.room.of(weight).await);
+            self.to.send(Incoming { updates, acknowledge }).await.ok()?;
         }
         Some(())
     }
@@ -212,11 +216,11 @@ impl Default for Room {
 }
 
 impl Room {
-    /// Waits until there is room for an update; for one that is larger than all of it, until it is
-    /// the only one.
-    pub(super) async fn of(&self, update: &Update) -> OwnedSemaphorePermit {
+    /// Waits until there is room for so many bytes; for more than all of it, until nothing else has
+    /// any.
+    pub(super) async fn of(&self, bytes: usize) -> OwnedSemaphorePermit {
         let all = INCOMING_BYTES_MAX / PERMIT_BYTES;
-        let permits = update.weight().div_ceil(PERMIT_BYTES).clamp(1, all);
+        let permits = bytes.div_ceil(PERMIT_BYTES).clamp(1, all);
         let permits = u32::try_from(permits).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.0).acquire_many_owned(permits).await;
         room.expect("nobody closes the semaphore")
@@ -226,6 +230,8 @@ impl Room {
 /// How messages become updates.
 pub(super) struct Conversion {
     connector: Line,
+    /// The last subject and its topic: many messages in a row have the same.
+    last: Option<(Bytes, Topic)>,
     private: bool,
     rewrite: Option<Rewrite>,
     except: Vec<NatsSubject>,
@@ -235,26 +241,17 @@ pub(super) struct Conversion {
 impl Conversion {
     /// Whether a message is one of those that do not come.
     pub(super) fn is_excepted(&self, message: &Message) -> bool {
+        if self.except.is_empty() {
+            return false;
+        }
         let subject = std::str::from_utf8(&message.subject).unwrap_or_default();
         self.except.iter().any(|pattern| pattern.matches(subject))
     }
 
     /// The update of a message; `None` when its subject is no topic, which is told and counted.
-    pub(super) fn update(&self, message: &Message, position: Option<Line>) -> Option<Update> {
-        let subject = std::str::from_utf8(&message.subject).ok();
-        let topic = subject.and_then(|subject| match &self.rewrite {
-            Some(rewrite) => Topic::parse(&rewrite.apply(subject)).ok(),
-            None => Topic::parse(subject).ok(),
-        });
-        let Some(topic) = topic else {
-            if let Some(count) = Counters::tells(&self.counters.not_taken) {
-                let subject = String::from_utf8_lossy(&message.subject);
-                let source = self.connector.as_str();
-                tracing::warn!(source, count, %subject, "a NATS message's subject is no topic");
-            }
-            return None;
-        };
-        let mut update = Update::new(topic, message.payload.clone());
+    pub(super) fn update(&mut self, message: Message, position: Option<Line>) -> Option<Update> {
+        let topic = self.topic(&message.subject)?;
+        let mut update = Update::new(topic, message.payload);
         update.private = self.private;
         let connector = self.connector.clone();
         let mut origin = Origin { connector, position, hops: 0 };
@@ -268,6 +265,31 @@ impl Conversion {
         }
         update.origin = Some(origin);
         Some(update)
+    }
+
+    /// The topic that a subject stands for, if it can be one.
+    fn topic(&mut self, subject: &Bytes) -> Option<Topic> {
+        if let Some((last, topic)) = &self.last
+            && last == subject
+        {
+            return Some(topic.clone());
+        }
+        let text = std::str::from_utf8(subject).ok();
+        let topic = text.and_then(|text| match &self.rewrite {
+            Some(rewrite) => Topic::parse(&rewrite.apply(text)).ok(),
+            None => Topic::parse(text).ok(),
+        });
+        match &topic {
+            Some(topic) => self.last = Some((subject.clone(), topic.clone())),
+            None => {
+                if let Some(count) = Counters::tells(&self.counters.not_taken) {
+                    let subject = String::from_utf8_lossy(subject);
+                    let source = self.connector.as_str();
+                    tracing::warn!(source, count, %subject, "a NATS message's subject is no topic");
+                }
+            }
+        }
+        topic
     }
 }
 
@@ -313,6 +335,7 @@ mod tests {
         let connector = Line::parse("cms").unwrap();
         Conversion {
             connector,
+            last: None,
             private: true,
             rewrite,
             except: Vec::new(),
@@ -329,7 +352,7 @@ mod tests {
             subject: subject.to_vec().into(),
             subscription: 1,
             reply: None,
-            headers: (!fields.is_empty()).then(|| block.finish().freeze()),
+            headers: (!fields.is_empty()).then(|| Bytes::copy_from_slice(block.finish())),
             payload: vec![0xff, 0].into(),
         }
     }
@@ -343,8 +366,8 @@ mod tests {
             ("a", "1"),
             ("a", "2"),
         ];
-        let conversion = conversion(Some(("cms.", "relayed.")));
-        let update = conversion.update(&message(b"cms.cms.a", &fields), None).unwrap();
+        let mut conversion = conversion(Some(("cms.", "relayed.")));
+        let update = conversion.update(message(b"cms.cms.a", &fields), None).unwrap();
         assert_eq!(update.topics[0].as_str(), "relayed.cms.a");
         assert_eq!(update.data.as_ref(), [0xff, 0]);
         assert_eq!(update.idempotency_key.unwrap().as_str(), "key 1");
@@ -364,18 +387,18 @@ mod tests {
         let long = "x".repeat(FIELD_BYTES_MAX + 1);
         let mut fields: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1")).collect();
         fields.push(("long", &long));
-        let conversion = conversion(None);
-        let update = conversion.update(&message(b"a", &fields), None).unwrap();
+        let mut conversion = conversion(None);
+        let update = conversion.update(message(b"a", &fields), None).unwrap();
         assert_eq!(update.attributes.len(), ATTRIBUTES_MAX);
         assert_eq!(conversion.counters.fields_dropped.load(Ordering::Relaxed), 4);
     }
 
     #[test]
     fn headers_of_another_version_are_counted_and_the_message_comes() {
-        let conversion = conversion(None);
-        let block = Some(bytes::Bytes::from_static(b"NATS/9.9\r\na: 1\r\n\r\n"));
+        let mut conversion = conversion(None);
+        let block = Some(Bytes::from_static(b"NATS/9.9\r\na: 1\r\n\r\n"));
         let message = Message { headers: block, ..message(b"a", &[]) };
-        assert!(conversion.update(&message, None).unwrap().attributes.is_empty());
+        assert!(conversion.update(message, None).unwrap().attributes.is_empty());
         assert_eq!(conversion.counters.fields_dropped.load(Ordering::Relaxed), 1);
     }
 
@@ -384,16 +407,16 @@ mod tests {
         for (value, expected) in
             [("8", 8), ("255", 255), ("256", 255), ("99999999999", 255), ("x", 0)]
         {
-            let update = conversion(None).update(&message(b"a", &[(HOPS, value)]), None).unwrap();
+            let update = conversion(None).update(message(b"a", &[(HOPS, value)]), None).unwrap();
             assert_eq!(update.origin.unwrap().hops, expected, "{value}");
         }
     }
 
     #[test]
     fn a_subject_that_is_no_topic_is_counted() {
-        let conversion = conversion(None);
-        assert!(conversion.update(&message(b"a.\xff", &[]), None).is_none());
+        let mut conversion = conversion(None);
+        assert!(conversion.update(message(b"a.\xff", &[]), None).is_none());
         assert_eq!(conversion.counters.not_taken.load(Ordering::Relaxed), 1);
-        assert!(conversion.update(&message("a.é".as_bytes(), &[]), None).is_some());
+        assert!(conversion.update(message("a.é".as_bytes(), &[]), None).is_some());
     }
 }

@@ -6,6 +6,7 @@ mod publishing;
 mod streams;
 mod trouble;
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
@@ -297,6 +298,8 @@ fn source(server: &TestServer, subjects: &[&str]) -> SourceOptions {
 /// A source that runs.
 struct Running {
     from: mpsc::Receiver<Incoming>,
+    /// What came together and was not looked at yet.
+    came: VecDeque<Update>,
     link: watch::Receiver<Link>,
     stop: CancellationToken,
     task: JoinSet<()>,
@@ -317,7 +320,7 @@ impl Running {
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
         task.spawn(Box::new(source).run(to, stop.clone()));
-        Running { from, link, stop, task }
+        Running { from, came: VecDeque::new(), link, stop, task }
     }
 
     async fn connected(&mut self) {
@@ -331,9 +334,15 @@ impl Running {
     }
 
     async fn next_update(&mut self) -> Update {
-        let incoming = self.next().await;
-        incoming.acknowledge.done(crate::ingest::Taken::Published);
-        incoming.update
+        while self.came.is_empty() {
+            let mut incoming = self.next().await;
+            let published = |update| {
+                incoming.acknowledge.next(crate::ingest::Taken::Published);
+                update
+            };
+            self.came = incoming.updates.into_iter().map(published).collect();
+        }
+        self.came.pop_front().unwrap()
     }
 
     async fn end(mut self) {

@@ -117,8 +117,9 @@ async fn a_queue_group_shares_its_messages() {
             incoming = second.from.recv() => { others += 1; incoming }
             () = tokio::time::sleep(PATIENCE) => panic!("{} of 200 came", numbers.len()),
         };
-        let data = incoming.unwrap().update.data;
-        numbers.push(String::from_utf8_lossy(&data).parse::<u32>().unwrap());
+        for update in incoming.unwrap().updates {
+            numbers.push(String::from_utf8_lossy(&update.data).parse::<u32>().unwrap());
+        }
     }
     numbers.sort_unstable();
     assert_eq!(numbers, (0..200).collect::<Vec<_>>());
@@ -215,8 +216,10 @@ async fn a_source_that_ends_brings_what_was_sent_until_then() {
     running.stop.cancel();
     let mut count = 0;
     while let Some(incoming) = running.from.recv().await {
-        assert_eq!(incoming.update.data, count.to_string());
-        count += 1;
+        for update in incoming.updates {
+            assert_eq!(update.data, count.to_string());
+            count += 1;
+        }
     }
     assert_eq!(count, 5_000);
     running.end().await;

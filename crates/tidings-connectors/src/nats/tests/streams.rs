@@ -66,11 +66,11 @@ async fn a_source_that_ends_and_begins_again_keeps_the_order() {
     for stop_at in [100, 700, 1_500, 3_000] {
         // Few places: the source is never far ahead.
         let mut running = Running::begin(stream_source(&server), 4);
-        while let Some(incoming) =
+        while let Some(mut incoming) =
             tokio::time::timeout(PATIENCE, running.from.recv()).await.expect("nothing comes")
         {
-            assert_eq!(incoming.update.data, next.to_string());
-            incoming.acknowledge.done(Taken::Published);
+            assert_eq!(incoming.updates[0].data, next.to_string());
+            incoming.acknowledge.next(Taken::Published);
             next += 1;
             if next >= stop_at {
                 running.stop.cancel();
@@ -93,10 +93,10 @@ async fn what_was_not_acknowledged_comes_again_at_the_same_position() {
     let mut first = Running::start(stream_source(&server)).await;
     let mut taken = Vec::new();
     for number in 0..10 {
-        let incoming = first.next().await;
+        let mut incoming = first.next().await;
         match number < 4 {
-            true => incoming.acknowledge.done(Taken::Published),
-            false => taken.push((position(&incoming.update), incoming.acknowledge)),
+            true => incoming.acknowledge.next(Taken::Published),
+            false => taken.push((position(&incoming.updates[0]), incoming.acknowledge)),
         }
     }
     let until = Instant::now() + PATIENCE;
@@ -129,9 +129,9 @@ async fn what_the_hub_never_takes_is_given_up_and_what_it_takes_later_comes_agai
     for data in ["never", "later", "now"] {
         client.publish("cms.a", data.as_bytes());
     }
-    running.next().await.acknowledge.done(Taken::Never("too large".into()));
+    running.next().await.acknowledge.next(Taken::Never("too large".into()));
     drop(running.next().await);
-    running.next().await.acknowledge.done(Taken::Published);
+    running.next().await.acknowledge.next(Taken::Published);
     let update = running.next_update().await;
     assert_eq!(update.data, "later");
     running.end().await;
@@ -310,7 +310,7 @@ async fn taken_and_killed(server: &TestServer, count: usize) -> Vec<Line> {
         taken.push(first.next().await);
     }
     first.task.shutdown().await;
-    let positions = taken.iter().map(|taken| Line::parse(&position(&taken.update)).unwrap());
+    let positions = taken.iter().map(|taken| Line::parse(&position(&taken.updates[0])).unwrap());
     positions.collect()
 }
 
@@ -334,9 +334,9 @@ async fn what_the_hub_has_is_known_when_the_server_gives_it_again() {
     task.spawn(Box::new(source).run(to, CancellationToken::new()));
     let mut came = Vec::new();
     for _ in 0..2 {
-        let incoming = tokio::time::timeout(PATIENCE, from.recv()).await.unwrap().unwrap();
-        incoming.acknowledge.done(Taken::Published);
-        came.push(String::from_utf8_lossy(&incoming.update.data).into_owned());
+        let mut incoming = tokio::time::timeout(PATIENCE, from.recv()).await.unwrap().unwrap();
+        incoming.acknowledge.next(Taken::Published);
+        came.push(String::from_utf8_lossy(&incoming.updates[0].data).into_owned());
     }
     assert_eq!(came, ["8", "9"]);
     let until = Instant::now() + PATIENCE;
@@ -365,8 +365,8 @@ async fn a_consumer_that_is_made_anew_brings_everything_again() {
     let mut task = JoinSet::new();
     task.spawn(Box::new(source).run(to, CancellationToken::new()));
     for number in 0..10 {
-        let incoming = tokio::time::timeout(PATIENCE, from.recv()).await.unwrap().unwrap();
-        assert_eq!(incoming.update.data, number.to_string());
-        incoming.acknowledge.done(Taken::Published);
+        let mut incoming = tokio::time::timeout(PATIENCE, from.recv()).await.unwrap().unwrap();
+        assert_eq!(incoming.updates[0].data, number.to_string());
+        incoming.acknowledge.next(Taken::Published);
     }
 }
