@@ -23,6 +23,7 @@ pub mod rows;
 pub mod secret;
 pub mod sinks;
 pub mod sources;
+pub mod space;
 pub mod span;
 pub mod specification;
 pub mod webhook;

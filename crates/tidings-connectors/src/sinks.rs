@@ -19,6 +19,7 @@ use crate::connector::Sink;
 use crate::delivery::run::{Around, Command, Running, run};
 use crate::delivery::{Counts, Now, Rules, Standing, Status};
 use crate::limits::{COMMANDS_MAX, DRAIN_LOOK_EVERY, READERS_MAX};
+use crate::space::Space;
 use crate::specification::SinkSpecification;
 
 mod asking;
@@ -322,6 +323,11 @@ impl Sinks {
         let mut tasks =
             std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.shutdown().await;
+    }
+
+    /// What copies and dead letters of all sinks take together.
+    pub fn space(&self) -> &Arc<Space> {
+        self.around.book.space()
     }
 
     /// Where positions are saved.

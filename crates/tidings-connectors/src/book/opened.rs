@@ -6,6 +6,7 @@ use tidings_core::{Offset, StateError};
 
 use crate::delivery::{Row, Saved};
 use crate::records::SinkRecord;
+use crate::space::Part;
 
 /// A sink as it was saved.
 #[derive(Debug)]
@@ -21,13 +22,14 @@ pub struct Opened {
 }
 
 impl Opened {
-    pub(super) fn new(name: &str, record: &SinkRecord, rows: Vec<Row>) -> Opened {
+    pub(super) fn new(name: &str, record: &SinkRecord, rows: Vec<Row>, part: Part) -> Opened {
         let saved = Saved {
             position: Offset::durable(record.position),
             standing: record.standing(),
             held: record.held(),
             rows,
             dead: record.dead(),
+            part,
             followed: HashSet::new(),
         };
         let unfollowed = Offset::durable(record.unfollowed);

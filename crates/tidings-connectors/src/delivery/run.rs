@@ -21,9 +21,7 @@ use super::{Action, Again, Counts, Delivery, Now, RowKey, Rules, Status};
 use crate::attempts::Attempts;
 use crate::book::{Book, Loaded, Noted};
 use crate::connector::{Outcome, Run, Sink};
-use crate::limits::{
-    LANDED_AT_ONCE_MAX, READ_AGAIN_AFTER, SAVE_QUIET_EVERY, SAVE_TOLD_EVERY, UNSAVED_MAX,
-};
+use crate::limits::{LANDED_AT_ONCE_MAX, READ_AGAIN_AFTER, SAVE_QUIET_EVERY, UNSAVED_MAX};
 use crate::specification::Replace;
 
 /// What all sinks share.
@@ -288,18 +286,6 @@ impl Loop {
         let (tries, fault) = (run.tries + 1, failure.fault.name());
         let reason = &failure.reason;
         tracing::warn!(sink = &*self.name, entry, tries, fault, reason, "not delivered");
-    }
-
-    fn tell_full(&mut self) {
-        let is_told = self.told_full.is_some_and(|told| told.elapsed() < SAVE_TOLD_EVERY);
-        if self.delivery.is_full() && !is_told {
-            self.told_full = Some(Instant::now());
-            tracing::error!(
-                sink = &*self.name,
-                "no room for more dead letters, or for what is set aside: the sink waits until \
-                some are delivered again or deleted"
-            );
-        }
     }
 
     /// Takes what waits for the sink, from the list if it is up with the hub and else from the

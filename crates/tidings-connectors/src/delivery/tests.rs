@@ -11,6 +11,7 @@ use tidings_core::{
 
 use super::*;
 use crate::connector::{Answer, Failure, Fault, Outcome, RetryAfter};
+use crate::space::Space;
 use crate::specification::KeyOf;
 
 struct Still;
@@ -114,8 +115,14 @@ impl Disk {
                 rows: self.dead.len(),
                 bytes: self.dead.values().map(DeadLetter::weight).sum(),
             },
+            part: Arc::new(Space::default()).part("tests", self.bytes()),
             followed: HashSet::new(),
         }
+    }
+
+    fn bytes(&self) -> usize {
+        let copies = self.rows.values().map(|(row, _)| row.weight).sum::<usize>();
+        copies + self.dead.values().map(DeadLetter::weight).sum::<usize>()
     }
 
     fn buried(&self) -> BTreeSet<u64> {
@@ -576,7 +583,7 @@ fn what_waited_for_room_is_tried_once_more_with_what_is_delivered_again() {
     world.answer(0, failing(Fault::Never));
     world.pass(Duration::from_secs(5));
     world.act();
-    assert!(world.delivery.is_full() && world.sent.is_empty(), "{:?}", world.sent);
+    assert!(world.delivery.lacks().is_some() && world.sent.is_empty(), "{:?}", world.sent);
     world.save();
     let letter = world.disk.dead.values().next().unwrap().clone();
     let About::Entry { entry, .. } = &letter.about else { panic!("{letter:?}") };
@@ -590,5 +597,5 @@ fn what_waited_for_room_is_tried_once_more_with_what_is_delivered_again() {
     }
     world.save();
     assert_eq!(world.delivered.len(), 3);
-    assert!(world.disk.dead.is_empty() && !world.delivery.is_full());
+    assert!(world.disk.dead.is_empty() && world.delivery.lacks().is_none());
 }

@@ -18,6 +18,7 @@ use crate::delivery::Standing;
 use crate::specification;
 
 mod looking;
+mod space;
 
 struct Ticking(Instant);
 

@@ -97,6 +97,7 @@ impl Connectors {
             allow: config.webhooks.allow.clone(),
         };
         let sinks = Arc::new(Sinks::new(hub.clone(), Arc::clone(&clock), attempts.clone()));
+        sinks.space().bound(config.webhooks.undelivered_size_max);
         let endpoints = Endpoints::open(Setting {
             hub: hub.clone(),
             clock,
@@ -180,6 +181,7 @@ impl Connectors {
     /// else go on as they are told, new ones begin. A mistake anywhere changes nothing.
     pub(super) async fn reload(&self, config: &Config) -> Result<(), BadConnector> {
         let sources = self.changed_sources(&config.sources)?;
+        self.sinks.space().bound(config.webhooks.undelivered_size_max);
         self.reload_sinks(config).await?;
         for old in self.sources.told().iter().filter(|old| !config.sources.contains(old)) {
             self.sources.stop(&old.name, RELOAD_PATIENCE).await;

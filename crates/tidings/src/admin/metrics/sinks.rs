@@ -7,7 +7,7 @@ use prometheus_client::metrics::MetricType;
 use tidings_connectors::delivery::{Standing, Status};
 use tidings_connectors::sinks::{Known, Origin, Sinks};
 
-use super::{Sample, Values};
+use super::{Sample, Values, gauge};
 use crate::limits::SINKS_COUNTED_MAX;
 
 /// What sinks said at one moment.
@@ -15,6 +15,7 @@ use crate::limits::SINKS_COUNTED_MAX;
 pub(in crate::admin) struct Told {
     sinks: Vec<(Known, Status)>,
     attempts_dropped: Option<u64>,
+    undelivered: (u64, Option<u64>),
 }
 
 /// The label of all endpoints together: no sink can have this name.
@@ -22,7 +23,12 @@ const ENDPOINTS: &str = "api:endpoints";
 
 /// Asks all sinks.
 pub(in crate::admin) async fn told_of(sinks: &Sinks) -> Told {
-    let mut told = Told { sinks: Vec::new(), attempts_dropped: Some(sinks.attempts().dropped()) };
+    let space = sinks.space();
+    let mut told = Told {
+        sinks: Vec::new(),
+        attempts_dropped: Some(sinks.attempts().dropped()),
+        undelivered: (space.taken() as u64, space.most().map(|most| most as u64)),
+    };
     let (configured, made): (Vec<_>, Vec<_>) =
         sinks.all().into_iter().partition(|known| known.origin == Origin::Configuration);
     for known in configured.into_iter().take(SINKS_COUNTED_MAX).chain(made) {
@@ -62,6 +68,11 @@ pub(super) fn of_sinks(told: &Told, end: u64) -> Vec<Sample> {
         }),
     ];
     samples.extend(counted(told));
+    let (bytes, most) = told.undelivered;
+    let help = "Bytes of dead letters and of what is set aside, of all sinks together.";
+    samples.push(gauge("tidings_undelivered_bytes", help, bytes));
+    let help = "The most that they may be before sinks wait.";
+    samples.extend(most.map(|most| gauge("tidings_undelivered_max_bytes", help, most)));
     samples.push(Sample {
         name: "tidings_attempts_dropped",
         help: "Attempts that were not recorded since the storage did not keep up.",
