@@ -57,6 +57,8 @@ struct Pages {
     pages: HashMap<Arc<str>, Page>,
     /// Acknowledged entries that are noted and not saved.
     acknowledged: usize,
+    /// How often sinks were opened.
+    openings: u64,
 }
 
 impl Book {
@@ -106,7 +108,10 @@ impl Book {
             let part = self.space.part(name, counted::bytes(&record, &rows));
             opened.push(Opened::new(name, &record, rows, part));
             let changes = Changes::default();
+            let mut pages = self.lock();
+            pages.openings += 1;
             let page = Page {
+                opening: pages.openings,
                 saved: Offset::durable(record.position),
                 record,
                 changes,
@@ -114,7 +119,7 @@ impl Book {
                 saving_copies: Vec::new(),
                 since: Instant::now(),
             };
-            self.lock().pages.insert((*name).into(), page);
+            pages.pages.insert((*name).into(), page);
         }
         commit(&self.hub, &new)?;
         Ok(opened)
@@ -210,7 +215,11 @@ impl Book {
     ///
     /// When the state cannot be changed. The sink can be removed once more then.
     pub(crate) fn remove(&self, name: &str, along: Vec<Change>) -> Result<(), StateError> {
-        self.lock().pages.remove(name);
+        {
+            // Nobody writes anything of it who has not done so by now.
+            let _alone = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+            self.lock().pages.remove(name);
+        }
         for table in [Table::Parked, Table::DeadLetters, Table::Replays] {
             let (from, until) = records::bounds(name);
             loop {

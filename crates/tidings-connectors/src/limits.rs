@@ -290,8 +290,9 @@ pub const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Endpoints of one hub: each is a task with a place of its own in the history.
 pub const ENDPOINTS_MAX: usize = 10_000;
-/// How long an endpoint that is changed may take to end what is on its way.
-pub const CHANGE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long an endpoint that is changed may take to end what is on its way. What is cut off then is
+/// sent again, as it is changed; whoever changes it waits for no endpoint that hangs.
+pub const CHANGE_PATIENCE: Duration = Duration::from_secs(1);
 // Looking into it: dead letters, replays.
 
 /// Copies that a sink may have before what is delivered again has to wait: half, so that what fails
@@ -346,3 +347,13 @@ pub const NATS_UNREAD_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const UNDELIVERED_BYTES_DEFAULT: usize = 4 * 1024 * 1024 * 1024;
 /// Sinks whose rows are read at a time while all is counted.
 pub const COUNTED_AT_ONCE_MAX: usize = 1_024;
+
+// Sinks that do not run though they should.
+
+/// How long a sink waits that failed by a mistake of the hub, or for want of the state, before it
+/// is started again; doubled each time.
+pub const START_AGAIN_FIRST: Duration = Duration::from_secs(1);
+/// The longest, and how long it has to run for the next wait to be the first again.
+pub const START_AGAIN_MAX: Duration = Duration::from_secs(5 * 60);
+/// How often is looked whether the wait of one is over.
+pub const START_AGAIN_LOOK_EVERY: Duration = Duration::from_millis(500);

@@ -6,9 +6,8 @@ use tidings_core::Entry;
 
 use super::changes::{Held, Standing};
 use super::item::{Item, Kept};
-use super::pace::Pace;
 use super::rules::AGAIN;
-use super::{Delivery, Now, Rules};
+use super::{Delivery, Now};
 use crate::limits::{AGAIN_BYTES_MAX, AGAIN_ROWS_MAX};
 
 /// An entry that is to be delivered again.
@@ -22,9 +21,12 @@ pub struct Again {
 }
 
 impl Delivery {
-    /// Nothing is sent until [`Delivery::resume`].
+    /// Nothing is sent until [`Delivery::resume`]. What is disabled stays so: why it is must be
+    /// looked at before it goes on.
     pub fn pause(&mut self) {
-        self.stand(Standing::Paused);
+        if !matches!(self.standing, Standing::Disabled(_)) {
+            self.stand(Standing::Paused);
+        }
     }
 
     /// Goes on, at once with what waits for another try.
@@ -46,16 +48,6 @@ impl Delivery {
             self.standing = standing;
             self.changes.standing = Some(self.standing.clone());
         }
-    }
-
-    /// Other rules from now on. What is set aside stays in the lanes in which it is.
-    pub fn change(&mut self, rules: Rules, now: Now) {
-        if rules.rate != self.rules.rate {
-            let mut pace = std::mem::replace(&mut self.pace, Pace::new(None, now.monotonic));
-            pace.change(rules.rate, now.monotonic);
-            self.pace = pace;
-        }
-        self.rules = rules;
     }
 
     /// How many entries and bytes can be delivered again just now. What fails for the first time

@@ -84,6 +84,8 @@ pub struct Status {
     pub is_resting: bool,
     /// There is no room for another copy or dead letter: it waits for somebody to do something.
     pub is_full: bool,
+    /// Why it does not run at all, though it should.
+    pub failure: Option<String>,
     /// Why an entry failed last, since something was delivered.
     pub last_failure: Option<String>,
 }

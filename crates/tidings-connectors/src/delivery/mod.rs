@@ -378,6 +378,7 @@ impl Delivery {
             dead: self.dead.rows,
             is_resting: !self.breaker.is_closed() || self.held_until > now.monotonic,
             is_full: self.lacks().is_some(),
+            failure: None,
             last_failure: self.last_failure.clone(),
         }
     }

@@ -17,7 +17,7 @@ use tidings_core::{
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{Action, Again, Counts, Delivery, Now, RowKey, Rules, Status};
+use super::{Action, Again, Counts, Delivery, Now, RowKey, Status};
 use crate::attempts::Attempts;
 use crate::book::{Book, Loaded, Noted};
 use crate::connector::{Outcome, Run, Sink};
@@ -59,8 +59,8 @@ pub enum Command {
     Forget(Vec<(u64, usize)>),
     /// Which system it is that it delivers to.
     Lend(oneshot::Sender<Arc<dyn Sink>>),
-    /// Go on with these rules and this system.
-    Change(Box<Rules>, Arc<dyn Sink>),
+    /// Go on with this system.
+    Replace(Arc<dyn Sink>),
 }
 
 /// One sink that is to run.
@@ -357,17 +357,17 @@ impl Loop {
                 drop(to.send(self.delivery.status(now)));
             }
             Command::Pause => self.delivery.pause(),
+            // What it reads with ended while it was paused.
+            Command::Resume if self.subscription.as_ref().is_some_and(Subscription::is_ended) => {
+                self.delivery.disable(FALLEN.into());
+            }
             Command::Resume => self.delivery.resume(now),
             Command::Again(entries, to) => drop(to.send(self.delivery.again(&entries, now))),
             Command::Forget(letters) => {
                 letters.iter().for_each(|(number, weight)| self.delivery.forget(*number, *weight));
             }
             Command::Lend(to) => drop(to.send(Arc::clone(&self.sink))),
-            Command::Change(rules, sink) => {
-                self.then = rules.then.clone();
-                self.sink = sink;
-                self.delivery.change(*rules, now);
-            }
+            Command::Replace(sink) => self.sink = sink,
         }
     }
 }

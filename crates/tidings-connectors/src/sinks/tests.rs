@@ -17,6 +17,7 @@ use crate::connector::{Answer, Delivering, Failure, Fault, Outcome, Run};
 use crate::delivery::Standing;
 use crate::specification;
 
+mod failing;
 mod looking;
 mod space;
 
@@ -38,6 +39,7 @@ struct System {
     got: Mutex<Vec<String>>,
     fails: AtomicBool,
     hangs: AtomicBool,
+    panics: AtomicBool,
     /// What it gets is a dead letter at once.
     refuses: AtomicBool,
 }
@@ -70,6 +72,7 @@ impl Sink for Way {
             if system.hangs.load(Ordering::SeqCst) {
                 std::future::pending::<()>().await;
             }
+            assert!(!system.panics.load(Ordering::SeqCst), "a mistake of the hub");
             if system.refuses.load(Ordering::SeqCst) {
                 let failure =
                     Failure { fault: Fault::Never, reason: "not that".into(), retry_after: None };
@@ -91,7 +94,7 @@ impl Sink for Way {
 
 struct House {
     hub: Hub,
-    sinks: Sinks,
+    sinks: Arc<Sinks>,
     _recorder: JoinSet<()>,
 }
 
@@ -125,7 +128,9 @@ fn try_open(folder: &Path, keep: Keep) -> Result<House, tidings_core::OpenError>
     let (attempts, recorder) = Attempts::open(options, Arc::clone(&clock))?;
     let mut tasks = JoinSet::new();
     tasks.spawn(recorder.run());
-    Ok(House { sinks: Sinks::new(hub.clone(), clock, attempts), hub, _recorder: tasks })
+    let sinks = Arc::new(Sinks::new(hub.clone(), clock, attempts));
+    tasks.spawn(Arc::clone(&sinks).start_failed_again());
+    Ok(House { sinks, hub, _recorder: tasks })
 }
 
 fn told(name: &str, more: &serde_json::Value) -> SinkSpecification {

@@ -29,6 +29,14 @@ secrets cannot be read.",
 [\"10.1.2.0/24\"]. Sinks of this file have their own `allow`.",
     ),
     value(
+        "webhooks.undelivered_size_max",
+        Kind::SizeOrOff,
+        r#""4 GiB""#,
+        "What dead letters and copies of what waits for another try may take in all, of endpoints
+and of sinks of this file together. Sinks that need more of it wait. \"off\" sets no bound but
+those of each sink.",
+    ),
+    value(
         "webhooks.attempts.keep.age",
         Kind::DurationOrOff,
         r#""7d""#,
@@ -39,14 +47,6 @@ secrets cannot be read.",
         Kind::SizeOrOff,
         r#""1 GiB""#,
         "The oldest attempts go when all are larger than this. \"off\" sets no bound.",
-    ),
-    value(
-        "webhooks.undelivered_size_max",
-        Kind::SizeOrOff,
-        r#""4 GiB""#,
-        "What dead letters and copies of what waits for another try may take in all, of endpoints
-and of sinks of this file together. Sinks that need more of it wait. \"off\" sets no bound but
-those of each sink.",
     ),
 ];
 
