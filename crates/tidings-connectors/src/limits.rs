@@ -344,7 +344,7 @@ pub const NATS_UNREAD_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Bytes of copies and dead letters of all sinks together, when the configuration does not say. A
 /// dozen sinks may be full at once; ten thousand would fill the disk.
-pub const UNDELIVERED_BYTES_DEFAULT: usize = 4 * 1024 * 1024 * 1024;
+pub const UNDELIVERED_BYTES_DEFAULT: u64 = 4 * 1024 * 1024 * 1024;
 /// Sinks whose rows are read at a time while all is counted.
 pub const COUNTED_AT_ONCE_MAX: usize = 1_024;
 

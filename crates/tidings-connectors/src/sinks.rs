@@ -274,8 +274,9 @@ impl Sinks {
 
     /// Ends all sinks, as [`Sinks::stop`].
     pub async fn end(&self, patience: Duration) {
-        drop(self.turn.acquire().await);
+        let turn = self.turn.acquire().await;
         self.turn.close();
+        drop(turn);
         let all = std::mem::take(&mut *self.lock());
         all.values().for_each(|one| one.stop.cancel());
         let ended = async {

@@ -18,8 +18,13 @@ pub struct Space {
 
 impl Default for Space {
     fn default() -> Space {
-        let most = AtomicUsize::new(UNDELIVERED_BYTES_DEFAULT);
-        Space { most, taken: AtomicUsize::new(0), parts: Mutex::default() }
+        let space = Space {
+            most: AtomicUsize::new(usize::MAX),
+            taken: AtomicUsize::new(0),
+            parts: Mutex::default(),
+        };
+        space.bound(Some(UNDELIVERED_BYTES_DEFAULT));
+        space
     }
 }
 

@@ -45,7 +45,10 @@ impl Book {
         let record = self.lock().pages.get(name).map(|page| page.record.clone());
         let saved = || self.hub.state().get(Table::Sinks, name.as_bytes()).ok().flatten();
         let record = record.or_else(|| SinkRecord::of_value(&saved()?));
-        let Some(record) = record else { return Status::default() };
+        let Some(record) = record else {
+            // It would begin there, if it is new.
+            return Status { position: self.hub.end(), ..Status::default() };
+        };
         Status {
             position: Offset::durable(record.position),
             standing: record.standing(),

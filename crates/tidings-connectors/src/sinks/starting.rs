@@ -123,7 +123,9 @@ impl Sinks {
             failure,
             past,
         };
-        self.lock().insert(name.clone(), one);
+        let before = self.lock().insert(name.clone(), one);
+        // What a sink that failed left behind of its replays ends.
+        before.iter().for_each(|failed| failed.stop.cancel());
         self.resume_replays(&name);
     }
 }

@@ -261,7 +261,7 @@ fn endpoints_have_their_settings() {
     assert_eq!(webhooks.keep_attempts.age.unwrap().as_secs(), 7 * 86_400);
     assert_eq!(webhooks.keep_attempts.size, Some(1 << 30));
     assert!(webhooks.allow.is_empty());
-    let in_the_code = tidings_connectors::limits::UNDELIVERED_BYTES_DEFAULT as u64;
+    let in_the_code = tidings_connectors::limits::UNDELIVERED_BYTES_DEFAULT;
     assert_eq!(webhooks.undelivered_size_max, Some(in_the_code));
     let text = "[history]\ndurability = 'memory'\n[webhooks]\nallow = '10.0.0.0/8'\n\
                 undelivered_size_max = 'off'\nattempts.keep = { age = 'off', size = 5000 }";
