@@ -24,7 +24,7 @@ impl Clock for Still {
 pub(crate) struct Ticking(Instant);
 
 impl Ticking {
-    pub(crate) fn new() -> Arc<dyn Clock> {
+    pub(crate) fn begin() -> Arc<dyn Clock> {
         Arc::new(Ticking(Instant::now()))
     }
 }

@@ -11,6 +11,8 @@ pub mod delivery;
 pub mod endpoints;
 mod forms;
 pub mod hash;
+#[cfg(test)]
+mod in_memory;
 pub mod ingest;
 mod kinds;
 pub mod limits;

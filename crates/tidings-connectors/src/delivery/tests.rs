@@ -4,44 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use proptest::prelude::*;
-use tidings_core::{
-    Clock, Durability, Grant, HistoryOptions, Hub, HubOptions, Keep, Line, Namespace, Selection,
-    Start, Topic, Update,
-};
+use tidings_core::{Grant, Line, Selection, Start, Topic, Update};
 
 use super::*;
 use crate::connector::{Answer, Failure, Fault, Outcome, RetryAfter};
+use crate::in_memory::{self, Still};
 use crate::space::Space;
 use crate::specification::KeyOf;
-
-struct Still;
-
-impl Clock for Still {
-    fn wall(&self) -> u64 {
-        1_000_000
-    }
-    fn monotonic(&self) -> Duration {
-        Duration::ZERO
-    }
-}
-
-fn hub() -> Hub {
-    let history = HistoryOptions {
-        path: None,
-        durability: Durability::Memory,
-        keep: Keep::default(),
-        segment_bytes: 1 << 20,
-        hold_bytes: 0,
-    };
-    let url = "https://hub.example/.well-known/mercure".parse().unwrap();
-    let options = HubOptions { namespace: Namespace::new(url), update_bytes_max: 1 << 20, history };
-    Hub::open(options, Arc::new(Still)).unwrap()
-}
 
 /// Entries whose keys are these, one after the other.
 fn entries(keys: &[u8]) -> Vec<Arc<Entry>> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let hub = hub();
+    let hub = in_memory::hub(Arc::new(Still(1_000_000)), 1 << 20);
     let grant = Arc::new(Grant::operator());
     let matchers = grant.subscribe.clone();
     let selection = Selection { matchers, grant: Arc::clone(&grant), scope: None };

@@ -1,28 +1,17 @@
 //! Endpoints on a real hub: kept, changed, gone.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
-use tidings_core::{Durability, HistoryOptions, HubOptions, Keep, Namespace, Write};
+use tidings_core::{Keep, Write};
 use tokio::task::JoinSet;
 
 use super::*;
 use crate::attempts::{Attempts, AttemptsOptions};
+use crate::in_memory::{self, Ticking};
 use crate::records::SinkRecord;
 use crate::webhook;
-
-struct Ticking(Instant);
-
-impl Clock for Ticking {
-    fn wall(&self) -> u64 {
-        let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
-        u64::try_from(since.as_millis()).unwrap()
-    }
-    fn monotonic(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
 
 struct House {
     hub: Hub,
@@ -33,17 +22,8 @@ struct House {
 }
 
 fn house(folder: &Path) -> House {
-    let clock: Arc<dyn Clock> = Arc::new(Ticking(Instant::now()));
-    let history = HistoryOptions {
-        path: None,
-        durability: Durability::Memory,
-        keep: Keep::default(),
-        segment_bytes: 1 << 20,
-        hold_bytes: 0,
-    };
-    let url = "https://hub.example/.well-known/mercure".parse().unwrap();
-    let options = HubOptions { namespace: Namespace::new(url), update_bytes_max: 1 << 20, history };
-    let hub = Hub::open(options, Arc::clone(&clock)).unwrap();
+    let clock = Ticking::begin();
+    let hub = in_memory::hub(Arc::clone(&clock), 1 << 20);
     let options = AttemptsOptions { path: None, keep: Keep::default() };
     let (attempts, recorder) = Attempts::open(options, Arc::clone(&clock)).unwrap();
     let mut tasks = JoinSet::new();
@@ -299,7 +279,7 @@ async fn an_endpoint_that_cannot_be_made_at_a_start_is_listed_and_can_be_mended_
     let then = json!({ "then": { "publish": { "replace": ["a.", "b."] } } });
     told.then = crate::specification::sink(&shop(&then)).unwrap().then;
     let bad = Endpoint { told, creator: Some(json!({ "issuer": "i" })), ..made };
-    let rows = record::rows(&bad, None, &*endpoints.keys.get().unwrap()).unwrap();
+    let rows = record::rows(&bad, None, &endpoints.keys.get().unwrap()).unwrap();
     crate::book::commit(&house.hub, &rows).unwrap();
 
     let again = house.open();
