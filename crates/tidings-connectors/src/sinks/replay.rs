@@ -372,7 +372,8 @@ fn rows(hub: &Hub, name: &str) -> Result<Vec<Replay>, StateError> {
     Ok(read.map(|(replay, _)| replay).collect())
 }
 
-/// Gives a replay its number and saves it, unless its sink is gone; those that ended long ago are forgotten.
+/// Gives a replay its number and saves it, unless its sink is gone; those that ended long ago are
+/// forgotten.
 fn insert(hub: &Hub, asking: &Asking, replay: Replay) -> Result<Option<Live>, StateError> {
     // Before anything is read: a sink that begins meanwhile under the same name is another one.
     let live = Live::new(asking, replay);

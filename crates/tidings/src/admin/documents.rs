@@ -15,7 +15,8 @@ pub struct SinkDocument {
     pub kind: String,
     /// `configuration` or `api`.
     pub origin: String,
-    /// `running`, `paused`, `disabled`, `failed`, or `waiting` for room for dead letters and copies.
+    /// `running`, `paused`, `disabled`, `failed`, or `waiting` for room for dead letters and
+    /// copies.
     pub state: String,
     /// Why it is disabled or has failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
