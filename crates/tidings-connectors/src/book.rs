@@ -2,6 +2,7 @@
 //! the disk no more than one. Knows no system and no rule of delivery.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -15,7 +16,9 @@ use crate::limits::{
     SAVE_EVERY, SAVE_QUIET_EVERY, SAVE_TOLD_EVERY,
 };
 use crate::records::{self, SinkRecord};
+use crate::space::Space;
 
+mod counted;
 mod opened;
 mod page;
 
@@ -33,6 +36,10 @@ pub type Loaded = (RowKey, Option<Arc<Entry>>);
 #[derive(Debug)]
 pub struct Book {
     hub: Hub,
+    /// What all sinks take together.
+    space: Arc<Space>,
+    /// Whether all of it is counted, also what sinks left that do not run.
+    is_counted: AtomicBool,
     pages: Mutex<Pages>,
     /// Held from when notes are taken until they are on the disk: who saves afterwards knows that
     /// all that was noted before is there.
@@ -50,6 +57,8 @@ struct Pages {
     pages: HashMap<Arc<str>, Page>,
     /// Acknowledged entries that are noted and not saved.
     acknowledged: usize,
+    /// How often sinks were opened.
+    openings: u64,
 }
 
 impl Book {
@@ -57,7 +66,16 @@ impl Book {
     pub fn new(hub: Hub) -> Book {
         let (saved, _) = watch::channel(0);
         let (noted, full) = (Notify::new(), Notify::new());
-        Book { hub, pages: Mutex::default(), saving: Mutex::default(), noted, full, saved }
+        Book {
+            hub,
+            space: Arc::default(),
+            is_counted: AtomicBool::new(false),
+            pages: Mutex::default(),
+            saving: Mutex::default(),
+            noted,
+            full,
+            saved,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Pages> {
@@ -71,6 +89,7 @@ impl Book {
     ///
     /// When the state cannot be read or written, or what is saved of a sink is damaged.
     pub fn open(&self, names: &[&str]) -> Result<Vec<Opened>, BadBook> {
+        self.count_what_is_left(names)?;
         let state = self.hub.state();
         let mut new = Vec::new();
         let mut opened = Vec::new();
@@ -86,9 +105,13 @@ impl Book {
                 }
             };
             let rows = self.rows(name)?;
-            opened.push(Opened::new(name, &record, rows));
+            let part = self.space.part(name, counted::bytes(&record, &rows));
+            opened.push(Opened::new(name, &record, rows, part));
             let changes = Changes::default();
+            let mut pages = self.lock();
+            pages.openings += 1;
             let page = Page {
+                opening: pages.openings,
                 saved: Offset::durable(record.position),
                 record,
                 changes,
@@ -96,7 +119,7 @@ impl Book {
                 saving_copies: Vec::new(),
                 since: Instant::now(),
             };
-            self.lock().pages.insert((*name).into(), page);
+            pages.pages.insert((*name).into(), page);
         }
         commit(&self.hub, &new)?;
         Ok(opened)
@@ -192,7 +215,11 @@ impl Book {
     ///
     /// When the state cannot be changed. The sink can be removed once more then.
     pub(crate) fn remove(&self, name: &str, along: Vec<Change>) -> Result<(), StateError> {
-        self.lock().pages.remove(name);
+        {
+            // Nobody writes anything of it who has not done so by now.
+            let _alone = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+            self.lock().pages.remove(name);
+        }
         for table in [Table::Parked, Table::DeadLetters, Table::Replays] {
             let (from, until) = records::bounds(name);
             loop {
@@ -207,7 +234,9 @@ impl Book {
         }
         let mut last = along;
         last.push((Table::Sinks, name.as_bytes().to_vec(), None));
-        commit(&self.hub, &last)
+        commit(&self.hub, &last)?;
+        self.space.clear(name);
+        Ok(())
     }
 
     /// The sink does not run any more; what is saved of it stays.

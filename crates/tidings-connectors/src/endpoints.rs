@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::limits::ENDPOINTS_MAX;
 use crate::make::{Author, Workshop};
 use crate::secret::Secret;
-use crate::sinks::{CannotRun, Origin, Sinks, Wanted};
+use crate::sinks::{CannotRun, Origin, Sinks, THEN_HINT, THEN_IS_OWN, Wanted};
 use crate::specification::SinkSpecification;
 pub use problem::{BadEndpoints, EndpointProblem};
 use record::Keys;
@@ -139,15 +139,17 @@ impl Endpoints {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All of them as they are to run, for a start. One that cannot is left out, and the log says
-    /// so.
+    /// All of them as they are to run, for a start. One that cannot is left out: it is listed as
+    /// failed, can be changed and removed, and the log says so.
     pub fn wanted(&self) -> Vec<Wanted> {
         let all: Vec<Endpoint> = self.lock().values().cloned().collect();
         let wanted = all.iter().filter_map(|endpoint| match self.wanted_of(endpoint) {
             Ok(wanted) => Some(wanted),
             Err(problem) => {
                 let name = &endpoint.told.name;
-                tracing::error!(sink = name, %problem, "an endpoint does not run");
+                let reason = problem.in_words();
+                tracing::error!(sink = name, reason, "an endpoint does not run");
+                self.setting.sinks.list_unmade(endpoint.told.clone(), Origin::Api, reason);
                 None
             }
         });
@@ -225,6 +227,9 @@ impl Endpoints {
             Err(CannotRun::Pattern { reason, .. }) => {
                 let bad = told::bad("topics", &reason.to_string(), "write another pattern");
                 Err(EndpointProblem::Bad(vec![bad]))
+            }
+            Err(CannotRun::Then { .. }) => {
+                Err(EndpointProblem::Bad(vec![told::bad("then", THEN_IS_OWN, THEN_HINT)]))
             }
             Err(problem) => Err(problem.into()),
         }

@@ -252,38 +252,16 @@ impl Refusals {
 
 #[cfg(test)]
 mod tests {
-    use tidings_core::{
-        Batch, Clock, Durability, HistoryOptions, HubOptions, Keep, Matcher, Namespace, Selection,
-        Start, Topic,
-    };
+    use std::sync::Arc;
+
+    use tidings_core::{Batch, Matcher, Selection, Start, Topic};
     use tokio::sync::{Semaphore, mpsc};
 
     use super::*;
-
-    #[derive(Debug)]
-    struct NoClock;
-
-    impl Clock for NoClock {
-        fn wall(&self) -> u64 {
-            1_700_000_000_000
-        }
-
-        fn monotonic(&self) -> Duration {
-            Duration::ZERO
-        }
-    }
+    use crate::in_memory::{self, Still};
 
     fn hub() -> Hub {
-        let history = HistoryOptions {
-            path: None,
-            durability: Durability::Memory,
-            keep: Keep::default(),
-            hold_bytes: 0,
-            segment_bytes: 1024 * 1024,
-        };
-        let namespace = Namespace::new("https://example.com/hub".parse().unwrap());
-        let options = HubOptions { namespace, update_bytes_max: 1_000, history };
-        Hub::open(options, Arc::new(NoClock)).unwrap()
+        in_memory::hub(Arc::new(Still(1_700_000_000_000)), 1_000)
     }
 
     async fn room() -> OwnedSemaphorePermit {

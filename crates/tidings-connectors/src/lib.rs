@@ -11,6 +11,8 @@ pub mod delivery;
 pub mod endpoints;
 mod forms;
 pub mod hash;
+#[cfg(test)]
+mod in_memory;
 pub mod ingest;
 mod kinds;
 pub mod limits;
@@ -24,6 +26,7 @@ pub mod rows;
 pub mod secret;
 pub mod sinks;
 pub mod sources;
+pub mod space;
 pub mod span;
 pub mod specification;
 pub mod webhook;

@@ -295,8 +295,9 @@ pub const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Endpoints of one hub: each is a task with a place of its own in the history.
 pub const ENDPOINTS_MAX: usize = 10_000;
-/// How long an endpoint that is changed may take to end what is on its way.
-pub const CHANGE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long an endpoint that is changed may take to end what is on its way. What is cut off then is
+/// sent again, as it is changed; whoever changes it waits for no endpoint that hangs.
+pub const CHANGE_PATIENCE: Duration = Duration::from_secs(1);
 // Looking into it: dead letters, replays.
 
 /// Copies that a sink may have before what is delivered again has to wait: half, so that what fails
@@ -366,3 +367,21 @@ pub const RECALLED_PLACES_MAX: u64 = 262_144;
 pub const RECALLED_MAX: usize = 65_536;
 /// Frames that a server may send between our login and its answer.
 pub const NATS_LOGIN_FRAMES_MAX: usize = 64;
+
+// The space of all sinks together.
+
+/// Bytes of copies and dead letters of all sinks together, when the configuration does not say. A
+/// dozen sinks may be full at once; ten thousand would fill the disk.
+pub const UNDELIVERED_BYTES_DEFAULT: u64 = 4 * 1024 * 1024 * 1024;
+/// Sinks whose rows are read at a time while all is counted.
+pub const COUNTED_AT_ONCE_MAX: usize = 1_024;
+
+// Sinks that do not run though they should.
+
+/// How long a sink waits that failed by a mistake of the hub, or for want of the state, before it
+/// is started again; doubled each time.
+pub const START_AGAIN_FIRST: Duration = Duration::from_secs(1);
+/// The longest, and how long it has to run for the next wait to be the first again.
+pub const START_AGAIN_MAX: Duration = Duration::from_secs(5 * 60);
+/// How often is looked whether the wait of one is over.
+pub const START_AGAIN_LOOK_EVERY: Duration = Duration::from_millis(500);

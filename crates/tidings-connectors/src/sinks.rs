@@ -1,12 +1,10 @@
 //! The sinks that run: started from what they are told, changed, stopped, and asked. Knows no
 //! system but by its sink, and no rule of delivery.
 
-use std::collections::{BTreeMap, HashSet};
-use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tidings_core::{BadPattern, Clock, Grant, Hub, Selection};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -14,23 +12,27 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::attempts::Attempts;
-use crate::book::{BadBook, Book, Opened};
+use crate::book::{BadBook, Book};
 use crate::connector::Sink;
-use crate::delivery::run::{Around, Command, Running, run};
-use crate::delivery::{Counts, Now, Rules, Standing, Status};
-use crate::limits::{COMMANDS_MAX, DRAIN_LOOK_EVERY, READERS_MAX};
+use crate::delivery::run::{Around, Command};
+use crate::delivery::{Counts, Now, Standing, Status};
+use crate::limits::{DRAIN_LOOK_EVERY, READERS_MAX};
 use crate::nats;
+use crate::space::Space;
 use crate::specification::SinkSpecification;
 
 mod asking;
 mod beginning;
+mod failed;
 pub mod letters;
 mod queue;
 pub mod replay;
 mod replaying;
+mod starting;
 pub mod trial;
 
 use self::asking::Asking;
+use self::failed::{Failure, Past};
 use self::replay::Replays;
 
 /// Who a sink belongs to.
@@ -43,6 +45,7 @@ pub enum Origin {
 }
 
 /// A sink that is to run.
+#[derive(Clone)]
 pub struct Wanted {
     /// What it is told.
     pub told: SinkSpecification,
@@ -54,7 +57,7 @@ pub struct Wanted {
     pub origin: Origin,
 }
 
-/// What is known of a sink that runs, without asking it.
+/// What is known of a sink that runs or should, without asking it.
 #[derive(Debug, Clone)]
 pub struct Known {
     /// What it is told. Some of that is secret.
@@ -65,11 +68,15 @@ pub struct Known {
     pub counts: Arc<Counts>,
     /// What its connection to NATS counts, if it has one.
     pub nats: Option<Arc<nats::Counters>>,
+    /// Why it does not run, if it does not.
+    pub failure: Option<String>,
 }
 
-/// A sink that runs.
+/// A sink that runs, or should.
 struct One {
     known: Known,
+    /// What it is made of; `None` for what could not be made.
+    wanted: Option<Wanted>,
     reads: Arc<Selection>,
     /// One at a time does something about its dead letters.
     letters: Arc<Semaphore>,
@@ -80,15 +87,32 @@ struct One {
     /// Ends it at once.
     cut: CancellationToken,
     ended: oneshot::Receiver<()>,
+    /// Set when it has failed.
+    failure: Arc<OnceLock<Failure>>,
+    past: Past,
 }
 
-/// All sinks that run.
+impl One {
+    fn known(&self) -> Known {
+        let failure = self.failure.get().and_then(|failure| failure.status.failure.clone());
+        Known { failure, ..self.known.clone() }
+    }
+}
+
+/// All sinks that run or should.
 pub struct Sinks {
     around: Around,
     running: Mutex<BTreeMap<String, One>>,
     tasks: Mutex<JoinSet<()>>,
     keeping: CancellationToken,
+    /// Sinks are started again or taken away, one of both. Closed when all of them end.
+    turn: Semaphore,
 }
+
+/// What is wrong with follow-ups whose topics are the hub's own.
+pub(crate) const THEN_IS_OWN: &str = "publishes under the hub's own path, where only the hub does";
+/// What to do about it.
+pub(crate) const THEN_HINT: &str = "replace with the begin of other topics";
 
 /// A sink cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +128,13 @@ pub enum CannotRun {
         /// What is wrong.
         reason: BadPattern,
     },
+    /// Its follow-ups, which the hub would refuse one after the other. The fault of whoever wrote
+    /// it.
+    #[error("`then` of the sink {name:?} {THEN_IS_OWN}: {THEN_HINT}")]
+    Then {
+        /// Which sink.
+        name: String,
+    },
 }
 
 impl Sinks {
@@ -115,86 +146,12 @@ impl Sinks {
         tasks.spawn(Arc::clone(&book).keep(keeping.clone()));
         let readers = Arc::new(Semaphore::new(READERS_MAX));
         let around = Around { hub, clock, book, attempts, readers };
-        Sinks { around, running: Mutex::default(), tasks: Mutex::new(tasks), keeping }
+        let (running, turn) = (Mutex::default(), Semaphore::new(1));
+        Sinks { around, running, tasks: Mutex::new(tasks), keeping, turn }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, One>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Starts these sinks, each behind what it has delivered. A new one begins with what is
-    /// published from now on, and that is saved when this returns. Blocks on the disk.
-    ///
-    /// # Errors
-    ///
-    /// See [`CannotRun`]. None of them runs then.
-    pub fn start(&self, wanted: Vec<Wanted>) -> Result<(), CannotRun> {
-        let mut selections = Vec::new();
-        for one in &wanted {
-            selections.push(self.selection(one)?);
-        }
-        let names: Vec<&str> = wanted.iter().map(|one| one.told.name.as_str()).collect();
-        let opened = self.around.book.open(&names)?;
-        let mut followed = self.followed(&wanted, &opened);
-        for ((one, selection), opened) in wanted.into_iter().zip(selections).zip(opened) {
-            let followed = followed.remove(&opened.name).unwrap_or_default();
-            self.launch(one, selection, opened, followed);
-        }
-        Ok(())
-    }
-
-    /// Whether these sinks could be started.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with their topics.
-    pub fn check(&self, wanted: &[Wanted]) -> Result<(), CannotRun> {
-        wanted.iter().try_for_each(|one| self.selection(one).map(drop))
-    }
-
-    fn selection(&self, wanted: &Wanted) -> Result<Selection, CannotRun> {
-        let name = &wanted.told.name;
-        let bad = |reason| CannotRun::Pattern { name: name.clone(), reason };
-        let picks = wanted.told.topics.iter().map(|pick| pick.matcher(&self.around.hub));
-        let matchers = picks.collect::<Result<Vec<_>, _>>().map_err(bad)?;
-        Ok(Selection { matchers, grant: Arc::clone(&wanted.grant), scope: None })
-    }
-
-    fn launch(&self, wanted: Wanted, selection: Selection, opened: Opened, followed: HashSet<u64>) {
-        let Wanted { told, sink, origin, .. } = wanted;
-        let (around, name) = (self.around.clone(), Arc::<str>::from(told.name.as_str()));
-        let counts = Arc::new(Counts::default());
-        let reads = Arc::new(selection.clone());
-        let rules = Rules::new(&told, sink.run_max());
-        let then = rules.then.clone();
-        let delivery = self.machine(rules, opened, followed, &counts);
-        let (commands, heard) = mpsc::channel(COMMANDS_MAX);
-        let known = Known { told, origin, counts: Arc::clone(&counts), nats: sink.nats() };
-        let hold = around.hub.hold_history(delivery.status(now(&around)).position);
-        let running = Running {
-            around,
-            name,
-            sink,
-            then,
-            selection,
-            delivery,
-            hold,
-            commands: heard,
-            counts,
-        };
-        let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
-        let (over, ended) = oneshot::channel();
-        let tokens = (stop.clone(), cut.clone());
-        self.own(async move {
-            run_to_its_end(running, tokens).await;
-            // Nobody may wait for it.
-            let _ = over.send(());
-        });
-        let name = known.told.name.clone();
-        let (letters, replays) = (Arc::new(Semaphore::new(1)), Arc::default());
-        let one = One { known, reads, letters, replays, commands, stop, cut, ended };
-        self.lock().insert(name.clone(), one);
-        self.resume_replays(&name);
     }
 
     /// Has a task end with the sinks.
@@ -205,25 +162,27 @@ impl Sinks {
         tasks.spawn(task);
     }
 
-    /// Goes on with another system and other rules, and with what is on its way. Topics and grant
-    /// stay. Answers whether it runs.
-    pub async fn change(&self, told: SinkSpecification, sink: Arc<dyn Sink>) -> bool {
-        let rules = Box::new(Rules::new(&told, sink.run_max()));
-        let is_changed = self.command(&told.name, Command::Change(rules, sink)).await;
+    /// Goes on with another system, told to deliver by the same rules, and with what is on its way.
+    /// Answers whether it runs.
+    pub async fn replace(&self, told: SinkSpecification, sink: Arc<dyn Sink>) -> bool {
+        let is_replaced = self.command(&told.name, Command::Replace(Arc::clone(&sink))).await;
         if let Some(one) = self.lock().get_mut(&told.name) {
+            if let Some(wanted) = &mut one.wanted {
+                (wanted.told, wanted.sink) = (told.clone(), sink);
+            }
             one.known.told = told;
         }
-        is_changed
+        is_replaced
     }
 
-    /// What is known of a sink, if it runs.
+    /// What is known of a sink, if it runs or should.
     pub fn known(&self, name: &str) -> Option<Known> {
-        self.lock().get(name).map(|one| one.known.clone())
+        self.lock().get(name).map(One::known)
     }
 
-    /// What is known of all that run, by their names in order.
+    /// What is known of all that run or should, by their names in order.
     pub fn all(&self) -> Vec<Known> {
-        self.lock().values().map(|one| one.known.clone()).collect()
+        self.lock().values().map(One::known).collect()
     }
 
     fn asking(&self, name: &str) -> Option<Asking> {
@@ -237,11 +196,18 @@ impl Sinks {
         })
     }
 
-    /// How a sink stands; `None` when it does not run.
+    /// How a sink stands; `None` when there is none of this name.
     pub async fn status(&self, name: &str) -> Option<Status> {
         let (to, from) = oneshot::channel();
-        self.command(name, Command::Tell(to)).await.then_some(())?;
-        from.await.ok()
+        let told = match self.command(name, Command::Tell(to)).await {
+            true => from.await.ok(),
+            false => None,
+        };
+        told.or_else(|| self.failed_status(name))
+    }
+
+    fn failed_status(&self, name: &str) -> Option<Status> {
+        Some(self.lock().get(name)?.failure.get()?.status.clone())
     }
 
     /// Asks something of a sink. Answers whether it runs.
@@ -262,6 +228,8 @@ impl Sinks {
     /// [`Sinks::stop`] for several at the same time.
     pub async fn stop_many(&self, names: &[&str], patience: Duration) {
         let stopped: Vec<One> = {
+            // It must not be started again meanwhile.
+            let _turn = self.turn.acquire().await;
             let mut running = self.lock();
             names.iter().filter_map(|name| running.remove(*name)).collect()
         };
@@ -299,7 +267,8 @@ impl Sinks {
         for name in names {
             let status = self.status(&name).await.unwrap_or_default();
             let is_done = status.position >= end && status.parked == 0 && status.sending == 0;
-            if status.standing == Standing::Running && !is_done {
+            let may_go_on = status.standing == Standing::Running && status.failure.is_none();
+            if may_go_on && !is_done {
                 return false;
             }
         }
@@ -308,6 +277,9 @@ impl Sinks {
 
     /// Ends all sinks, as [`Sinks::stop`].
     pub async fn end(&self, patience: Duration) {
+        let turn = self.turn.acquire().await;
+        self.turn.close();
+        drop(turn);
         let all = std::mem::take(&mut *self.lock());
         all.values().for_each(|one| one.stop.cancel());
         let ended = async {
@@ -327,6 +299,11 @@ impl Sinks {
         tasks.shutdown().await;
     }
 
+    /// What copies and dead letters of all sinks take together.
+    pub fn space(&self) -> &Arc<Space> {
+        self.around.book.space()
+    }
+
     /// Where positions are saved.
     pub fn book(&self) -> &Arc<Book> {
         &self.around.book
@@ -335,24 +312,6 @@ impl Sinks {
     /// What was tried.
     pub fn attempts(&self) -> &Attempts {
         &self.around.attempts
-    }
-}
-
-/// Runs a sink until it has ended or is cut off. One that fails by a mistake of the hub's own takes
-/// nobody with it.
-async fn run_to_its_end(running: Running, (stop, cut): (CancellationToken, CancellationToken)) {
-    let name = Arc::clone(&running.name);
-    let running = AssertUnwindSafe(run(running, stop)).catch_unwind();
-    let ended = tokio::select! {
-        ended = running => ended,
-        () = cut.cancelled() => Ok(()),
-    };
-    if ended.is_err() {
-        tracing::error!(
-            sink = &*name,
-            "the sink ended by a mistake of the hub: it goes on where \
-            it was after a restart"
-        );
     }
 }
 

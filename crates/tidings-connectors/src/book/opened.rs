@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 
-use tidings_core::{Offset, StateError};
+use tidings_core::{Offset, StateError, Table};
 
-use crate::delivery::{Row, Saved};
+use super::Book;
+use crate::delivery::{Row, Saved, Status};
 use crate::records::SinkRecord;
+use crate::space::Part;
 
 /// A sink as it was saved.
 #[derive(Debug)]
@@ -21,17 +23,38 @@ pub struct Opened {
 }
 
 impl Opened {
-    pub(super) fn new(name: &str, record: &SinkRecord, rows: Vec<Row>) -> Opened {
+    pub(super) fn new(name: &str, record: &SinkRecord, rows: Vec<Row>, part: Part) -> Opened {
         let saved = Saved {
             position: Offset::durable(record.position),
             standing: record.standing(),
             held: record.held(),
             rows,
             dead: record.dead(),
+            part,
             followed: HashSet::new(),
         };
         let unfollowed = Offset::durable(record.unfollowed);
         Opened { name: name.to_owned(), saved, epoch: record.epoch, unfollowed }
+    }
+}
+
+impl Book {
+    /// How a sink stood when something of it was noted last, as far as that is known. Blocks on the
+    /// disk where it was not opened.
+    pub fn status(&self, name: &str) -> Status {
+        let record = self.lock().pages.get(name).map(|page| page.record.clone());
+        let saved = || self.hub.state().get(Table::Sinks, name.as_bytes()).ok().flatten();
+        let record = record.or_else(|| SinkRecord::of_value(&saved()?));
+        let Some(record) = record else {
+            // It would begin there, if it is new.
+            return Status { position: self.hub.end(), ..Status::default() };
+        };
+        Status {
+            position: Offset::durable(record.position),
+            standing: record.standing(),
+            dead: record.dead().rows,
+            ..Status::default()
+        }
     }
 }
 

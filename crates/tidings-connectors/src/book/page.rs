@@ -1,10 +1,11 @@
 //! What is saved of one sink, and what is noted and not saved yet.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use tidings_core::{Entry, Offset};
+use tidings_core::{Entry, Offset, StateError, Write};
 
+use super::Book;
 use crate::delivery::{Changes, RowKey};
 use crate::records::SinkRecord;
 
@@ -20,6 +21,8 @@ pub(super) struct Page {
     /// Copies on their way to the disk.
     pub(super) saving_copies: Vec<(RowKey, Arc<Entry>)>,
     pub(super) since: Instant,
+    /// Another one each time that a sink of this name is opened.
+    pub(super) opening: u64,
 }
 
 /// How far saving is.
@@ -43,5 +46,29 @@ impl Page {
         let later = later.and_then(|(_, copy)| copy.as_ref()).map(|(_, entry)| entry);
         let saving = || self.saving_copies.iter().find(|(saving, _)| *saving == key);
         later.or_else(|| saving().map(|(_, entry)| entry)).map(Arc::clone)
+    }
+}
+
+impl Book {
+    /// Which opening of a sink this is: see [`Book::write`].
+    pub(crate) fn opening(&self, name: &str) -> Option<u64> {
+        self.lock().pages.get(name).map(|page| page.opening)
+    }
+
+    /// Changes other rows of a sink, unless it is not open any more, or anew: what is left behind
+    /// by who comes late would be found by the next sink of its name. Answers whether they were
+    /// changed. Blocks on the disk.
+    pub(crate) fn write(
+        &self,
+        name: &str,
+        opening: Option<u64>,
+        writes: &[Write<'_>],
+    ) -> Result<bool, StateError> {
+        let _alone = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_open = opening.is_some() && self.opening(name) == opening;
+        if is_open {
+            self.hub.state().commit(writes)?;
+        }
+        Ok(is_open)
     }
 }

@@ -8,12 +8,10 @@ use tidings_core::Entry;
 use super::changes::{About, DeadLetter, Held, RowKey, Standing};
 use super::item::{Item, Kept};
 use super::retry::Next;
+use super::room::Growth;
 use super::{Action, Delivery, Now};
 use crate::connector::{Answer, Failure, Fault, Outcome};
-use crate::limits::{
-    DEAD_LETTERS_BYTES_MAX, DEAD_LETTERS_MAX, FULL_WAIT, PARK_AFTER, PARKED_BYTES_MAX,
-    PARKED_ROWS_MAX,
-};
+use crate::limits::{FULL_WAIT, PARK_AFTER};
 
 impl Delivery {
     /// What became of the run of a lane.
@@ -116,6 +114,7 @@ impl Delivery {
     fn done(&mut self, lane: u64) {
         if let Some(item) = self.lanes.items(lane).and_then(|items| items.pop_front()) {
             self.changes.acknowledged += 1;
+            self.full.copy = None;
             self.let_go(lane, &item);
         }
     }
@@ -129,7 +128,8 @@ impl Delivery {
             Kept::Copy { .. } => {
                 self.copies -= 1;
                 self.copies_bytes -= item.weight;
-                self.full.copies = false;
+                self.part.give(item.weight);
+                self.full.copy = None;
                 self.changes.copies.push((item.key(lane), None));
             }
         }
@@ -201,18 +201,17 @@ impl Delivery {
 
     /// Makes a copy of an entry, so that the position may pass it. Answers whether there was room.
     pub(super) fn park(&mut self, lane: u64, item: &mut Item, now: Now) -> bool {
-        let is_full = self.copies >= PARKED_ROWS_MAX
-            || self.copies_bytes.saturating_add(item.weight) > PARKED_BYTES_MAX;
         if item.is_copy() {
             return true;
         }
-        self.full.copies = is_full;
-        if is_full {
+        self.full.copy = self.lacks_for_copy(item.weight).map(|_| item.weight);
+        if self.full.copy.is_some() {
             return false;
         }
         item.kept = Kept::Copy { is_replayed: false };
         self.copies += 1;
         self.copies_bytes += item.weight;
+        self.part.take(item.weight);
         self.write_copy(lane, item, now);
         item.entry = None;
         self.window.done(item.number);
@@ -238,11 +237,10 @@ impl Delivery {
             return;
         };
         let (Failure { fault, reason, .. }, answer) = *last;
-        let (tries, weight) = (first.tries, entry.update.weight() + answer.body.len());
-        let is_full = self.dead.rows >= DEAD_LETTERS_MAX
-            || self.dead.bytes.saturating_add(weight) > DEAD_LETTERS_BYTES_MAX;
-        self.full.letters = is_full;
-        if is_full {
+        let (tries, takes) = (first.tries, entry.update.weight() + answer.body.len());
+        let growth = Growth { takes, frees: if first.is_copy() { first.weight } else { 0 } };
+        self.full.letter = self.lacks_for_letter(growth).map(|_| growth);
+        if self.full.letter.is_some() {
             self.delay(lane, now.monotonic + FULL_WAIT);
             self.lanes.settle_unless_busy(lane, now.monotonic);
             return;
@@ -261,6 +259,7 @@ impl Delivery {
         let letter = DeadLetter { number, time: now.wall, tries, reason, about };
         self.dead.rows += 1;
         self.dead.bytes += letter.weight();
+        self.part.take(letter.weight());
         self.changes.dead.push(letter);
         self.changes.dead_total = Some(self.dead);
     }

@@ -6,9 +6,8 @@ use tidings_core::Entry;
 
 use super::changes::{Held, Standing};
 use super::item::{Item, Kept};
-use super::pace::Pace;
 use super::rules::AGAIN;
-use super::{Delivery, Now, Rules};
+use super::{Delivery, Now};
 use crate::limits::{AGAIN_BYTES_MAX, AGAIN_ROWS_MAX};
 
 /// An entry that is to be delivered again.
@@ -22,9 +21,12 @@ pub struct Again {
 }
 
 impl Delivery {
-    /// Nothing is sent until [`Delivery::resume`].
+    /// Nothing is sent until [`Delivery::resume`]. What is disabled stays so: why it is must be
+    /// looked at before it goes on.
     pub fn pause(&mut self) {
-        self.stand(Standing::Paused);
+        if !matches!(self.standing, Standing::Disabled(_)) {
+            self.stand(Standing::Paused);
+        }
     }
 
     /// Goes on, at once with what waits for another try.
@@ -48,16 +50,6 @@ impl Delivery {
         }
     }
 
-    /// Other rules from now on. What is set aside stays in the lanes in which it is.
-    pub fn change(&mut self, rules: Rules, now: Now) {
-        if rules.rate != self.rules.rate {
-            let mut pace = std::mem::replace(&mut self.pace, Pace::new(None, now.monotonic));
-            pace.change(rules.rate, now.monotonic);
-            self.pace = pace;
-        }
-        self.rules = rules;
-    }
-
     /// How many entries and bytes can be delivered again just now. What fails for the first time
     /// keeps some of the space that both have.
     pub fn room_for_again(&self) -> (usize, usize) {
@@ -69,7 +61,7 @@ impl Delivery {
     /// much as there is room for. Answers how many were taken. Where dead letters had no room for
     /// more, what waits to become one is tried once more as well.
     pub fn again(&mut self, entries: &[Again], now: Now) -> usize {
-        if self.is_full() && entries.iter().any(|again| again.letter.is_some()) {
+        if self.lacks().is_some() && entries.iter().any(|again| again.letter.is_some()) {
             // Somebody thinks that the system works now.
             self.lanes.spare(now.monotonic);
         }
@@ -77,7 +69,9 @@ impl Delivery {
         for again in entries {
             let weight = again.entry.update.weight();
             let (rows, bytes) = self.room_for_again();
-            if rows == 0 || weight > bytes {
+            // What was a dead letter takes no more than that did.
+            let is_room = again.letter.is_some() || self.part.has_room(weight);
+            if rows == 0 || weight > bytes || !is_room {
                 break;
             }
             taken += 1;
@@ -116,6 +110,7 @@ impl Delivery {
         };
         self.copies += 1;
         self.copies_bytes += weight;
+        self.part.take(weight);
         self.write_copy(lane, &item, now);
         // Read when its turn comes: there may be thousands.
         self.lanes.push(lane, Item { entry: None, ..item }, now.monotonic);
@@ -124,8 +119,10 @@ impl Delivery {
     /// A dead letter is none any more.
     pub fn forget(&mut self, number: u64, weight: usize) {
         self.dead.rows = self.dead.rows.saturating_sub(1);
-        self.dead.bytes = self.dead.bytes.saturating_sub(weight);
-        self.full.letters = false;
+        let freed = weight.min(self.dead.bytes);
+        self.dead.bytes -= freed;
+        self.part.give(freed);
+        self.full.letter = None;
         self.changes.revived.push(number);
         self.changes.dead_total = Some(self.dead);
     }

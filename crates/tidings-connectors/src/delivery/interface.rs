@@ -8,6 +8,7 @@ use tidings_core::{Entry, Offset};
 
 use super::changes::{DeadTotal, Held, Row, RowKey, Standing};
 use crate::connector::Run;
+use crate::space::Part;
 
 /// What time it is, by both clocks. Waits are counted on the first; the second is for what has to
 /// mean something in another process.
@@ -58,6 +59,8 @@ pub struct Saved {
     pub rows: Vec<Row>,
     /// Its dead letters.
     pub dead: DeadTotal,
+    /// What its copies and dead letters take of the space of all sinks.
+    pub part: Part,
     /// Entries behind the position whose follow-up stands in the history: they are delivered.
     pub followed: HashSet<u64>,
 }
@@ -81,6 +84,8 @@ pub struct Status {
     pub is_resting: bool,
     /// There is no room for another copy or dead letter: it waits for somebody to do something.
     pub is_full: bool,
+    /// Why it does not run at all, though it should.
+    pub failure: Option<String>,
     /// Why an entry failed last, since something was delivered.
     pub last_failure: Option<String>,
 }

@@ -18,6 +18,7 @@ mod item;
 mod lanes;
 mod pace;
 mod retry;
+mod room;
 mod rules;
 pub mod run;
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub use self::commands::Again;
 pub use self::counts::Counts;
 pub use self::interface::{Action, Now, Saved, Status};
 pub use self::retry::Retry;
+pub use self::room::Lack;
 pub use self::rules::Rules;
 pub(crate) use self::rules::{followed, seed};
 
@@ -43,6 +45,7 @@ use self::dice::Dice;
 use self::item::{Item, Kept};
 use self::lanes::Lanes;
 use self::pace::Pace;
+use self::room::Full;
 use self::rules::AGAIN;
 use self::window::Window;
 use crate::connector::Run;
@@ -50,13 +53,7 @@ use crate::limits::{
     LOAD_BYTES_MAX, LOAD_ROWS_MAX, RUN_BYTES_MAX, WINDOW_BYTES_MAX, WINDOW_ENTRIES_MAX,
     WINDOW_WHILE_OPEN_MAX,
 };
-
-/// For what there is no room.
-#[derive(Debug, Default)]
-struct Full {
-    copies: bool,
-    letters: bool,
-}
+use crate::space::Part;
 
 /// The state of one sink.
 #[derive(Debug)]
@@ -80,6 +77,8 @@ pub struct Delivery {
     copies: usize,
     copies_bytes: usize,
     dead: DeadTotal,
+    /// What both take of the space of all sinks.
+    part: Part,
     followed: HashSet<u64>,
     /// Copies up to this place are from before: their entries may come from the history once more.
     copied_until: u64,
@@ -114,6 +113,7 @@ impl Delivery {
             copies: 0,
             copies_bytes: 0,
             dead: saved.dead,
+            part: saved.part,
             followed: saved.followed,
             copied_until: 0,
             changes: Changes::default(),
@@ -137,6 +137,7 @@ impl Delivery {
         if !row.is_replayed && self.followed.contains(&row.key.number) {
             self.changes.copies.push((row.key, None));
             self.changes.acknowledged += 1;
+            self.part.give(row.weight);
             return;
         }
         self.copied_until = self.copied_until.max(row.key.number);
@@ -361,11 +362,6 @@ impl Delivery {
         self.is_ending = true;
     }
 
-    /// Whether there is no room for another copy or dead letter.
-    pub fn is_full(&self) -> bool {
-        self.full.copies || self.full.letters
-    }
-
     /// Whether nothing is on its way.
     pub fn is_idle(&self) -> bool {
         self.busy == 0
@@ -381,7 +377,8 @@ impl Delivery {
             parked: self.copies,
             dead: self.dead.rows,
             is_resting: !self.breaker.is_closed() || self.held_until > now.monotonic,
-            is_full: self.is_full(),
+            is_full: self.lacks().is_some(),
+            failure: None,
             last_failure: self.last_failure.clone(),
         }
     }

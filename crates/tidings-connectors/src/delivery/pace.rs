@@ -22,13 +22,6 @@ impl Pace {
         Pace { interval, next }
     }
 
-    /// Another rate from now on.
-    pub(super) fn change(&mut self, rate: Option<u32>, now: Duration) {
-        let next = self.next;
-        *self = Pace::new(rate, now);
-        self.next = next.max(now);
-    }
-
     /// When the next may be sent, if not now.
     pub(super) fn allows(&self, now: Duration) -> Result<(), Duration> {
         match self.interval {

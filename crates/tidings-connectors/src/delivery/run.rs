@@ -17,13 +17,11 @@ use tidings_core::{
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{Action, Again, Counts, Delivery, Now, RowKey, Rules, Status};
+use super::{Action, Again, Counts, Delivery, Now, RowKey, Status};
 use crate::attempts::Attempts;
 use crate::book::{Book, Loaded, Noted};
 use crate::connector::{Outcome, Run, Sink};
-use crate::limits::{
-    LANDED_AT_ONCE_MAX, READ_AGAIN_AFTER, SAVE_QUIET_EVERY, SAVE_TOLD_EVERY, UNSAVED_MAX,
-};
+use crate::limits::{LANDED_AT_ONCE_MAX, READ_AGAIN_AFTER, SAVE_QUIET_EVERY, UNSAVED_MAX};
 use crate::specification::Replace;
 
 /// What all sinks share.
@@ -61,8 +59,8 @@ pub enum Command {
     Forget(Vec<(u64, usize)>),
     /// Which system it is that it delivers to.
     Lend(oneshot::Sender<Arc<dyn Sink>>),
-    /// Go on with these rules and this system.
-    Change(Box<Rules>, Arc<dyn Sink>),
+    /// Go on with this system.
+    Replace(Arc<dyn Sink>),
 }
 
 /// One sink that is to run.
@@ -290,18 +288,6 @@ impl Loop {
         tracing::warn!(sink = &*self.name, entry, tries, fault, reason, "not delivered");
     }
 
-    fn tell_full(&mut self) {
-        let is_told = self.told_full.is_some_and(|told| told.elapsed() < SAVE_TOLD_EVERY);
-        if self.delivery.is_full() && !is_told {
-            self.told_full = Some(Instant::now());
-            tracing::error!(
-                sink = &*self.name,
-                "no room for more dead letters, or for what is set aside: the sink waits until \
-                some are delivered again or deleted"
-            );
-        }
-    }
-
     /// Takes what waits for the sink, from the list if it is up with the hub and else from the
     /// history, which may block on a disk.
     fn take(&mut self) {
@@ -371,17 +357,17 @@ impl Loop {
                 drop(to.send(self.delivery.status(now)));
             }
             Command::Pause => self.delivery.pause(),
+            // What it reads with ended while it was paused.
+            Command::Resume if self.subscription.as_ref().is_some_and(Subscription::is_ended) => {
+                self.delivery.disable(FALLEN.into());
+            }
             Command::Resume => self.delivery.resume(now),
             Command::Again(entries, to) => drop(to.send(self.delivery.again(&entries, now))),
             Command::Forget(letters) => {
                 letters.iter().for_each(|(number, weight)| self.delivery.forget(*number, *weight));
             }
             Command::Lend(to) => drop(to.send(Arc::clone(&self.sink))),
-            Command::Change(rules, sink) => {
-                self.then = rules.then.clone();
-                self.sink = sink;
-                self.delivery.change(*rules, now);
-            }
+            Command::Replace(sink) => self.sink = sink,
         }
     }
 }

@@ -4,43 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use proptest::prelude::*;
-use tidings_core::{
-    Clock, Durability, Grant, HistoryOptions, Hub, HubOptions, Keep, Line, Namespace, Selection,
-    Start, Topic, Update,
-};
+use tidings_core::{Grant, Line, Selection, Start, Topic, Update};
 
 use super::*;
 use crate::connector::{Answer, Failure, Fault, Outcome, RetryAfter};
+use crate::in_memory::{self, Still};
+use crate::space::Space;
 use crate::specification::KeyOf;
-
-struct Still;
-
-impl Clock for Still {
-    fn wall(&self) -> u64 {
-        1_000_000
-    }
-    fn monotonic(&self) -> Duration {
-        Duration::ZERO
-    }
-}
-
-fn hub() -> Hub {
-    let history = HistoryOptions {
-        path: None,
-        durability: Durability::Memory,
-        keep: Keep::default(),
-        segment_bytes: 1 << 20,
-        hold_bytes: 0,
-    };
-    let url = "https://hub.example/.well-known/mercure".parse().unwrap();
-    let options = HubOptions { namespace: Namespace::new(url), update_bytes_max: 1 << 20, history };
-    Hub::open(options, Arc::new(Still)).unwrap()
-}
 
 /// Entries whose keys are these, one after the other.
 fn entries(keys: &[u8]) -> Vec<Arc<Entry>> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let hub = hub();
+    let hub = in_memory::hub(Arc::new(Still(1_000_000)), 1 << 20);
     let grant = Arc::new(Grant::operator());
     let matchers = grant.subscribe.clone();
     let selection = Selection { matchers, grant: Arc::clone(&grant), scope: None };
@@ -114,8 +89,14 @@ impl Disk {
                 rows: self.dead.len(),
                 bytes: self.dead.values().map(DeadLetter::weight).sum(),
             },
+            part: Arc::new(Space::default()).part("tests", self.bytes()),
             followed: HashSet::new(),
         }
+    }
+
+    fn bytes(&self) -> usize {
+        let copies = self.rows.values().map(|(row, _)| row.weight).sum::<usize>();
+        copies + self.dead.values().map(DeadLetter::weight).sum::<usize>()
     }
 
     fn buried(&self) -> BTreeSet<u64> {
@@ -576,7 +557,7 @@ fn what_waited_for_room_is_tried_once_more_with_what_is_delivered_again() {
     world.answer(0, failing(Fault::Never));
     world.pass(Duration::from_secs(5));
     world.act();
-    assert!(world.delivery.is_full() && world.sent.is_empty(), "{:?}", world.sent);
+    assert!(world.delivery.lacks().is_some() && world.sent.is_empty(), "{:?}", world.sent);
     world.save();
     let letter = world.disk.dead.values().next().unwrap().clone();
     let About::Entry { entry, .. } = &letter.about else { panic!("{letter:?}") };
@@ -590,5 +571,5 @@ fn what_waited_for_room_is_tried_once_more_with_what_is_delivered_again() {
     }
     world.save();
     assert_eq!(world.delivered.len(), 3);
-    assert!(world.disk.dead.is_empty() && !world.delivery.is_full());
+    assert!(world.disk.dead.is_empty() && world.delivery.lacks().is_none());
 }

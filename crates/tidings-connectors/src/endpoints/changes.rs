@@ -15,6 +15,7 @@ use crate::limits::{CHANGE_PATIENCE, ENDPOINTS_MAX};
 use crate::make::Author;
 use crate::records::SinkRecord;
 use crate::secret::Secret;
+use crate::sinks::{Origin, Wanted};
 use crate::specification::SinkSpecification;
 use crate::webhook::signature::{self, Scheme, SigningSecret};
 
@@ -50,8 +51,19 @@ impl Endpoints {
         rows.push((Table::Sinks, endpoint.told.name.as_bytes().to_vec(), Some(place)));
         book::commit(hub, &rows)?;
         self.lock().insert(endpoint.told.name.clone(), endpoint.clone());
-        self.setting.sinks.start(vec![wanted])?;
+        // It is listed as failed if it cannot run. Its key is told either way, or never.
+        let _ = self.run(wanted);
         Ok(Changed { endpoint, secret: secret.map(Secret::new) })
+    }
+
+    /// Starts it. One that cannot run is listed as failed, and tried again.
+    fn run(&self, wanted: Wanted) -> Result<(), EndpointProblem> {
+        let name = wanted.told.name.clone();
+        let Some(problem) = self.setting.sinks.start_each(vec![wanted]).pop() else {
+            return Ok(());
+        };
+        tracing::error!(sink = name, %problem, "an endpoint does not run: it is tried again");
+        Err(problem.into())
     }
 
     fn may_be_called(&self, name: &str) -> Result<(), EndpointProblem> {
@@ -124,7 +136,15 @@ impl Endpoints {
     async fn start_again(self: &Arc<Self>, endpoint: &Endpoint) -> Result<(), EndpointProblem> {
         self.setting.sinks.stop(&endpoint.told.name, CHANGE_PATIENCE).await;
         let (own, endpoint) = (Arc::clone(self), endpoint.clone());
-        blocking(move || Ok(own.setting.sinks.start(vec![own.wanted_of(&endpoint)?])?)).await
+        blocking(move || match own.wanted_of(&endpoint) {
+            Ok(wanted) => own.run(wanted),
+            Err(problem) => {
+                let (told, reason) = (endpoint.told, problem.in_words());
+                own.setting.sinks.list_unmade(told, Origin::Api, reason);
+                Err(problem)
+            }
+        })
+        .await
     }
 
     /// Removes one, and all that is kept of it.
@@ -141,7 +161,8 @@ impl Endpoints {
         let task = async move {
             let _turn = own.turn().await?;
             let endpoint = own.at_version(&name, version)?;
-            own.setting.sinks.stop(&name, CHANGE_PATIENCE).await;
+            // What becomes of what is on its way does not matter any more.
+            own.setting.sinks.stop(&name, Duration::ZERO).await;
             let (removing, gone) = (Arc::clone(&own), record::gone(&endpoint));
             let is_gone = blocking(move || {
                 removing.setting.sinks.book().remove(&name, gone)?;
@@ -165,7 +186,10 @@ impl Endpoints {
     pub async fn pause(&self, name: &str) -> Result<Status, EndpointProblem> {
         let _turn = self.turn().await?;
         self.at_version(name, None)?;
-        self.setting.sinks.command(name, Command::Pause).await;
+        if !self.setting.sinks.command(name, Command::Pause).await {
+            let failure = self.setting.sinks.known(name).and_then(|known| known.failure);
+            return Err(failure.map_or(EndpointProblem::Ending, EndpointProblem::Failed));
+        }
         self.settled(name).await
     }
 
@@ -179,14 +203,20 @@ impl Endpoints {
         let task = async move {
             let _turn = own.turn().await?;
             let endpoint = own.at_version(&name, None)?;
+            if !own.setting.hub.stands(&own.grant_of(&endpoint)) {
+                return Err(EndpointProblem::Fallen);
+            }
             let status = own.setting.sinks.status(&name).await;
-            if status.is_none_or(|status| matches!(status.standing, Standing::Disabled(_))) {
-                // Whoever reads for it may have ended with its grant.
-                if !own.setting.hub.stands(&own.grant_of(&endpoint)) {
-                    return Err(EndpointProblem::Fallen);
-                }
+            if status.as_ref().is_none_or(is_over) {
                 own.start_again(&endpoint).await?;
             }
+            own.setting.sinks.command(&name, Command::Resume).await;
+            let status = own.settled(&name).await?;
+            if !is_over(&status) {
+                return Ok(status);
+            }
+            // What it read with had ended while it was paused, and its grant counts again.
+            own.start_again(&endpoint).await?;
             own.setting.sinks.command(&name, Command::Resume).await;
             own.settled(&name).await
         };
@@ -221,7 +251,10 @@ impl Endpoints {
             let endpoint = &changed.endpoint;
             let sink = own.setting.workshop.sink(&endpoint.told, Author::Stranger);
             let sink = sink.map_err(EndpointProblem::Bad)?;
-            own.setting.sinks.change(endpoint.told.clone(), sink).await;
+            if !own.setting.sinks.replace(endpoint.told.clone(), sink).await {
+                // It is listed as failed if it cannot run. Its key is told either way, or never.
+                let _ = own.start_again(endpoint).await;
+            }
             Ok(changed)
         };
         self.tasks.spawn(task).await.map_err(|_| EndpointProblem::Interrupted)?
@@ -252,4 +285,9 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, EndpointProblem> {
     // The task only fails with the runtime that it runs on.
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(EndpointProblem::Interrupted))
+}
+
+/// Whether a sink has to be started again to go on: who reads for it may have ended.
+fn is_over(status: &Status) -> bool {
+    status.failure.is_some() || matches!(status.standing, Standing::Disabled(_))
 }

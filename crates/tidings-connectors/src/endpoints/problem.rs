@@ -106,10 +106,22 @@ pub enum EndpointProblem {
     /// The hub's storage.
     #[error("it cannot be stored: {0}")]
     State(#[from] StateError),
+    /// It does not run.
+    #[error("it does not run, since {0}: change it, resume it, or remove it")]
+    Failed(String),
     /// It is stored and does not run.
     #[error("it is stored, and cannot run: {0}")]
     Run(#[from] CannotRun),
     /// What was to be done was cut off.
     #[error("what was to be done was cut off")]
     Interrupted,
+}
+
+impl EndpointProblem {
+    /// What is wrong, with all that it is told and cannot be.
+    pub(super) fn in_words(&self) -> String {
+        let EndpointProblem::Bad(found) = self else { return self.to_string() };
+        let words = found.iter().map(|bad| format!("`{}` {}", bad.path, bad.message));
+        words.collect::<Vec<_>>().join("; ")
+    }
 }

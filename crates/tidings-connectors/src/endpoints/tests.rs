@@ -1,28 +1,17 @@
 //! Endpoints on a real hub: kept, changed, gone.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
-use tidings_core::{Durability, HistoryOptions, HubOptions, Keep, Namespace, Write};
+use tidings_core::{Keep, Write};
 use tokio::task::JoinSet;
 
 use super::*;
 use crate::attempts::{Attempts, AttemptsOptions};
+use crate::in_memory::{self, Ticking};
 use crate::records::SinkRecord;
 use crate::webhook;
-
-struct Ticking(Instant);
-
-impl Clock for Ticking {
-    fn wall(&self) -> u64 {
-        let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
-        u64::try_from(since.as_millis()).unwrap()
-    }
-    fn monotonic(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
 
 struct House {
     hub: Hub,
@@ -33,17 +22,8 @@ struct House {
 }
 
 fn house(folder: &Path) -> House {
-    let clock: Arc<dyn Clock> = Arc::new(Ticking(Instant::now()));
-    let history = HistoryOptions {
-        path: None,
-        durability: Durability::Memory,
-        keep: Keep::default(),
-        segment_bytes: 1 << 20,
-        hold_bytes: 0,
-    };
-    let url = "https://hub.example/.well-known/mercure".parse().unwrap();
-    let options = HubOptions { namespace: Namespace::new(url), update_bytes_max: 1 << 20, history };
-    let hub = Hub::open(options, Arc::clone(&clock)).unwrap();
+    let clock = Ticking::begin();
+    let hub = in_memory::hub(Arc::clone(&clock), 1 << 20);
     let options = AttemptsOptions { path: None, keep: Keep::default() };
     let (attempts, recorder) = Attempts::open(options, Arc::clone(&clock)).unwrap();
     let mut tasks = JoinSet::new();
@@ -285,4 +265,57 @@ async fn a_pause_outlives_the_process_and_nothing_changes_after_the_end() {
     endpoints.end().await;
     let late = endpoints.create(shop(&json!({ "name": "late" })), None).await.unwrap_err();
     assert!(matches!(late, EndpointProblem::Ending), "{late}");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_cannot_be_made_at_a_start_is_listed_and_can_be_mended_or_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = house(folder.path());
+    let endpoints = house.open();
+    let made = endpoints.create(shop(&json!({})), None).await.unwrap().endpoint;
+    house.sinks.stop("shop", Duration::from_secs(5)).await;
+    // As an earlier version of the hub may have allowed it.
+    let mut told = made.told.clone();
+    let then = json!({ "then": { "publish": { "replace": ["a.", "b."] } } });
+    told.then = crate::specification::sink(&shop(&then)).unwrap().then;
+    let bad = Endpoint { told, creator: Some(json!({ "issuer": "i" })), ..made };
+    let rows = record::rows(&bad, None, &endpoints.keys.get().unwrap()).unwrap();
+    crate::book::commit(&house.hub, &rows).unwrap();
+
+    let again = house.open();
+    assert!(again.wanted().is_empty());
+    let known = house.sinks.known("shop").unwrap();
+    assert!(known.failure.as_ref().unwrap().contains("`then`"), "{:?}", known.failure);
+    assert_eq!(house.sinks.status("shop").await.unwrap().failure, known.failure);
+    let paused = again.pause("shop").await.unwrap_err();
+    assert!(matches!(&paused, EndpointProblem::Failed(reason) if reason.contains("`then`")));
+    assert_eq!(paths(&again.resume("shop".into()).await.unwrap_err()), ["then"]);
+    assert!(house.sinks.known("shop").unwrap().failure.is_some());
+
+    again.change("shop".into(), None, shop(&json!({})), None).await.unwrap();
+    assert_eq!(house.sinks.known("shop").unwrap().failure, None);
+    crate::book::commit(&house.hub, &rows).unwrap();
+    house.sinks.stop("shop", Duration::from_secs(5)).await;
+    let again = house.open();
+    assert!(again.wanted().is_empty());
+    again.remove("shop".into(), None).await.unwrap();
+    assert!(
+        house.sinks.known("shop").is_none()
+            && house.hub.state().rows(Table::Endpoints, 9).unwrap().is_empty()
+    );
+}
+
+#[tokio::test]
+async fn what_would_follow_under_the_path_of_the_hub_is_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = house(folder.path());
+    let endpoints = house.open();
+    let then = |to: &str| shop(&json!({ "then": { "publish": { "replace": ["a.", to] } } }));
+    for to in ["/.well-known/mercure/", "https://hub.example/.well-known/mercure/list/a"] {
+        let refused = endpoints.create(then(to), None).await.unwrap_err();
+        assert_eq!(paths(&refused), ["then"], "{to}");
+    }
+    assert!(house.sinks.all().is_empty());
+    // Another path that only begins alike.
+    endpoints.create(then("/.well-known/mercure"), None).await.unwrap();
 }

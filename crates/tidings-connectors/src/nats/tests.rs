@@ -14,15 +14,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tidings_core::{
-    Batch, Clock, Durability, Entry, Grant, HistoryOptions, Hub, HubOptions, Keep, Matcher,
-    Namespace, Selection, Start, Topic, Update,
-};
+use tidings_core::{Batch, Entry, Grant, Hub, Matcher, Selection, Start, Topic, Update};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::connector::{Outcome, Run, Sink};
+use crate::in_memory::{self, Still};
 use crate::ingest::{Incoming, Source};
 use crate::nats::{Link, NatsSink, NatsSource, ServerOptions, SinkOptions, SourceOptions};
 use crate::specification::Span;
@@ -233,30 +231,8 @@ impl RawClient {
     }
 }
 
-#[derive(Debug)]
-struct StillClock;
-
-impl Clock for StillClock {
-    fn wall(&self) -> u64 {
-        1_700_000_000_000
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::ZERO
-    }
-}
-
 fn hub() -> Hub {
-    let history = HistoryOptions {
-        path: None,
-        durability: Durability::Memory,
-        keep: Keep::default(),
-        hold_bytes: 0,
-        segment_bytes: 64 * 1024 * 1024,
-    };
-    let namespace = Namespace::new("https://example.com/hub".parse().unwrap());
-    let options = HubOptions { namespace, update_bytes_max: 4 * 1024 * 1024, history };
-    Hub::open(options, Arc::new(StillClock)).unwrap()
+    in_memory::hub(Arc::new(Still(1_700_000_000_000)), 4 * 1024 * 1024)
 }
 
 /// The entries of a hub in which these updates were published.

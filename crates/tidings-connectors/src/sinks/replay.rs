@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::replaying::Replaying;
 use super::{Asking, Sinks};
+use crate::book::Book;
 use crate::limits::{REPLAY_IDS_MAX, REPLAYS_KEPT_MAX, REPLAYS_MAX};
 use crate::records::{bounds, numbered_key, parts, value};
 
@@ -122,7 +123,9 @@ pub(super) type Replays = Mutex<BTreeMap<u64, Arc<Live>>>;
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) sink: Arc<str>,
-    hub: Hub,
+    book: Arc<Book>,
+    /// Which opening of the sink it belongs to.
+    opening: Option<u64>,
     row: Mutex<Replay>,
     /// Cancelled when it is to end, also with its sink.
     pub(super) stop: CancellationToken,
@@ -137,6 +140,18 @@ impl Live {
         self.lock().clone()
     }
 
+    /// Saves it as `replay`, and forgets those that are `gone`. Answers whether its sink is there.
+    fn put(&self, replay: &Replay, gone: &[u64]) -> Result<bool, StateError> {
+        let key = numbered_key(&self.sink, replay.number);
+        let row = value(replay, &[]);
+        let gone: Vec<Vec<u8>> =
+            gone.iter().map(|number| numbered_key(&self.sink, *number)).collect();
+        let table = Table::Replays;
+        let mut writes = vec![Write { table, key: &key, value: Some(&row) }];
+        writes.extend(gone.iter().map(|key| Write { table, key, value: None }));
+        self.book.write(&self.sink, self.opening, &writes)
+    }
+
     /// Changes and saves it, unless it has ended before. Blocks on the disk.
     pub(super) fn change(&self, change: impl FnOnce(&mut Replay)) -> Result<(), StateError> {
         let mut row = self.lock();
@@ -145,8 +160,10 @@ impl Live {
         }
         let mut new = row.clone();
         change(&mut new);
-        put(&self.hub, &self.sink, &new, &[])?;
-        *row = new;
+        // Where its sink is not there any more, neither is it.
+        if self.put(&new, &[])? {
+            *row = new;
+        }
         Ok(())
     }
 }
@@ -170,7 +187,8 @@ impl Sinks {
             if running.len() >= REPLAYS_MAX {
                 return Err(ReplayProblem::TooMany);
             }
-            let live = Arc::new(insert(&hub, &own, replay)?);
+            let live = insert(&hub, &own, replay)?.ok_or(ReplayProblem::NoSink)?;
+            let live = Arc::new(live);
             running.insert(live.replay().number, Arc::clone(&live));
             Ok(live)
         });
@@ -203,6 +221,10 @@ impl Sinks {
     /// See [`ReplayProblem`].
     pub async fn stop_replay(&self, name: &str, number: u64) -> Result<(), ReplayProblem> {
         let replays = self.replays(name).ok_or(ReplayProblem::NoSink)?;
+        // It does not run, and would go on with its sink.
+        if self.failed_status(name).is_some() {
+            return Err(ReplayProblem::NoSink);
+        }
         let live = replays.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
         let (hub, name) = (self.around.hub.clone(), name.to_owned());
         let stopping = tokio::task::spawn_blocking(move || {
@@ -234,7 +256,7 @@ impl Sinks {
         };
         for replay in rows.into_iter().filter(|replay| replay.state == State::Running) {
             let is_of_before = replay.epoch != hub.epoch();
-            let live = Arc::new(Live::new(hub, &asking, replay));
+            let live = Arc::new(Live::new(&asking, replay));
             if is_of_before {
                 let reason = "the history is another one than when it was made".to_owned();
                 let stopped = live.change(|replay| {
@@ -268,10 +290,12 @@ impl Sinks {
 }
 
 impl Live {
-    fn new(hub: &Hub, asking: &Asking, replay: Replay) -> Live {
+    fn new(asking: &Asking, replay: Replay) -> Live {
+        let book = Arc::clone(&asking.around.book);
         Live {
             sink: Arc::clone(&asking.name),
-            hub: hub.clone(),
+            opening: book.opening(&asking.name),
+            book,
             row: Mutex::new(replay),
             stop: asking.stop.child_token(),
         }
@@ -348,24 +372,18 @@ fn rows(hub: &Hub, name: &str) -> Result<Vec<Replay>, StateError> {
     Ok(read.map(|(replay, _)| replay).collect())
 }
 
-/// Gives a replay its number and saves it; those that ended long ago are forgotten.
-fn insert(hub: &Hub, asking: &Asking, mut replay: Replay) -> Result<Live, StateError> {
-    let name = &*asking.name;
-    let known = rows(hub, name)?;
-    replay.number = known.last().map_or(0, |newest| newest.number) + 1;
+/// Gives a replay its number and saves it, unless its sink is gone; those that ended long ago are
+/// forgotten.
+fn insert(hub: &Hub, asking: &Asking, replay: Replay) -> Result<Option<Live>, StateError> {
+    // Before anything is read: a sink that begins meanwhile under the same name is another one.
+    let live = Live::new(asking, replay);
+    let known = rows(hub, &asking.name)?;
+    let number = known.last().map_or(0, |newest| newest.number) + 1;
     let too_many = (known.len() + 1).saturating_sub(REPLAYS_KEPT_MAX);
     let ended = known.iter().filter(|old| old.state != State::Running).take(too_many);
     let gone: Vec<u64> = ended.map(|old| old.number).collect();
-    put(hub, name, &replay, &gone)?;
-    Ok(Live::new(hub, asking, replay))
-}
-
-fn put(hub: &Hub, name: &str, replay: &Replay, gone: &[u64]) -> Result<(), StateError> {
-    let key = numbered_key(name, replay.number);
-    let row = value(replay, &[]);
-    let gone: Vec<Vec<u8>> = gone.iter().map(|number| numbered_key(name, *number)).collect();
-    let table = Table::Replays;
-    let mut writes = vec![Write { table, key: &key, value: Some(&row) }];
-    writes.extend(gone.iter().map(|key| Write { table, key, value: None }));
-    hub.state().commit(&writes)
+    let numbered = Replay { number, ..live.replay() };
+    let is_saved = live.put(&numbered, &gone)?;
+    *live.lock() = numbered;
+    Ok(is_saved.then_some(live))
 }

@@ -7,29 +7,20 @@ use std::time::Instant;
 
 use serde_json::json;
 use tidings_core::{
-    Batch, Durability, HistoryOptions, HubOptions, Keep, Language, Namespace, Offset, Start, Table,
-    Topic, Update,
+    Batch, Durability, HistoryOptions, HubOptions, Keep, Language, Offset, Start, Table, Topic,
+    Update,
 };
 
 use super::*;
 use crate::attempts::AttemptsOptions;
 use crate::connector::{Answer, Delivering, Failure, Fault, Outcome, Run};
 use crate::delivery::Standing;
+use crate::in_memory::{self, Ticking};
 use crate::specification;
 
+mod failing;
 mod looking;
-
-struct Ticking(Instant);
-
-impl Clock for Ticking {
-    fn wall(&self) -> u64 {
-        let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
-        u64::try_from(since.as_millis()).unwrap()
-    }
-    fn monotonic(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
+mod space;
 
 /// A system that remembers what it was given.
 #[derive(Default)]
@@ -37,6 +28,7 @@ struct System {
     got: Mutex<Vec<String>>,
     fails: AtomicBool,
     hangs: AtomicBool,
+    panics: AtomicBool,
     /// What it gets is a dead letter at once.
     refuses: AtomicBool,
 }
@@ -69,6 +61,7 @@ impl Sink for Way {
             if system.hangs.load(Ordering::SeqCst) {
                 std::future::pending::<()>().await;
             }
+            assert!(!system.panics.load(Ordering::SeqCst), "a mistake of the hub");
             if system.refuses.load(Ordering::SeqCst) {
                 let failure =
                     Failure { fault: Fault::Never, reason: "not that".into(), retry_after: None };
@@ -90,7 +83,7 @@ impl Sink for Way {
 
 struct House {
     hub: Hub,
-    sinks: Sinks,
+    sinks: Arc<Sinks>,
     _recorder: JoinSet<()>,
 }
 
@@ -109,7 +102,7 @@ async fn open(folder: &Path, keep: Keep) -> House {
 }
 
 fn try_open(folder: &Path, keep: Keep) -> Result<House, tidings_core::OpenError> {
-    let clock: Arc<dyn Clock> = Arc::new(Ticking(Instant::now()));
+    let clock = Ticking::begin();
     let history = HistoryOptions {
         path: Some(folder.join("history")),
         durability: Durability::Written,
@@ -117,14 +110,16 @@ fn try_open(folder: &Path, keep: Keep) -> Result<House, tidings_core::OpenError>
         segment_bytes: 1 << 20,
         hold_bytes: 0,
     };
-    let url = "https://hub.example/.well-known/mercure".parse().unwrap();
-    let options = HubOptions { namespace: Namespace::new(url), update_bytes_max: 1 << 20, history };
+    let namespace = in_memory::namespace();
+    let options = HubOptions { namespace, update_bytes_max: 1 << 20, history };
     let hub = Hub::open(options, Arc::clone(&clock))?;
     let options = AttemptsOptions { path: Some(folder.join("attempts")), keep: Keep::default() };
     let (attempts, recorder) = Attempts::open(options, Arc::clone(&clock))?;
     let mut tasks = JoinSet::new();
     tasks.spawn(recorder.run());
-    Ok(House { sinks: Sinks::new(hub.clone(), clock, attempts), hub, _recorder: tasks })
+    let sinks = Arc::new(Sinks::new(hub.clone(), clock, attempts));
+    tasks.spawn(Arc::clone(&sinks).start_failed_again());
+    Ok(House { sinks, hub, _recorder: tasks })
 }
 
 fn told(name: &str, more: &serde_json::Value) -> SinkSpecification {

@@ -1,31 +1,15 @@
 //! Entries for the tests of this folder: only a hub makes them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tidings_core::{
-    Batch, Clock, Durability, Entry, Grant, HistoryOptions, Hub, HubOptions, Keep, Language, Line,
-    Namespace, Selection, Start, Topic, Update,
-};
-use url::Url;
+use tidings_core::{Batch, Entry, Grant, Language, Line, Selection, Start, Topic, Update};
+
+use crate::in_memory::{self, Still};
 
 /// When everything here happens.
 pub(super) const TIME: u64 = 1_709_210_096_007;
 /// The same as a text.
 pub(super) const TIME_TEXT: &str = "2024-02-29T12:34:56.007Z";
-
-/// A clock that stands.
-pub(super) struct Standing;
-
-impl Clock for Standing {
-    fn wall(&self) -> u64 {
-        TIME
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::ZERO
-    }
-}
 
 pub(super) fn topic(text: &str) -> Topic {
     Topic::parse(text).unwrap()
@@ -46,16 +30,7 @@ pub(super) fn entry(update: Update) -> Arc<Entry> {
 
 /// The same, where there is a runtime.
 pub(super) async fn published(update: Update) -> Arc<Entry> {
-    let namespace = Namespace::new(Url::parse("https://hub.example/.well-known/mercure").unwrap());
-    let history = HistoryOptions {
-        path: None,
-        durability: Durability::Memory,
-        keep: Keep::default(),
-        hold_bytes: 0,
-        segment_bytes: 0,
-    };
-    let options = HubOptions { namespace, update_bytes_max: 8 * 1024 * 1024, history };
-    let hub = Hub::open(options, Arc::new(Standing)).unwrap();
+    let hub = in_memory::hub(Arc::new(Still(TIME)), 8 * 1024 * 1024);
     let matchers = vec![hub.matcher(Language::Exact, "*").unwrap()];
     let selection = Selection { matchers, grant: Arc::new(Grant::operator()), scope: None };
     let mut subscription = hub.subscribe(selection, Start::Earliest);

@@ -344,7 +344,7 @@ mod tests {
     fn around(guard: Guard) -> Surroundings {
         Surroundings {
             source: "https://hub.example/".to_owned(),
-            clock: Arc::new(samples::Standing),
+            clock: Arc::new(crate::in_memory::Still(samples::TIME)),
             tls: tls().unwrap(),
             guard,
         }

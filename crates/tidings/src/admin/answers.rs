@@ -40,6 +40,16 @@ pub(super) fn no_sink(name: &str) -> Response<Body> {
     problem(StatusCode::NOT_FOUND, "No such sink", &detail)
 }
 
+/// There is one, and it does not run; or there is none.
+pub(super) fn not_running(name: &str, failure: Option<String>) -> Response<Body> {
+    let Some(failure) = failure else { return no_sink(name) };
+    let detail = format!(
+        "The sink {name:?} does not run: {failure}. It is tried again by itself; resume it to try \
+         at once."
+    );
+    problem(StatusCode::CONFLICT, "Failed sink", &detail)
+}
+
 /// The storage said no.
 pub(super) fn not_stored(error: &StateError) -> Response<Body> {
     tracing::error!(%error, "what the admin listener was asked for failed");

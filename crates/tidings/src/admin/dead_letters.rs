@@ -2,14 +2,15 @@
 
 use http::{Response, StatusCode};
 use tidings_connectors::limits::LETTERS_NAMED_MAX;
+use tidings_connectors::sinks::Sinks;
 use tidings_connectors::sinks::letters::{Letter, LettersProblem, Which};
 use tidings_frontends::http::Body;
 use tidings_frontends::problem::problem;
 
-use super::answers::{self, bad, done, failed, json, no_sink, not_stored};
+use super::answers::{self, bad, done, failed, json, no_sink, not_running, not_stored};
 use super::documents::{LetterDocument, LettersDocument, RedrivenDocument, SelectionDocument};
 use super::routes::Asked;
-use super::sinks::{begin, found};
+use super::sinks::{begin, failure, found};
 
 const TITLE: &str = "Not a choice of dead letters";
 const HINT: &str =
@@ -45,7 +46,7 @@ pub(super) async fn redrive(asked: Asked) -> Response<Body> {
     };
     let told = match sinks.redrive(&name, which).await {
         Ok(told) => told,
-        Err(error) => return refused(&name, &error),
+        Err(error) => return refused(&sinks, &name, &error),
     };
     let left = sinks.status(&name).await.map_or(0, |status| status.dead);
     tracing::info!(sink = name, taken = told.taken, left, "dead letters are delivered again");
@@ -69,7 +70,7 @@ pub(super) async fn forget(asked: Asked) -> Response<Body> {
     };
     let taken = match sinks.forget(&name, which).await {
         Ok(taken) => taken,
-        Err(error) => return refused(&name, &error),
+        Err(error) => return refused(&sinks, &name, &error),
     };
     let left = sinks.status(&name).await.map_or(0, |status| status.dead);
     tracing::warn!(sink = name, deleted = taken, left, "dead letters were deleted");
@@ -88,7 +89,7 @@ pub(super) async fn forget_one(asked: Asked) -> Response<Body> {
             tracing::warn!(sink = asked.name(), number, "a dead letter was deleted");
             done()
         }
-        Err(error) => refused(asked.name(), &error),
+        Err(error) => refused(&sinks, asked.name(), &error),
     }
 }
 
@@ -109,9 +110,9 @@ fn no_letter() -> Response<Body> {
     problem(StatusCode::NOT_FOUND, "No such dead letter", "GET the list to see those there are.")
 }
 
-fn refused(name: &str, error: &LettersProblem) -> Response<Body> {
+fn refused(sinks: &Sinks, name: &str, error: &LettersProblem) -> Response<Body> {
     match error {
-        LettersProblem::NoSink => no_sink(name),
+        LettersProblem::NoSink => not_running(name, failure(sinks, name)),
         LettersProblem::Busy => problem(StatusCode::CONFLICT, "Busy", &format!("{error}.")),
         LettersProblem::State(error) => not_stored(error),
     }

@@ -15,9 +15,10 @@ pub struct SinkDocument {
     pub kind: String,
     /// `configuration` or `api`.
     pub origin: String,
-    /// `running`, `paused`, `disabled`, or `waiting` for room for dead letters and copies.
+    /// `running`, `paused`, `disabled`, `failed`, or `waiting` for room for dead letters and
+    /// copies.
     pub state: String,
-    /// Why it is disabled.
+    /// Why it is disabled or has failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The place in the history up to which nothing is owed.

@@ -182,6 +182,7 @@ pub(super) fn refused(error: &EndpointProblem) -> Refusal {
         EndpointProblem::Taken | EndpointProblem::Left => (StatusCode::CONFLICT, "Name taken"),
         EndpointProblem::Configured => (StatusCode::CONFLICT, "Configured sink"),
         EndpointProblem::Full => (StatusCode::CONFLICT, "Too many endpoints"),
+        EndpointProblem::Failed(_) => (StatusCode::CONFLICT, "Failed sink"),
         EndpointProblem::Fallen => (StatusCode::CONFLICT, "Taken back"),
         EndpointProblem::Rotation(BadRotation::TooMany) => (StatusCode::CONFLICT, "Too many keys"),
         EndpointProblem::Version { .. } => (StatusCode::PRECONDITION_FAILED, "Another version"),

@@ -2,14 +2,15 @@
 
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::Value;
+use tidings_connectors::sinks::Sinks;
 use tidings_connectors::sinks::replay::{Edge, ReplayProblem, Wish};
 use tidings_frontends::http::Body;
 use tidings_frontends::problem::problem;
 
-use super::answers::{self, bad, done, failed, json, no_sink, not_stored};
+use super::answers::{self, bad, done, failed, json, no_sink, not_running, not_stored};
 use super::documents::{ReplayRequest, ReplaysDocument};
 use super::routes::Asked;
-use super::sinks::found;
+use super::sinks::{failure, found};
 use crate::token::dates;
 
 const TITLE: &str = "Not a replay";
@@ -50,7 +51,7 @@ pub(super) async fn make(asked: Asked) -> Response<Body> {
             }
             answer
         }
-        Err(error) => refused(&name, &error),
+        Err(error) => refused(&sinks, &name, &error),
     }
 }
 
@@ -63,7 +64,7 @@ pub(super) async fn stop(asked: Asked) -> Response<Body> {
     };
     match stopped {
         Ok(()) => done(),
-        Err(error) => refused(asked.name(), &error),
+        Err(error) => refused(&sinks, asked.name(), &error),
     }
 }
 
@@ -98,9 +99,9 @@ fn edge(value: &Value) -> Option<Edge> {
     (!text.is_empty()).then(|| Edge::Id(text.to_owned()))
 }
 
-fn refused(name: &str, error: &ReplayProblem) -> Response<Body> {
+fn refused(sinks: &Sinks, name: &str, error: &ReplayProblem) -> Response<Body> {
     let (status, title) = match error {
-        ReplayProblem::NoSink => return no_sink(name),
+        ReplayProblem::NoSink => return not_running(name, failure(sinks, name)),
         ReplayProblem::Unsaved(error) => return not_stored(error),
         ReplayProblem::NoReplay => (StatusCode::NOT_FOUND, "No such replay"),
         ReplayProblem::NoEntry(_) => (StatusCode::NOT_FOUND, "No such entry"),

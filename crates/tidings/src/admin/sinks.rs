@@ -13,7 +13,7 @@ use tidings_frontends::http::Body;
 use tidings_frontends::problem::problem;
 use url::Url;
 
-use super::answers::{json, no_sink};
+use super::answers::{self, json, no_sink};
 use super::documents::{SinkDocument, SinksDocument, TrialDocument};
 use super::routes::Asked;
 use super::{Admin, endpoints};
@@ -92,8 +92,11 @@ pub(super) async fn resume(asked: Asked) -> Response<Body> {
         if let Err(problem) = endpoints.resume(asked.name().to_owned()).await {
             return *endpoints::refused(&problem);
         }
+    } else if known.failure.is_some() {
+        // It runs or is still listed with the reason, which the answer says.
+        sinks.start_again(asked.name()).await;
     } else if !sinks.command(asked.name(), Command::Resume).await {
-        return no_sink(asked.name());
+        return not_running(&asked);
     }
     tracing::info!(sink = asked.name(), "the sink goes on: somebody said so");
     shown(&asked, &sinks, &known).await
@@ -102,7 +105,7 @@ pub(super) async fn resume(asked: Asked) -> Response<Body> {
 /// Delivers a made-up update, and says what became of it.
 pub(super) async fn test(asked: Asked) -> Response<Body> {
     let Some((sinks, _)) = found(&asked) else { return no_sink(asked.name()) };
-    let Some(trial) = sinks.test(asked.name()).await else { return no_sink(asked.name()) };
+    let Some(trial) = sinks.test(asked.name()).await else { return not_running(&asked) };
     let (failure, answer) = (trial.outcome.failure, trial.outcome.answer);
     let document = TrialDocument {
         delivered: failure.is_none(),
@@ -115,7 +118,18 @@ pub(super) async fn test(asked: Asked) -> Response<Body> {
     json(StatusCode::OK, &document)
 }
 
-/// The sink that the path names, if it runs.
+/// The answer to who wants something of a sink that does not run.
+pub(super) fn not_running(asked: &Asked) -> Response<Body> {
+    let sinks = asked.sinks();
+    answers::not_running(asked.name(), sinks.and_then(|sinks| failure(&sinks, asked.name())))
+}
+
+/// Why a sink does not run, if there is one of this name and it does not.
+pub(super) fn failure(sinks: &Sinks, name: &str) -> Option<String> {
+    sinks.known(name)?.failure
+}
+
+/// The sink that the path names, if it runs or should.
 pub(super) fn found(asked: &Asked) -> Option<(std::sync::Arc<Sinks>, Known)> {
     let sinks = asked.sinks()?;
     let known = sinks.known(asked.name())?;
@@ -136,13 +150,19 @@ pub(super) fn begin(body: &[u8]) -> String {
     String::from_utf8_lossy(shown).into_owned()
 }
 
-fn document(hub: &Hub, known: &Known, status: Status) -> SinkDocument {
-    let (state, reason) = match status.standing {
+/// The word for how a sink stands, and why it does.
+fn state(status: &Status) -> (&'static str, Option<String>) {
+    match &status.standing {
+        _ if status.failure.is_some() => ("failed", status.failure.clone()),
         Standing::Paused => ("paused", None),
-        Standing::Disabled(reason) => ("disabled", Some(reason)),
+        Standing::Disabled(reason) => ("disabled", Some(reason.clone())),
         Standing::Running if status.is_full => ("waiting", None),
         Standing::Running => ("running", None),
-    };
+    }
+}
+
+fn document(hub: &Hub, known: &Known, status: Status) -> SinkDocument {
+    let (state, reason) = state(&status);
     let position = status.position.durable;
     SinkDocument {
         name: known.told.name.clone(),
@@ -195,6 +215,15 @@ fn server(text: &str) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_sink_that_does_not_run_says_so_before_all_else() {
+        let reason = || Some("stopped by an internal error".to_owned());
+        let full = Status { is_full: true, ..Status::default() };
+        let failed = Status { failure: reason(), standing: Standing::Paused, ..full.clone() };
+        assert_eq!(state(&full), ("waiting", None));
+        assert_eq!(state(&failed), ("failed", reason()));
+    }
 
     #[test]
     fn what_is_shown_of_a_specification_holds_no_secret() {

@@ -33,6 +33,9 @@ pub enum BadConnector {
     /// What is saved, or its patterns.
     #[error(transparent)]
     Run(#[from] CannotRun),
+    /// Some cannot run; all else was taken.
+    #[error("{}", each(.0))]
+    Some(Vec<CannotRun>),
     /// What was made over the API.
     #[error(transparent)]
     Endpoints(#[from] BadEndpoints),
@@ -52,6 +55,10 @@ fn in_words(problems: &[BadOption]) -> String {
     words.collect::<Vec<_>>().join("; ")
 }
 
+fn each(problems: &[CannotRun]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
 /// What of the program speaks to other systems.
 pub(super) struct Connectors {
     sinks: Arc<Sinks>,
@@ -62,7 +69,8 @@ pub(super) struct Connectors {
     author: Author,
     /// Whether what is not delivered yet outlives the process.
     is_kept: bool,
-    recorder: JoinSet<()>,
+    /// What records attempts, and what starts sinks again that have failed.
+    tasks: JoinSet<()>,
     /// What sources say of their systems for the first time.
     admissions: JoinSet<Result<(), String>>,
 }
@@ -90,6 +98,8 @@ impl Connectors {
         let (attempts, recorder) = Attempts::open(options, Arc::clone(&clock))?;
         let mut tasks = JoinSet::new();
         tasks.spawn(recorder.run());
+        // What is wrong with sources is found before anything runs.
+        sources(&config.sources)?;
         let workshop = Workshop {
             source: config.hub_url().to_string(),
             clock: Arc::clone(&clock),
@@ -97,6 +107,8 @@ impl Connectors {
             allow: config.webhooks.allow.clone(),
         };
         let sinks = Arc::new(Sinks::new(hub.clone(), Arc::clone(&clock), attempts.clone()));
+        sinks.space().bound(config.webhooks.undelivered_size_max);
+        tasks.spawn(Arc::clone(&sinks).start_failed_again());
         let endpoints = Endpoints::open(Setting {
             hub: hub.clone(),
             clock,
@@ -116,7 +128,7 @@ impl Connectors {
             workshop,
             author,
             is_kept: config.history.path.is_some(),
-            recorder: tasks,
+            tasks,
             admissions: JoinSet::new(),
         };
         connectors.run(config)?;
@@ -180,16 +192,18 @@ impl Connectors {
     }
 
     /// Takes other sinks: those that are not told of any more end, those that are told something
-    /// else go on as they are told, new ones begin. A mistake anywhere changes nothing.
+    /// else go on as they are told, new ones begin. A mistake anywhere changes nothing; what the
+    /// state refuses to let begin is listed as failed, and tried again.
     pub(super) async fn reload(&self, config: &Config) -> Result<(), BadConnector> {
         let sources = self.changed_sources(&config.sources)?;
-        self.reload_sinks(config).await?;
+        let failed = self.reload_sinks(config).await?;
+        self.sinks.space().bound(config.webhooks.undelivered_size_max);
         for old in self.sources.told().iter().filter(|old| !config.sources.contains(old)) {
             self.sources.stop(&old.name, RELOAD_PATIENCE).await;
             tracing::info!(source = old.name, "a source ended, or begins again as it is told now");
         }
         sources.into_iter().for_each(|wanted| drop(self.sources.start(wanted)));
-        Ok(())
+        if failed.is_empty() { Ok(()) } else { Err(BadConnector::Some(failed)) }
     }
 
     fn changed_sources(
@@ -202,28 +216,30 @@ impl Connectors {
         sources(&changed)
     }
 
-    async fn reload_sinks(&self, config: &Config) -> Result<(), BadConnector> {
+    /// Answers which sinks cannot run. Those that had failed before are begun again as well.
+    async fn reload_sinks(&self, config: &Config) -> Result<Vec<CannotRun>, BadConnector> {
         let told = &config.sinks;
         let all = self.sinks.all().into_iter();
         let configured = all.filter(|one| one.origin == Origin::Configuration);
-        let running: Vec<_> = configured.map(|one| one.told).collect();
-        let is_as_before = |one: &SinkSpecification| running.contains(one);
-        let changed: Vec<_> = told.iter().filter(|one| !is_as_before(one)).cloned().collect();
+        let (failed, running): (Vec<_>, Vec<_>) = configured.partition(|one| one.failure.is_some());
+        let goes_on = |one: &SinkSpecification| running.iter().any(|old| old.told == *one);
+        let changed: Vec<_> = told.iter().filter(|one| !goes_on(one)).cloned().collect();
         let wanted = self.wanted(&changed)?;
         self.sinks.check(&wanted)?;
         self.endpoints.reserve(names(config)).await?;
+        let over = running.iter().filter(|old| !told.contains(&old.told));
+        let over: Vec<&str> = over.chain(&failed).map(|old| old.told.name.as_str()).collect();
         // Those that nobody else has to make room for do not wait for the others.
-        let is_new = |one: &Wanted| running.iter().all(|old| old.name != one.told.name);
+        let is_new = |one: &Wanted| over.iter().all(|name| **name != one.told.name);
         let (new, wanted): (Vec<_>, Vec<_>) = wanted.into_iter().partition(is_new);
-        tokio::task::block_in_place(|| self.sinks.start(new))?;
-        let old = running.iter().filter(|old| !told.contains(old));
-        let old: Vec<&str> = old.map(|old| old.name.as_str()).collect();
-        self.sinks.stop_many(&old, RELOAD_PATIENCE).await;
-        for sink in old {
+        // Reads from a disk, as below.
+        let mut cannot = tokio::task::block_in_place(|| self.sinks.start_each(new));
+        self.sinks.stop_many(&over, RELOAD_PATIENCE).await;
+        for sink in over {
             tracing::info!(sink, "a sink ended, or begins again as it is told now");
         }
-        // Reads from a disk.
-        Ok(tokio::task::block_in_place(|| self.sinks.start(wanted))?)
+        cannot.extend(tokio::task::block_in_place(|| self.sinks.start_each(wanted)));
+        Ok(cannot)
     }
 
     /// Ends the sources, then the sinks: what is on its way gets as long as `patience`, each.
@@ -238,7 +254,7 @@ impl Connectors {
 
     /// Ends what is kept of attempts. Blocks on the disk.
     pub(super) async fn close(&mut self) {
-        self.recorder.shutdown().await;
+        self.tasks.shutdown().await;
         let attempts = self.attempts.clone();
         let _ = tokio::task::spawn_blocking(move || attempts.shut_down()).await;
     }

@@ -298,8 +298,16 @@ impl App {
             tracing::error!(%error, "the configuration was not reloaded, nothing has changed");
             return;
         }
-        if let Err(error) = self.reload_connectors(&config).await {
-            tracing::error!(%error, "sinks were not reloaded, they are as they were");
+        match self.reload_connectors(&config).await {
+            Ok(()) => {}
+            Err(error @ BadConnector::Some(_)) => tracing::error!(
+                %error,
+                "some sinks cannot run: they are listed as failed and tried again, the others and \
+                the sources are as they are told now"
+            ),
+            Err(error) => {
+                tracing::error!(%error, "sinks were not reloaded, they are as they were");
+            }
         }
         if let Some(encryption) = &self.encryption {
             encryption.reload(loaded);

@@ -12,7 +12,7 @@ use super::schema::{Key, Kind, unset, value};
 use super::{duration, size};
 
 /// Settings of `[webhooks]`.
-pub(super) const KEYS: [Key; 4] = [
+pub(super) const KEYS: [Key; 5] = [
     unset(
         "webhooks.key_file",
         Kind::File,
@@ -27,6 +27,14 @@ secrets cannot be read.",
         "[]",
         "Networks that endpoints made over the API may lead to beside the public ones, as in
 [\"10.1.2.0/24\"]. Sinks of this file have their own `allow`.",
+    ),
+    value(
+        "webhooks.undelivered_size_max",
+        Kind::SizeOrOff,
+        r#""4 GiB""#,
+        "What dead letters and copies of what waits for another try may take in all, of endpoints
+and of sinks of this file together. Sinks that need more of it wait. \"off\" sets no bound but
+those of each sink.",
     ),
     value(
         "webhooks.attempts.keep.age",
@@ -49,6 +57,8 @@ pub(super) struct WebhookSettings {
     key_file: Option<PathBuf>,
     allow: Vec<IpNet>,
     attempts: AttemptSettings,
+    #[serde(deserialize_with = "size::or_off")]
+    undelivered_size_max: Option<u64>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -79,6 +89,8 @@ pub struct WebhookOptions {
     pub allow: Vec<IpNet>,
     /// How long attempts are kept.
     pub keep_attempts: KeepAttempts,
+    /// Bytes of dead letters and copies of all sinks together; `None` sets no bound.
+    pub undelivered_size_max: Option<u64>,
 }
 
 impl Meaning<'_> {
@@ -87,7 +99,12 @@ impl Meaning<'_> {
         settings: WebhookSettings,
         history: &HistoryOptions,
     ) -> WebhookOptions {
-        let WebhookSettings { key_file, allow, attempts: AttemptSettings { keep } } = settings;
+        let WebhookSettings { key_file, allow, attempts, undelivered_size_max } = settings;
+        let AttemptSettings { keep } = attempts;
+        if undelivered_size_max == Some(0) {
+            let message = "every sink would wait as soon as something fails";
+            self.wrong("webhooks.undelivered_size_max", message, "\"off\" sets no bound");
+        }
         for (path, zero) in [
             ("webhooks.attempts.keep.age", keep.age.is_some_and(|age| age.is_zero())),
             ("webhooks.attempts.keep.size", keep.size == Some(0)),
@@ -97,6 +114,11 @@ impl Meaning<'_> {
             }
         }
         let in_history = || history.path.as_ref().map(|path| path.join("webhooks.key"));
-        WebhookOptions { key_file: key_file.or_else(in_history), allow, keep_attempts: keep }
+        WebhookOptions {
+            key_file: key_file.or_else(in_history),
+            allow,
+            keep_attempts: keep,
+            undelivered_size_max,
+        }
     }
 }

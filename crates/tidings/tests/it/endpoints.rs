@@ -110,6 +110,31 @@ fn a_change_names_the_version_that_it_changes() {
 }
 
 #[test]
+fn nobody_waits_for_an_endpoint_that_hangs_to_change_or_remove_it() {
+    let receiver = Receiver::with(|request| match request.target.as_str() {
+        "/hangs" => Reply::status(200).after(Duration::from_secs(60)),
+        _ => Reply::status(200),
+    });
+    let hub = start("");
+    for name in ["shop", "other"] {
+        let hangs = specification(name, &receiver.url("/hangs"), &json!(["*"]));
+        ask(&hub, "POST", "", &hangs).expect(201);
+    }
+    publish(&hub, "a", "x");
+    receiver.wait_within(PATIENCE, |all| all.len() == 2);
+    let began = Instant::now();
+    ask(&hub, "DELETE", "/other", &Value::Null).expect(204);
+    assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
+    let began = Instant::now();
+    let answers = specification("shop", &receiver.url("/answers"), &json!(["*"]));
+    let before = version(&hub, "shop");
+    ask_with(&hub, "PUT", "/shop", &[("If-Match", &before)], &answers).expect(200);
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    // What had not been answered is sent as it is told now.
+    receiver.wait_for_body("/answers", "x");
+}
+
+#[test]
 fn a_pause_loses_nothing() {
     let receiver = Receiver::start();
     let hub = start("");

@@ -233,6 +233,10 @@ fn a_revoked_creator_gets_nothing_more() {
     receiver.wait_for_body("/bert", "after");
     let refused = ask(&hub, "POST", "/anna/resume", &Value::Null).expect(409);
     assert!(refused.text().contains("taken back"), "{}", refused.text());
+    // A pause between does not make it forget that.
+    ask(&hub, "POST", "/anna/pause", &Value::Null).expect(200);
+    assert_eq!(state(&hub, "anna"), "disabled");
+    ask(&hub, "POST", "/anna/resume", &Value::Null).expect(409);
     let shown = show(&hub, "anna").json();
     assert!(shown["reason"].as_str().unwrap().contains("taken back"), "{shown}");
     let hub = hub.restart();

@@ -291,7 +291,7 @@ fn a_server_whose_streams_are_turned_off_is_told_of() {
     let hub = TestHub::start(&source("in", &server.url(), &["in.>"], more));
     hub.wait_for_log("nothing comes from JetStream");
     server.restart();
-    let mut client = server.client();
+    let client = server.client();
     client.publish("in.1", "back");
     let mut stream = hub.subscribe("match_nats=in.%3E&last_event_id=earliest");
     assert_eq!(stream.event().data, "back");
@@ -309,7 +309,7 @@ fn a_subject_that_may_not_be_taken_is_told_and_the_others_come() {
     let said = hub.wait_for_log("refuses a subscription");
     assert!(said.contains("no.>"), "{said}");
     let mut stream = hub.subscribe("match_nats=in.%3E&match_nats=no.%3E");
-    let mut client = server.client_as(&json!({ "user": "judge", "pass": "j" }));
+    let client = server.client_as(&json!({ "user": "judge", "pass": "j" }));
     client.publish("no.1", "not taken");
     client.publish("in.1", "taken");
     assert_eq!(stream.event().data, "taken");

@@ -317,11 +317,16 @@ fn metrics_tell_each_sink_apart() {
         ("behind_entries", 0),
         ("resting", 0),
         ("stopped", 0),
+        ("failed", 0),
         ("gaps_total", 0),
     ] {
         assert_eq!(hub.metric(&format!("tidings_sink_{name}{{sink=\"one\"}}")), value, "{name}");
     }
     assert_eq!(hub.metric("tidings_attempts_dropped_total"), 0);
+    // The one dead letter, and what is around its text.
+    let undelivered = hub.metric("tidings_undelivered_bytes");
+    assert!((3..1_000).contains(&undelivered), "{undelivered}");
+    assert_eq!(hub.metric("tidings_undelivered_max_bytes"), 4 << 30);
 }
 
 #[test]

@@ -1,14 +1,16 @@
-//! What the loop does beside delivering: publishing what follows, and keeping back what a grant
-//! does not cover. Knows no rule of delivery.
+//! What the loop does beside delivering: publishing what follows, keeping back what a grant
+//! does not cover, and saying that there is no room. Knows no rule of delivery.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tidings_core::{Candidate, Entry, Grant, Refused, TokenIdentity};
 
 use super::{Flight, Loop};
-use crate::limits::FOLLOW_AGAIN_AFTER;
+use crate::delivery::Lack;
+use crate::limits::{FOLLOW_AGAIN_AFTER, SAVE_TOLD_EVERY};
 
 impl Loop {
     pub(super) fn follow(
@@ -56,5 +58,26 @@ impl Loop {
                 topics.map(|topic| Candidate::new(topic.as_str(), namespace)).collect();
             entry.update.private && !self.grant.covers_reading(&topics)
         });
+    }
+
+    /// Says from time to time that there is no room.
+    pub(super) fn tell_full(&mut self) {
+        let is_told = self.told_full.is_some_and(|told| told.elapsed() < SAVE_TOLD_EVERY);
+        let Some(lack) = self.delivery.lacks().filter(|_| !is_told) else { return };
+        self.told_full = Some(Instant::now());
+        let sink = &*self.name;
+        match lack {
+            Lack::Own => tracing::error!(
+                sink,
+                "no room for more dead letters, or for what is set aside: the sink waits until \
+                some are delivered again or deleted"
+            ),
+            Lack::Shared => tracing::error!(
+                sink,
+                "no room for more dead letters, or for what is set aside, of all sinks together: \
+                the sink waits until some of any sink are deleted, or \
+                `webhooks.undelivered_size_max` grows"
+            ),
+        }
     }
 }

@@ -10,7 +10,7 @@ use tidings_connectors::nats::Counters;
 use tidings_connectors::sinks::{Known, Origin, Sinks};
 use tidings_connectors::sources::Sources;
 
-use super::{Sample, Values};
+use super::{Sample, Values, gauge};
 use crate::limits::SINKS_COUNTED_MAX;
 
 /// What sinks said at one moment.
@@ -19,6 +19,7 @@ pub(in crate::admin) struct Told {
     sinks: Vec<(Known, Status)>,
     attempts_dropped: Option<u64>,
     nats: Vec<(String, Arc<Counters>)>,
+    undelivered: (u64, Option<u64>),
 }
 
 /// The label of all endpoints together: no sink can have this name.
@@ -26,8 +27,13 @@ const ENDPOINTS: &str = "api:endpoints";
 
 /// Asks all sinks.
 pub(in crate::admin) async fn told_of(sinks: &Sinks, sources: &Sources) -> Told {
-    let attempts_dropped = Some(sinks.attempts().dropped());
-    let mut told = Told { sinks: Vec::new(), attempts_dropped, nats: sources.nats() };
+    let space = sinks.space();
+    let mut told = Told {
+        sinks: Vec::new(),
+        attempts_dropped: Some(sinks.attempts().dropped()),
+        nats: sources.nats(),
+        undelivered: (space.taken() as u64, space.most().map(|most| most as u64)),
+    };
     let (configured, made): (Vec<_>, Vec<_>) =
         sinks.all().into_iter().partition(|known| known.origin == Origin::Configuration);
     let nats = configured.iter().filter_map(|known| Some((known, known.nats.as_ref()?)));
@@ -62,8 +68,16 @@ pub(super) fn of_sinks(told: &Told, end: u64) -> Vec<Sample> {
         ),
         one(
             "tidings_sink_stopped",
-            "Whether it sends nothing: paused, disabled, or without room for dead letters.",
-            &|at| u64::from(at.is_full || at.standing != Standing::Running),
+            "Whether it sends nothing: paused, disabled, failed, or without room for dead letters.",
+            &|at| {
+                let is_failed = at.failure.is_some();
+                u64::from(at.is_full || is_failed || at.standing != Standing::Running)
+            },
+        ),
+        one(
+            "tidings_sink_failed",
+            "Whether it does not run though it should, as after a mistake of the hub.",
+            &|at| u64::from(at.failure.is_some()),
         ),
         one("tidings_sink_behind_entries", "Places of the history that it has before it.", &|at| {
             end.saturating_sub(at.position.durable)
@@ -71,6 +85,11 @@ pub(super) fn of_sinks(told: &Told, end: u64) -> Vec<Sample> {
     ];
     samples.extend(counted(told));
     samples.extend(super::nats::of_nats(&told.nats));
+    let (bytes, most) = told.undelivered;
+    let help = "Bytes of dead letters and of what is set aside, of all sinks together.";
+    samples.push(gauge("tidings_undelivered_bytes", help, bytes));
+    let help = "The most that they may be before sinks wait.";
+    samples.extend(most.map(|most| gauge("tidings_undelivered_max_bytes", help, most)));
     samples.push(Sample {
         name: "tidings_attempts_dropped",
         help: "Attempts that were not recorded since the storage did not keep up.",
@@ -118,4 +137,45 @@ fn summed<L: Ord>(values: impl Iterator<Item = (L, u64)>) -> Vec<(L, u64)> {
         *sums.entry(label).or_default() += value;
     }
     sums.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    fn known(name: &str, origin: Origin) -> Known {
+        let tree = serde_json::json!({
+            "kind": "webhook", "name": name, "topics": ["*"], "url": "https://shop.example/",
+        });
+        let told = tidings_connectors::specification::sink(&tree).unwrap();
+        Known { told, origin, counts: Arc::default(), nats: None, failure: None }
+    }
+
+    #[test]
+    fn what_does_not_run_and_what_all_have_taken_is_counted() {
+        let failed = Status { failure: Some("why".to_owned()), ..Status::default() };
+        let sinks = vec![
+            (known("one", Origin::Configuration), failed.clone()),
+            (known("two", Origin::Configuration), Status::default()),
+            (known("three", Origin::Api), failed.clone()),
+            (known("four", Origin::Api), failed),
+        ];
+        let told = Told { sinks, attempts_dropped: Some(0), nats: Vec::new(), undelivered: (7, Some(9)) };
+        let samples = of_sinks(&told, 0);
+        let values = |name: &str| {
+            let found = samples.iter().find(|sample| sample.name == name).unwrap();
+            match &found.values {
+                Values::OfSinks(values) => values.clone(),
+                Values::One(value) => vec![(String::new(), *value)],
+                other => panic!("{other:?}"),
+            }
+        };
+        let wanted = [("api:endpoints", 2), ("one", 1), ("two", 0)];
+        let wanted = wanted.map(|(label, value)| (label.to_owned(), value));
+        assert_eq!(values("tidings_sink_failed"), wanted);
+        assert_eq!(values("tidings_sink_stopped"), wanted);
+        assert_eq!(values("tidings_undelivered_bytes")[0].1, 7);
+        assert_eq!(values("tidings_undelivered_max_bytes")[0].1, 9);
+    }
 }

@@ -261,11 +261,16 @@ fn endpoints_have_their_settings() {
     assert_eq!(webhooks.keep_attempts.age.unwrap().as_secs(), 7 * 86_400);
     assert_eq!(webhooks.keep_attempts.size, Some(1 << 30));
     assert!(webhooks.allow.is_empty());
+    let in_the_code = tidings_connectors::limits::UNDELIVERED_BYTES_DEFAULT;
+    assert_eq!(webhooks.undelivered_size_max, Some(in_the_code));
     let text = "[history]\ndurability = 'memory'\n[webhooks]\nallow = '10.0.0.0/8'\n\
-                attempts.keep = { age = 'off', size = 5000 }";
+                undelivered_size_max = 'off'\nattempts.keep = { age = 'off', size = 5000 }";
     let webhooks = load(text).unwrap().webhooks;
     assert_eq!((webhooks.key_file, webhooks.allow.len()), (None, 1));
     assert_eq!((webhooks.keep_attempts.age, webhooks.keep_attempts.size), (None, Some(5000)));
+    assert_eq!(webhooks.undelivered_size_max, None);
+    let zero = load("[webhooks]\nundelivered_size_max = 0");
+    told(&zero, &["every sink would wait", "\"off\""]);
     let zero = load("[webhooks]\nattempts.keep.age = '0s'");
     told(&zero, &["nothing would be kept", "\"off\""]);
 }
