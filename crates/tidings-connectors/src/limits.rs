@@ -331,10 +331,12 @@ pub const REPLAY_FAILED_MAX: usize = 100_000;
 /// How often a replay looks whether its sink works again.
 pub const REPLAY_DISABLED_WAIT: Duration = Duration::from_secs(1);
 
-/// Bytes of answers among attempts that wait to be recorded; further ones are recorded without.
+/// Bytes of attempts that wait to be recorded; further ones are recorded without their answers.
 pub const ATTEMPTS_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Answers that a sink looks at before it sends what is next.
 pub const LANDED_AT_ONCE_MAX: usize = 64;
 /// Bytes that wait for a NATS server which reads nothing, before it is left.
 pub const NATS_UNREAD_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// How long an attempt waits to be recorded together with others.
+pub const ATTEMPTS_GATHERED_FOR: Duration = Duration::from_millis(5);

@@ -16,7 +16,7 @@ mod peer;
 mod pool;
 mod request;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 mod sink;
 mod timestamp;
 mod tls;
