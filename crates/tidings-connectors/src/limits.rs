@@ -134,8 +134,14 @@ pub const WEBHOOK_TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
 pub const NAME_AGE_MAX: Duration = Duration::from_secs(30);
 /// How long one look-up may take, waiting for its turn included.
 pub const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Look-ups at a time in the whole process: each blocks a thread until the system gives up.
-pub const LOOK_UPS_MAX: usize = 256;
+/// Look-ups at a time in the whole process, of names that were answered quickly the last time or
+/// were not asked for before: each blocks a thread until the system gives up.
+pub const LOOK_UPS_MAX: usize = 192;
+/// Look-ups at a time of the others, so that names whose servers never answer, however many there
+/// are, hold up each other and nobody else.
+pub const LOOK_UPS_SLOW_MAX: usize = 64;
+/// What takes longer is slow: what a name server does not know itself takes it a second at most.
+pub const LOOK_UP_SLOW: Duration = Duration::from_secs(2);
 /// Addresses of a name that are remembered. The name's owner says how many there are.
 pub const ADDRESSES_MAX: usize = 64;
 /// Addresses that are tried for one connection: each gets a share of the time that is of use.
@@ -146,6 +152,10 @@ pub const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(30);
 /// Bytes of an answer's head, and of what is read from a connection at a time. Twice what common
 /// servers allow themselves.
 pub const ANSWER_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Bytes that may come until the head of an answer is there: room for interim answers beside the
+/// largest head and the begin of a body that is read with it. Thousands of the smallest, which cost
+/// a millisecond; servers send one or two, or one now and then while they work.
+pub const ANSWER_HEADS_BYTES_MAX: usize = 8 * ANSWER_HEAD_BYTES_MAX;
 /// The longest wait that a system can ask for: far beyond every patience, and small enough to be
 /// added to a time.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);

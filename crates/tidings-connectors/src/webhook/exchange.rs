@@ -107,8 +107,7 @@ impl Client {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Exchanged, Failure> {
-        // On the heap: the parts of a TLS handshake are large, and many of these wait at a time.
-        let exchanged = Box::pin(self.exchange(url, headers, body)).await;
+        let exchanged = self.exchange(url, headers, body).await;
         exchanged.map_err(|unsent| self.failure(&unsent, url))
     }
 
@@ -120,9 +119,14 @@ impl Client {
     ) -> Result<Exchanged, Unsent> {
         let began = Instant::now();
         let deadline = began + self.times.total;
-        let connect_until = deadline.min(began + self.times.connect);
-        let known = timeout_at(connect_until, self.place(url));
-        let Known { origin, addresses, .. } = known.await.map_err(|_| Unsent::Unfound)??;
+        let Known { origin, addresses, .. } = match self.known(url, began) {
+            Some(known) => known,
+            None => {
+                let connect_until = deadline.min(began + self.times.connect);
+                let place = timeout_at(connect_until, self.place(url));
+                place.await.map_err(|_| Unsent::Unfound)??
+            }
+        };
         let letter = Letter::new(url, &origin, headers, body)?;
         if let Some(open) = self.pool.take(url, &addresses).await {
             match self.over(open, letter.request(), deadline).await {
@@ -151,15 +155,14 @@ impl Client {
         Ok(exchanged)
     }
 
-    /// Where a URL leads. What is not known for sure any more is looked up before a connection is
-    /// used, so that one to an address that the name has no more is closed and not used again.
+    /// Finds out where a URL leads. What is not known for sure any more is looked up before a
+    /// connection is used, so that one to an address that the name has no more is closed and not
+    /// used again.
     async fn place(&self, url: &Url) -> Result<Known, Refusal> {
-        if let Some(known) = self.known(url) {
-            return Ok(known);
-        }
         // Only a closed semaphore gives none, and nobody closes this one.
         let _turn = self.looking.acquire().await.map_err(|_| Refusal::TimedOut)?;
-        if let Some(known) = self.known(url) {
+        // Somebody else may have found out meanwhile.
+        if let Some(known) = self.known(url, Instant::now()) {
             return Ok(known);
         }
         let found = self.egress.resolve(url).await;
@@ -173,10 +176,9 @@ impl Client {
         Ok(known)
     }
 
-    fn known(&self, url: &Url) -> Option<Known> {
+    fn known(&self, url: &Url, now: Instant) -> Option<Known> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_of_use =
-            |known: &&Known| known.since.elapsed() < NAME_AGE_MAX && known.origin.has(url);
+        let is_of_use = |known: &&Known| now < known.since + NAME_AGE_MAX && known.origin.has(url);
         known.as_ref().filter(is_of_use).cloned()
     }
 

@@ -11,6 +11,7 @@ mod connection;
 mod envelope;
 mod exchange;
 mod mistakes;
+mod names;
 #[cfg(test)]
 mod peer;
 mod pool;

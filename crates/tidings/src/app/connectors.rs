@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use super::parts::Parts;
 use crate::admin::Running;
 use crate::config::Config;
-use crate::limits::BLOCKING_END_TIMEOUT;
+use crate::limits::ATTEMPTS_END_TIMEOUT;
 
 /// A sink or a source of the configuration cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -237,8 +237,8 @@ impl Connectors {
     /// Ends what is kept of attempts. Blocks on the disk.
     pub(super) async fn close(&mut self) {
         self.attempts.end_recording();
-        // Not for ever: a disk may hang, and these are for looking into only.
-        let _ended = tokio::time::timeout(BLOCKING_END_TIMEOUT, self.recorder.join_next()).await;
+        // Not for ever: a disk may hang.
+        let _ended = tokio::time::timeout(ATTEMPTS_END_TIMEOUT, self.recorder.join_next()).await;
         self.recorder.shutdown().await;
         let attempts = self.attempts.clone();
         let _ = tokio::task::spawn_blocking(move || attempts.shut_down()).await;

@@ -1,5 +1,7 @@
 //! The client against endpoints on real sockets, well-behaved and hostile.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
@@ -302,6 +304,56 @@ async fn endless_heads_are_left() {
         let peer = endless(first, piece, Duration::ZERO).await;
         failed(&client, &peer.url(), Fault::Unreachable, "larger than 16384 bytes").await;
     }
+}
+
+#[tokio::test]
+async fn endless_interim_answers_are_left() {
+    let client = own();
+    for piece in [
+        "HTTP/1.1 103 Early Hints\r\n\r\n",
+        "HTTP/1.1 100 \r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\nlink: </a>; rel=preload\r\n\r\n",
+    ] {
+        let sent = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&sent);
+        let peer = Peer::new(move |mut stream, _| {
+            let count = Arc::clone(&count);
+            async move {
+                request(&mut stream).await.unwrap();
+                // Ends when the other end closes.
+                while stream.write_all(piece.as_bytes()).await.is_ok() {
+                    count.fetch_add(piece.len(), Ordering::SeqCst);
+                }
+            }
+        })
+        .await;
+        let began = Instant::now();
+        failed(&client, &peer.url(), Fault::Unreachable, "interim answers (1xx) came").await;
+        assert!(began.elapsed() < Duration::from_secs(5));
+        assert_eq!((client.pool.count(), peer.accepted()), (0, 1));
+        // The system's buffers hold some that nobody read.
+        assert!(sent.load(Ordering::SeqCst) < 32 << 20);
+    }
+}
+
+#[tokio::test]
+async fn some_interim_answers_are_passed_over_on_every_request_of_a_connection() {
+    let interim = "HTTP/1.1 102 Processing\r\n\r\n";
+    let answer = format!("{}{OK}", interim.repeat(1_000));
+    let peer = Peer::new(move |mut stream, _| {
+        let answer = answer.clone();
+        async move {
+            while request(&mut stream).await.is_some() {
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        }
+    })
+    .await;
+    let client = own();
+    for _ in 0..5 {
+        assert_eq!(post(&client, &peer.url()).await.unwrap().status, StatusCode::OK);
+    }
+    assert_eq!(peer.accepted(), 1);
 }
 
 #[tokio::test]
