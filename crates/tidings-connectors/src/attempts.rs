@@ -246,8 +246,8 @@ impl Recorder {
         }
     }
 
-    /// What is recorded next. For a moment more than the first of it: what a busy sink did costs one
-    /// turn through the storage then, and not one each.
+    /// What is recorded next: some more than the first, after a moment. What a busy sink did costs
+    /// one turn through the storage then, and not one each.
     async fn some(&mut self) -> Vec<Update> {
         let mut some = Vec::new();
         tokio::select! {

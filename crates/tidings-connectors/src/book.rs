@@ -376,7 +376,7 @@ mod tests {
 
     use super::*;
     use crate::delivery::Standing;
-    use crate::webhook::samples;
+    use crate::webhook;
 
     fn hub(folder: &std::path::Path) -> Hub {
         let namespace = Namespace::new("https://hub.example/".parse().unwrap());
@@ -388,7 +388,7 @@ mod tests {
             hold_bytes: 0,
         };
         let options = HubOptions { namespace, update_bytes_max: 1024, history };
-        Hub::open(options, Arc::new(samples::Standing)).unwrap()
+        Hub::open(options, Arc::new(webhook::Standing)).unwrap()
     }
 
     #[tokio::test]

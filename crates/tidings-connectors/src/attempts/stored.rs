@@ -215,12 +215,12 @@ mod tests {
 
     use super::*;
     use crate::connector::{Answer, Failure};
-    use crate::webhook::samples;
+    use crate::webhook::{all_published, update};
 
     /// Entries with places and ids of a hub.
     async fn entries(count: usize) -> Vec<Arc<Entry>> {
-        let updates = (0..count).map(|number| samples::update("a", &number.to_string()));
-        samples::all_published(updates.collect()).await
+        let updates = (0..count).map(|number| update("a", &number.to_string()));
+        all_published(updates.collect()).await
     }
 
     /// All shapes that an outcome of three entries can have.

@@ -5,15 +5,15 @@ use tidings_core::{Entry, Line};
 use super::*;
 use crate::connector::{Answer, Failure, Fault};
 use crate::limits::ANSWER_BYTES_MAX;
-use crate::webhook::samples;
+use crate::webhook::{Standing, all_published, update};
 
 fn open() -> (Attempts, Recorder) {
     let options = AttemptsOptions { path: None, keep: Keep::default() };
-    Attempts::open(options, Arc::new(samples::Standing)).unwrap()
+    Attempts::open(options, Arc::new(Standing)).unwrap()
 }
 
 async fn run(tries: u32) -> Run {
-    let entries: Vec<Arc<Entry>> = samples::all_published(vec![samples::update("a", "1")]).await;
+    let entries: Vec<Arc<Entry>> = all_published(vec![update("a", "1")]).await;
     Run { entries, tries }
 }
 
@@ -122,11 +122,11 @@ async fn a_page_holds_the_newest_and_says_where_the_next_one_begins() {
 async fn what_is_written_in_another_form_is_passed_over() {
     let (attempts, recorder) = open();
     let said = |name: &str, value: &str| (Line::parse(name).unwrap(), value.to_owned());
-    let mut old = samples::update("one", "an answer");
+    let mut old = update("one", "an answer");
     old.attributes = vec![said("first", "1"), said("tries", "1")];
     attempts.hub.publish(&Grant::operator(), old).await.unwrap();
     attempts.record("one", &run(6).await, &failed(), Duration::ZERO);
-    attempts.hub.publish(&Grant::operator(), samples::update("one", "")).await.unwrap();
+    attempts.hub.publish(&Grant::operator(), update("one", "")).await.unwrap();
     attempts.end_recording();
     recorder.run().await;
     let page = attempts.list("one", None, false);

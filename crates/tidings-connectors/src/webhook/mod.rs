@@ -17,7 +17,7 @@ mod peer;
 mod pool;
 mod request;
 #[cfg(test)]
-pub(crate) mod samples;
+mod samples;
 mod sink;
 mod timestamp;
 mod tls;
@@ -26,5 +26,7 @@ pub use address::{Egress, Refusal, is_internal};
 pub use answer::{Success, outcome};
 pub use exchange::{Client, Exchanged, Times};
 pub use options::Options;
+#[cfg(test)]
+pub(crate) use samples::{Standing, all_published, update};
 pub use sink::{Guard, Surroundings, Webhook};
 pub use tls::{BadCertificates, tls, tls_with};
