@@ -1,6 +1,7 @@
 //! What was tried, one entry for each delivery of each sink, in a history of its own: status,
 //! duration and the first bytes of the answer. Knows no rule of delivery.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -8,25 +9,34 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidings_core::{
-    Batch, Clock, Durability, Entry, Grant, HistoryOptions, Hub, HubOptions, Keep, Language, Line,
-    Namespace, Offset, OpenError, Refused, Selection, Start, Topic, Update,
+    Batch, Clock, Durability, Grant, HistoryOptions, Hub, HubOptions, Keep, Language, Namespace,
+    Offset, OpenError, Refused, Selection, Start, Topic, Update,
 };
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::connector::{Outcome, Run};
 use crate::limits::{
-    ATTEMPT_BYTES_MAX, ATTEMPTS_AT_ONCE_MAX, ATTEMPTS_PAGE_MAX, ATTEMPTS_QUEUE_BYTES_MAX,
-    ATTEMPTS_QUEUE_MAX, ATTEMPTS_SCAN_MAX, ATTEMPTS_SEGMENT_BYTES, SAVE_TOLD_EVERY,
+    ATTEMPT_BYTES_MAX, ATTEMPTS_AT_ONCE_MAX, ATTEMPTS_GATHERED_FOR, ATTEMPTS_PAGE_MAX,
+    ATTEMPTS_QUEUE_BYTES_MAX, ATTEMPTS_QUEUE_MAX, ATTEMPTS_SCAN_MAX, ATTEMPTS_SEGMENT_BYTES,
+    SAVE_TOLD_EVERY,
 };
+
+mod stored;
+#[cfg(test)]
+mod tests;
+
+use self::stored::Tried;
 
 /// The history of attempts.
 #[derive(Debug, Clone)]
 pub struct Attempts {
     hub: Hub,
     queue: mpsc::Sender<Update>,
-    /// Bytes of answers that wait to be recorded.
+    /// Bytes that wait to be recorded.
     waiting: Arc<AtomicUsize>,
     dropped: Arc<AtomicU64>,
+    ending: CancellationToken,
 }
 
 /// Where attempts are kept.
@@ -80,6 +90,7 @@ pub struct Recorder {
     hub: Hub,
     queue: mpsc::Receiver<Update>,
     waiting: Arc<AtomicUsize>,
+    ending: CancellationToken,
 }
 
 impl Attempts {
@@ -108,27 +119,29 @@ impl Attempts {
         let options = HubOptions { namespace, update_bytes_max: ATTEMPT_BYTES_MAX, history };
         let hub = Hub::open(options, clock)?;
         let (sender, queue) = mpsc::channel(ATTEMPTS_QUEUE_MAX);
-        let attempts = Attempts {
+        let (waiting, ending) = (Arc::<AtomicUsize>::default(), CancellationToken::new());
+        let recorder = Recorder {
             hub: hub.clone(),
-            queue: sender,
-            waiting: Arc::default(),
-            dropped: Arc::default(),
+            queue,
+            waiting: Arc::clone(&waiting),
+            ending: ending.clone(),
         };
-        let waiting = Arc::clone(&attempts.waiting);
-        Ok((attempts, Recorder { hub, queue, waiting }))
+        Ok((Attempts { hub, queue: sender, waiting, dropped: Arc::default(), ending }, recorder))
     }
 
     /// Records one attempt of a sink. Never waits; where the storage does not keep up, answers are
     /// left out at first, and then attempts are dropped and counted.
     pub fn record(&self, sink: &str, run: &Run, outcome: &Outcome, took: Duration) {
-        let Some(mut update) = update(sink, run, outcome, took) else { return };
-        let length = update.data.len();
-        let waiting = self.waiting.fetch_add(length, Ordering::Relaxed);
-        if waiting.saturating_add(length) > ATTEMPTS_QUEUE_BYTES_MAX {
-            self.waiting.fetch_sub(length, Ordering::Relaxed);
-            update.data = Bytes::new();
+        let Ok(topic) = Topic::parse(sink) else { return };
+        let tried = Tried { run, outcome, took };
+        let Some(mut data) = tried.to_bytes(&outcome.answer.body) else { return };
+        let waiting = self.waiting.fetch_add(data.len(), Ordering::Relaxed);
+        if waiting.saturating_add(data.len()) > ATTEMPTS_QUEUE_BYTES_MAX {
+            let Some(without) = tried.to_bytes(&[]) else { return };
+            self.waiting.fetch_sub(data.len() - without.len(), Ordering::Relaxed);
+            data = without;
         }
-        if let Err(refused) = self.queue.try_send(update) {
+        if let Err(refused) = self.queue.try_send(Update::new(topic, data)) {
             let update = refused.into_inner();
             self.waiting.fetch_sub(update.data.len(), Ordering::Relaxed);
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -146,30 +159,25 @@ impl Attempts {
         let end = self.end();
         let until = before.unwrap_or(end).min(end);
         let from = until.saturating_sub(ATTEMPTS_SCAN_MAX);
-        let mut found = self.between(sink, from.saturating_sub(1), until);
-        found.retain(|attempt| !only_failed || attempt.failure.is_some());
-        found.reverse();
-        let first_kept = self.hub.before_first().durable;
-        let mut before = (from > first_kept + 1).then_some(from);
-        if found.len() > ATTEMPTS_PAGE_MAX {
-            found.truncate(ATTEMPTS_PAGE_MAX);
-            before = found.last().map(|attempt| attempt.number);
-        }
-        Page { attempts: found, before }
-    }
-
-    /// A sink's attempts behind `after` and before `until`, the oldest first. Blocks on the disk.
-    pub fn between(&self, sink: &str, after: u64, until: u64) -> Vec<Attempt> {
-        let mut found = Vec::new();
-        self.visit(sink, after, until, &mut |attempt| {
-            found.push(attempt);
+        let (mut found, mut is_more) = (VecDeque::new(), false);
+        self.visit(sink, from.saturating_sub(1), until, &mut |attempt| {
+            if !only_failed || attempt.failure.is_some() {
+                // No more than the page holds: each has an answer with it.
+                is_more |= found.len() == ATTEMPTS_PAGE_MAX && found.pop_front().is_some();
+                found.push_back(attempt);
+            }
             true
         });
-        found
+        let first_kept = self.hub.before_first().durable;
+        let before = match found.front().filter(|_| is_more) {
+            Some(oldest) => Some(oldest.number),
+            None => (from > first_kept + 1).then_some(from),
+        };
+        Page { attempts: found.into_iter().rev().collect(), before }
     }
 
-    /// Shows the same one after the other, until there are no more or `visit` answers that it has
-    /// seen enough. Blocks on the disk.
+    /// Shows a sink's attempts behind `after` and before `until`, the oldest first, until there are
+    /// no more or `visit` answers that it has seen enough. Blocks on the disk.
     pub fn visit(
         &self,
         sink: &str,
@@ -177,7 +185,7 @@ impl Attempts {
         until: u64,
         visit: &mut dyn FnMut(Attempt) -> bool,
     ) {
-        let Ok(matcher) = self.hub.matcher(Language::Exact, &topic(sink)) else { return };
+        let Ok(matcher) = self.hub.matcher(Language::Exact, sink) else { return };
         let grant = Arc::new(Grant::operator());
         let selection = Selection { matchers: vec![matcher], grant, scope: None };
         let mut reading =
@@ -190,7 +198,7 @@ impl Attempts {
                 return;
             }
             let inside = batch.iter().filter(|entry| entry.offset.durable < until);
-            if !inside.filter_map(|entry| attempt(entry)).all(&mut *visit) {
+            if !inside.filter_map(|entry| stored::attempt(entry)).all(&mut *visit) {
                 return;
             }
         }
@@ -201,6 +209,11 @@ impl Attempts {
         self.hub.end().durable + 1
     }
 
+    /// Nothing more is recorded: [`Recorder::run`] ends when all that waits is.
+    pub fn end_recording(&self) {
+        self.ending.cancel();
+    }
+
     /// Ends the history of attempts. Blocks until it is complete.
     pub fn shut_down(&self) {
         self.hub.shut_down();
@@ -208,15 +221,18 @@ impl Attempts {
 }
 
 impl Recorder {
-    /// Keeps what is recorded until nobody records any more. Ends with the last [`Attempts`], or
-    /// when its storage fails.
+    /// Keeps what is recorded until nobody records any more. Ends with the last [`Attempts`], after
+    /// [`Attempts::end_recording`], or when its storage fails.
     pub async fn run(mut self) {
         let grant = Grant::operator();
-        let mut some = Vec::new();
         let mut told: Option<Instant> = None;
-        while self.queue.recv_many(&mut some, ATTEMPTS_AT_ONCE_MAX).await > 0 {
+        loop {
+            let some = self.some().await;
+            if some.is_empty() {
+                return;
+            }
             let length = some.iter().map(|update: &Update| update.data.len()).sum();
-            let published = self.hub.publish_all(&grant, std::mem::take(&mut some)).await;
+            let published = self.hub.publish_all(&grant, some).await;
             self.waiting.fetch_sub(length, Ordering::Relaxed);
             match published.into_iter().find_map(Result::err) {
                 None => {}
@@ -229,61 +245,29 @@ impl Recorder {
             }
         }
     }
+
+    /// What is recorded next: some more than the first, after a moment. What a busy sink did costs
+    /// one turn through the storage then, and not one each.
+    async fn some(&mut self) -> Vec<Update> {
+        let mut some = Vec::new();
+        tokio::select! {
+            _ = self.queue.recv_many(&mut some, ATTEMPTS_AT_ONCE_MAX) => {}
+            () = self.ending.cancelled(), if !self.queue.is_closed() => self.queue.close(),
+        }
+        if some.len() < ATTEMPTS_AT_ONCE_MAX {
+            // Returns at once when recording ends.
+            let ending = self.ending.cancelled();
+            let _moment = tokio::time::timeout(ATTEMPTS_GATHERED_FOR, ending).await;
+        }
+        while some.len() < ATTEMPTS_AT_ONCE_MAX
+            && let Ok(update) = self.queue.try_recv()
+        {
+            some.push(update);
+        }
+        some
+    }
 }
 
 fn nowhere() -> url::Url {
     url::Url::parse("http://attempts.invalid/").expect("a URL")
-}
-
-fn topic(sink: &str) -> String {
-    format!("sinks/{sink}")
-}
-
-fn update(sink: &str, run: &Run, outcome: &Outcome, took: Duration) -> Option<Update> {
-    let (first, last) = (run.entries.first()?, run.entries.last()?);
-    let mut update = Update::new(Topic::parse(&topic(sink)).ok()?, outcome.answer.body.clone());
-    let mut say = |name: &str, value: String| {
-        if let Ok(name) = Line::parse(name) {
-            update.attributes.push((name, value));
-        }
-    };
-    say("entry", first.cursor().to_string());
-    say("first", first.offset.durable.to_string());
-    say("last", last.offset.durable.to_string());
-    say("delivered", outcome.delivered.to_string());
-    say("tries", (run.tries + 1).to_string());
-    say("took", took.as_micros().to_string());
-    if let Some(status) = outcome.answer.status {
-        say("status", status.to_string());
-    }
-    if let Some(failure) = &outcome.failure {
-        say("fault", failure.fault.name().to_owned());
-        say("reason", failure.reason.clone());
-        if let Some(entry) = run.entries.get(outcome.delivered) {
-            say("failed", entry.offset.durable.to_string());
-        }
-    }
-    Some(update)
-}
-
-fn attempt(entry: &Entry) -> Option<Attempt> {
-    let told = |wanted: &str| {
-        let mut all = entry.update.attributes.iter();
-        all.find(|(name, _)| name.as_str() == wanted).map(|(_, value)| value.as_str())
-    };
-    let number = |wanted: &str| told(wanted)?.parse().ok();
-    Some(Attempt {
-        number: entry.offset.durable,
-        time: entry.time,
-        entry: told("entry")?.to_owned(),
-        places: (number("first")?, number("last")?),
-        delivered: told("delivered")?.parse().ok()?,
-        failed: number("failed"),
-        tries: told("tries")?.parse().ok()?,
-        took: Duration::from_micros(number("took")?),
-        status: told("status").and_then(|status| status.parse().ok()),
-        failure: told("fault")
-            .map(|fault| (fault.to_owned(), told("reason").unwrap_or_default().to_owned())),
-        answer: entry.update.data.clone(),
-    })
 }

@@ -46,7 +46,7 @@ pub struct Book {
     saving: Mutex<()>,
     /// Something was noted that has to be saved soon.
     noted: Notify,
-    /// So much was noted that it is saved at once.
+    /// So much was noted that it is saved at once, or something that must not wait.
     full: Notify,
     /// Counts commits.
     saved: watch::Sender<u64>,
@@ -174,6 +174,8 @@ impl Book {
             return self.noted_of(name);
         }
         let is_quiet = changes.is_quiet();
+        // Who wants nothing any more is not to be asked once more after a crash.
+        let is_urgent = changes.standing.is_some();
         let mut pages = self.lock();
         pages.acknowledged += changes.acknowledged;
         let is_full = pages.acknowledged >= SAVE_ACKNOWLEDGED_MAX;
@@ -187,7 +189,7 @@ impl Book {
         if !is_quiet {
             self.noted.notify_one();
         }
-        if is_full {
+        if is_full || is_urgent {
             self.full.notify_one();
         }
         noted
@@ -393,4 +395,50 @@ pub(crate) fn commit(hub: &Hub, changes: &[Change]) -> Result<(), StateError> {
         .map(|(table, key, value)| Write { table: *table, key, value: value.as_deref() })
         .collect();
     hub.state().commit(&writes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tidings_core::{Durability, HistoryOptions, HubOptions, Keep, Namespace};
+
+    use super::*;
+    use crate::delivery::Standing;
+    use crate::in_memory::Still;
+
+    fn hub(folder: &std::path::Path) -> Hub {
+        let namespace = Namespace::new("https://hub.example/".parse().unwrap());
+        let history = HistoryOptions {
+            path: Some(folder.to_owned()),
+            durability: Durability::Written,
+            keep: Keep::default(),
+            segment_bytes: 1 << 20,
+            hold_bytes: 0,
+        };
+        let options = HubOptions { namespace, update_bytes_max: 1024, history };
+        Hub::open(options, Arc::new(Still(0))).unwrap()
+    }
+
+    #[tokio::test]
+    async fn how_a_sink_stands_is_saved_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let book = Arc::new(Book::new(hub(folder.path())));
+        book.open(&["one"]).unwrap();
+        let mut keeping = tokio::task::JoinSet::new();
+        keeping.spawn(Arc::clone(&book).keep(CancellationToken::new()));
+        let mut saves = book.saves();
+        let mut soonest = Duration::MAX;
+        // A disk may take its time, but not each time.
+        for number in 0..20 {
+            let standing = Standing::Disabled(number.to_string());
+            let began = Instant::now();
+            book.note("one", Changes { standing: Some(standing), ..Changes::default() });
+            saves.changed().await.unwrap();
+            soonest = soonest.min(began.elapsed());
+        }
+        assert!(soonest < SAVE_EVERY / 2, "{soonest:?}");
+        let saved = book.open(&["one"]).unwrap().remove(0).saved;
+        assert_eq!(saved.standing, Standing::Disabled("19".to_owned()));
+    }
 }

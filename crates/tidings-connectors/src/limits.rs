@@ -134,8 +134,14 @@ pub const WEBHOOK_TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
 pub const NAME_AGE_MAX: Duration = Duration::from_secs(30);
 /// How long one look-up may take, waiting for its turn included.
 pub const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Look-ups at a time in the whole process: each blocks a thread until the system gives up.
-pub const LOOK_UPS_MAX: usize = 256;
+/// Look-ups at a time in the whole process, of names that were answered quickly the last time or
+/// were not asked for before: each blocks a thread until the system gives up.
+pub const LOOK_UPS_MAX: usize = 192;
+/// Look-ups at a time of the others, so that names whose servers never answer, however many there
+/// are, hold up each other and nobody else.
+pub const LOOK_UPS_SLOW_MAX: usize = 64;
+/// What takes longer is slow: what a name server does not know itself takes it a second at most.
+pub const LOOK_UP_SLOW: Duration = Duration::from_secs(2);
 /// Addresses of a name that are remembered. The name's owner says how many there are.
 pub const ADDRESSES_MAX: usize = 64;
 /// Addresses that are tried for one connection: each gets a share of the time that is of use.
@@ -146,6 +152,10 @@ pub const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(30);
 /// Bytes of an answer's head, and of what is read from a connection at a time. Twice what common
 /// servers allow themselves.
 pub const ANSWER_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Bytes that may come until the head of an answer is there: room for interim answers beside the
+/// largest head and the begin of a body that is read with it. Thousands of the smallest, which cost
+/// a millisecond; servers send one or two, or one now and then while they work.
+pub const ANSWER_HEADS_BYTES_MAX: usize = 8 * ANSWER_HEAD_BYTES_MAX;
 /// The longest wait that a system can ask for: far beyond every patience, and small enough to be
 /// added to a time.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -337,7 +347,7 @@ pub const REPLAY_FAILED_MAX: usize = 100_000;
 /// How often a replay looks whether its sink works again.
 pub const REPLAY_DISABLED_WAIT: Duration = Duration::from_secs(1);
 
-/// Bytes of answers among attempts that wait to be recorded; further ones are recorded without.
+/// Bytes of attempts that wait to be recorded; further ones are recorded without their answers.
 pub const ATTEMPTS_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Answers that a sink looks at before it sends what is next.
@@ -385,3 +395,5 @@ pub const START_AGAIN_FIRST: Duration = Duration::from_secs(1);
 pub const START_AGAIN_MAX: Duration = Duration::from_secs(5 * 60);
 /// How often is looked whether the wait of one is over.
 pub const START_AGAIN_LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long an attempt waits to be recorded together with others.
+pub const ATTEMPTS_GATHERED_FOR: Duration = Duration::from_millis(5);

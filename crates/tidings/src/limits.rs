@@ -83,6 +83,8 @@ pub const KEY_SET_RETRY_MIN: Duration = Duration::from_secs(1);
 pub const KEY_SET_RETRY_MAX: Duration = Duration::from_secs(60);
 /// Time for reads of the history that are still going on when the program has ended otherwise.
 pub const BLOCKING_END_TIMEOUT: Duration = Duration::from_millis(500);
+/// Time for what sinks tried to be recorded when the program ends. They are for looking into only.
+pub const ATTEMPTS_END_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Polls after which a busy thread of the runtime looks at its sockets again. A stream that catches
 /// up writes for up to a tenth of a millisecond at a poll, and a publisher's request waits

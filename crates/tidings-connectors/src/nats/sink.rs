@@ -196,12 +196,7 @@ impl Inner {
     }
 
     /// Writes messages and waits until the server has read them, and the streams if they have to.
-    async fn published(
-        &self,
-        entries: &[&Arc<Entry>],
-        prepared: Prepared,
-        until: Instant,
-    ) -> Part {
+    async fn published(&self, entries: &[&Arc<Entry>], prepared: Prepared, until: Instant) -> Part {
         let Prepared { output, count, run } = prepared;
         let began = Instant::now();
         // Seen before anything is written: a change from here on is a connection that broke.

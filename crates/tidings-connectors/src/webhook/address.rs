@@ -2,37 +2,33 @@
 //! walls. Knows no request and opens no connection.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 use url::{Host, Url};
 
-use crate::limits::{ADDRESSES_MAX, LOOK_UP_TIMEOUT, LOOK_UPS_MAX};
-
-/// Places for look-ups. A place is held until its thread is free again, not only until nobody
-/// waits for it any more.
-static LOOK_UPS: Semaphore = Semaphore::const_new(LOOK_UPS_MAX);
+use super::names::{Pace, look_up};
+use crate::limits::{ADDRESSES_MAX, LOOK_UP_TIMEOUT};
 
 /// Who may be reached. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Egress {
     /// Internal networks that may be reached in spite of the guard; `None` without a guard.
     allow: Option<Arc<[IpNet]>>,
+    /// How long its names took, shared by all clones.
+    pace: Arc<Pace>,
 }
 
 impl Egress {
     /// Everything: the operator's own URL.
     pub fn everything() -> Egress {
-        Egress { allow: None }
+        Egress { allow: None, pace: Arc::default() }
     }
 
     /// The public network, and these networks.
     pub fn guarded(allow: Vec<IpNet>) -> Egress {
-        Egress { allow: Some(allow.into()) }
+        Egress { allow: Some(allow.into()), pace: Arc::default() }
     }
 
     /// The addresses of a URL's host with its port, at least one and at most
@@ -46,7 +42,7 @@ impl Egress {
         let mut found = match url.host() {
             Some(Host::Ipv4(address)) => vec![SocketAddr::from((address, port))],
             Some(Host::Ipv6(address)) => vec![SocketAddr::from((address, port))],
-            Some(Host::Domain(name)) => look_up(name.to_owned(), port).await?,
+            Some(Host::Domain(name)) => look_up(name.to_owned(), port, &self.pace).await?,
             None => return Err(Refusal::NoHost),
         };
         match found.iter().find(|one| !self.may_reach(one.ip())) {
@@ -113,27 +109,6 @@ pub enum Refusal {
     /// Nobody answered in time.
     #[error("its name was not resolved within {} s", LOOK_UP_TIMEOUT.as_secs())]
     TimedOut,
-}
-
-/// Asks the system for the addresses of a name. At least one.
-async fn look_up(name: String, port: u16) -> Result<Vec<SocketAddr>, Refusal> {
-    let looking = async {
-        // Only a closed semaphore gives none, and nobody closes this one.
-        let place = LOOK_UPS.acquire().await.map_err(|_| io::ErrorKind::Interrupted)?;
-        let looked = spawn_blocking(move || {
-            let _held = place;
-            (name.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>)
-        });
-        looked.await.map_err(|_| io::Error::from(io::ErrorKind::Interrupted))?
-    };
-    match timeout(LOOK_UP_TIMEOUT, looking).await {
-        Err(_) => Err(Refusal::TimedOut),
-        Ok(Err(error)) => Err(Refusal::Unresolved(error)),
-        Ok(Ok(found)) if found.is_empty() => {
-            Err(Refusal::Unresolved(io::ErrorKind::NotFound.into()))
-        }
-        Ok(Ok(found)) => Ok(found),
-    }
 }
 
 /// Whether an address is of this machine, of a network of somebody's own, or of nobody: whatever

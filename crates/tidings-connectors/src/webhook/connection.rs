@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,7 +24,9 @@ use url::{Host, Url};
 
 use super::exchange::Exchanged;
 use super::tls::{complaint, server_name};
-use crate::limits::{ADDRESSES_TRIED_MAX, ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX};
+use crate::limits::{
+    ADDRESSES_TRIED_MAX, ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ANSWER_HEADS_BYTES_MAX,
+};
 
 /// What connections have in common that may serve the same requests.
 #[derive(Debug, PartialEq, Eq)]
@@ -82,6 +84,11 @@ pub(super) enum Unanswered {
     Late,
     #[error("the answer {0} did not come to its end in time")]
     LateBody(http::StatusCode),
+    #[error(
+        "{ANSWER_HEADS_BYTES_MAX} bytes of interim answers (1xx) came, and no answer; \
+         the connection was closed"
+    )]
+    Interim,
     #[error("the connection was closed before an answer")]
     Closed(#[source] hyper::Error),
     #[error("{}", broken(.0))]
@@ -105,8 +112,7 @@ fn broken(error: &hyper::Error) -> String {
 pub(super) struct Open {
     sender: http1::SendRequest<Full<Bytes>>,
     driver: Driver,
-    /// Whether a byte came since the last request went.
-    is_heard: Arc<AtomicBool>,
+    room: Arc<AtomicUsize>,
     /// The other end.
     pub(super) peer: SocketAddr,
     /// Which requests it may serve.
@@ -140,7 +146,7 @@ impl Open {
     }
 
     async fn over(wire: Wire, origin: &Arc<Origin>, peer: SocketAddr) -> Result<Open, Unconnected> {
-        let is_heard = Arc::clone(&wire.is_heard);
+        let room = Arc::clone(&wire.room);
         let handshake = http1::Builder::new()
             // Header lines have hyper's own bound of 100.
             .max_buf_size(ANSWER_HEAD_BYTES_MAX)
@@ -150,7 +156,7 @@ impl Open {
             .map_err(|error| Unconnected::Unreachable(peer, io::Error::other(error)))?;
         let driver = Driver { connection: Box::new(connection), has_ended: false };
         let origin = Arc::clone(origin);
-        Ok(Open { sender, driver, is_heard, peer, origin, idle_since: Instant::now() })
+        Ok(Open { sender, driver, room, peer, origin, idle_since: Instant::now() })
     }
 
     /// Sends a request and takes the whole answer, or its first [`ANSWER_BYTES_MAX`] bytes. Where
@@ -161,13 +167,15 @@ impl Open {
         deadline: Instant,
         body_time: Option<Duration>,
     ) -> Result<Exchanged, Unanswered> {
-        self.is_heard.store(false, Ordering::Relaxed);
+        self.room.store(ANSWER_HEADS_BYTES_MAX, Ordering::Relaxed);
         let sent = self.sender.send_request(request);
         let answer: Response<Incoming> = match timeout_at(deadline, self.driver.with(sent)).await {
             Err(_) => return Err(Unanswered::Late),
             Ok(Err(error)) => return Err(self.judged(error)),
             Ok(Ok(answer)) => answer,
         };
+        // Its body has a bound of its own.
+        self.room.store(usize::MAX, Ordering::Relaxed);
         let (head, body) = answer.into_parts();
         let until = body_time.map_or(deadline, |time| deadline.min(Instant::now() + time));
         let taken = timeout_at(until, self.driver.with(bounded(body))).await;
@@ -181,10 +189,12 @@ impl Open {
     }
 
     fn judged(&self, error: hyper::Error) -> Unanswered {
-        if !self.is_heard.load(Ordering::Relaxed) && is_close(&error) {
-            return Unanswered::Closed(error);
+        match self.room.load(Ordering::Relaxed) {
+            0 => Unanswered::Interim,
+            // Not a byte came since the request went.
+            ANSWER_HEADS_BYTES_MAX if is_close(&error) => Unanswered::Closed(error),
+            _ => Unanswered::Broken(error),
         }
-        Unanswered::Broken(error)
     }
 
     /// Whether it can take another request, as far as is known here: it is idle, and no close and
@@ -268,7 +278,9 @@ struct Wire {
     stream: Stream,
     /// Whether bytes came last, and not a wait for them.
     is_unacknowledged: bool,
-    is_heard: Arc<AtomicBool>,
+    /// Bytes that may still come; reading fails when there are none. Interim answers (RFC 9110,
+    /// 15.2) are passed over where nobody counts them, and somebody might send them without end.
+    room: Arc<AtomicUsize>,
 }
 
 enum Stream {
@@ -297,7 +309,7 @@ impl Wire {
         } else {
             Stream::Plain(plain)
         };
-        Ok(Wire { stream, is_unacknowledged: false, is_heard: Arc::default() })
+        Ok(Wire { stream, is_unacknowledged: false, room: Arc::new(AtomicUsize::new(usize::MAX)) })
     }
 }
 
@@ -335,14 +347,16 @@ impl Wire {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
+        let (before, room) = (buffer.filled().len(), self.room.load(Ordering::Relaxed));
+        if room == 0 {
+            return Poll::Ready(Err(io::ErrorKind::QuotaExceeded.into()));
+        }
         let polled = match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Stream::Encrypted(stream) => Pin::new(stream).poll_read(context, buffer),
         };
-        if buffer.filled().len() > before {
-            self.is_heard.store(true, Ordering::Relaxed);
-        }
+        let came = buffer.filled().len() - before;
+        self.room.store(room.saturating_sub(came), Ordering::Relaxed);
         polled
     }
 }

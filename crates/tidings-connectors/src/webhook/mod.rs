@@ -11,6 +11,7 @@ mod connection;
 mod envelope;
 mod exchange;
 mod mistakes;
+mod names;
 #[cfg(test)]
 mod peer;
 mod pool;
@@ -25,5 +26,7 @@ pub use address::{Egress, Refusal, is_internal};
 pub use answer::{Success, outcome};
 pub use exchange::{Client, Exchanged, Times};
 pub use options::Options;
+#[cfg(test)]
+pub(crate) use samples::{all_published, update};
 pub use sink::{Guard, Surroundings, Webhook};
 pub use tls::{BadCertificates, tls, tls_with};

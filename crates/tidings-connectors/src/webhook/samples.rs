@@ -15,7 +15,7 @@ pub(super) fn topic(text: &str) -> Topic {
     Topic::parse(text).unwrap()
 }
 
-pub(super) fn update(text: &str, data: &str) -> Update {
+pub(crate) fn update(text: &str, data: &str) -> Update {
     Update::new(topic(text), data.to_owned())
 }
 
@@ -30,16 +30,25 @@ pub(super) fn entry(update: Update) -> Arc<Entry> {
 
 /// The same, where there is a runtime.
 pub(super) async fn published(update: Update) -> Arc<Entry> {
+    all_published(vec![update]).await.remove(0)
+}
+
+/// The entries that one hub makes of these.
+pub(crate) async fn all_published(updates: Vec<Update>) -> Vec<Arc<Entry>> {
     let hub = in_memory::hub(Arc::new(Still(TIME)), 8 * 1024 * 1024);
     let matchers = vec![hub.matcher(Language::Exact, "*").unwrap()];
     let selection = Selection { matchers, grant: Arc::new(Grant::operator()), scope: None };
     let mut subscription = hub.subscribe(selection, Start::Earliest);
-    hub.publish(&Grant::operator(), update).await.unwrap();
-    let mut batch = Batch::new();
-    while batch.is_empty() {
-        subscription.next(&mut batch).await.unwrap();
+    let count = updates.len();
+    for update in updates {
+        hub.publish(&Grant::operator(), update).await.unwrap();
     }
-    let entry = Arc::clone(batch.last().unwrap());
+    let (mut batch, mut entries) = (Batch::new(), Vec::new());
+    while entries.len() < count {
+        batch.clear();
+        subscription.next(&mut batch).await.unwrap();
+        entries.extend(batch.iter().map(Arc::clone));
+    }
     hub.shut_down();
-    entry
+    entries
 }

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use super::parts::Parts;
 use crate::admin::Running;
 use crate::config::Config;
+use crate::limits::ATTEMPTS_END_TIMEOUT;
 
 /// A sink or a source of the configuration cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +70,9 @@ pub(super) struct Connectors {
     author: Author,
     /// Whether what is not delivered yet outlives the process.
     is_kept: bool,
-    /// What records attempts, and what starts sinks again that have failed.
+    /// Writes down attempts, and ends when it has.
+    recorder: JoinSet<()>,
+    /// Starts sinks again that have failed, as long as there are any.
     tasks: JoinSet<()>,
     /// What sources say of their systems for the first time.
     admissions: JoinSet<Result<(), String>>,
@@ -95,9 +98,9 @@ impl Connectors {
             path: config.history.path.as_ref().map(|path| path.join("attempts")),
             keep: Keep { age: keep.age, bytes: keep.size, entries: None },
         };
-        let (attempts, recorder) = Attempts::open(options, Arc::clone(&clock))?;
-        let mut tasks = JoinSet::new();
-        tasks.spawn(recorder.run());
+        let (attempts, recording) = Attempts::open(options, Arc::clone(&clock))?;
+        let (mut recorder, mut tasks) = (JoinSet::new(), JoinSet::new());
+        recorder.spawn(recording.run());
         // What is wrong with sources is found before anything runs.
         sources(&config.sources)?;
         let workshop = Workshop {
@@ -128,6 +131,7 @@ impl Connectors {
             workshop,
             author,
             is_kept: config.history.path.is_some(),
+            recorder,
             tasks,
             admissions: JoinSet::new(),
         };
@@ -254,6 +258,10 @@ impl Connectors {
 
     /// Ends what is kept of attempts. Blocks on the disk.
     pub(super) async fn close(&mut self) {
+        self.attempts.end_recording();
+        // Not for ever: a disk may hang.
+        let _ended = tokio::time::timeout(ATTEMPTS_END_TIMEOUT, self.recorder.join_next()).await;
+        self.recorder.shutdown().await;
         self.tasks.shutdown().await;
         let attempts = self.attempts.clone();
         let _ = tokio::task::spawn_blocking(move || attempts.shut_down()).await;

@@ -78,6 +78,8 @@ pub(crate) enum Manner {
     DribbleBody(usize),
     /// Headers without an end, as fast as they are taken.
     EndlessHead,
+    /// Interim answers (1xx) without an end, as fast as they are taken.
+    EndlessInterim,
     /// A body without an end, as fast as it is taken.
     EndlessBody,
     /// Half of the head, then the connection is closed.
@@ -564,6 +566,9 @@ fn answer(wire: &mut Wire, reply: &Reply) -> std::io::Result<()> {
                 wire.send(format!("X-Filler: {}\r\n", "x".repeat(1_000)).as_bytes())?;
             }
         }
+        Manner::EndlessInterim => loop {
+            wire.send("HTTP/1.1 103 Early Hints\r\n\r\n".repeat(100).as_bytes())?;
+        },
         Manner::EndlessBody => {
             wire.send(&head)?;
             let chunk = format!("1000\r\n{}\r\n", "x".repeat(0x1000));

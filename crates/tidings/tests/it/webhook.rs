@@ -314,6 +314,7 @@ fn hostile_answers_cost_little_and_end_in_time() {
         ("/dribbled-head", Manner::DribbleHead(1), true),
         ("/dribbled-body", Manner::DribbleBody(1), false),
         ("/endless-head", Manner::EndlessHead, true),
+        ("/endless-interim", Manner::EndlessInterim, true),
         ("/endless-body", Manner::EndlessBody, false),
         ("/cut-head", Manner::CutHead, true),
         ("/cut-body", Manner::CutBody, false),

@@ -161,7 +161,8 @@ mod tests {
             (known("three", Origin::Api), failed.clone()),
             (known("four", Origin::Api), failed),
         ];
-        let told = Told { sinks, attempts_dropped: Some(0), nats: Vec::new(), undelivered: (7, Some(9)) };
+        let told =
+            Told { sinks, attempts_dropped: Some(0), nats: Vec::new(), undelivered: (7, Some(9)) };
         let samples = of_sinks(&told, 0);
         let values = |name: &str| {
             let found = samples.iter().find(|sample| sample.name == name).unwrap();
