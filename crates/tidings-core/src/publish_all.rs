@@ -252,12 +252,12 @@ mod tests {
     fn what_is_published_together_is_bounded_in_number_and_bytes() {
         let large = PUBLISHED_AT_ONCE_BYTES_MAX / 2 - 1_000;
         let sizes = |sizes: &[usize]| {
-            let updates: Vec<_> =
+            let mut updates: Vec<_> =
                 sizes.iter().map(|size| update("a", &"x".repeat(*size))).collect();
-            let mut updates = updates.into_iter().peekable();
             let mut lengths = Vec::new();
-            while updates.peek().is_some() {
-                lengths.push(together(&mut updates).len());
+            while !updates.is_empty() {
+                lengths.push(together(&updates));
+                updates.drain(..together(&updates));
             }
             lengths
         };

@@ -29,8 +29,8 @@ pub(super) enum Frame {
     Error(String),
 }
 
-/// A message of a subscription. Each part is a copy of its own, though equal subjects share one: who
-/// keeps one keeps nothing else.
+/// A message of a subscription. Each part is a copy of its own, though equal subjects share one:
+/// who keeps one keeps nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Message {
     /// Where it was published. Bytes: a server does not ask whether they are text.
@@ -278,11 +278,10 @@ pub(super) fn publish(
     let mut add = |part: &[u8]| output.extend_from_slice(part);
     add(word.as_bytes());
     add(subject.as_bytes());
-    for word in [reply, headers.map(|block| decimal(block.len(), &mut second)), Some(total)] {
-        if let Some(word) = word {
-            add(b" ");
-            add(word.as_bytes());
-        }
+    let headers = headers.map(|block| decimal(block.len(), &mut second));
+    for word in [reply, headers, Some(total)].into_iter().flatten() {
+        add(b" ");
+        add(word.as_bytes());
     }
     add(b"\r\n");
     add(block);

@@ -1,7 +1,7 @@
 //! One HTTP/1.1 connection to an origin, from the first packet to the last answer. Whoever uses it
 //! drives it, so that an idle one has no task. Knows neither who may be reached nor what is sent.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -15,15 +15,12 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use url::{Host, Url};
 
 use super::exchange::Exchanged;
-use super::tls::{complaint, server_name};
+use super::wire::Wire;
 use crate::limits::{
     ADDRESSES_TRIED_MAX, ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ANSWER_HEADS_BYTES_MAX,
 };
@@ -31,8 +28,8 @@ use crate::limits::{
 /// What connections have in common that may serve the same requests.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Origin {
-    is_encrypted: bool,
-    host: Host<String>,
+    pub(super) is_encrypted: bool,
+    pub(super) host: Host<String>,
     port: u16,
     /// How a request names it (RFC 9112, 3.2).
     pub(super) authority: HeaderValue,
@@ -270,138 +267,5 @@ impl Driver {
             work.as_mut().poll(context)
         })
         .await
-    }
-}
-
-/// The bytes of a connection, encrypted or not.
-struct Wire {
-    stream: Stream,
-    /// Whether bytes came last, and not a wait for them.
-    is_unacknowledged: bool,
-    /// Bytes that may still come; reading fails when there are none. Interim answers (RFC 9110,
-    /// 15.2) are passed over where nobody counts them, and somebody might send them without end.
-    room: Arc<AtomicUsize>,
-}
-
-enum Stream {
-    Plain(TcpStream),
-    Encrypted(Box<TlsStream<TcpStream>>),
-}
-
-impl Wire {
-    async fn open(
-        origin: &Origin,
-        address: SocketAddr,
-        tls: &TlsConnector,
-    ) -> Result<Wire, Unconnected> {
-        let unreachable = |error| Unconnected::Unreachable(address, error);
-        let plain = TcpStream::connect(address).await.map_err(unreachable)?;
-        // A request is written at once; waiting for more would only delay it.
-        plain.set_nodelay(true).map_err(unreachable)?;
-        let stream = if origin.is_encrypted {
-            let name = server_name(&origin.host).ok_or(Unconnected::Unnamed)?;
-            let encrypted = tls.connect(name, plain).await.map_err(|error| {
-                let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
-                let told = cause.map_or_else(|| error.to_string(), complaint);
-                Unconnected::Unencrypted(address, told)
-            })?;
-            Stream::Encrypted(Box::new(encrypted))
-        } else {
-            Stream::Plain(plain)
-        };
-        Ok(Wire { stream, is_unacknowledged: false, room: Arc::new(AtomicUsize::new(usize::MAX)) })
-    }
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let polled = self.as_mut().poll_stream(context, buffer);
-        self.acknowledge(polled.is_pending());
-        polled
-    }
-}
-
-impl Wire {
-    /// Says at once that a part of an answer came, when the rest of it did not come with it. Many
-    /// servers write head and body apart and hold the body back until then; the system would wait
-    /// 40 ms for something to send along.
-    fn acknowledge(&mut self, is_waiting: bool) {
-        #[cfg(target_os = "linux")]
-        if is_waiting && self.is_unacknowledged {
-            let plain = match &self.stream {
-                Stream::Plain(stream) => stream,
-                Stream::Encrypted(stream) => stream.get_ref().0,
-            };
-            // It only makes things faster.
-            let _ = plain.set_quickack(true);
-        }
-        self.is_unacknowledged = !is_waiting;
-    }
-
-    fn poll_stream(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let (before, room) = (buffer.filled().len(), self.room.load(Ordering::Relaxed));
-        if room == 0 {
-            return Poll::Ready(Err(io::ErrorKind::QuotaExceeded.into()));
-        }
-        let polled = match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Stream::Encrypted(stream) => Pin::new(stream).poll_read(context, buffer),
-        };
-        let came = buffer.filled().len() - before;
-        self.room.store(room.saturating_sub(came), Ordering::Relaxed);
-        polled
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Stream::Encrypted(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Stream::Encrypted(stream) => Pin::new(stream).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Stream::Encrypted(stream) => Pin::new(stream).poll_shutdown(context),
-        }
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        pieces: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(context, pieces),
-            Stream::Encrypted(stream) => Pin::new(stream).poll_write_vectored(context, pieces),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match &self.stream {
-            Stream::Plain(stream) => stream.is_write_vectored(),
-            Stream::Encrypted(stream) => stream.is_write_vectored(),
-        }
     }
 }

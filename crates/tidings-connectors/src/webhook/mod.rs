@@ -21,6 +21,7 @@ mod samples;
 mod sink;
 mod timestamp;
 mod tls;
+mod wire;
 
 pub use address::{Egress, Refusal, is_internal};
 pub use answer::{Success, outcome};
