@@ -136,3 +136,5 @@ pub const PUBLISHED_AT_ONCE_BYTES_MAX: usize = 2 * 1024 * 1024;
 pub const HOLD_BYTES_DEFAULT: u64 = 1024 * 1024 * 1024;
 /// The same where the history is in memory: as much as is kept there anyway.
 pub const HOLD_BYTES_IN_MEMORY_DEFAULT: u64 = 64 * 1024 * 1024;
+/// Bytes of a history in memory when the operator names no size.
+pub const KEEP_BYTES_IN_MEMORY_DEFAULT: u64 = 64 * 1024 * 1024;

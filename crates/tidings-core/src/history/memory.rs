@@ -8,12 +8,9 @@ use super::{AppendError, Bounds, History, Stored, Visit};
 use crate::clock::Clock;
 use crate::error::Missed;
 use crate::hold::Holds;
-use crate::limits::BLOCK_BYTES;
+use crate::limits::{BLOCK_BYTES, KEEP_BYTES_IN_MEMORY_DEFAULT};
 use crate::options::Keep;
 use crate::update::{Entry, Epoch, Offset};
-
-/// What is kept in memory when the operator names no size.
-const KEPT_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
 
 pub(crate) struct MemoryHistory {
     keep: Keep,
@@ -60,7 +57,7 @@ impl MemoryHistory {
     }
 
     fn trim(&self, kept: &mut Kept) {
-        let bytes_max = self.keep.bytes.unwrap_or(KEPT_BYTES_DEFAULT);
+        let bytes_max = self.keep.bytes.unwrap_or(KEEP_BYTES_IN_MEMORY_DEFAULT);
         let now = self.clock.monotonic();
         let count = |kept: &Kept| u64::try_from(kept.entries.len()).unwrap_or(u64::MAX);
         while let Some((arrived, entry)) = kept.entries.front() {

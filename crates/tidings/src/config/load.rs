@@ -7,7 +7,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use tidings_core::limits::{HOLD_BYTES_DEFAULT, HOLD_BYTES_IN_MEMORY_DEFAULT};
+use tidings_core::limits::{
+    HOLD_BYTES_DEFAULT, HOLD_BYTES_IN_MEMORY_DEFAULT, KEEP_BYTES_IN_MEMORY_DEFAULT,
+};
 use tidings_frontends::auth::{
     Generation, IssuerOptions, KeyOptions, Role, check_key, read_key_file,
 };
@@ -239,8 +241,11 @@ impl Meaning<'_> {
         url
     }
 
-    fn history(&mut self, settings: HistorySettings) -> HistoryOptions {
+    fn history(&mut self, mut settings: HistorySettings) -> HistoryOptions {
         let memory = settings.durability == Durability::Memory;
+        if memory && !self.is_written("history.keep.size") {
+            settings.keep.size = Some(KEEP_BYTES_IN_MEMORY_DEFAULT);
+        }
         if memory && self.is_written("history.path") {
             self.wrong(
                 "history.path",

@@ -36,6 +36,17 @@ fn refused(text: &str, expected: &[&str]) {
 }
 
 #[test]
+fn a_history_in_memory_does_not_fill_the_memory() {
+    let size = |history: &str| {
+        let text = format!("{MINIMAL}[history]\ndurability = \"memory\"\n{history}");
+        load(&text).unwrap().history.keep.size
+    };
+    assert_eq!(size(""), Some(64 << 20));
+    assert_eq!(size("keep.size = \"1 GiB\"\n"), Some(1 << 30));
+    assert_eq!(size("keep.age = \"1h\"\n"), Some(64 << 20));
+}
+
+#[test]
 fn minimal_file_has_the_defaults_of_the_reference() {
     let config = load(MINIMAL).unwrap();
     assert_eq!(config.listen, ["0.0.0.0:3000".parse().unwrap()]);
