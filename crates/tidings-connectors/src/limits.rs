@@ -14,6 +14,9 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub const WINDOW_ENTRIES_MAX: usize = 4_096;
 /// Bytes of them.
 pub const WINDOW_BYTES_MAX: usize = 1024 * 1024;
+/// Both for a sink that takes many entries at a time, in runs: so that the next is there when one is
+/// delivered.
+pub const WINDOW_RUNS_MAX: usize = 4;
 /// Lanes of a sink with a key, when its specification does not say.
 pub const CONCURRENCY_DEFAULT: usize = 32;
 /// The most that a specification may say: each is a connection.
@@ -59,7 +62,7 @@ pub const LOAD_ROWS_MAX: usize = 64;
 /// Bytes of them (one more entry may exceed it).
 pub const LOAD_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of entries that a sink is given at a time (one more entry may exceed it).
-pub const RUN_BYTES_MAX: usize = 256 * 1024;
+pub const RUN_BYTES_MAX: usize = 512 * 1024;
 /// Entries that are known while a system is left alone: enough to ask by another one than the one
 /// that failed.
 pub const WINDOW_WHILE_OPEN_MAX: usize = 32;
@@ -78,6 +81,7 @@ pub const SAVE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How often the log says that commits fail.
 pub const SAVE_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// Acknowledged entries of one sink that may be unsaved: as many are delivered again after a crash.
+/// Of one that takes many at a time, [`WINDOW_RUNS_MAX`] runs.
 pub const UNSAVED_MAX: usize = 2_000;
 
 /// When a follow-up is published again for which the hub has no space.
@@ -271,7 +275,7 @@ pub const NATS_COMMANDS_MAX: usize = 64;
 pub const NATS_REFUSALS_MAX: usize = 256;
 
 /// Entries that a NATS sink takes at a time: one question to the server for all of them.
-pub const NATS_RUN_MAX: usize = 1_024;
+pub const NATS_RUN_MAX: usize = 2_048;
 /// Bytes of a message's head, headers of our own included, beyond what the update weighs: room that
 /// is taken beforehand.
 pub const NATS_HEADS_BYTES: usize = 64;

@@ -10,26 +10,19 @@ use crate::answers::Answer;
 use crate::clock::Clock;
 use crate::error::{OpenError, Refused};
 use crate::grant::Grant;
-use crate::held::Held;
 use crate::history::History;
 use crate::hold::Holds;
 use crate::ids::Ids;
 use crate::intake::Duty;
 use crate::interner::Interner;
-use crate::limits::{
-    PENDING_BYTES_MAX, PENDING_BYTES_OF_MANY_MAX, QUEUE_PERMIT_BYTES, QUEUE_UPDATES_MAX,
-};
+use crate::limits::{QUEUE_PERMIT_BYTES, QUEUE_UPDATES_MAX};
 use crate::matcher::{BadPattern, Candidate, Language, Matcher};
 use crate::metrics::{Counters, count};
 use crate::namespace::Namespace;
 use crate::options::{Durability, HubOptions};
-use crate::reading::Start;
-use crate::ready::ReadyList;
-use crate::selection::Selection;
 use crate::state::State;
 use crate::store::Store;
 use crate::subscribers::Subscribers;
-use crate::subscription::Subscription;
 use crate::tail::Tail;
 use crate::topic::Topic;
 use crate::update::{Entry, Epoch, Offset, Update};
@@ -281,11 +274,30 @@ impl Hub {
         grant: &Grant,
         update: Update,
     ) -> Result<Publishing, Refused> {
-        let put = self.check(grant, &update).and_then(|()| self.put(room, grant, update));
+        let standing = self.check_grant(grant);
+        let put = self.check(grant, standing, &update);
+        let put = put.and_then(|()| self.put(room, grant, update));
         put.inspect_err(|_| count(&self.inner.shared.counters.refused))
     }
 
-    pub(crate) fn check(&self, grant: &Grant, update: &Update) -> Result<(), Refused> {
+    /// Whether a grant counts just now.
+    pub(crate) fn check_grant(&self, grant: &Grant) -> Result<(), Refused> {
+        if grant.expires.is_some_and(|expires| expires <= self.inner.clock.0.wall()) {
+            return Err(Refused::Expired);
+        }
+        match self.inner.shared.subscribers.standing.holds(grant) {
+            true => Ok(()),
+            false => Err(Refused::Fallen),
+        }
+    }
+
+    /// Whether a grant that stands so may publish an update.
+    pub(crate) fn check(
+        &self,
+        grant: &Grant,
+        standing: Result<(), Refused>,
+        update: &Update,
+    ) -> Result<(), Refused> {
         if let Some(flaw) = update.flaw(self.inner.update_bytes_max) {
             return Err(flaw.into());
         }
@@ -296,12 +308,7 @@ impl Hub {
         if let Some((topic, _)) = reserved {
             return Err(Refused::Reserved(Topic::clone(topic)));
         }
-        if grant.expires.is_some_and(|expires| expires <= self.inner.clock.0.wall()) {
-            return Err(Refused::Expired);
-        }
-        if !self.inner.shared.subscribers.standing.holds(grant) {
-            return Err(Refused::Fallen);
-        }
+        standing?;
         let mut pairs = update.topics.iter().zip(&topics);
         if let Some((topic, _)) = pairs.find(|(_, topic)| !grant.covers_publishing(topic)) {
             return Err(Refused::NotGranted(Topic::clone(topic)));
@@ -318,36 +325,6 @@ impl Hub {
         let writer = &self.inner.writer;
         let duty = writer.put(Queued::Published(commit))?;
         Ok(Publishing { hub: self.clone(), answered, duty })
-    }
-
-    /// Begins a subscription that belongs to one task, which waits by `Subscription::poll_ready`.
-    pub fn subscribe(&self, selection: Selection, start: Start) -> Subscription {
-        let owner = Arc::new(ReadyList::default());
-        let grant = Arc::clone(&selection.grant);
-        let shared = Arc::clone(&self.inner.shared);
-        let subscription = Subscription::new(
-            Arc::clone(&shared),
-            Arc::new(selection),
-            start,
-            Arc::clone(&owner),
-            0,
-            PENDING_BYTES_MAX,
-        );
-        subscription.holding(Held::new(shared, &grant, owner, 0))
-    }
-
-    /// Begins, with what comes from now on, a subscription behind which many receivers stand who
-    /// ask for the same and may read the same. Its owner has many such: `key` appears in the
-    /// owner's list when there is something to take. It does not end by itself: each receiver's
-    /// grant is held for itself (`Hub::hold`).
-    pub fn subscribe_for_many(
-        &self,
-        selection: Arc<Selection>,
-        owner: Arc<ReadyList>,
-        key: u64,
-    ) -> Subscription {
-        let shared = Arc::clone(&self.inner.shared);
-        Subscription::new(shared, selection, Start::Now, owner, key, PENDING_BYTES_OF_MANY_MAX)
     }
 
     /// What the hub counts.

@@ -123,8 +123,10 @@ impl Hub {
     ) -> Vec<Commit> {
         let mut room = Some(room.permit);
         let mut commits = Vec::with_capacity(updates.len());
+        // Judged once for all of them.
+        let standing = self.check_grant(grant);
         for (update, answer) in updates.into_iter().zip(parts) {
-            if let Err(refused) = self.check(grant, &update) {
+            if let Err(refused) = self.check(grant, standing.clone(), &update) {
                 answer.refuse(refused);
                 continue;
             }

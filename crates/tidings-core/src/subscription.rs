@@ -7,7 +7,8 @@ use std::task::{Context, Poll};
 use crate::batch::Batch;
 use crate::error::Missed;
 use crate::held::Held;
-use crate::hub::Shared;
+use crate::hub::{Hub, Shared};
+use crate::limits::{PENDING_BYTES_MAX, PENDING_BYTES_OF_MANY_MAX};
 use crate::reading::{Reading, Start, Taken};
 use crate::ready::ReadyList;
 use crate::selection::Selection;
@@ -25,6 +26,49 @@ pub struct Subscription {
     /// There is none where many stand behind it: each holds its own.
     held: Option<Held>,
     ready_keys: Vec<u64>,
+}
+
+impl Hub {
+    /// Begins a subscription that belongs to one task, which waits by `Subscription::poll_ready`.
+    pub fn subscribe(&self, selection: Selection, start: Start) -> Subscription {
+        self.subscribe_keeping(selection, start, PENDING_BYTES_MAX)
+    }
+
+    /// [`Hub::subscribe`] of who may hold back so many bytes of live entries before the history is
+    /// read again.
+    pub fn subscribe_keeping(
+        &self,
+        selection: Selection,
+        start: Start,
+        pending_bytes_max: usize,
+    ) -> Subscription {
+        let owner = Arc::new(ReadyList::default());
+        let grant = Arc::clone(&selection.grant);
+        let shared = Arc::clone(&self.inner.shared);
+        let subscription = Subscription::new(
+            Arc::clone(&shared),
+            Arc::new(selection),
+            start,
+            Arc::clone(&owner),
+            0,
+            pending_bytes_max,
+        );
+        subscription.holding(Held::new(shared, &grant, owner, 0))
+    }
+
+    /// Begins, with what comes from now on, a subscription behind which many receivers stand who
+    /// ask for the same and may read the same. Its owner has many such: `key` appears in the
+    /// owner's list when there is something to take. It does not end by itself: each receiver's
+    /// grant is held for itself (`Hub::hold`).
+    pub fn subscribe_for_many(
+        &self,
+        selection: Arc<Selection>,
+        owner: Arc<ReadyList>,
+        key: u64,
+    ) -> Subscription {
+        let shared = Arc::clone(&self.inner.shared);
+        Subscription::new(shared, selection, Start::Now, owner, key, PENDING_BYTES_OF_MANY_MAX)
+    }
 }
 
 impl Subscription {

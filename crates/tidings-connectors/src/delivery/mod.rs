@@ -49,10 +49,7 @@ use self::room::Full;
 use self::rules::AGAIN;
 use self::window::Window;
 use crate::connector::Run;
-use crate::limits::{
-    LOAD_BYTES_MAX, LOAD_ROWS_MAX, RUN_BYTES_MAX, WINDOW_BYTES_MAX, WINDOW_ENTRIES_MAX,
-    WINDOW_WHILE_OPEN_MAX,
-};
+use crate::limits::{LOAD_BYTES_MAX, LOAD_ROWS_MAX, RUN_BYTES_MAX, WINDOW_WHILE_OPEN_MAX};
 use crate::space::Part;
 
 /// The state of one sink.
@@ -162,15 +159,18 @@ impl Delivery {
     /// Whether more of the history is to be taken.
     pub fn wants_more(&self, now: Now) -> bool {
         let (entries, bytes) = self.window.size();
+        let (entries_max, bytes_max) = self.rules.window();
         let most = match self.breaker.is_closed() && self.held_until <= now.monotonic {
-            true => WINDOW_ENTRIES_MAX / 2,
+            true => entries_max / 2,
             // Nothing is read for who cannot take it.
             false => WINDOW_WHILE_OPEN_MAX,
         };
-        self.standing == Standing::Running
-            && !self.is_ending
-            && entries < most
-            && bytes < WINDOW_BYTES_MAX
+        self.standing == Standing::Running && !self.is_ending && entries < most && bytes < bytes_max
+    }
+
+    /// Bytes of live entries that the hub may keep for it before they are read again.
+    pub fn pending_bytes_max(&self) -> usize {
+        self.rules.pending_bytes_max()
     }
 
     /// What was taken from the history, and up to where.
@@ -352,9 +352,11 @@ impl Delivery {
         std::mem::take(&mut self.changes)
     }
 
-    /// Whether so much is not saved that nothing more may be begun.
-    pub fn wait_for_save(&mut self, is_unsaved: bool) {
-        self.is_unsaved = is_unsaved;
+    /// Whether so much of what was acknowledged is not saved that nothing more may be begun: the
+    /// answer, which counts from now on.
+    pub fn waits_for_save(&mut self, unsaved: usize) -> bool {
+        self.is_unsaved = unsaved > self.rules.unsaved_max();
+        self.is_unsaved
     }
 
     /// Nothing more is begun; what is on its way comes to its end.

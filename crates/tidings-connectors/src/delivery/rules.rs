@@ -2,11 +2,14 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use tidings_core::limits::HOPS_MAX;
+use tidings_core::limits::{HOPS_MAX, PENDING_BYTES_MAX};
 use tidings_core::{Entry, Line, Origin, Topic, Update};
 
 use super::retry::Retry;
 use crate::hash;
+use crate::limits::{
+    RUN_BYTES_MAX, UNSAVED_MAX, WINDOW_BYTES_MAX, WINDOW_ENTRIES_MAX, WINDOW_RUNS_MAX,
+};
 use crate::specification::{KeyOf, Replace, SinkSpecification};
 
 /// How a sink delivers.
@@ -67,6 +70,30 @@ impl Rules {
         // A follow-up is published behind its own entry, before the next is delivered; and a rate
         // counts entries.
         if self.then.is_some() || self.rate.is_some() { 1 } else { self.run_max.max(1) }
+    }
+
+    /// Entries and bytes that are taken from the history before those in front are delivered.
+    pub(super) fn window(&self) -> (usize, usize) {
+        match self.run_max() {
+            1 => (WINDOW_ENTRIES_MAX, WINDOW_BYTES_MAX),
+            most => (WINDOW_RUNS_MAX * most, WINDOW_RUNS_MAX * RUN_BYTES_MAX),
+        }
+    }
+
+    /// Bytes of live entries that wait before they are read from the history again.
+    pub(super) fn pending_bytes_max(&self) -> usize {
+        match self.run_max() {
+            1 => PENDING_BYTES_MAX,
+            _ => WINDOW_RUNS_MAX * RUN_BYTES_MAX,
+        }
+    }
+
+    /// Acknowledged entries that may be unsaved.
+    pub(super) fn unsaved_max(&self) -> usize {
+        match self.run_max() {
+            1 => UNSAVED_MAX,
+            most => UNSAVED_MAX.max(WINDOW_RUNS_MAX * most),
+        }
     }
 
     /// See [`Replace::is_own`].

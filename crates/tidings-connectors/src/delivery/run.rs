@@ -21,7 +21,7 @@ use super::{Action, Again, Counts, Delivery, Now, RowKey, Status};
 use crate::attempts::Attempts;
 use crate::book::{Book, Loaded, Noted};
 use crate::connector::{Outcome, Run, Sink};
-use crate::limits::{LANDED_AT_ONCE_MAX, READ_AGAIN_AFTER, SAVE_QUIET_EVERY, UNSAVED_MAX};
+use crate::limits::{LANDED_AT_ONCE_MAX, READ_AGAIN_AFTER, SAVE_QUIET_EVERY};
 use crate::specification::Replace;
 
 /// What all sinks share.
@@ -123,7 +123,9 @@ pub async fn run(running: Running, stop: CancellationToken) {
     let Running { around, name, sink, then, selection, delivery, hold, commands, counts } = running;
     let position = delivery.status(around.now()).position;
     let grant = Arc::clone(&selection.grant);
-    let subscription = around.hub.subscribe(selection, Start::After(position));
+    let most = delivery.pending_bytes_max();
+    let start = Start::After(position);
+    let subscription = around.hub.subscribe_keeping(selection, start, most);
     let looping = Loop {
         around,
         name,
@@ -171,7 +173,7 @@ impl Loop {
             if let Some(saved) = saved {
                 self.hold.move_to(saved);
             }
-            self.delivery.wait_for_save(unsaved > UNSAVED_MAX);
+            let is_unsaved = self.delivery.waits_for_save(unsaved);
             if is_ending && self.delivery.is_idle() {
                 return;
             }
@@ -192,7 +194,7 @@ impl Loop {
                 },
                 () = ready(&mut self.subscription), if wants_more => self.take(),
                 () = tokio::time::sleep(wake) => {}
-                _ = saves.changed(), if unsaved > UNSAVED_MAX => {}
+                _ = saves.changed(), if is_unsaved => {}
             }
         }
     }
