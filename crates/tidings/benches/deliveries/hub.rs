@@ -39,15 +39,35 @@ pub(crate) struct Hub {
     child: Child,
     folder: TempDir,
     durability: &'static str,
+    keep: Keep,
     pub(crate) address: SocketAddr,
+}
+
+/// How much of the history is kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Keep {
+    /// What is published during a benchmark.
+    All,
+    /// What a hub keeps that is not told.
+    Default,
 }
 
 impl Hub {
     /// One with these sinks and sources, as a configuration has them, when it lets clients in.
     pub(crate) fn start(durability: &'static str, cpu: Option<u8>, connectors: &str) -> Hub {
+        Hub::keeping(Keep::All, durability, cpu, connectors)
+    }
+
+    /// [`Hub::start`] with so much of the history.
+    pub(crate) fn keeping(
+        keep: Keep,
+        durability: &'static str,
+        cpu: Option<u8>,
+        connectors: &str,
+    ) -> Hub {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         let (address, file) = (free_address(), folder.path().join("tidings.toml"));
-        let text = configuration(address, durability, &folder, connectors);
+        let text = configuration(address, durability, keep, &folder, connectors);
         std::fs::write(&file, text).expect("written");
         let log = std::fs::File::create(folder.path().join("log")).expect("a file");
         let child = command(env!("CARGO_BIN_EXE_tidings"), cpu)
@@ -56,7 +76,7 @@ impl Hub {
             .stderr(Stdio::from(log))
             .spawn()
             .expect("the hub starts");
-        let hub = Hub { child, folder, durability, address };
+        let hub = Hub { child, folder, durability, keep, address };
         hub.wait("it never answered", || answers(address));
         hub
     }
@@ -65,7 +85,7 @@ impl Hub {
     /// what it had delivered when it went.
     pub(crate) fn reload(&self, connectors: &str) {
         let before = self.log().matches(RELOADED).count();
-        let text = configuration(self.address, self.durability, &self.folder, connectors);
+        let text = configuration(self.address, self.durability, self.keep, &self.folder, connectors);
         std::fs::write(self.folder.path().join("tidings.toml"), text).expect("written");
         kill(self.process(), Signal::SIGHUP).expect("the hub runs");
         self.wait("it was never reloaded", || {
@@ -149,6 +169,7 @@ pub(crate) fn token() -> String {
 fn configuration(
     address: SocketAddr,
     durability: &str,
+    keep: Keep,
     folder: &TempDir,
     connectors: &str,
 ) -> String {
@@ -157,9 +178,13 @@ fn configuration(
         "memory" => String::new(),
         _ => format!("path = {data:?}\n"),
     };
+    let keep = match keep {
+        Keep::All => "keep.size = \"8 GiB\"\n",
+        Keep::Default => "",
+    };
     format!(
         "listen = \"{address}\"\npublic_url = \"http://{address}\"\n\
-         [history]\ndurability = \"{durability}\"\nkeep.size = \"8 GiB\"\n{path}\
+         [history]\ndurability = \"{durability}\"\n{keep}{path}\
          [admin]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"info\"\n\
          [auth]\nanonymous = true\n[[auth.issuer]]\nid = \"bench\"\naccept = [\"0.x\"]\n\
          publish = {{ key = \"{SECRET}\", algorithm = \"HS256\" }}\n{connectors}"

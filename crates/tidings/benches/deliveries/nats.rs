@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::Arguments;
 use crate::figures::{middle, ratio, table};
-use crate::hub::Hub;
+use crate::hub::{Hub, Keep};
 use crate::nats_client::{AT_ONCE, Client, Server};
 
 /// What is published, and what comes out of the hub.
@@ -22,7 +22,7 @@ struct Runs {
 
 /// Wanted: at least 0.3 × the server's own rate.
 pub(crate) fn run(arguments: &Arguments) {
-    let messages = arguments.get("messages", 200_000_usize).next_multiple_of(AT_ONCE);
+    let messages = arguments.get("messages", 1_000_000_usize).next_multiple_of(AT_ONCE);
     let (bytes, window) = (arguments.get("bytes", 256), arguments.get("window", 16_384));
     let server = Server::start();
     let both = |subject: &str, counted: &str| {
@@ -34,7 +34,7 @@ pub(crate) fn run(arguments: &Arguments) {
     let rate = |took: Duration| messages as f64 / took.as_secs_f64();
     for _ in 0..arguments.get("rounds", 5) {
         for (durability, runs) in [("memory", &mut memory), ("fsync", &mut fsync)] {
-            let hub = Hub::start(durability, None, &connectors(&server));
+            let hub = Hub::keeping(Keep::Default, durability, None, &connectors(&server));
             let before = hub.cpu();
             runs.rate.push(rate(both(IN, OUT)));
             runs.cpu.push((hub.cpu() - before).as_secs_f64() * 1e6 / messages as f64);
