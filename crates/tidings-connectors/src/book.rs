@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::delivery::{Changes, Row, RowKey};
 use crate::limits::{
     LOAD_ROWS_MAX, PARKED_ROWS_MAX, SAVE_ACKNOWLEDGED_MAX, SAVE_AGAIN_AFTER, SAVE_BYTES_MAX,
-    SAVE_EVERY, SAVE_QUIET_EVERY, SAVE_TOLD_EVERY,
+    SAVE_EVERY, SAVE_PAUSE, SAVE_QUIET_EVERY, SAVE_TOLD_EVERY,
 };
 use crate::records::{self, SinkRecord};
 use crate::space::Space;
@@ -249,6 +249,7 @@ impl Book {
     /// Saves what is noted, again and again, until `stop`. One task does this.
     pub async fn keep(self: Arc<Self>, stop: CancellationToken) {
         let mut told = None;
+        let mut last = tokio::time::Instant::now();
         loop {
             let is_quiet = tokio::select! {
                 () = stop.cancelled() => return,
@@ -258,7 +259,7 @@ impl Book {
             if !is_quiet {
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    () = self.full.notified() => {}
+                    () = self.full.notified() => tokio::time::sleep_until(last + SAVE_PAUSE).await,
                     () = tokio::time::sleep(SAVE_EVERY) => {}
                 }
             }
@@ -270,6 +271,7 @@ impl Book {
                 tokio::time::sleep(SAVE_AGAIN_AFTER).await;
                 self.noted.notify_one();
             }
+            last = tokio::time::Instant::now();
         }
     }
 

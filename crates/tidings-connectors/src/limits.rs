@@ -17,6 +17,8 @@ pub const WINDOW_BYTES_MAX: usize = 1024 * 1024;
 /// Both for a sink that takes many entries at a time, in runs: so that the next is there when one is
 /// delivered.
 pub const WINDOW_RUNS_MAX: usize = 4;
+/// Bytes of live entries that wait for such a sink before it reads them from the history again.
+pub const PENDING_RUNS_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Lanes of a sink with a key, when its specification does not say.
 pub const CONCURRENCY_DEFAULT: usize = 32;
 /// The most that a specification may say: each is a connection.
@@ -71,6 +73,9 @@ pub const WINDOW_WHILE_OPEN_MAX: usize = 32;
 pub const SAVE_EVERY: Duration = Duration::from_millis(100);
 /// Acknowledged entries that are saved without waiting any longer.
 pub const SAVE_ACKNOWLEDGED_MAX: usize = 1_000;
+/// But not sooner behind the last commit: where a hundred thousand are acknowledged in a second, the
+/// disk has more to do.
+pub const SAVE_PAUSE: Duration = Duration::from_millis(10);
 /// A position that moved over what is not for its sink is saved this often: a thousand quiet sinks
 /// would keep the disk busy.
 pub const SAVE_QUIET_EVERY: Duration = Duration::from_secs(5);

@@ -36,6 +36,8 @@ pub const FAN_OUT_BATCHES_MAX: usize = 4 * 1024;
 /// Live entries that wait for one receiver: what one fan-out brings, at most. Who has more waiting
 /// reads the history again.
 pub const PENDING_ENTRIES_MAX: usize = 2 * BATCH_UPDATES_MAX;
+/// Who may hold back many bytes may hold back an entry for each so many of them.
+pub const PENDING_ENTRY_BYTES: usize = 256;
 /// Bytes of live entries that one receiver may hold back before it reads the history again. What
 /// several receivers wait for is charged to each in equal parts.
 pub const PENDING_BYTES_MAX: usize = 64 * 1024;

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::batch::{Batch, Run};
-use crate::limits::{PENDING_ENTRIES_MAX, RUN_BYTES, TAKE_BYTES_MAX, TAKE_ENTRIES_MAX};
+use crate::limits::{
+    PENDING_ENTRIES_MAX, PENDING_ENTRY_BYTES, RUN_BYTES, TAKE_BYTES_MAX, TAKE_ENTRIES_MAX,
+};
 use crate::ready::ReadyList;
 use crate::update::Offset;
 
@@ -17,8 +19,9 @@ pub(crate) struct Slot {
     owner: Arc<ReadyList>,
     /// The owner's name for it.
     key: u64,
-    /// Bytes that may wait before it reads the history instead.
+    /// Bytes and entries that may wait before it reads the history instead.
     pending_bytes_max: usize,
+    pending_entries_max: usize,
 }
 
 #[derive(Debug, Default)]
@@ -41,7 +44,8 @@ struct Waiting {
 
 impl Slot {
     pub(crate) fn new(owner: Arc<ReadyList>, key: u64, pending_bytes_max: usize) -> Slot {
-        Slot { list: Mutex::default(), owner, key, pending_bytes_max }
+        let pending_entries_max = PENDING_ENTRIES_MAX.max(pending_bytes_max / PENDING_ENTRY_BYTES);
+        Slot { list: Mutex::default(), owner, key, pending_bytes_max, pending_entries_max }
     }
 
     /// Whether live entries were dropped and all before them is taken.
@@ -94,7 +98,7 @@ impl Slot {
         list.seen = run.last();
         // What many wait for costs each of them little.
         let charge = run.weight / shared_by.max(1) + RUN_BYTES;
-        let full = list.entries + run.entries.len() > PENDING_ENTRIES_MAX
+        let full = list.entries + run.entries.len() > self.pending_entries_max
             || list.bytes + charge > self.pending_bytes_max;
         let pushed = if list.overflowed || full && !list.runs.is_empty() {
             if std::mem::replace(&mut list.overflowed, true) {

@@ -8,7 +8,8 @@ use tidings_core::{Entry, Line, Origin, Topic, Update};
 use super::retry::Retry;
 use crate::hash;
 use crate::limits::{
-    RUN_BYTES_MAX, UNSAVED_MAX, WINDOW_BYTES_MAX, WINDOW_ENTRIES_MAX, WINDOW_RUNS_MAX,
+    PENDING_RUNS_BYTES_MAX, RUN_BYTES_MAX, UNSAVED_MAX, WINDOW_BYTES_MAX, WINDOW_ENTRIES_MAX,
+    WINDOW_RUNS_MAX,
 };
 use crate::specification::{KeyOf, Replace, SinkSpecification};
 
@@ -84,7 +85,7 @@ impl Rules {
     pub(super) fn pending_bytes_max(&self) -> usize {
         match self.run_max() {
             1 => PENDING_BYTES_MAX,
-            _ => WINDOW_RUNS_MAX * RUN_BYTES_MAX,
+            _ => PENDING_RUNS_BYTES_MAX,
         }
     }
 

@@ -85,7 +85,8 @@ impl Hub {
     /// what it had delivered when it went.
     pub(crate) fn reload(&self, connectors: &str) {
         let before = self.log().matches(RELOADED).count();
-        let text = configuration(self.address, self.durability, self.keep, &self.folder, connectors);
+        let text =
+            configuration(self.address, self.durability, self.keep, &self.folder, connectors);
         std::fs::write(self.folder.path().join("tidings.toml"), text).expect("written");
         kill(self.process(), Signal::SIGHUP).expect("the hub runs");
         self.wait("it was never reloaded", || {
