@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
 use super::exchange::Exchanged;
-use super::wire::Wire;
+use super::wire::{self, Wire};
 use crate::limits::{
     ADDRESSES_TRIED_MAX, ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, ANSWER_HEADS_BYTES_MAX,
 };
@@ -109,7 +109,7 @@ fn broken(error: &hyper::Error) -> String {
 pub(super) struct Open {
     sender: http1::SendRequest<Full<Bytes>>,
     driver: Driver,
-    room: Arc<AtomicUsize>,
+    incoming: Arc<wire::Incoming>,
     /// The other end.
     pub(super) peer: SocketAddr,
     /// Which requests it may serve.
@@ -143,7 +143,7 @@ impl Open {
     }
 
     async fn over(wire: Wire, origin: &Arc<Origin>, peer: SocketAddr) -> Result<Open, Unconnected> {
-        let room = Arc::clone(&wire.room);
+        let incoming = Arc::clone(&wire.incoming);
         let handshake = http1::Builder::new()
             // Header lines have hyper's own bound of 100.
             .max_buf_size(ANSWER_HEAD_BYTES_MAX)
@@ -151,9 +151,10 @@ impl Open {
         let (sender, connection) = handshake
             .await
             .map_err(|error| Unconnected::Unreachable(peer, io::Error::other(error)))?;
-        let driver = Driver { connection: Box::new(connection), has_ended: false };
+        let own = Arc::clone(&incoming);
+        let driver = Driver { connection: Box::new(connection), incoming: own, has_ended: false };
         let origin = Arc::clone(origin);
-        Ok(Open { sender, driver, room, peer, origin, idle_since: Instant::now() })
+        Ok(Open { sender, driver, incoming, peer, origin, idle_since: Instant::now() })
     }
 
     /// Sends a request and takes the whole answer, or its first [`ANSWER_BYTES_MAX`] bytes. Where
@@ -164,7 +165,8 @@ impl Open {
         deadline: Instant,
         body_time: Option<Duration>,
     ) -> Result<Exchanged, Unanswered> {
-        self.room.store(ANSWER_HEADS_BYTES_MAX, Ordering::Relaxed);
+        self.incoming.room.store(ANSWER_HEADS_BYTES_MAX, Ordering::Relaxed);
+        self.incoming.came.store(false, Ordering::Relaxed);
         let sent = self.sender.send_request(request);
         let answer: Response<Incoming> = match timeout_at(deadline, self.driver.with(sent)).await {
             Err(_) => return Err(Unanswered::Late),
@@ -172,7 +174,7 @@ impl Open {
             Ok(Ok(answer)) => answer,
         };
         // Its body has a bound of its own.
-        self.room.store(usize::MAX, Ordering::Relaxed);
+        self.incoming.room.store(usize::MAX, Ordering::Relaxed);
         let (head, body) = answer.into_parts();
         let until = body_time.map_or(deadline, |time| deadline.min(Instant::now() + time));
         let taken = timeout_at(until, self.driver.with(bounded(body))).await;
@@ -186,7 +188,7 @@ impl Open {
     }
 
     fn judged(&self, error: hyper::Error) -> Unanswered {
-        match self.room.load(Ordering::Relaxed) {
+        match self.incoming.room.load(Ordering::Relaxed) {
             0 => Unanswered::Interim,
             // Not a byte came since the request went.
             ANSWER_HEADS_BYTES_MAX if is_close(&error) => Unanswered::Closed(error),
@@ -247,6 +249,7 @@ async fn bounded(mut body: Incoming) -> Result<(Bytes, bool), hyper::Error> {
 
 /// What moves bytes between a connection and its requests, for as long as somebody waits.
 struct Driver {
+    incoming: Arc<wire::Incoming>,
     connection: Box<http1::Connection<TokioIo<Wire>, Full<Bytes>>>,
     has_ended: bool,
 }
@@ -263,6 +266,13 @@ impl Driver {
     async fn with<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         std::future::poll_fn(|context| {
+            self.turn(context);
+            let polled = work.as_mut().poll(context);
+            // A part came, and it is not enough.
+            if polled.is_ready() || !self.incoming.came.swap(false, Ordering::Relaxed) {
+                return polled;
+            }
+            self.incoming.is_awaited.store(true, Ordering::Relaxed);
             self.turn(context);
             work.as_mut().poll(context)
         })

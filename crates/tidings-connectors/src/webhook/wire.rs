@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -19,11 +19,19 @@ use super::tls::{complaint, server_name};
 /// The bytes of a connection, encrypted or not.
 pub(super) struct Wire {
     stream: Stream,
-    /// Whether bytes came last, and not a wait for them.
-    is_unacknowledged: bool,
+    pub(super) incoming: Arc<Incoming>,
+}
+
+/// What the connection's owner and its bytes say to each other.
+#[derive(Debug)]
+pub(super) struct Incoming {
     /// Bytes that may still come; reading fails when there are none. Interim answers (RFC 9110,
     /// 15.2) are passed over where nobody counts them, and somebody might send them without end.
-    pub(super) room: Arc<AtomicUsize>,
+    pub(super) room: AtomicUsize,
+    /// Bytes came since the owner asked last.
+    pub(super) came: AtomicBool,
+    /// The owner needs more of what began to come.
+    pub(super) is_awaited: AtomicBool,
 }
 
 enum Stream {
@@ -53,15 +61,21 @@ impl Wire {
         } else {
             Stream::Plain(plain)
         };
-        Ok(Wire { stream, is_unacknowledged: false, room: Arc::new(AtomicUsize::new(usize::MAX)) })
+        let incoming = Arc::new(Incoming {
+            room: AtomicUsize::new(usize::MAX),
+            came: AtomicBool::new(false),
+            is_awaited: AtomicBool::new(false),
+        });
+        Ok(Wire { stream, incoming })
     }
 
     /// Says at once that a part of an answer came, when the rest of it did not come with it. Many
     /// servers write head and body apart and hold the body back until then; the system would wait
     /// 40 ms for something to send along.
-    fn acknowledge(&mut self, is_waiting: bool) {
+    fn acknowledge(&self) {
         #[cfg(target_os = "linux")]
-        if is_waiting && self.is_unacknowledged {
+        if self.incoming.is_awaited.load(Ordering::Relaxed) {
+            self.incoming.is_awaited.store(false, Ordering::Relaxed);
             let plain = match &self.stream {
                 Stream::Plain(stream) => stream,
                 Stream::Encrypted(stream) => stream.get_ref().0,
@@ -69,7 +83,6 @@ impl Wire {
             // It only makes things faster.
             let _ = plain.set_quickack(true);
         }
-        self.is_unacknowledged = !is_waiting;
     }
 
     fn poll_stream(
@@ -77,7 +90,8 @@ impl Wire {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let (before, room) = (buffer.filled().len(), self.room.load(Ordering::Relaxed));
+        let room = self.incoming.room.load(Ordering::Relaxed);
+        let before = buffer.filled().len();
         if room == 0 {
             return Poll::Ready(Err(io::ErrorKind::QuotaExceeded.into()));
         }
@@ -86,7 +100,10 @@ impl Wire {
             Stream::Encrypted(stream) => Pin::new(stream).poll_read(context, buffer),
         };
         let came = buffer.filled().len() - before;
-        self.room.store(room.saturating_sub(came), Ordering::Relaxed);
+        if came > 0 {
+            self.incoming.room.store(room.saturating_sub(came), Ordering::Relaxed);
+            self.incoming.came.store(true, Ordering::Relaxed);
+        }
         polled
     }
 }
@@ -98,7 +115,9 @@ impl AsyncRead for Wire {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let polled = self.as_mut().poll_stream(context, buffer);
-        self.acknowledge(polled.is_pending());
+        if polled.is_pending() {
+            self.acknowledge();
+        }
         polled
     }
 }
