@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use tidings_core::{Entry, Hub, Offset, SAVED_UP_TO, StateError, Table, Write};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::delivery::{Changes, Row, RowKey};
@@ -248,8 +248,7 @@ impl Book {
 
     /// Saves what is noted, again and again, until `stop`. One task does this.
     pub async fn keep(self: Arc<Self>, stop: CancellationToken) {
-        let mut told = None;
-        let mut last = tokio::time::Instant::now();
+        let (mut told, mut last) = (None, Instant::now());
         loop {
             let is_quiet = tokio::select! {
                 () = stop.cancelled() => return,
@@ -271,7 +270,7 @@ impl Book {
                 tokio::time::sleep(SAVE_AGAIN_AFTER).await;
                 self.noted.notify_one();
             }
-            last = tokio::time::Instant::now();
+            last = Instant::now();
         }
     }
 

@@ -1,7 +1,7 @@
 //! What is saved of one sink, and what is noted and not saved yet.
 
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
+use tokio::time::Instant;
 
 use tidings_core::{Entry, Offset, StateError, Write};
 

@@ -10,6 +10,7 @@ mod encoding;
 mod headers;
 mod inbox;
 mod jetstream;
+pub(crate) mod limits;
 mod login;
 mod nkey;
 mod opening;

@@ -1,5 +1,5 @@
-//! The bytes of a connection to an endpoint, encrypted or not, and how many may still come. Knows no
-//! HTTP.
+//! The bytes of a connection to an endpoint, encrypted or not, and how many may still come. Knows
+//! no HTTP.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
