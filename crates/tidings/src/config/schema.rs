@@ -149,8 +149,8 @@ it yet. Behind that the oldest entries go, and those sinks record a gap. Unset, 
         "history.keep.size",
         Kind::SizeOrOff,
         r#""10 GiB""#,
-        "The oldest entries go when the history is larger than this. \"off\" sets no bound. A history
-in memory keeps 64 MiB where nothing else is written, and where it is \"off\".",
+        "The oldest entries go when the history is larger than this. \"off\" sets no bound.
+A history in memory keeps 64 MiB where nothing else is written, and where it is \"off\".",
     ),
     value(
         "history.keep.entries",
