@@ -27,6 +27,8 @@ pub struct TokenIdentity {
     pub subject: Option<Box<str>>,
     /// The `jti` claim.
     pub token_id: Option<Box<str>>,
+    /// The `client_id` claim: the application that the token was made for (RFC 9068 section 2.2).
+    pub client: Option<Box<str>>,
     /// The key that verified it: its `kid`, or `publish`/`subscribe` of the issuer.
     pub key: Option<Box<str>>,
     /// Which of the operator's keys that was, whatever its name: a mark that means something to
