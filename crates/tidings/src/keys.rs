@@ -12,7 +12,7 @@ const SECRET: &[u8] = b"tokens";
 
 /// A key was not made or revoked. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum KeyringProblem {
+pub enum KeyringProblem {
     /// The operator's mistake.
     #[error(transparent)]
     Bad(#[from] BadApiKey),
@@ -155,6 +155,31 @@ impl Keyring {
         Ok((key, text))
     }
 
+    /// Has a key whose text somebody knows already, whatever became of one with its id or name.
+    /// Blocks on the disk.
+    ///
+    /// # Errors
+    ///
+    /// See [`KeyringProblem`].
+    pub(crate) fn have(&self, wanted: WantedKey, text: &str) -> Result<(), KeyringProblem> {
+        let key = ApiKey::known(wanted, text, self.hub.namespace(), self.clock.wall())?;
+        let mut list = self.lock();
+        let mut new = list.clone();
+        let is_other = |other: &ApiKey| other.id != key.id && other.name != key.name;
+        let gone: Vec<_> =
+            new.iter().filter(|other| !is_other(other)).map(|other| other.id.clone()).collect();
+        new.retain(is_other);
+        let value = serde_json::to_vec(&key).unwrap_or_default();
+        let row = |id, value| Write { table: Table::ApiKeys, key: id, value };
+        let mut writes: Vec<_> = gone.iter().map(|id| row(id.as_bytes(), None)).collect();
+        writes.push(row(key.id.as_bytes(), Some(&value)));
+        self.hub.state().commit(&writes)?;
+        new.push(key.clone());
+        self.keys.replace(new.clone());
+        *list = new;
+        Ok(())
+    }
+
     /// Revokes the key of this id, or else the one of this name that counts. Answers it, and how
     /// many subscriptions ended by that; `None` when there is no such key. Blocks on the disk.
     ///
@@ -266,6 +291,22 @@ mod tests {
         ring.create(wanted("more")).unwrap();
         assert!(ring.list().iter().all(|key| key.name != "7"));
         assert_eq!(ring.list().len(), API_KEYS_MAX);
+    }
+
+    #[test]
+    fn a_key_that_is_known_already_is_there_once() {
+        let hub = hub();
+        let ring = open(&hub);
+        let text = format!("tk_0123456789abcdef_{}", "a".repeat(43));
+        ring.have(wanted("dev"), &text).unwrap();
+        ring.revoke("dev").unwrap().unwrap();
+        ring.have(wanted("dev"), &text).unwrap();
+        assert!(ring.keys.verify(&text, 0).is_ok());
+        let other = format!("tk_1123456789abcdef_{}", "a".repeat(43));
+        ring.have(wanted("dev"), &other).unwrap();
+        assert!(ring.keys.verify(&text, 0).is_err());
+        assert_eq!(open(&hub).list(), ring.list());
+        assert_eq!(ring.list().len(), 1);
     }
 
     #[test]

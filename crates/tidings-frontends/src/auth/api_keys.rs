@@ -128,6 +128,9 @@ pub enum BadApiKey {
     /// It has ended already.
     #[error("the end is not in the future")]
     Past,
+    /// The text of a key that should be known already.
+    #[error("this is not the text of an API key")]
+    Text,
     /// The system has no random numbers.
     #[error("the system gives no random numbers")]
     NoRandomness,
@@ -150,6 +153,21 @@ impl ApiKey {
         filled.map_err(|_| BadApiKey::NoRandomness)?;
         let id = id.iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(ApiKey::with_secret(wanted, id, &URL_SAFE_NO_PAD.encode(secret), now))
+    }
+
+    /// The key with a text that its holder knows already.
+    ///
+    /// # Errors
+    /// What is wrong with what is wanted; [`BadApiKey::Text`] for a text that is none of a key.
+    pub fn known(
+        wanted: WantedKey,
+        text: &str,
+        namespace: &Namespace,
+        now: u64,
+    ) -> Result<ApiKey, BadApiKey> {
+        check(&wanted, namespace, now)?;
+        let (id, secret) = parts(text).ok_or(BadApiKey::Text)?;
+        Ok(ApiKey::with_secret(wanted, id.to_owned(), secret, now).0)
     }
 
     fn with_secret(wanted: WantedKey, id: String, secret: &str, now: u64) -> (ApiKey, String) {
@@ -433,6 +451,8 @@ mod tests {
         assert_eq!(keys.verify(&text, 0), Err(KeyProblem::Unknown));
         keys.replace(vec![key.clone(), other]);
         assert_eq!(*keys.verify(&text, 0).unwrap(), key);
+        assert_eq!(ApiKey::known(wanted(), &text, &namespace(), 5_000), Ok(key.clone()));
+        assert_eq!(ApiKey::known(wanted(), "tk_", &namespace(), 0), Err(BadApiKey::Text));
         let (_, secret) = parts(&other_text).unwrap();
         let mixed = format!("tk_{}_{secret}", key.id);
         assert_eq!(keys.verify(&mixed, 0), Err(KeyProblem::WrongSecret));

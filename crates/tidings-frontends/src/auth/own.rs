@@ -222,7 +222,7 @@ impl Auth {
 mod tests {
     use super::*;
     use crate::auth::{Generation, Options, TokenCause, WantedKey};
-    use tidings_core::Namespace;
+    use tidings_core::{Clock, Namespace};
 
     const HUB: &str = "https://hub.example/.well-known/mercure";
 
@@ -318,6 +318,29 @@ mod tests {
         let token = format!("{signed}.{}", encoded_bytes(signature.as_ref()));
         let refused = auth.verify(&token, Role::Subscribe, 0).unwrap_err();
         assert_eq!(refused.cause, TokenCause::IssuerMissing, "a nameless token is not its own");
+    }
+
+    #[test]
+    fn what_was_kept_of_an_own_token_falls_with_its_key() {
+        struct Begun;
+        impl Clock for Begun {
+            fn wall(&self) -> u64 {
+                6_000
+            }
+
+            fn monotonic(&self) -> std::time::Duration {
+                std::time::Duration::ZERO
+            }
+        }
+        let own = own();
+        let auth = auth(&own, false);
+        let token = issued(&own, &key(&own, None), portions()).token;
+        let kept = serde_json::to_string(&auth.keep(&token, 6_000).unwrap()).unwrap();
+        let grant = auth.restore(&serde_json::from_str(&kept).unwrap()).unwrap();
+        let stands = auth.judgement(Arc::new(Begun));
+        assert!(stands(&grant));
+        own.keys().replace(Vec::new());
+        assert!(!stands(&grant));
     }
 
     fn encoded_bytes(bytes: &[u8]) -> String {

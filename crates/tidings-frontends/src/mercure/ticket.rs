@@ -121,7 +121,7 @@ async fn shown(
         // It came in a cookie, which a browser sends whatever page makes the request.
         cookie::check_origin(&request.head.headers, &settings.publish_origins).map_err(words)?;
     }
-    let owner = Owner::Token(Arc::as_ptr(&verified) as usize);
+    let owner = Owner::Token(Arc::as_ptr(&verified).addr());
     Ok((verified, owner))
 }
 

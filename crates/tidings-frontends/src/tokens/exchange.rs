@@ -9,7 +9,7 @@ use tidings_core::Namespace;
 use super::presented;
 use super::refusal::{Refusal, json_answer};
 use super::wanted::{self, Asked};
-use super::{Tokens, narrowing};
+use super::{Settings, Tokens, narrowing};
 use crate::auth::{ApiKey, Generation, Granting, Portion, Wanted};
 use crate::http::{Body, Request};
 use crate::limits::{
@@ -17,12 +17,16 @@ use crate::limits::{
 };
 
 /// Answers one request, and says in the log what came of it.
-pub(super) async fn exchange(tokens: &Tokens, request: Request) -> Response<Body> {
+pub(super) async fn exchange(
+    tokens: &Tokens,
+    settings: &Settings,
+    request: Request,
+) -> Response<Body> {
     let (id, client) = (request.id, request.client);
     let field = request.head.headers.get(header::AUTHORIZATION).map(|field| field.as_bytes());
     let scheme = field.and_then(|field| field.get(..6)).unwrap_or_default();
     let by_basic = scheme.eq_ignore_ascii_case(b"basic ");
-    match answer(tokens, request).await {
+    match answer(tokens, settings, request).await {
         Ok(answer) => answer,
         Err(refusal) => {
             tracing::info!(request = %id, %client, reason = %refusal, "no token is handed out");
@@ -31,7 +35,11 @@ pub(super) async fn exchange(tokens: &Tokens, request: Request) -> Response<Body
     }
 }
 
-async fn answer(tokens: &Tokens, request: Request) -> Result<Response<Body>, Refusal> {
+async fn answer(
+    tokens: &Tokens,
+    settings: &Settings,
+    request: Request,
+) -> Result<Response<Body>, Refusal> {
     if request.closing.has_begun() {
         return Err(Refusal::NotNow("the hub is shutting down"));
     }
@@ -42,6 +50,9 @@ async fn answer(tokens: &Tokens, request: Request) -> Result<Response<Body>, Ref
     let read = tokens.bodies.read(body, EXCHANGE_BODY_BYTES_MAX, EXCHANGE_BODY_TIMEOUT).await;
     let (bytes, _share) = read?;
     let asked = asked(&head, &bytes)?;
+    if asked.generation == Some(Generation::Draft) && !settings.mercure_info {
+        return Err(Refusal::Bad("this hub makes tokens of 1.0 only"));
+    }
     let (granting, portions) = granting(&key, &asked, &tokens.namespace)?;
     let subject = asked.subject.unwrap_or_else(|| format!("key:{}", key.name));
     let lifetime = asked.lifetime.unwrap_or(ISSUED_LIFETIME_DEFAULT);

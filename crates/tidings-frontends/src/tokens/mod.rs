@@ -137,7 +137,7 @@ impl Tokens {
         let origin = request.head.headers.get(header::ORIGIN).cloned();
         let mut answer = match request.head.method {
             Method::OPTIONS => preflight("POST, OPTIONS"),
-            Method::POST => exchange::exchange(self, request).await,
+            Method::POST => exchange::exchange(self, &settings, request).await,
             _ => Refusal::Method.answer(false),
         };
         settings.mark(origin.as_ref(), answer.headers_mut());

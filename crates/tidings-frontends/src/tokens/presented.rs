@@ -28,8 +28,7 @@ pub(super) enum Presentation {
     WrongName,
 }
 
-/// A key's text, as a request presents it.
-#[derive(Debug, PartialEq, Eq)]
+/// A key's text, as a request presents it. Not for a log, so it has no debug output.
 pub(super) struct Presented {
     pub(super) text: String,
 }

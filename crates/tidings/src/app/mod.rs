@@ -33,7 +33,7 @@ pub(crate) use key_sets::read_key_sets;
 use crate::admin::Ready;
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::keys::UnreadableKeys;
+use crate::keys::{KeyringProblem, UnreadableKeys};
 use crate::ledger::UnreadableLedger;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, BLOCKING_END_TIMEOUT, POLLS_BEFORE_SOCKETS};
 use crate::telemetry::{self, BadLog};
@@ -78,6 +78,9 @@ pub enum AppProblem {
     /// API keys and what signs their tokens.
     #[error(transparent)]
     ApiKeys(#[from] UnreadableKeys),
+    /// The API key of a development hub.
+    #[error(transparent)]
+    DevKey(#[from] KeyringProblem),
     /// The connections to issuers.
     #[error("key sets cannot be read: {0}")]
     KeySets(#[from] reqwest::Error),

@@ -5,9 +5,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tidings_connectors::endpoints::Grants;
 use tidings_core::{Clock, Durability, Grant, HistoryOptions, Hub, HubOptions, Keep, Namespace};
-use tidings_frontends::auth::{Auth, KeptGrant, OwnIssuer, Secret};
+use tidings_frontends::auth::{Auth, KeptGrant, KeptPattern, OwnIssuer, Secret, WantedKey};
 use tidings_frontends::http::{Frontend, HttpOptions, Server};
-use tidings_frontends::limits::form_bytes;
+use tidings_frontends::limits::{
+    API_KEY_PER_MINUTE_DEFAULT, ISSUED_LIFETIME_MAX_DEFAULT, form_bytes,
+};
 use tidings_frontends::mercure::{self, Mercure};
 use tidings_frontends::page::{Page, PageSetup};
 use tidings_frontends::tokens::{self, Tokens};
@@ -52,6 +54,9 @@ impl Parts {
         let is_durable = config.history.path.is_some();
         let keys = Arc::clone(own.keys());
         let keys = Keyring::open(hub.clone(), keys, Arc::clone(&clock), is_durable)?;
+        if let Some(dev) = &config.dev {
+            keys.have(dev_key(), &dev.api_key)?;
+        }
         let revocations = Arc::clone(auth.revocations());
         let ledger = Ledger::open(hub.clone(), revocations, Arc::clone(&clock), is_durable)?;
         hub.judge_by(auth.judgement(Arc::clone(&clock)));
@@ -196,6 +201,18 @@ fn mercure_options(config: &Config, update_bytes_max: usize) -> mercure::Options
         body_bytes_max: form_bytes(update_bytes_max),
         anonymous_replay_max: options.anonymous_replay_max,
         subscriptions: options.subscriptions,
+    }
+}
+
+/// The API key of a development hub, which reads everything.
+fn dev_key() -> WantedKey {
+    let any = KeptPattern { pattern: "*".to_owned(), match_type: "exact".to_owned() };
+    WantedKey {
+        name: "dev".to_owned(),
+        topics: vec![any],
+        lifetime_max: ISSUED_LIFETIME_MAX_DEFAULT,
+        per_minute: API_KEY_PER_MINUTE_DEFAULT,
+        expires: None,
     }
 }
 
