@@ -282,9 +282,12 @@ mod tests {
     fn keys_are_bounded_and_what_counts_no_longer_makes_room() {
         let ring = open(&hub());
         let (first, _) = ring.create(wanted("first")).unwrap();
-        let full: Vec<_> = (0..API_KEYS_MAX)
-            .map(|n| ApiKey { id: format!("{n:016x}"), name: n.to_string(), ..first.clone() })
-            .collect();
+        let numbered = |number: usize| {
+            let mut key = first.clone();
+            (key.id, key.name) = (format!("{number:016x}"), number.to_string());
+            key
+        };
+        let full: Vec<_> = (0..API_KEYS_MAX).map(numbered).collect();
         *ring.lock() = full;
         assert!(matches!(ring.create(wanted("more")).unwrap_err(), KeyringProblem::Full));
         ring.lock()[7].revoked = Some(1);
