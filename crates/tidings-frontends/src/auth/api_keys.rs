@@ -18,10 +18,9 @@ use tidings_core::{Clock, Matcher, Namespace};
 
 use super::claims::language;
 use super::kept::KeptPattern;
-use super::pace::Pace;
+use super::pace::Paces;
 use crate::limits::{
-    API_KEY_NAME_BYTES_MAX, API_KEY_TOPICS_BYTES_MAX, API_KEY_TOPICS_MAX, FAILED_KEYS_PER_MINUTE,
-    FAILING_ADDRESSES_MAX, ISSUED_LIFETIME_LIMIT,
+    API_KEY_NAME_BYTES_MAX, API_KEY_TOPICS_BYTES_MAX, API_KEY_TOPICS_MAX, ISSUED_LIFETIME_LIMIT,
 };
 
 /// How every key begins, so that people and programs that look for leaked secrets know it.
@@ -265,15 +264,6 @@ pub enum NotAdmitted {
     TooOften(Duration),
 }
 
-/// Who asked how often lately.
-#[derive(Default)]
-struct Paces {
-    /// By the id of the key.
-    keys: HashMap<Box<str>, Pace>,
-    /// By the address that presented what is no key.
-    failing: HashMap<IpAddr, Pace>,
-}
-
 /// Keys by their ids.
 type Known = HashMap<Box<str>, Arc<ApiKey>>;
 
@@ -291,7 +281,7 @@ impl ApiKeys {
         let known: Known =
             keys.into_iter().map(|key| (key.id.as_str().into(), Arc::new(key))).collect();
         let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
-        paces.keys.retain(|id, _| known.contains_key(id));
+        paces.forget_others(|id| known.contains_key(id));
         drop(paces);
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
     }
@@ -339,11 +329,10 @@ impl ApiKeys {
         let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
         match verified {
             Ok(key) => {
-                let pace = paces.keys.entry(key.id.as_str().into()).or_default();
-                pace.take(key.per_minute, now).map_err(NotAdmitted::TooOften)?;
+                paces.of_key(&key.id, key.per_minute, now).map_err(NotAdmitted::TooOften)?;
                 Ok(key)
             }
-            Err(problem) => Err(match paces.fail(network(client), now) {
+            Err(problem) => Err(match paces.fail(client, now) {
                 Ok(()) => NotAdmitted::Bad(problem),
                 Err(wait) => NotAdmitted::TooManyBad(problem, wait),
             }),
@@ -358,27 +347,6 @@ impl ApiKeys {
     /// How many tokens were handed out since the program began.
     pub fn issued(&self) -> u64 {
         self.issued.load(Ordering::Relaxed)
-    }
-}
-
-impl Paces {
-    fn fail(&mut self, client: IpAddr, now: Duration) -> Result<(), Duration> {
-        if self.failing.len() >= FAILING_ADDRESSES_MAX && !self.failing.contains_key(&client) {
-            self.failing.retain(|_, pace| !pace.is_full(now));
-            if self.failing.len() >= FAILING_ADDRESSES_MAX {
-                // To forget them costs the log some lines; no key can be guessed.
-                self.failing.clear();
-            }
-        }
-        self.failing.entry(client).or_default().take(FAILED_KEYS_PER_MINUTE, now)
-    }
-}
-
-/// The addresses that one party has at will: one of IPv4, a /64 of IPv6.
-fn network(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -406,6 +374,7 @@ pub(crate) fn id_of(text: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::FAILED_KEYS_PER_MINUTE;
 
     fn namespace() -> Namespace {
         Namespace::new("https://hub.example/.well-known/mercure".parse().unwrap())
@@ -549,16 +518,5 @@ mod tests {
         let other = keys.admit("tk_x", address("2001:db8:0:1::2"), &At(30_000)).unwrap_err();
         assert_eq!(other, NotAdmitted::Bad(KeyProblem::Malformed));
         keys.admit(&text, address("2001:db8::1"), &At(60_000)).unwrap();
-    }
-
-    #[test]
-    fn addresses_that_fail_are_remembered_within_a_bound() {
-        let mut paces = Paces::default();
-        let many = u32::try_from(FAILING_ADDRESSES_MAX).unwrap() + 5;
-        for number in 0..many {
-            let client = IpAddr::V4(number.into());
-            paces.fail(client, Duration::from_secs(1)).unwrap();
-            assert!(paces.failing.len() <= FAILING_ADDRESSES_MAX);
-        }
     }
 }

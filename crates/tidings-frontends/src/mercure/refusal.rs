@@ -37,12 +37,9 @@ pub(super) enum Refusal {
     /// The client's: a ticket that was used, is too old, or never was one.
     #[error("the ticket is not valid: it was used, is too old, or its token counts no longer")]
     BadTicket,
-    /// The client's: it has too many tickets.
-    #[error("there are too many tickets that nobody has used")]
-    TooManyTickets,
-    /// The client's: its API key asks too often.
-    #[error("an API key asks too often")]
-    TooOften(Duration),
+    /// The client's: its API key asks too often, or it has too many tickets. For how long.
+    #[error("an API key asks too often, or too many tickets are not used")]
+    TooMany(Duration),
     /// The client's: the token was not presented as the protocol says.
     #[error("the token was not presented as it must be: {0}")]
     BadPresentation(Presentation),
@@ -225,11 +222,8 @@ impl Refusal {
             headers.insert(header::RETRY_AFTER, crate::limits::PUBLISH_RETRY_SECONDS.into());
         }
         match self {
-            Refusal::TooOften(wait) => {
+            Refusal::TooMany(wait) => {
                 headers.insert(header::RETRY_AFTER, (wait.as_secs() + 1).into());
-            }
-            Refusal::TooManyTickets => {
-                headers.insert(header::RETRY_AFTER, crate::limits::TICKET_LIFETIME_DEFAULT.into());
             }
             Refusal::PostOnly => {
                 let allowed = HeaderValue::from_static(super::cors::POST_METHODS);
@@ -261,9 +255,7 @@ impl Refusal {
             | Refusal::Expired
             | Refusal::BadKey(_)
             | Refusal::BadTicket => (StatusCode::UNAUTHORIZED, bearer("invalid_token")),
-            Refusal::TooManyTickets | Refusal::TooOften(_) => {
-                (StatusCode::TOO_MANY_REQUESTS, Challenge::None)
-            }
+            Refusal::TooMany(_) => (StatusCode::TOO_MANY_REQUESTS, Challenge::None),
             Refusal::BadPresentation(_) | Refusal::NoOrigin | Refusal::ForeignPage(_) => {
                 (StatusCode::BAD_REQUEST, bearer("invalid_request"))
             }
@@ -318,10 +310,9 @@ impl Refusal {
                 one."
                     .to_owned()
             }
-            Refusal::TooManyTickets => {
-                "Too many tickets wait to be used: use some, or try again later.".to_owned()
+            Refusal::TooMany(_) => {
+                "Too many requests, or tickets that nobody has used: try again later.".to_owned()
             }
-            Refusal::TooOften(_) => "The API key asks too often: try again later.".to_owned(),
             Refusal::BadPresentation(presentation) => format!(
                 "Expected a token once, as \
                 `Authorization: Bearer <token>`: {presentation}."
@@ -383,8 +374,7 @@ impl Refusal {
             | Refusal::BadMethod
             | Refusal::ReadOnly
             | Refusal::PostOnly
-            | Refusal::TooManyTickets
-            | Refusal::TooOften(_)
+            | Refusal::TooMany(_)
             | Refusal::KeyReused
             | Refusal::Busy
             | Refusal::Crowded

@@ -82,14 +82,10 @@ pub(super) async fn subscribe(
     // Without presence nothing is announced, so nothing of it can be forgotten.
     let scope = mercure.presence.as_ref().map(|_| presence::scope(generation));
     let selection = Selection { matchers, grant, scope };
-    let beginning = match cursor::asked(&head.headers, query, &body) {
-        None => Beginning::NOW,
-        Some(cursor) => {
-            let found = begin(mercure, reader, cursor).await;
-            // A reader that panicked has said why; what it would have found is not known.
-            found.ok_or((generation, Refusal::ShuttingDown))?
-        }
-    };
+    let cursor = cursor::asked(&head.headers, query, &body);
+    // A reader that panicked has said why; what it would have found is not known.
+    let beginning =
+        begin(mercure, reader, cursor).await.ok_or((generation, Refusal::ShuttingDown))?;
     let beginning = behind_what_is_forgotten(&mercure.hub, &selection, beginning);
     let mut answer = if head.method == Method::HEAD {
         Response::new(Content::Body(empty()))
@@ -141,7 +137,8 @@ fn begun(mercure: &Mercure, stream: Stream) -> Response<Content> {
 }
 
 /// Where the stream begins. May read from the disk, so it happens where that keeps nobody up.
-async fn begin(mercure: &Mercure, reader: Reader, asked: String) -> Option<Beginning> {
+async fn begin(mercure: &Mercure, reader: Reader, asked: Option<String>) -> Option<Beginning> {
+    let Some(asked) = asked else { return Some(Beginning::NOW) };
     let hub = mercure.hub.clone();
     let find = move || behind_a_gap(&hub, cursor::begin(&hub, &reader, &asked));
     mercure.cursor_readers.read(find).await

@@ -3,6 +3,7 @@
 //! token in a URL ends up in logs (RFC 9700 section 4.3.2); a ticket there is of no use any more.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
@@ -76,7 +77,7 @@ pub(super) async fn make(
     let ticket = Ticket { verified, matchers };
     let expires = now.saturating_add(lifetime.saturating_mul(1_000));
     let text = mercure.tickets.put(ticket, owner, now, expires).map_err(|no| match no {
-        NoTicket::TooMany => words(Refusal::TooManyTickets),
+        NoTicket::TooMany => words(Refusal::TooMany(Duration::from_secs(TICKET_LIFETIME_DEFAULT))),
         NoTicket::NoRandomness => words(Refusal::Busy),
     })?;
     tracing::debug!(request = %request.id, "a ticket is handed out");
@@ -152,7 +153,7 @@ fn of_key(
     let key = own.keys().admit(presented, request.client, &*mercure.clock);
     let key = key.map_err(|refused| match refused {
         NotAdmitted::Bad(problem) => Refusal::BadKey(problem),
-        NotAdmitted::TooManyBad(_, wait) | NotAdmitted::TooOften(wait) => Refusal::TooOften(wait),
+        NotAdmitted::TooManyBad(_, wait) | NotAdmitted::TooOften(wait) => Refusal::TooMany(wait),
     })?;
     let granting = Granting::Final(vec![Portion { topics: key.topics.clone(), payload: None }]);
     let subject = format!("key:{}", key.name);
