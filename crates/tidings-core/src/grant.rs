@@ -27,7 +27,7 @@ pub struct TokenIdentity {
     pub subject: Option<Box<str>>,
     /// The `jti` claim.
     pub token_id: Option<Box<str>>,
-    /// The `client_id` claim: the application that the token was made for (RFC 9068 section 2.2).
+    /// The `client_id` claim: whose behalf it was made on, beside its subject.
     pub client: Option<Box<str>>,
     /// The key that verified it: its `kid`, or `publish`/`subscribe` of the issuer.
     pub key: Option<Box<str>>,

@@ -1,6 +1,8 @@
 //! `POST /.well-known/tidings/token`: an API key becomes a token that subscribes (RFC 6749 section
 //! 4.4, RFC 9396). Knows no storage.
 
+use std::sync::{Arc, LazyLock};
+
 use http::request::Parts;
 use http::{Response, StatusCode, header};
 use serde_json::json;
@@ -10,7 +12,10 @@ use super::presented;
 use super::refusal::{Refusal, json_answer};
 use super::wanted::{self, Asked};
 use super::{Settings, Tokens, narrowing};
-use crate::auth::{ApiKey, Generation, Granting, Portion, Wanted};
+use crate::auth::{
+    ApiKey, Auth, Generation, Granting, KeptPattern, Options, OwnIssuer, Portion, Role, Wanted,
+    WantedKey,
+};
 use crate::http::{Body, Request};
 use crate::limits::{
     EXCHANGE_BODY_BYTES_MAX, EXCHANGE_BODY_TIMEOUT, ISSUED_LIFETIME_DEFAULT, TOKEN_BYTES_MAX,
@@ -122,4 +127,62 @@ fn granting(
         return Err(Refusal::Details("no topic of the API key can stand in a token of 0.x"));
     }
     Ok((Granting::Draft(narrowing::selectors(&left, namespace)), left))
+}
+
+/// Who asks in [`fuzz`]: a key for everything and one for a few topics.
+struct Asking {
+    own: Arc<OwnIssuer>,
+    auth: Auth,
+    namespace: Namespace,
+    keys: Vec<ApiKey>,
+}
+
+impl Asking {
+    fn begin() -> Option<Asking> {
+        let (public_url, hub_url) = ("https://hub.example", "https://hub.example/hub");
+        let hub_url = hub_url.parse().ok()?;
+        let own = Arc::new(OwnIssuer::new(&public_url.parse().ok()?, &hub_url, [1; 32]));
+        let namespace = Namespace::new(hub_url);
+        let auth = Auth::offline(&Options::default(), &namespace).ok()?;
+        let auth = auth.with_own(&own, true).ok()?;
+        let key = |topics: &[(&str, &str)]| {
+            let topic = |(pattern, match_type): &(&str, &str)| KeptPattern {
+                pattern: (*pattern).to_owned(),
+                match_type: (*match_type).to_owned(),
+            };
+            let topics = topics.iter().map(topic).collect();
+            let name = "fuzz".to_owned();
+            let (lifetime_max, per_minute, expires) = (60, 1, None);
+            let wanted = WantedKey { name, topics, lifetime_max, per_minute, expires };
+            ApiKey::make(wanted, &namespace, 0).ok().map(|(key, _)| key)
+        };
+        let few = [("a", "exact"), ("https://e.com/{id}", "uritemplate"), ("b/#", "mqtt")];
+        let keys = vec![key(&[("*", "exact")])?, key(&few)?];
+        own.keys().replace(keys.clone());
+        Some(Asking { own, auth, namespace, keys })
+    }
+}
+
+/// Feeds outside bytes to both readers of bodies, and makes the tokens that they ask for: those
+/// subscribe, and publish nothing.
+pub(super) fn fuzz(bytes: &[u8]) {
+    static ASKING: LazyLock<Option<Asking>> = LazyLock::new(Asking::begin);
+    let Some(asking) = ASKING.as_ref() else { return };
+    for asked in [wanted::json(bytes), wanted::form(bytes)].into_iter().flatten() {
+        for key in &asking.keys {
+            let Ok((granting, _)) = granting(key, &asked, &asking.namespace) else { continue };
+            let subject = asked.subject.as_deref();
+            let lifetime = asked.lifetime.unwrap_or(ISSUED_LIFETIME_DEFAULT);
+            let Ok(issued) = asking.own.issue(&Wanted { key, subject, granting, lifetime }, 0)
+            else {
+                continue;
+            };
+            if issued.token.len() > TOKEN_BYTES_MAX {
+                continue;
+            }
+            let verified = |role| asking.auth.verify(&issued.token, role, 0);
+            assert!(verified(Role::Subscribe).is_ok(), "a token that was made is of use");
+            assert!(verified(Role::Publish).is_err(), "and for nothing else");
+        }
+    }
 }

@@ -218,3 +218,9 @@ impl Frontend for Tokens {
         }
     }
 }
+
+/// Feeds outside bytes to the readers of requests for tokens.
+#[doc(hidden)]
+pub fn fuzz_exchange(bytes: &[u8]) {
+    exchange::fuzz(bytes);
+}

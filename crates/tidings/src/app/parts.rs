@@ -126,11 +126,12 @@ impl Parts {
 
     /// Everything that speaks HTTP to clients, in the order in which paths are claimed.
     pub(super) fn frontends(&self, config: &Config) -> Vec<Arc<dyn Frontend>> {
-        let mut frontends: Vec<Arc<dyn Frontend>> = vec![
-            Arc::<Mercure>::clone(&self.mercure),
-            Arc::<Tokens>::clone(&self.tokens),
-            Arc::new(Healthz),
-        ];
+        let mut frontends: Vec<Arc<dyn Frontend>> =
+            vec![Arc::<Mercure>::clone(&self.mercure), Arc::new(Healthz)];
+        // A relay has no clients of its own.
+        if !config.is_relay {
+            frontends.push(Arc::<Tokens>::clone(&self.tokens));
+        }
         if let Some(dev) = &config.dev {
             frontends.push(Arc::new(Page::new(PageSetup {
                 hub_path: config.hub_path.clone(),

@@ -69,10 +69,10 @@ pub struct Config {
     pub auth: auth::Options,
     /// The Mercure protocol.
     pub mercure: MercureOptions,
-    /// Tokens for consumers.
-    pub tokens: TokensOptions,
     /// Connections.
     pub http: HttpOptions,
+    /// Tokens for consumers.
+    pub tokens: TokensOptions,
     /// Listeners with TLS.
     pub tls: TlsOptions,
     /// Systems that updates leave to. Names are unique among sinks and sources.
