@@ -6,6 +6,7 @@
 
 mod date;
 mod exchange;
+pub(crate) mod limits;
 mod narrowing;
 mod presented;
 mod refusal;
