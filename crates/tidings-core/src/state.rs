@@ -31,6 +31,10 @@ pub enum Table {
     Secrets,
     /// Ranges of the history that a sink delivers once more.
     Replays,
+    /// Keys that applications exchange for tokens, without what is secret of them.
+    ApiKeys,
+    /// Secrets that the hub signs its own tokens with.
+    Issuer,
 }
 
 impl Table {
@@ -44,6 +48,8 @@ impl Table {
             Table::Endpoints => "endpoints",
             Table::Secrets => "secrets",
             Table::Replays => "replays",
+            Table::ApiKeys => "api keys",
+            Table::Issuer => "issuer",
         })
     }
 }
@@ -301,6 +307,8 @@ mod tests {
             Table::Endpoints,
             Table::Secrets,
             Table::Replays,
+            Table::ApiKeys,
+            Table::Issuer,
         ];
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("state");

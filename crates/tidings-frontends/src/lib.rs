@@ -12,5 +12,6 @@ pub mod page;
 pub mod problem;
 mod shard;
 mod sse;
+pub mod tokens;
 
 pub use causes::causes;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use crate::tokens::limits::*;
+
 // ---- HTTP: connections and requests ----
 
 /// Connections in total unless the operator says otherwise: what one machine serves without being

@@ -5,17 +5,21 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tidings_connectors::endpoints::Grants;
 use tidings_core::{Clock, Durability, Grant, HistoryOptions, Hub, HubOptions, Keep, Namespace};
-use tidings_frontends::auth::{Auth, KeptGrant, Secret};
+use tidings_frontends::auth::{Auth, KeptGrant, KeptPattern, OwnIssuer, Secret, WantedKey};
 use tidings_frontends::http::{Frontend, HttpOptions, Server};
-use tidings_frontends::limits::form_bytes;
+use tidings_frontends::limits::{
+    API_KEY_PER_MINUTE_DEFAULT, ISSUED_LIFETIME_MAX_DEFAULT, form_bytes,
+};
 use tidings_frontends::mercure::{self, Mercure};
 use tidings_frontends::page::{Page, PageSetup};
+use tidings_frontends::tokens::{self, Tokens};
 
 use super::AppProblem;
 use super::healthz::Healthz;
 use super::key_sets::KeySetReaders;
 use crate::admin::{Admin, Current, Ready, RunningSinks};
 use crate::config::{self, Config};
+use crate::keys::{Keyring, issuer_secret};
 use crate::ledger::Ledger;
 
 /// The hub and the protocols in front of it.
@@ -26,6 +30,10 @@ pub(super) struct Parts {
     auth: Arc<Auth>,
     key_sets: KeySetReaders,
     ledger: Arc<Ledger>,
+    /// Who signs the hub's own tokens, and the keys that get them.
+    own: Arc<OwnIssuer>,
+    keys: Arc<Keyring>,
+    tokens: Arc<Tokens>,
     /// What the operator's listener knows of what a reload replaces.
     current: Arc<RwLock<Current>>,
     /// The sinks, once any run.
@@ -39,16 +47,35 @@ impl Parts {
         let options = hub_options(config);
         let update_bytes_max = options.update_bytes_max;
         let hub = Hub::open(options, Arc::clone(&clock))?;
-        let auth = Arc::new(Auth::new(&config.auth, &hub)?);
+        let secret = issuer_secret(hub.state())?;
+        let own = Arc::new(OwnIssuer::new(&config.public_url, &config.hub_url(), secret));
+        let auth = Auth::new(&config.auth, &hub)?.with_own(&own, config.tokens.mercure_info)?;
+        let auth = Arc::new(auth);
         let is_durable = config.history.path.is_some();
+        let keys = Arc::clone(own.keys());
+        let keys = Keyring::open(hub.clone(), keys, Arc::clone(&clock), is_durable)?;
+        if let Some(dev) = &config.dev {
+            keys.have(dev_key(), &dev.api_key)?;
+        }
         let revocations = Arc::clone(auth.revocations());
         let ledger = Ledger::open(hub.clone(), revocations, Arc::clone(&clock), is_durable)?;
         hub.judge_by(auth.judgement(Arc::clone(&clock)));
         let options = mercure_options(config, update_bytes_max);
         let mercure = Mercure::new(hub.clone(), Arc::clone(&auth), Arc::clone(&clock), &options)?;
+        let mercure = Arc::new(mercure);
+        let tokens = Tokens::new(
+            Arc::clone(&own),
+            Arc::clone(&mercure),
+            Arc::clone(&clock),
+            config.public_url.path(),
+            &tokens_options(config),
+        )?;
         Ok(Parts {
             hub,
-            mercure: Arc::new(mercure),
+            mercure,
+            own,
+            keys: Arc::new(keys),
+            tokens: Arc::new(tokens),
             key_sets: KeySetReaders::new(Arc::clone(&clock))?,
             ledger: Arc::new(ledger),
             current: Arc::new(RwLock::new(current(config, &auth))),
@@ -66,9 +93,10 @@ impl Parts {
 
     /// What the operator's listener answers.
     pub(super) fn admin(&self, ready: Ready, public: Arc<Server>) -> Admin {
-        let (current, ledger) = (Arc::clone(&self.current), Arc::clone(&self.ledger));
+        let (current, trust) =
+            (Arc::clone(&self.current), (Arc::clone(&self.ledger), Arc::clone(&self.keys)));
         let (clock, sinks) = (Arc::clone(&self.clock), Arc::clone(&self.sinks));
-        Admin::new(ready, self.hub.clone(), public, current, ledger, clock, sinks)
+        Admin::new(ready, self.hub.clone(), public, current, trust, clock, sinks)
     }
 
     /// What creators of endpoints may read, by the issuers of each moment.
@@ -100,6 +128,10 @@ impl Parts {
     pub(super) fn frontends(&self, config: &Config) -> Vec<Arc<dyn Frontend>> {
         let mut frontends: Vec<Arc<dyn Frontend>> =
             vec![Arc::<Mercure>::clone(&self.mercure), Arc::new(Healthz)];
+        // A relay has no clients of its own.
+        if !config.is_relay {
+            frontends.push(Arc::<Tokens>::clone(&self.tokens));
+        }
         if let Some(dev) = &config.dev {
             frontends.push(Arc::new(Page::new(PageSetup {
                 hub_path: config.hub_path.clone(),
@@ -114,9 +146,11 @@ impl Parts {
     /// New keys, origins and limits. What listens and where the history is stays as it is. Ends the
     /// subscriptions whose issuer or key is not configured any more.
     pub(super) fn reload(&mut self, config: &Config) -> Result<(), AppProblem> {
-        let auth = Arc::new(self.auth.renewed(&config.auth, &self.hub)?);
+        let auth = self.auth.renewed(&config.auth, &self.hub)?;
+        let auth = Arc::new(auth.with_own(&self.own, config.tokens.mercure_info)?);
         let options = mercure_options(config, self.update_bytes_max);
         self.mercure.reload(Arc::clone(&auth), &options)?;
+        self.tokens.reload(&tokens_options(config))?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = current(config, &auth);
         self.auth = auth;
         self.read_key_sets();
@@ -168,6 +202,26 @@ fn mercure_options(config: &Config, update_bytes_max: usize) -> mercure::Options
         body_bytes_max: form_bytes(update_bytes_max),
         anonymous_replay_max: options.anonymous_replay_max,
         subscriptions: options.subscriptions,
+    }
+}
+
+/// The API key of a development hub, which reads everything.
+fn dev_key() -> WantedKey {
+    let any = KeptPattern { pattern: "*".to_owned(), match_type: "exact".to_owned() };
+    WantedKey {
+        name: "dev".to_owned(),
+        topics: vec![any],
+        lifetime_max: ISSUED_LIFETIME_MAX_DEFAULT,
+        per_minute: API_KEY_PER_MINUTE_DEFAULT,
+        expires: None,
+    }
+}
+
+fn tokens_options(config: &Config) -> tokens::Options {
+    tokens::Options {
+        mercure_info: config.tokens.mercure_info,
+        cors_origins: config.tokens.cors_origins.clone(),
+        has_public_url: config.has_public_url,
     }
 }
 
