@@ -27,6 +27,8 @@ pub struct TokenIdentity {
     pub subject: Option<Box<str>>,
     /// The `jti` claim.
     pub token_id: Option<Box<str>>,
+    /// The `client_id` claim: whose behalf it was made on, beside its subject.
+    pub client: Option<Box<str>>,
     /// The key that verified it: its `kid`, or `publish`/`subscribe` of the issuer.
     pub key: Option<Box<str>>,
     /// Which of the operator's keys that was, whatever its name: a mark that means something to

@@ -5,6 +5,7 @@
 
 pub mod auth;
 mod causes;
+mod courier;
 pub mod http;
 pub mod limits;
 pub mod mercure;
@@ -12,5 +13,7 @@ pub mod page;
 pub mod problem;
 mod shard;
 mod sse;
+mod websocket;
 
 pub use causes::causes;
+pub use shard::{NoShards, Shards};

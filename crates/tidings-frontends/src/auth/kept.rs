@@ -142,6 +142,7 @@ impl Auth {
             issuer: Some(issuer.id.clone()),
             subject: text(&kept.subject),
             token_id: text(&kept.token_id),
+            client: None,
             key: Some(kept.key.as_str().into()),
             key_mark: issuer.mark(Role::Subscribe, kept.generation),
         };

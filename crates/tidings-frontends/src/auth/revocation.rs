@@ -151,6 +151,7 @@ mod tests {
             issuer: Some("https://a".into()),
             subject: Some("alice".into()),
             token_id: Some("1".into()),
+            client: None,
             key: Some("k".into()),
             key_mark: None,
         }

@@ -241,6 +241,7 @@ fn identity(
         issuer: Some(signer.issuer.id.clone()),
         subject: claims::text(&token.claims, "sub")?.map(Into::into),
         token_id: claims::text(&token.claims, "jti")?.map(Into::into),
+        client: None,
         key: Some(signer.kid.clone().unwrap_or_else(|| role.action().into())),
         key_mark: signer.issuer.mark(role, generation),
     })

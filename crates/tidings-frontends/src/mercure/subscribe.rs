@@ -105,8 +105,9 @@ pub(super) async fn subscribe(
         let present = mercure.presence.as_ref().map(join);
         let limits = Limits { expires, heartbeat: settings.heartbeat, lifetime: settings.lifetime };
         let tells = tells.then(|| beginning.continuity.clone());
-        let request = id;
-        begun(mercure, Stream { request, selection, start, limits, tells, present, closing })
+        let (request, talk) = (id, None);
+        let stream = Stream { request, selection, start, limits, tells, present, talk, closing };
+        begun(mercure, stream)
     };
     mark_as_stream(answer.headers_mut());
     beginning.mark(answer.headers_mut());
@@ -125,7 +126,7 @@ fn begun(mercure: &Mercure, stream: Stream) -> Response<Content> {
 async fn begin(mercure: &Mercure, reader: Reader, asked: String) -> Option<Beginning> {
     let hub = mercure.hub.clone();
     let find = move || behind_a_gap(&hub, cursor::begin(&hub, &reader, &asked));
-    mercure.cursor_readers.read(find).await
+    mercure.shards.cursor_readers.read(find).await
 }
 
 /// Where announcements that would be for this client are forgotten, the stream begins behind them

@@ -16,6 +16,7 @@ use super::inbox::{Inbox, Message};
 use super::outlet::Outlet;
 use super::receiver::{Phase, Receiver, Sent};
 use super::run::{RECEIVER_KEY, Shard};
+use super::talk::Order;
 use super::wheel::Wheel;
 use crate::http::Closing;
 use crate::sse::{COMMENT, continuity, farewell};
@@ -46,7 +47,7 @@ impl Shard {
         joined.behind += usize::from(is_behind);
         self.serial += 1;
         let Stream { request, limits, present, closing, tells, .. } = stream;
-        let Carrier { outlet, framing, head, patience, places, open } = carrier;
+        let Carrier { outlet, framing, head, patience, places, open, .. } = carrier;
         let key = u64::from(number) | RECEIVER_KEY;
         let held = self.hub.hold(&stream.selection.grant, Arc::clone(&self.ready), key);
         let entry = self.receivers.insert(Receiver {
@@ -139,6 +140,12 @@ impl Shard {
         if event.is_writable() {
             self.write_on(number);
         }
+    }
+
+    /// What a hearer wants of its socket.
+    pub(super) fn on_order(&mut self, number: u32, serial: u64, _order: Order) {
+        let receiver = self.receivers.get(number as usize);
+        debug_assert!(receiver.is_none_or(|receiver| receiver.serial != serial), "no sockets yet");
     }
 
     /// Looks at a receiver that something may have happened to.

@@ -249,6 +249,7 @@ impl Shard {
                 Message::ReadForAll { number, serial, turn } => {
                     self.on_read_for_all(number, serial, turn);
                 }
+                Message::Order { number, serial, order } => self.on_order(number, serial, *order),
                 Message::Look(number) => self.look(number),
                 Message::Closing => self.close_all(),
                 Message::End => return false,

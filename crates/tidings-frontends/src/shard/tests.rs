@@ -146,6 +146,7 @@ pub(super) fn heard(bytes: &[u8], framing: Framing) -> Heard {
     let (plain, ended) = match framing {
         Framing::Bare => (bytes.to_vec(), false),
         Framing::Chunked => unchunked(bytes),
+        Framing::Messages | Framing::MessagesBinary | Framing::Raw => panic!("no events"),
     };
     let mut heard = Heard { ended, ..Heard::default() };
     heard.text = String::from_utf8(plain).unwrap();
@@ -327,6 +328,7 @@ impl Served {
             outlet,
             framing: asks.framing,
             head: Bytes::from_static(head),
+            begun: Bytes::new(),
             patience: Arc::new(patience),
             places: [None, None],
             open: self.open.token(),
@@ -338,6 +340,7 @@ impl Served {
             limits: asks.limits,
             tells: asks.tells.clone(),
             present: None,
+            talk: None,
             closing: self.shutdown.closing(),
         };
         (stream, carrier)

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tidings_connectors::endpoints::Grants;
 use tidings_core::{Clock, Durability, Grant, HistoryOptions, Hub, HubOptions, Keep, Namespace};
+use tidings_frontends::Shards;
 use tidings_frontends::auth::{Auth, KeptGrant, Secret};
 use tidings_frontends::http::{Frontend, HttpOptions, Server};
 use tidings_frontends::limits::form_bytes;
@@ -45,7 +46,9 @@ impl Parts {
         let ledger = Ledger::open(hub.clone(), revocations, Arc::clone(&clock), is_durable)?;
         hub.judge_by(auth.judgement(Arc::clone(&clock)));
         let options = mercure_options(config, update_bytes_max);
-        let mercure = Mercure::new(hub.clone(), Arc::clone(&auth), Arc::clone(&clock), &options)?;
+        let shards = Shards::start(&hub, &clock)?;
+        let (of_mercure, time) = (Arc::clone(&auth), Arc::clone(&clock));
+        let mercure = Mercure::new(hub.clone(), of_mercure, time, shards, &options)?;
         Ok(Parts {
             hub,
             mercure: Arc::new(mercure),

@@ -1,0 +1,5 @@
+//! The hub over a WebSocket (RFC 6455): the same subscriptions as over Server-Sent Events, changed
+//! on an open connection. Knows nothing of storage, and not who else receives.
+
+pub(crate) mod delivery;
+pub(crate) mod words;
