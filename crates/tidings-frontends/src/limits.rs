@@ -344,3 +344,14 @@ pub(crate) const TARGET_BYTES_MAX: usize = 256;
 /// An event of this size leaves in a piece of its own, shared by all who get it: to copy it for
 /// each would cost a slow reader's share of memory many times over.
 pub(crate) const PIECE_BYTES: usize = 16 * 1024;
+
+// ---- Sockets ----
+
+/// Payload of a control frame in bytes (RFC 6455 section 5.5).
+pub const CONTROL_BYTES_MAX: usize = 125;
+/// Frames of one message: libraries that cut messages make pieces of kilobytes, and each costs its
+/// head at most.
+pub const FRAGMENTS_MAX: usize = 1_024;
+/// Bytes of all messages of all sockets that are not whole yet: little beside a machine's memory,
+/// and a thousand clients can say as much as strangers may at the same time.
+pub const ASSEMBLING_BYTES_MAX: usize = 64 * 1024 * 1024;
