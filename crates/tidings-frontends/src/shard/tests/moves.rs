@@ -433,3 +433,94 @@ fn a_wish_that_is_taken_back_is_answered_as_such_before_that() {
     driven.settle();
     assert!(!socket.texts().iter().any(|text| text.starts_with("51 ")));
 }
+
+#[test]
+fn ten_thousand_changes_leave_nothing_behind() {
+    let mut driven = Driven::new();
+    let asks = Asks { framing: Framing::Raw, ..Asks::default() };
+    let sockets: Vec<Talking> =
+        (0..10).map(|_| driven.talk(&asks, LIMITS, &Script::default())).collect();
+    let room = |driven: &Driven| {
+        let shard = &driven.shard;
+        (shard.receivers.capacity(), shard.audiences.capacity(), shard.alike.capacity())
+    };
+    let change = |driven: &mut Driven, round: usize| {
+        for (number, socket) in sockets.iter().enumerate() {
+            let topic = [driven.exact(&format!("{}", (round + number) % 7))];
+            socket.join("j", &topic, Start::Now);
+            socket.leave("l", &topic);
+            socket.script.lock().taken.clear();
+        }
+        driven.turn_alone();
+    };
+    (0..100).for_each(|round| change(&mut driven, round));
+    let before = room(&driven);
+    (0..900).for_each(|round| change(&mut driven, round));
+    assert_eq!(room(&driven), before);
+    assert_eq!(driven.shard.audiences.len(), 1, "who wants nothing wants the same");
+    assert!(driven.shard.readers_line.is_empty());
+    driven.assert_idle();
+}
+
+#[test]
+fn a_place_that_a_past_was_begun_for_is_not_gone_back_behind() {
+    let mut driven = Driven::new();
+    (1..=3).for_each(|number| driven.publish("c", number, 1));
+    let asks = Asks { framing: Framing::Raw, ..Asks::default() };
+    let socket = driven.talk(&asks, LIMITS, &Script::default());
+    let place = driven.hub.end();
+    socket.join("0", &[driven.exact("a")], Start::Now);
+    driven.turn();
+    (4..=5).for_each(|number| driven.publish("b", number, 1));
+    driven.until_fanned_out();
+    driven.turn();
+    let hold = driven.hold_readers();
+    socket.join("1", &[driven.exact("*")], Start::After(place));
+    driven.turn();
+    // Something waits for its socket, and then it is behind its audience.
+    socket.script.set_full(true);
+    socket.order(Order::Say(crate::websocket::frame::text(b"waits")));
+    driven.turn();
+    driven.publish("a", 6, 1);
+    driven.until_fanned_out();
+    driven.turn();
+    socket.join("2", &[driven.exact("b")], Start::After(place));
+    driven.turn();
+    drop(hold);
+    socket.script.set_full(false);
+    driven.until("all are answered", |_| {
+        socket.texts().iter().filter(|text| text.starts_with("done")).count() == 3
+    });
+    driven.settle();
+    let mut numbers: Vec<usize> =
+        socket.texts().iter().filter_map(|text| text.split(' ').next()?.parse().ok()).collect();
+    numbers.sort_unstable();
+    // 0 is the test's own witness.
+    assert_eq!(numbers.iter().filter(|number| **number > 0).collect::<Vec<_>>(), [&4, &5, &6]);
+}
+
+#[test]
+fn what_is_let_go_of_while_a_past_is_brought_is_not_brought_once_more_by_that() {
+    let mut driven = Driven::new();
+    let asks = Asks { framing: Framing::Raw, ..Asks::default() };
+    let socket = driven.talk(&asks, LIMITS, &Script::default());
+    let a = [driven.exact("a")];
+    (1..=10).for_each(|number| driven.publish("c", number, 30_000));
+    socket.join("0", &a, Start::Now);
+    driven.turn();
+    (11..=13).for_each(|number| driven.publish("a", number, 1));
+    driven.until("live", |_| socket.texts().len() == 4);
+    let hold = driven.hold_readers();
+    socket.join("1", &[driven.exact("*")], Start::Earliest);
+    driven.turn();
+    socket.leave("2", &a);
+    driven.turn();
+    drop(hold);
+    driven.until("all are answered", |_| {
+        socket.texts().iter().filter(|text| text.starts_with("done")).count() == 3
+    });
+    let mut numbers: Vec<usize> =
+        socket.texts().iter().filter_map(|text| text.split(' ').next()?.parse().ok()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=13).collect::<Vec<_>>());
+}
