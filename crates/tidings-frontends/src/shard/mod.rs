@@ -11,16 +11,23 @@ mod catch_up;
 mod deliver;
 mod handoff;
 mod inbox;
+mod listen;
 mod lives;
+mod moving;
+mod orders;
 mod outlet;
 mod portion;
 mod readers;
 mod receiver;
 mod run;
+mod side;
+mod socket;
 pub(crate) mod talk;
 #[cfg(test)]
 mod tests;
+mod wants;
 mod wheel;
+mod words;
 mod work;
 
 use std::sync::Arc;

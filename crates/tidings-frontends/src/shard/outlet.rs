@@ -83,6 +83,22 @@ impl Outlet {
         }
     }
 
+    /// Reads what the client says. 0 is the end of that.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when there is nothing now; everything else is the end of the connection.
+    pub(super) fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Outlet::Plain(socket) => retried(|| socket.read(room)),
+            Outlet::Encrypted(encrypted) => encrypted.read(room),
+            // Nobody talks there.
+            Outlet::Shared(_) => Err(io::ErrorKind::Unsupported.into()),
+            #[cfg(test)]
+            Outlet::Scripted(script) => script.read(room),
+        }
+    }
+
     /// Says that nothing follows, when there is room for that.
     pub(super) fn close(&mut self) {
         // Who is gone already hears nothing of it.
@@ -140,6 +156,23 @@ impl Encrypted {
             }
         }
         Ok(true)
+    }
+
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        loop {
+            // The session may hold more than the request that it was taken over with.
+            self.session.process_new_packets().map_err(io::Error::other)?;
+            match self.session.reader().read(room) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return read,
+            }
+            let read = retried(|| self.session.read_tls(&mut self.socket));
+            // A session has words of its own, as when its keys change.
+            self.flush()?;
+            if read? == 0 {
+                return Ok(0);
+            }
+        }
     }
 
     fn ignore_input(&mut self, scratch: &mut [u8]) -> io::Result<()> {

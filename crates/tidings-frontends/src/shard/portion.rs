@@ -41,6 +41,12 @@ impl Portion {
         Pieces::Own(pieces(missing.map(|entry| &**entry), framing).into())
     }
 
+    /// Those of its entries that `is_for` says yes to, for one receiver.
+    pub(super) fn picked(&self, framing: Framing, is_for: impl Fn(&Entry) -> bool) -> Box<[Bytes]> {
+        pieces(self.batch.iter().map(|entry| &**entry).filter(|entry| is_for(entry)), framing)
+            .into()
+    }
+
     /// All of it.
     pub(super) fn whole(&self, framing: Framing) -> &[Bytes] {
         let [chunked, bare, messages, messages_binary, raw] = &self.framed;
