@@ -401,3 +401,7 @@ pub const SOCKET_MEMORY_RETRY: Duration = Duration::from_millis(100);
 /// Earlier grants that a socket remembers, to know what its past has brought already. Who changes
 /// its rights more often gets repeats, where it asks for the past once more.
 pub const SOCKET_GRANTS_REMEMBERED: usize = 8;
+/// Bytes of a message where everything is said back: as much as suites of tests send.
+pub(crate) const SOCKET_SUITE_MESSAGE_BYTES: usize = 17 * 1024 * 1024;
+/// Frames in a second there: as many as come.
+pub(crate) const SOCKET_PER_SECOND_SUITE: u32 = 1_000_000;

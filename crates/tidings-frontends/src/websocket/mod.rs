@@ -9,8 +9,10 @@ mod commands;
 mod conversation;
 mod decoder;
 pub(crate) mod delivery;
+mod echo;
 mod fault;
 pub(crate) mod frame;
+mod fuzz;
 pub(crate) mod handshake;
 mod judge;
 mod messages;
@@ -24,6 +26,11 @@ use http::request::Parts;
 use http::{HeaderMap, Response};
 use tidings_core::{Grant, Selection, Start};
 use tokio_util::task::TaskTracker;
+
+#[doc(hidden)]
+pub use echo::Echo;
+#[doc(hidden)]
+pub use fuzz::{fuzz_frames, fuzz_sessions};
 
 use crate::http::{Answer, Content, Frontend, Lasting, Request};
 use crate::limits::{
