@@ -1,6 +1,5 @@
-//! Frames and closing, judged by the test suite for WebSockets that most libraries are judged by. It
-//! needs Python 2 and brings itself from its package registry, so it runs where
-//! `TIDINGS_AUTOBAHN` is set.
+//! Frames and closing, judged by the suite that most WebSocket libraries are judged by. It needs
+//! Python 2 and is brought from its package registry, so it runs where `TIDINGS_AUTOBAHN` is set.
 
 // A test says no by panicking; the lint's own exception only covers functions marked as tests.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]

@@ -19,10 +19,10 @@ impl Shard {
     pub(super) fn listen(&mut self, number: u32) {
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
         let heard = receiver.listen(&mut self.scratch, self.now);
-        let pong = receiver.socket.as_mut().and_then(|socket| socket.pong.take());
-        if let Some(pong) = pong.filter(|_| !receiver.phase.is_last()) {
-            // Of all pings that came together the last is answered (section 5.5.3).
-            self.say(number, pong);
+        let pongs = receiver.socket.as_mut().map(|socket| std::mem::take(&mut socket.pongs));
+        let pongs = pongs.filter(|pongs| !pongs.is_empty() && !receiver.phase.is_last());
+        if let Some(pongs) = pongs {
+            self.say(number, pongs.into());
         }
         match heard {
             Heard::All | Heard::NotNow => self.arm(number),
@@ -110,6 +110,10 @@ impl Shard {
             return self.close(number);
         };
         socket.closes = Some(self.now + SOCKET_CLOSING_TIMEOUT);
+        if socket.is_broken() {
+            // Its close could not be read (section 7.1.7): nothing is waited for but its leaving.
+            receiver.outlet.close();
+        }
         receiver.phase = Phase::Closing;
         // For everybody else it is gone.
         receiver.present = None;

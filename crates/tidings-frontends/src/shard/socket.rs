@@ -35,8 +35,8 @@ pub(super) struct Socket {
     pub(super) paused: Option<Duration>,
     /// Since when a message is not whole.
     unfinished: Option<Duration>,
-    /// Answers the last ping.
-    pub(super) pong: Option<Bytes>,
+    /// Answers to pings, in their order.
+    pub(super) pongs: Vec<u8>,
     /// The client has said its last.
     pub(super) has_ended: bool,
     /// What it says makes no sense any more.
@@ -122,7 +122,7 @@ impl Socket {
             has_more: true,
             paused: None,
             unfinished: None,
-            pong: None,
+            pongs: Vec::new(),
             has_ended: false,
             is_broken: false,
             closes: None,
@@ -152,6 +152,11 @@ impl Socket {
     /// Whether listening may bring something.
     pub(super) fn is_unread(&self) -> bool {
         self.has_more || !self.unread.is_empty()
+    }
+
+    /// Whether it broke the protocol: what it says makes no sense any more.
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken
     }
 
     /// Whether a receiver's way through the history waits for this socket's past.
@@ -220,7 +225,9 @@ impl Socket {
                 return Some(code);
             }
             Event::Said(said) if !is_over => self.pass_on(said),
-            Event::Ping(payload) if !is_over => self.pong = Some(frame::pong(&payload)),
+            Event::Ping(payload) if !is_over => {
+                self.pongs.extend_from_slice(&frame::pong(&payload));
+            }
             Event::Said(_) | Event::Ping(_) | Event::Pong => {}
         }
         None

@@ -191,7 +191,8 @@ impl Partner {
             Err(refused) => Err(refused),
         };
         receipt.map_err(|refused| {
-            tracing::info!(request = %self.request, reason = %kind(&refused), "an update is refused");
+            let (request, reason) = (self.request, kind(&refused));
+            tracing::info!(%request, reason, "an update is refused");
             denied(&refused)
         })
     }

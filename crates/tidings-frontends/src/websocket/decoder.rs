@@ -643,7 +643,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_is_taken_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn whatever_comes_is_taken_or_refused(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
             heard(&mut Decoder::new(LIMITS), &[&bytes]);
         }
 

@@ -63,8 +63,8 @@ pub(crate) fn text(entry: &Entry) -> &Bytes {
     })
 }
 
-/// The same, a binary message where the data is no text: four bytes with the length of the head, the
-/// head, the data.
+/// The same, a binary message where the data is no text: four bytes with the length of the head,
+/// the head, the data.
 pub(crate) fn binary(entry: &Entry) -> Bytes {
     if std::str::from_utf8(&entry.update.data).is_ok() {
         return text(entry).clone();

@@ -214,9 +214,10 @@ mod tests {
         );
         check(&Message::Pong { reference: None }, r#"{"op":"pong"}"#);
         let limits = Allowed { message: 1, subscriptions: 2 };
+        let of_limits = r#""limits":{"message":1,"subscriptions":2}}"#;
         check(
             &Message::Hello { session: "s", epoch: "e", cursor: "c", heartbeat: None, limits },
-            r#"{"op":"hello","session":"s","epoch":"e","cursor":"c","limits":{"message":1,"subscriptions":2}}"#,
+            &format!(r#"{{"op":"hello","session":"s","epoch":"e","cursor":"c",{of_limits}"#),
         );
         let published = |repeated| Message::Published {
             reference,

@@ -2,8 +2,8 @@
 //! on an open connection. Knows nothing of storage, and not who else receives.
 //!
 //! A request becomes a socket by a `handshake`; the shard takes its `frame`s apart. What a message
-//! says is read by `commands` and understood by a `session`, around which a `conversation` does what
-//! takes time. `messages` are the answers, `delivery` and `words` what nobody asked for.
+//! says is read by `commands` and understood by a `session`, around which a `conversation` does
+//! what takes time. `messages` are the answers, `delivery` and `words` what nobody asked for.
 
 mod commands;
 mod conversation;
@@ -49,7 +49,7 @@ use session::{Right, Rules, Session};
 
 /// The subprotocol that is spoken here.
 const PROTOCOL: &str = "tidings.v1.json";
-/// What stands before a token where it is offered as a subprotocol: a page cannot set header fields.
+/// What stands before a token that is offered as a subprotocol: a page cannot set header fields.
 const TOKEN_PREFIX: &str = "bearer.";
 /// The parameter by which binary messages are asked for.
 const BINARY: &str = "binary=1";
@@ -193,8 +193,8 @@ impl WebSocket {
     }
 }
 
-/// The token of a request, and whether a browser added it by itself: of the header, of a subprotocol,
-/// or of a cookie. What stands behind the first of them is not looked at.
+/// The token of a request, and whether a browser added it by itself: of the header, of a
+/// subprotocol, or of a cookie. What stands behind the first of them is not looked at.
 fn presented<'h>(
     headers: &'h HeaderMap,
     lent: &Lent,

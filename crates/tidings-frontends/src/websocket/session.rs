@@ -661,7 +661,9 @@ mod tests {
     #[test]
     fn a_subscription_that_fails_leaves_nothing_behind() {
         let mut session = session(true, None);
-        let command = json!({"op": "subscribe", "ref": "n", "matchers": [{"match": "a"}], "start": {"after": "x"}});
+        let command = json!({
+            "op": "subscribe", "ref": "n", "matchers": [{"match": "a"}], "start": {"after": "x"},
+        });
         check(&mut session, said(&command), &["compile 1"]);
         let bad = Input::Compiled(Err(denial(Code::BadPattern, "")));
         check(&mut session, bad, &["error bad_pattern"]);

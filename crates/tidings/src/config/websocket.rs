@@ -1,5 +1,5 @@
-//! `[websocket]`: the hub over WebSockets. Whose tokens count and how long receivers live is said in
-//! `[auth]` and `[mercure]`.
+//! `[websocket]`: the hub over WebSockets. Whose tokens count and how long receivers live is said
+//! in `[auth]` and `[mercure]`.
 
 use serde::Deserialize;
 use tidings_frontends::limits::{

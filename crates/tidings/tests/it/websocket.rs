@@ -481,7 +481,8 @@ fn a_mistake_is_answered_and_the_socket_stays() {
         ("{\"op\":\"unsubscribe\",\"ref\":1,\"name\":\"x\"}", "unknown_name"),
         ("{\"op\":\"publish\",\"ref\":1,\"topics\":[\"a\"]}", "unauthenticated"),
         (
-            "{\"op\":\"subscribe\",\"ref\":1,\"matchers\":[{\"match\":\"http://(\",\"match_type\":\"urlpattern\"}]}",
+            "{\"op\":\"subscribe\",\"ref\":1,\
+              \"matchers\":[{\"match\":\"http://(\",\"match_type\":\"urlpattern\"}]}",
             "bad_pattern",
         ),
     ] {
@@ -494,7 +495,8 @@ fn a_mistake_is_answered_and_the_socket_stays() {
 #[test]
 fn a_socket_has_so_many_subscriptions_and_not_one_more() {
     let hub = TestHub::start(&format!(
-        "{ANONYMOUS}[websocket]\nsubscriptions_max = 5\ncommands_per_second = 100000\nburst = 100000"
+        "{ANONYMOUS}[websocket]\nsubscriptions_max = 5\ncommands_per_second = 100000\n\
+         burst = 100000"
     ));
     let mut socket = Socket::open(&hub);
     for number in 0..1_000 {
