@@ -349,9 +349,12 @@ pub(crate) const PIECE_BYTES: usize = 16 * 1024;
 
 /// Payload of a control frame in bytes (RFC 6455 section 5.5).
 pub const CONTROL_BYTES_MAX: usize = 125;
-/// Frames of one message: libraries that cut messages make pieces of kilobytes, and each costs its
-/// head at most.
+/// Fragments of one message that may be as small as they like: libraries that cut messages make
+/// pieces of kilobytes.
 pub const FRAGMENTS_MAX: usize = 1_024;
+/// Bytes of a message for which it may have one fragment more: heads cost less than what they
+/// stand before.
+pub const FRAGMENT_BYTES_USUAL: usize = 64;
 /// Bytes of all messages of all sockets that are not whole yet: little beside a machine's memory,
 /// and a thousand clients can say as much as strangers may at the same time.
 pub const ASSEMBLING_BYTES_MAX: usize = 64 * 1024 * 1024;

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use http::Response;
 use http::header::{self, HeaderMap};
+use http::{Response, StatusCode};
 use tidings_core::{Clock, Hub, Language, Line, Scope, Selection, Start, Topic};
 
 use super::access::{Bearer, Presentation};
@@ -15,6 +15,7 @@ use super::refusal::Refusal;
 use super::{Mercure, Settings, cookie, cursor, publish, subscribe};
 use crate::auth::{Auth, Generation, TokenCause, Verified};
 use crate::http::Content;
+use crate::problem::problem;
 use crate::shard::{Limits, Shards};
 use crate::sse::continuity::Continuity;
 
@@ -68,6 +69,13 @@ pub(crate) fn bearer<'h>(
     Ok(Some(bearer.ok_or_else(|| misused(Presentation::NotBearer))?.token))
 }
 
+/// The refusal of a request that a page made which may not.
+fn foreign(what: &str) -> Box<Refused> {
+    let detail = "this page may not: its origin has to be listed by the operator";
+    let answer = problem(StatusCode::FORBIDDEN, "Forbidden", detail).map(Content::Body);
+    Box::new(Refused { reason: format!("{what} asks for a socket"), answer })
+}
+
 /// A request was refused: what the log may show, and the answer.
 pub(crate) struct Refused {
     pub(crate) reason: String,
@@ -89,6 +97,23 @@ impl Lent {
         self.0.anonymous_replay_max
     }
 
+    /// Whether the page of this request may read answers: the hub's own, or one of an origin that
+    /// is listed. Where browsers do not ask, as for sockets, any page could read what is behind a
+    /// firewall. Whoever is no browser names no origin.
+    ///
+    /// # Errors
+    ///
+    /// The answer to a request of another page.
+    pub(crate) fn check_page(&self, headers: &HeaderMap) -> Result<(), Box<Refused>> {
+        let mut origins = headers.get_all(header::ORIGIN).iter();
+        let listed = &self.0.credentials_origins;
+        match (origins.next(), origins.next()) {
+            (None, _) => Ok(()),
+            (Some(origin), None) if listed.everybody || listed.lists(origin) => Ok(()),
+            _ => Err(foreign("a page of an origin that mercure.cors_origins does not list")),
+        }
+    }
+
     /// The token in a cookie. A browser sends it whatever page opens the connection, so the page
     /// has to be the hub's own, or of an origin that gets credentials.
     ///
@@ -101,15 +126,14 @@ impl Lent {
     ) -> Result<Option<&'h str>, Box<Refused>> {
         let Some(token) = self.0.cookies.token(headers) else { return Ok(None) };
         let mut origins = headers.get_all(header::ORIGIN).iter();
-        let refusal = match (origins.next(), origins.next()) {
-            (None, _) => Refusal::NoOrigin,
+        match (origins.next(), origins.next()) {
             (Some(origin), None) if self.0.credentials_origins.lists(origin) => {
                 // What is no text is no token either.
-                return Ok(Some(std::str::from_utf8(token).unwrap_or_default()));
+                Ok(Some(std::str::from_utf8(token).unwrap_or_default()))
             }
-            _ => Refusal::ForeignPage("an origin that gets no credentials".to_owned()),
-        };
-        Err(self.refused(&refusal))
+            (None, _) => Err(foreign("a cookie with a token and no Origin, as browsers send")),
+            _ => Err(foreign("a cookie with a token, of a page whose origin gets no credentials")),
+        }
     }
 
     /// Whether the page of this request may publish with a token in a cookie.

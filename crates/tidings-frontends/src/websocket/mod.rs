@@ -134,6 +134,7 @@ impl WebSocket {
         if closing.has_begun() {
             return Err(lent.shutting_down());
         }
+        lent.check_page(&head.headers)?;
         let right = self.right(&head, &lent).await?;
         let anonymous = lent.auth().anonymous_allowed();
         let binary = head.uri.query().is_some_and(|query| query.split('&').any(|it| it == BINARY));

@@ -113,6 +113,7 @@ impl Parts {
         if let Some(dev) = &config.dev {
             frontends.push(Arc::new(Page::new(PageSetup {
                 hub_path: config.hub_path.clone(),
+                socket_path: self.websocket.as_ref().map(|_| config.websocket_path()),
                 token: dev.token.clone(),
                 draft_token: dev.draft_token.clone(),
                 host: config.public_url.host_str().map(str::to_owned),

@@ -453,7 +453,12 @@ fn a_token_is_found_wherever_it_may_stand() {
         socket.subscribe("x", &[TOPIC], &json!("now"));
     }
     assert_eq!(refused(&hub, page("https://evil.example")), 403);
-    assert_eq!(refused(&hub, request(PATH).with_header("Cookie", &cookie)), 400);
+    assert_eq!(refused(&hub, request(PATH).with_header("Cookie", &cookie)), 403);
+    let foreign = || request(PATH).with_header("Origin", "https://evil.example");
+    assert_eq!(refused(&hub, foreign()), 403, "no cookie, and a page that may not read");
+    let open = TestHub::start(&format!("{MEMORY}[mercure]\ncors_origins = [\"*\"]"));
+    Socket::over(plain(&open), foreign());
+    assert_eq!(refused(&open, foreign().with_header("Cookie", "mercureAuthorization=x")), 403);
     let bad = format!("{value}x");
     assert_eq!(refused(&hub, request(PATH).with_header(&name, &bad)), 401);
     assert_eq!(refused(&hub, request(PATH).with_sub_protocol("bearer.x.y.z")), 401);
