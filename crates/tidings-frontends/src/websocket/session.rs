@@ -533,7 +533,7 @@ mod tests {
             ("", "bad_json", Value::Null),
             ("{", "bad_json", Value::Null),
             ("{\"op\":\"ping\"} x", "bad_json", Value::Null),
-            (&deep, "bad_json", Value::Null),
+            (&deep, "bad_command", Value::Null),
             ("1", "bad_command", Value::Null),
             ("[\"ping\",1]", "bad_command", Value::Null),
             ("null", "bad_command", Value::Null),
