@@ -55,6 +55,10 @@ pub(super) enum Fault {
     BrokenBody,
     #[error("the update is not acceptable")]
     Flawed,
+    #[error(
+        "a topic of an audience is published as private, and beside topics of that audience only"
+    )]
+    Audience,
 }
 
 impl Fault {
@@ -78,7 +82,8 @@ impl Fault {
             | Fault::BadContinuity
             | Fault::BadIdempotencyKey
             | Fault::BrokenBody
-            | Fault::Flawed => "Bad Request",
+            | Fault::Flawed
+            | Fault::Audience => "Bad Request",
         }
     }
 }

@@ -27,11 +27,21 @@ impl Shard {
         number
     }
 
+    /// Up to where nothing for this client was left out. It stays so: what is brought or begun there
+    /// would else be brought once more.
+    pub(super) fn place_of(&mut self, number: u32) -> Offset {
+        let place = self.passed(number);
+        if let Some(receiver) = self.receivers.get_mut(number as usize) {
+            receiver.position = receiver.position.max(place);
+        }
+        place
+    }
+
     /// Has a socket hear with those who want the same as it does now, from its place on, which is
     /// answered: what lies before it stays as it was given, and everything behind it is still to
     /// come. What the new audience has been given beyond it, the history brings.
     pub(super) fn move_to_wants(&mut self, number: u32) -> Offset {
-        let place = self.passed(number);
+        let place = self.place_of(number);
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return place };
         let Some(socket) = &mut receiver.socket else { return place };
         if let Some(side) = &mut socket.side {

@@ -50,11 +50,11 @@ impl Shard {
             Start::Earliest => self.hub.before_first(),
             Start::After(place) | Start::Judged { after: place, .. } => place.min(self.hub.end()),
         };
-        let place = self.passed(number);
+        let place = self.place_of(number);
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
         let Some(socket) = &mut receiver.socket else { return };
         if since >= place {
-            socket.wants.add(&matchers, since);
+            socket.wants.add(&matchers, since, since);
             return self.answer_moved(number, Vec::new(), answer);
         }
         socket.sides.push_back(Box::new(Side::new(matchers, since, around, answer)));
@@ -63,7 +63,7 @@ impl Shard {
 
     /// Takes matchers away, and with them every past that was to be brought for one of them.
     fn leave_some(&mut self, number: u32, matchers: &[Arc<Matcher>], answer: Answer) {
-        let place = self.passed(number);
+        let place = self.place_of(number);
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
         let Some(socket) = &mut receiver.socket else { return };
         let mut cancelled: Vec<Box<Side>> = Vec::new();
@@ -86,7 +86,7 @@ impl Shard {
         expires: Option<u64>,
         answer: Answer,
     ) {
-        let place = self.passed(number);
+        let place = self.place_of(number);
         let key = u64::from(number) | RECEIVER_KEY;
         let held = self.hub.hold(&grant, Arc::clone(&self.ready), key);
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
@@ -94,7 +94,7 @@ impl Shard {
         let Some(socket) = &mut receiver.socket else { return };
         if let Some(side) = &mut socket.side {
             // What is on its way was judged by the grant before.
-            side.begin_turn_anew();
+            side.change_grant();
         }
         socket.wants.set_grant(grant, scope, place);
         self.answer_moved(number, Vec::new(), answer);

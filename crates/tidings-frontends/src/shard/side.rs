@@ -35,6 +35,8 @@ pub(super) struct Side {
     waits: bool,
     /// A turn has read up to where it was to.
     has_reached: bool,
+    /// More than one grant decided about it.
+    is_of_several: bool,
     /// The socket gets nothing else until this has come to its place: it would else never, where
     /// others publish without end.
     pub(super) holds: bool,
@@ -66,6 +68,7 @@ impl Side {
             turn: None,
             waits: false,
             has_reached: false,
+            is_of_several: false,
             holds: false,
             missed: None,
             around,
@@ -78,9 +81,10 @@ impl Side {
         self.matchers.iter().any(|own| matchers.iter().any(|other| Arc::ptr_eq(own, other)))
     }
 
-    /// What is on its way does not count.
-    pub(super) fn begin_turn_anew(&mut self) {
+    /// Another grant counts: what is on its way does not.
+    pub(super) fn change_grant(&mut self) {
         (self.turn, self.reading, self.has_reached) = (None, None, false);
+        self.is_of_several = true;
     }
 
     fn note(&mut self, gap: Gap) {
@@ -147,7 +151,7 @@ impl SideWork {
 impl Shard {
     /// Leads a past on, where its socket has room and is not behind itself.
     pub(super) fn go_on_beside(&mut self, number: u32) {
-        let place = self.passed(number);
+        let place = self.place_of(number);
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
         let is_live = receiver.phase == Phase::Live;
         let has_room = receiver.rest.is_none() && !receiver.phase.is_last();
@@ -161,7 +165,7 @@ impl Shard {
             return;
         }
         if side.place >= place {
-            return self.end_side(number);
+            return self.end_side(number, place);
         }
         if side.has_reached && is_live {
             side.holds = true;
@@ -179,11 +183,14 @@ impl Shard {
     }
 
     /// A past has come to its socket's place.
-    fn end_side(&mut self, number: u32) {
+    fn end_side(&mut self, number: u32, place: Offset) {
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
         let Some(socket) = &mut receiver.socket else { return };
         let Some(side) = socket.side.take() else { return };
-        socket.wants.add(&side.matchers, side.since);
+        match side.is_of_several {
+            false => socket.wants.add(&side.matchers, side.since, place),
+            true => socket.wants.add_in_part(&side.matchers, side.since, place),
+        }
         let place = self.move_to_wants(number);
         self.answer_at(number, place, side.missed, side.answer);
     }
@@ -196,7 +203,7 @@ impl Shard {
     }
 
     fn take_side_turn(&mut self, number: u32, serial: u64, turn: Option<SideTurn>) {
-        let place = self.passed(number);
+        let place = self.place_of(number);
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
         let has_no_right = receiver.has_no_right(&*self.clock).is_some();
         let is_last = receiver.phase.is_last();

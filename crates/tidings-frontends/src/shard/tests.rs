@@ -3,8 +3,11 @@
 
 mod behind;
 mod handed;
+mod moves;
 mod partial;
 mod running;
+mod sockets;
+mod talking;
 mod times;
 
 use std::collections::VecDeque;

@@ -26,9 +26,12 @@ pub(super) struct Wants {
 
 /// One matcher: everything behind `since` was brought, or will be.
 #[derive(Debug, Clone)]
-pub(super) struct Want {
+struct Want {
     matcher: Arc<Matcher>,
     since: Offset,
+    /// Up to here it was brought as past, by this grant; behind that by the grant of each place.
+    live: Offset,
+    grant: Arc<Grant>,
 }
 
 impl Wants {
@@ -43,7 +46,7 @@ impl Wants {
             forgotten: Offset::ZERO,
             left: Vec::new(),
         };
-        wants.add(&selection.matchers, since);
+        wants.add(&selection.matchers, since, since);
         wants
     }
 
@@ -62,12 +65,32 @@ impl Wants {
         self.even
     }
 
-    /// Wants what these pick behind `since`.
-    pub(super) fn add(&mut self, matchers: &[Arc<Matcher>], since: Offset) {
+    /// Wants what these pick behind `since`. Up to `live` it was brought as past, as far as the
+    /// grant of now covers it.
+    pub(super) fn add(&mut self, matchers: &[Arc<Matcher>], since: Offset, live: Offset) {
+        self.add_brought_by(&Arc::clone(&self.grant), matchers, since, live);
+    }
+
+    /// The same where grants changed meanwhile: nothing private is taken for brought.
+    pub(super) fn add_in_part(&mut self, matchers: &[Arc<Matcher>], since: Offset, live: Offset) {
+        self.add_brought_by(&Arc::new(Grant::anonymous()), matchers, since, live);
+    }
+
+    fn add_brought_by(
+        &mut self,
+        grant: &Arc<Grant>,
+        matchers: &[Arc<Matcher>],
+        since: Offset,
+        live: Offset,
+    ) {
         for matcher in matchers {
-            match self.wants.iter_mut().find(|want| Arc::ptr_eq(&want.matcher, matcher)) {
-                Some(want) => want.since = want.since.min(since),
-                None => self.wants.push(Want { matcher: Arc::clone(matcher), since }),
+            let (matcher, grant) = (Arc::clone(matcher), Arc::clone(grant));
+            let want = Want { matcher, since, live, grant };
+            let mut wants = self.wants.iter_mut();
+            match wants.find(|known| Arc::ptr_eq(&known.matcher, &want.matcher)) {
+                Some(known) if known.since < since => {}
+                Some(known) => *known = want,
+                None => self.wants.push(want),
             }
         }
         self.even = self.wants.iter().map(|want| want.since).max().unwrap_or_default();
@@ -112,18 +135,23 @@ impl Wants {
     pub(super) fn has_brought(&self, entry: &Entry, namespace: &Namespace) -> bool {
         let at = entry.offset;
         let is_private = entry.update.private;
+        let left = self.left.iter().filter(|(_, until)| at <= *until).map(|(want, _)| want);
+        let wanted = self.wants.iter().chain(left).filter(|want| want.since < at);
+        let earlier = self.earlier.iter().find(|(until, _)| at <= *until);
+        let then = earlier.map_or(&self.grant, |(_, grant)| grant);
+        let mut matchers = Vec::new();
+        for want in wanted {
+            let matcher = Arc::clone(&want.matcher);
+            if !is_private || at > want.live {
+                matchers.push(matcher);
+            } else if picks(vec![matcher], Arc::clone(&want.grant), true, entry, namespace) {
+                return true;
+            }
+        }
         if is_private && at <= self.forgotten {
             return false;
         }
-        let left = self.left.iter().filter(|(_, until)| at <= *until).map(|(want, _)| want);
-        let wanted = self.wants.iter().chain(left).filter(|want| want.since < at);
-        let matchers: Vec<_> = wanted.map(|want| Arc::clone(&want.matcher)).collect();
-        if matchers.is_empty() {
-            return false;
-        }
-        let earlier = self.earlier.iter().find(|(until, _)| at <= *until);
-        let grant = earlier.map_or(&self.grant, |(_, grant)| grant);
-        picks(matchers, Arc::clone(grant), is_private, entry, namespace)
+        picks(matchers, Arc::clone(then), is_private, entry, namespace)
     }
 }
 
