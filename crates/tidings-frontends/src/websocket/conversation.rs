@@ -255,6 +255,7 @@ impl Partner {
 fn kind(refused: &Refused) -> String {
     match refused {
         Refused::Reserved(_) => "a topic is reserved for the hub".to_owned(),
+        Refused::Audience(_) => "an update of an audience is not private, or not of one".to_owned(),
         Refused::NotGranted(_) => "the token does not cover a topic".to_owned(),
         refused => refused.to_string(),
     }
@@ -268,6 +269,7 @@ fn denied(refused: &Refused) -> Denial {
             Code::BadCommand
         }
         Refused::Reserved(_) => Code::ReservedTopic,
+        Refused::Audience(_) => Code::BadTopic,
         Refused::NotGranted(_) => Code::Forbidden,
         Refused::Expired => Code::Expired,
         Refused::Fallen => Code::BadToken,
