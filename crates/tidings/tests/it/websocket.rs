@@ -1,8 +1,10 @@
 //! The hub over WebSockets, heard by a client that knows nothing of ours: everything that a stream
 //! has, and subscriptions that change while the socket is open.
 
+use std::collections::HashSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,7 +16,7 @@ use tungstenite::protocol::WebSocket;
 use tungstenite::{Bytes, Message};
 
 use crate::encrypted::{Authority, address, connect};
-use crate::http::PATIENCE;
+use crate::http::{self, PATIENCE};
 use crate::hub::TestHub;
 use crate::mercure::MEMORY;
 use crate::tokens::{
@@ -23,6 +25,7 @@ use crate::tokens::{
 
 const PATH: &str = "/.well-known/tidings/ws";
 const PROTOCOL: &str = "tidings.v1.json";
+const REVOCATIONS: &str = "/tidings/admin/revocations";
 const TOPIC: &str = "https://sockets.example/1";
 const OTHER: &str = "https://sockets.example/2";
 const ANONYMOUS: &str = "[history]\ndurability = \"memory\"\n[auth]\nanonymous = true\n";
@@ -530,14 +533,14 @@ fn who_says_more_than_it_may_is_heard_later() {
     let hub =
         TestHub::start(&format!("{ANONYMOUS}[websocket]\ncommands_per_second = 100\nburst = 10"));
     let mut socket = Socket::open(&hub);
-    let begin = std::time::Instant::now();
+    let begin = Instant::now();
     for number in 0..60 {
         socket.say(&json!({"op": "ping", "ref": number}));
     }
     for number in 0..60 {
         assert_eq!(socket.expect("pong")["ref"], number);
     }
-    assert!(begin.elapsed() >= std::time::Duration::from_millis(450), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() >= Duration::from_millis(450), "{:?}", begin.elapsed());
 }
 
 /// A subscriber's token with this many seconds left.
@@ -563,6 +566,62 @@ fn a_socket_ends_with_its_token_unless_it_shows_another_one() {
     assert_eq!(said.last().unwrap()["code"], "expired", "{said:?}");
     publish(&hub, TOPIC, "later");
     stays.expect_data("later");
+}
+
+#[test]
+fn a_revoked_token_ends_its_socket_within_a_second() {
+    let hub = TestHub::start(&format!("{MEMORY}[admin]\ntoken = \"admin-token-of-the-tests\""));
+    let mut claims = claims_final(json!([detail(Role::Subscribe, &["*"])]));
+    claims["jti"] = json!("lost");
+    let token = mint(&json!({"alg": "HS256", "typ": "at+jwt"}), &claims, SUBSCRIBE_KEY);
+    let (mut shown, mut said) = (Socket::open_with(&hub, &token), Socket::open(&hub));
+    let mut other = Socket::open_with(&hub, &token_final(Role::Subscribe, &["*"]));
+    said.say(&json!({"op": "authenticate", "ref": 1, "token": token}));
+    said.expect("authenticated");
+    for socket in [&mut shown, &mut said, &mut other] {
+        socket.subscribe("x", &[TOPIC], &json!("now"));
+    }
+    let begun = Instant::now();
+    let (name, value) = bearer("admin-token-of-the-tests");
+    let what = json!({"token_id": "lost", "issuer": crate::tokens::ISSUER}).to_string();
+    let asked = http::request("POST", REVOCATIONS, &[(&name, &value)], what.as_bytes());
+    http::exchange(hub.admin.unwrap(), &asked).expect(201);
+    for socket in [&mut shown, &mut said] {
+        let (said, code) = socket.until_end();
+        assert_eq!((code, &said[0]["code"]), (Some(1008), &json!("revoked")), "{said:?}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    publish(&hub, TOPIC, "on");
+    other.expect_data("on");
+}
+
+#[test]
+fn who_shows_no_token_where_one_is_needed_does_not_stay() {
+    let hub = TestHub::start(MEMORY);
+    let (mut silent, begun) = (Socket::open(&hub), Instant::now());
+    let (said, code) = silent.until_end();
+    assert_eq!((code, &said[0]["op"]), (Some(1008), &json!("end")), "{said:?}");
+    assert!(begun.elapsed() >= Duration::from_secs(9), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn who_does_not_read_for_a_while_gets_everything_once_and_in_order() {
+    let hub = TestHub::start(ANONYMOUS);
+    let mut socket = Socket::open(&hub);
+    socket.subscribe("x", &[TOPIC], &json!("now"));
+    let long = "x".repeat(20_000);
+    for number in 0..1_000 {
+        publish(&hub, TOPIC, &format!("{number} {long}"));
+    }
+    let mut cursors = HashSet::new();
+    for number in 0..1_000 {
+        let update = socket.expect("update");
+        let data = update["data"].as_str().unwrap();
+        assert_eq!(data.split_once(' ').unwrap().0, number.to_string());
+        assert!(cursors.insert(update["cursor"].as_str().unwrap().to_owned()));
+    }
+    let (before, _) = socket.subscribe("y", &[OTHER], &json!("earliest"));
+    assert!(before.is_empty(), "{before:?}");
 }
 
 #[test]
