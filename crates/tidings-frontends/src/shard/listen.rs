@@ -81,6 +81,7 @@ impl Shard {
             Phase::Live | Phase::Lagging | Phase::Reading => {}
         }
         tracing::debug!(request = %receiver.request, close, reason, "a socket ends");
+        receiver.patience.counters.socket_closes(close);
         self.say_last(number, [&words[..], &frame::close(Some(close), reason)].concat().into());
     }
 

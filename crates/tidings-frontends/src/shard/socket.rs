@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -13,6 +14,7 @@ use super::receiver::Receiver;
 use super::side::Side;
 use super::talk::{Ear, FrameLimits, Hearer, Said};
 use super::wants::Wants;
+use crate::http::HttpCounters;
 use crate::limits::{
     SOCKET_ANSWERS_BYTES, SOCKET_BYTES_WAITING, SOCKET_MEMORY_RETRY, SOCKET_MESSAGE_TIMEOUT,
     SOCKET_MESSAGES_WAITING, SOCKET_TURN_BYTES,
@@ -23,6 +25,7 @@ use crate::websocket::frame::{self, Decoder, Event, Fault};
 pub(super) struct Socket {
     decoder: Decoder,
     hearer: Arc<dyn Hearer>,
+    counters: Arc<HttpCounters>,
     ear: Ear,
     limits: FrameLimits,
     credit: Credit,
@@ -52,6 +55,7 @@ pub(super) struct Socket {
 /// Told also when a panic takes the shard's sockets with it.
 impl Drop for Socket {
     fn drop(&mut self) {
+        self.counters.sockets.fetch_sub(1, Ordering::Relaxed);
         self.hearer.ended();
     }
 }
@@ -110,10 +114,13 @@ impl Socket {
         ear: Ear,
         begun: Bytes,
         wants: Wants,
+        counters: Arc<HttpCounters>,
     ) -> Socket {
+        counters.sockets.fetch_add(1, Ordering::Relaxed);
         Socket {
             decoder: Decoder::new(limits),
             hearer,
+            counters,
             ear,
             limits,
             credit: Credit::default(),
@@ -234,6 +241,7 @@ impl Socket {
     }
 
     fn pass_on(&mut self, said: Said) {
+        self.counters.socket_messages.fetch_add(1, Ordering::Relaxed);
         self.credit.messages += 1;
         self.credit.bytes += said.bytes().len();
         self.hearer.heard(said, &self.ear);

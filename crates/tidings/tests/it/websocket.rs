@@ -581,6 +581,8 @@ fn a_revoked_token_ends_its_socket_within_a_second() {
     for socket in [&mut shown, &mut said, &mut other] {
         socket.subscribe("x", &[TOPIC], &json!("now"));
     }
+    assert_eq!(hub.metric("tidings_sockets"), 3);
+    assert_eq!(hub.metric("tidings_socket_messages_total"), 4);
     let begun = Instant::now();
     let (name, value) = bearer("admin-token-of-the-tests");
     let what = json!({"token_id": "lost", "issuer": crate::tokens::ISSUER}).to_string();
@@ -593,6 +595,8 @@ fn a_revoked_token_ends_its_socket_within_a_second() {
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     publish(&hub, TOPIC, "on");
     other.expect_data("on");
+    assert_eq!(hub.metric("tidings_socket_closes_total{code=\"1008\"}"), 2);
+    hub.wait_for_metric("tidings_sockets", 1);
 }
 
 #[test]
