@@ -13,7 +13,7 @@ pub mod page;
 pub mod problem;
 mod shard;
 mod sse;
-mod websocket;
+pub mod websocket;
 
 pub use causes::causes;
 pub use shard::{NoShards, Shards};

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use tidings_core::{Entry, Form};
 
-use crate::websocket::delivery::framed;
+use crate::websocket::frame::text;
 
 /// The data as a text message, rendered once for all receivers.
 pub(crate) fn raw(entry: &Entry) -> &Bytes {
-    entry.rendered(Form::SocketRaw, |entry| framed(&entry.update.data))
+    entry.rendered(Form::SocketRaw, |entry| text(&entry.update.data))
 }

@@ -11,6 +11,7 @@ mod cors;
 mod cursor;
 mod fault;
 mod form;
+pub(crate) mod lent;
 mod metadata;
 mod origins;
 mod presence;
@@ -97,6 +98,9 @@ struct Settings {
     cors: Cors,
     cookies: Cookies,
     publish_origins: Origins,
+    /// Origins of pages whose cookies count, beside `*`: the hub's own, and those that get answers
+    /// with credentials.
+    credentials_origins: Origins,
     log_topics: bool,
     metadata: Metadata,
     heartbeat: Option<Duration>,
@@ -113,6 +117,7 @@ impl Settings {
             metadata: Metadata::new(namespace, &auth, cookie.as_deref(), options.subscriptions),
             cookies: Cookies::new(cookie, auth.accepts(Generation::Draft)),
             publish_origins: Origins::new(&options.publish_origins)?.and_of(namespace.hub_url()),
+            credentials_origins: Origins::new(&options.cors_origins)?.and_of(namespace.hub_url()),
             auth,
             log_topics: options.log_topics,
             // A timer without a length would never let anything else happen.

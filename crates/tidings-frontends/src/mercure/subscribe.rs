@@ -100,7 +100,7 @@ pub(super) async fn subscribe(
             other => other,
         };
         let join = |presence: &Presence| -> Box<dyn Send> {
-            Box::new(presence.join(generation, &access, &asked))
+            Box::new(presence.join(generation, access.verified(), &asked))
         };
         let present = mercure.presence.as_ref().map(join);
         let limits = Limits { expires, heartbeat: settings.heartbeat, lifetime: settings.lifetime };
@@ -131,7 +131,11 @@ async fn begin(mercure: &Mercure, reader: Reader, asked: String) -> Option<Begin
 
 /// Where announcements that would be for this client are forgotten, the stream begins behind them
 /// and the answer says so.
-fn behind_what_is_forgotten(hub: &Hub, selection: &Selection, beginning: Beginning) -> Beginning {
+pub(super) fn behind_what_is_forgotten(
+    hub: &Hub,
+    selection: &Selection,
+    beginning: Beginning,
+) -> Beginning {
     let Start::After(place) = beginning.start else { return beginning };
     let judged = hub.forgotten_behind(place, selection);
     let start = judged.start;
@@ -145,7 +149,7 @@ fn behind_what_is_forgotten(hub: &Hub, selection: &Selection, beginning: Beginni
 
 /// Where the history cannot go on without a gap, the stream begins behind the gap and the answer
 /// says so: to close it each time would keep the client before the gap for ever.
-fn behind_a_gap(hub: &Hub, beginning: Beginning) -> Beginning {
+pub(super) fn behind_a_gap(hub: &Hub, beginning: Beginning) -> Beginning {
     let place = match beginning.start {
         Start::Now => return beginning,
         Start::Earliest => hub.before_first(),

@@ -19,10 +19,10 @@ impl Shard {
     pub(super) fn listen(&mut self, number: u32) {
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
         let heard = receiver.listen(&mut self.scratch, self.now);
-        let pong = receiver.socket.as_mut().and_then(|socket| socket.pong.take());
-        if let Some(pong) = pong.filter(|_| !receiver.phase.is_last()) {
-            // Of all pings that came together the last is answered (section 5.5.3).
-            self.say(number, pong);
+        let pongs = receiver.socket.as_mut().map(|socket| std::mem::take(&mut socket.pongs));
+        let pongs = pongs.filter(|pongs| !pongs.is_empty() && !receiver.phase.is_last());
+        if let Some(pongs) = pongs {
+            self.say(number, pongs.into());
         }
         match heard {
             Heard::All | Heard::NotNow => self.arm(number),
@@ -81,6 +81,7 @@ impl Shard {
             Phase::Live | Phase::Lagging | Phase::Reading => {}
         }
         tracing::debug!(request = %receiver.request, close, reason, "a socket ends");
+        receiver.patience.counters.socket_closes(close);
         self.say_last(number, [&words[..], &frame::close(Some(close), reason)].concat().into());
     }
 
@@ -110,6 +111,10 @@ impl Shard {
             return self.close(number);
         };
         socket.closes = Some(self.now + SOCKET_CLOSING_TIMEOUT);
+        if socket.is_broken() {
+            // Its close could not be read (section 7.1.7): nothing is waited for but its leaving.
+            receiver.outlet.close();
+        }
         receiver.phase = Phase::Closing;
         // For everybody else it is gone.
         receiver.present = None;

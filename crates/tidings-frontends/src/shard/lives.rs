@@ -55,7 +55,8 @@ impl Shard {
             first.extend_from_slice(&opening.unwrap_or_default());
             let ear = Ear { inbox: Arc::clone(&self.inbox), number, serial: self.serial };
             let wants = Wants::new(&stream.selection, position);
-            Box::new(Socket::new(hearer, limits, ear, begun, wants))
+            let counters = Arc::clone(&patience.counters);
+            Box::new(Socket::new(hearer, limits, ear, begun, wants, counters))
         });
         if socket.is_none() {
             first.extend_from_slice(&words::opening(framing, &self.hub, tells.as_ref(), position));
@@ -268,6 +269,9 @@ impl Shard {
             return;
         }
         tracing::debug!(request = %receiver.request, reason = why.reason(), "a stream ends");
+        if receiver.socket.is_some() {
+            receiver.patience.counters.socket_closes(why.close());
+        }
         // What was not sent is not said to be there.
         let is_news = passed > receiver.told && receiver.rest.is_none();
         let last = words::last(receiver.framing, &self.hub, why, passed, is_news);

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -13,6 +14,7 @@ use super::receiver::Receiver;
 use super::side::Side;
 use super::talk::{Ear, FrameLimits, Hearer, Said};
 use super::wants::Wants;
+use crate::http::HttpCounters;
 use crate::limits::{
     SOCKET_ANSWERS_BYTES, SOCKET_BYTES_WAITING, SOCKET_MEMORY_RETRY, SOCKET_MESSAGE_TIMEOUT,
     SOCKET_MESSAGES_WAITING, SOCKET_TURN_BYTES,
@@ -23,6 +25,7 @@ use crate::websocket::frame::{self, Decoder, Event, Fault};
 pub(super) struct Socket {
     decoder: Decoder,
     hearer: Arc<dyn Hearer>,
+    counters: Arc<HttpCounters>,
     ear: Ear,
     limits: FrameLimits,
     credit: Credit,
@@ -35,8 +38,8 @@ pub(super) struct Socket {
     pub(super) paused: Option<Duration>,
     /// Since when a message is not whole.
     unfinished: Option<Duration>,
-    /// Answers the last ping.
-    pub(super) pong: Option<Bytes>,
+    /// Answers to pings, in their order.
+    pub(super) pongs: Vec<u8>,
     /// The client has said its last.
     pub(super) has_ended: bool,
     /// What it says makes no sense any more.
@@ -52,6 +55,7 @@ pub(super) struct Socket {
 /// Told also when a panic takes the shard's sockets with it.
 impl Drop for Socket {
     fn drop(&mut self) {
+        self.counters.sockets.fetch_sub(1, Ordering::Relaxed);
         self.hearer.ended();
     }
 }
@@ -110,10 +114,13 @@ impl Socket {
         ear: Ear,
         begun: Bytes,
         wants: Wants,
+        counters: Arc<HttpCounters>,
     ) -> Socket {
+        counters.sockets.fetch_add(1, Ordering::Relaxed);
         Socket {
             decoder: Decoder::new(limits),
             hearer,
+            counters,
             ear,
             limits,
             credit: Credit::default(),
@@ -122,7 +129,7 @@ impl Socket {
             has_more: true,
             paused: None,
             unfinished: None,
-            pong: None,
+            pongs: Vec::new(),
             has_ended: false,
             is_broken: false,
             closes: None,
@@ -152,6 +159,11 @@ impl Socket {
     /// Whether listening may bring something.
     pub(super) fn is_unread(&self) -> bool {
         self.has_more || !self.unread.is_empty()
+    }
+
+    /// Whether it broke the protocol: what it says makes no sense any more.
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken
     }
 
     /// Whether a receiver's way through the history waits for this socket's past.
@@ -220,13 +232,16 @@ impl Socket {
                 return Some(code);
             }
             Event::Said(said) if !is_over => self.pass_on(said),
-            Event::Ping(payload) if !is_over => self.pong = Some(frame::pong(&payload)),
+            Event::Ping(payload) if !is_over => {
+                self.pongs.extend_from_slice(&frame::pong(&payload));
+            }
             Event::Said(_) | Event::Ping(_) | Event::Pong => {}
         }
         None
     }
 
     fn pass_on(&mut self, said: Said) {
+        self.counters.socket_messages.fetch_add(1, Ordering::Relaxed);
         self.credit.messages += 1;
         self.credit.bytes += said.bytes().len();
         self.hearer.heard(said, &self.ear);

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::fault::Fault;
 use super::frame::{Opcode, unmask};
-use crate::limits::{ASSEMBLING_BYTES_MAX, CONTROL_BYTES_MAX, FRAGMENTS_MAX};
+use crate::limits::{ASSEMBLING_BYTES_MAX, CONTROL_BYTES_MAX, FRAGMENT_BYTES_USUAL, FRAGMENTS_MAX};
 use crate::shard::talk::{FrameLimits, Said};
 
 /// What a client's bytes say, whole.
@@ -234,7 +234,7 @@ impl Decoder {
         }
         if let (Opcode::Continuation, Some(partial)) = (opcode, &mut self.partial) {
             partial.fragments += 1;
-            if partial.fragments > FRAGMENTS_MAX {
+            if partial.fragments > FRAGMENTS_MAX + partial.bytes.len() / FRAGMENT_BYTES_USUAL {
                 return Err(Fault::TooManyFragments);
             }
         }
@@ -460,16 +460,18 @@ mod tests {
 
     #[test]
     fn fragments_are_bounded_in_number_and_together_in_bytes() {
-        let pieces = |count: usize| {
-            let mut bytes = sent(0x01, b"a");
+        let pieces = |count: usize, piece: &[u8]| {
+            let mut bytes = sent(0x01, piece);
             for _ in 2..count {
-                bytes.extend(sent(0x00, b"a"));
+                bytes.extend(sent(0x00, piece));
             }
-            bytes.extend(sent(0x80, b"a"));
+            bytes.extend(sent(0x80, piece));
             bytes
         };
-        check(&pieces(FRAGMENTS_MAX), &[&format!("text of {FRAGMENTS_MAX}")]);
-        check(&pieces(FRAGMENTS_MAX + 1), &["TooManyFragments 1009"]);
+        check(&pieces(FRAGMENTS_MAX, b""), &["text "]);
+        check(&pieces(FRAGMENTS_MAX + 1, b""), &["TooManyFragments 1009"]);
+        check(&pieces(FRAGMENTS_MAX + 100, b"a"), &["TooManyFragments 1009"]);
+        check(&pieces(FRAGMENTS_MAX + 100, &[b'a'; 40]), &["text of 44960"]);
         let half = vec![b'a'; 35_000];
         check(&all(&[(0x01, &half), (0x80, &half)]), &["text of 70000"]);
         check(&all(&[(0x01, &half), (0x00, &half), (0x80, b"a")]), &["TooLong 1009"]);
@@ -643,7 +645,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_is_taken_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn whatever_comes_is_taken_or_refused(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
             heard(&mut Decoder::new(LIMITS), &[&bytes]);
         }
 

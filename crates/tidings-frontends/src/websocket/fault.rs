@@ -1,5 +1,5 @@
-//! Every way in which a client breaks the WebSocket protocol, and the code that its socket is closed
-//! with. Knows no byte of a frame.
+//! Every way in which a client breaks the WebSocket protocol, and the code that its socket is
+//! closed with. Knows no byte of a frame.
 
 /// A client broke the protocol or a limit: its fault in every case, and the end of its socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

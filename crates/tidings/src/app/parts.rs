@@ -11,6 +11,7 @@ use tidings_frontends::http::{Frontend, HttpOptions, Server};
 use tidings_frontends::limits::form_bytes;
 use tidings_frontends::mercure::{self, Mercure};
 use tidings_frontends::page::{Page, PageSetup};
+use tidings_frontends::websocket::{self, WebSocket};
 
 use super::AppProblem;
 use super::healthz::Healthz;
@@ -24,6 +25,7 @@ pub(super) struct Parts {
     hub: Hub,
     clock: Arc<dyn Clock>,
     mercure: Arc<Mercure>,
+    websocket: Option<Arc<WebSocket>>,
     auth: Arc<Auth>,
     key_sets: KeySetReaders,
     ledger: Arc<Ledger>,
@@ -49,9 +51,11 @@ impl Parts {
         let shards = Shards::start(&hub, &clock)?;
         let (of_mercure, time) = (Arc::clone(&auth), Arc::clone(&clock));
         let mercure = Mercure::new(hub.clone(), of_mercure, time, shards, &options)?;
+        let mercure = Arc::new(mercure);
         Ok(Parts {
             hub,
-            mercure: Arc::new(mercure),
+            websocket: websocket(config, &mercure),
+            mercure,
             key_sets: KeySetReaders::new(Arc::clone(&clock))?,
             ledger: Arc::new(ledger),
             current: Arc::new(RwLock::new(current(config, &auth))),
@@ -103,9 +107,13 @@ impl Parts {
     pub(super) fn frontends(&self, config: &Config) -> Vec<Arc<dyn Frontend>> {
         let mut frontends: Vec<Arc<dyn Frontend>> =
             vec![Arc::<Mercure>::clone(&self.mercure), Arc::new(Healthz)];
+        if let Some(websocket) = &self.websocket {
+            frontends.push(Arc::<WebSocket>::clone(websocket));
+        }
         if let Some(dev) = &config.dev {
             frontends.push(Arc::new(Page::new(PageSetup {
                 hub_path: config.hub_path.clone(),
+                socket_path: self.websocket.as_ref().map(|_| config.websocket_path()),
                 token: dev.token.clone(),
                 draft_token: dev.draft_token.clone(),
                 host: config.public_url.host_str().map(str::to_owned),
@@ -120,6 +128,9 @@ impl Parts {
         let auth = Arc::new(self.auth.renewed(&config.auth, &self.hub)?);
         let options = mercure_options(config, self.update_bytes_max);
         self.mercure.reload(Arc::clone(&auth), &options)?;
+        if let Some(websocket) = &self.websocket {
+            websocket.reload(websocket_options(config));
+        }
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = current(config, &auth);
         self.auth = auth;
         self.read_key_sets();
@@ -174,6 +185,25 @@ fn mercure_options(config: &Config, update_bytes_max: usize) -> mercure::Options
     }
 }
 
+/// A relay has no clients of its own.
+fn websocket(config: &Config, mercure: &Arc<Mercure>) -> Option<Arc<WebSocket>> {
+    if !config.websocket.enabled || config.is_relay {
+        return None;
+    }
+    let (mercure, path) = (Arc::clone(mercure), config.websocket_path());
+    Some(Arc::new(WebSocket::new(mercure, path, websocket_options(config))))
+}
+
+fn websocket_options(config: &Config) -> websocket::Options {
+    let options = &config.websocket;
+    websocket::Options {
+        subscriptions_max: options.subscriptions_max,
+        message_bytes_max: usize::try_from(options.message_size_max).unwrap_or(usize::MAX),
+        per_second: options.commands_per_second,
+        burst: options.burst,
+    }
+}
+
 /// `connections_possible` is what the descriptors of this process allow, whatever is configured.
 pub(super) fn http_options(config: &Config, connections_possible: usize) -> HttpOptions {
     let options = &config.http;
@@ -204,6 +234,8 @@ pub(super) fn needs_restart(running: &Config, new: &Config) -> Vec<&'static str>
         ("hub_path", running.hub_path != new.hub_path),
         ("mercure.update_size_max", running.mercure.update_size_max != new.mercure.update_size_max),
         ("mercure.subscriptions", running.mercure.subscriptions != new.mercure.subscriptions),
+        ("websocket.enabled", running.websocket.enabled != new.websocket.enabled),
+        ("websocket.path", running.websocket.path != new.websocket.path),
         ("webhooks.allow", running.webhooks.allow != new.webhooks.allow),
         ("webhooks.key_file", running.webhooks.key_file != new.webhooks.key_file),
         ("[history]", running.history != new.history),

@@ -71,3 +71,4 @@ mod tls;
 mod webhook;
 mod webhook_order;
 mod webhook_signature;
+mod websocket;
