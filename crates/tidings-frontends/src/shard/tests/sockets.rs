@@ -73,14 +73,15 @@ fn entries_come_as_messages_and_answers_stand_at_their_place() {
 }
 
 #[test]
-fn the_last_of_several_pings_is_answered() {
+fn every_ping_is_answered_in_its_turn() {
     let mut driven = Driven::new();
     let socket = talk(&mut driven);
     for payload in [&b"a"[..], b"b", b"c"] {
         socket.says(PING, payload);
     }
     driven.turn();
-    assert_eq!(socket.frames(), [(0x8A, b"c".to_vec())]);
+    let pong = |payload: &[u8]| (0x8A, payload.to_vec());
+    assert_eq!(socket.frames(), [pong(b"a"), pong(b"b"), pong(b"c")]);
 }
 
 #[test]
@@ -110,11 +111,11 @@ fn a_client_that_breaks_the_protocol_is_told_so_and_has_time_to_close() {
     socket.script.lock().says.extend([0x81, 1, b'x']);
     driven.turn();
     assert_eq!(socket.close_code(), Some(1002));
-    assert!(!socket.script.lock().is_closed);
+    assert!(socket.script.lock().is_closed, "nothing follows");
     assert_eq!(driven.receiver(socket.number).unwrap().phase, Phase::Closing);
     socket.says(TEXT, b"dropped");
     let begun = Instant::now();
-    driven.until("it is closed", |_| socket.script.lock().is_closed);
+    driven.until("it is let go of", |driven| driven.receiver(socket.number).is_none());
     assert!(begun.elapsed() + Duration::from_millis(100) >= SOCKET_CLOSING_TIMEOUT);
     assert!(socket.hearer.texts().is_empty());
     driven.assert_empty();
