@@ -27,8 +27,8 @@ impl Shard {
         number
     }
 
-    /// Up to where nothing for this client was left out. It stays so: what is brought or begun there
-    /// would else be brought once more.
+    /// Up to where nothing for this client was left out. It stays so: what is brought or begun
+    /// there would else be brought once more.
     pub(super) fn place_of(&mut self, number: u32) -> Offset {
         let place = self.passed(number);
         if let Some(receiver) = self.receivers.get_mut(number as usize) {
