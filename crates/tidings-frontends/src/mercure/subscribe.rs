@@ -53,7 +53,7 @@ pub(super) async fn subscribe(
         return Err((without_token, Refusal::ShuttingDown));
     }
     let clock = &*mercure.clock;
-    let Request { head, body, id, closing, .. } = request;
+    let Request { head, body, id: request, closing, .. } = request;
     let role = Role::Subscribe;
     let access =
         access::read_with_fresh_keys(&head, query, role, settings, clock, without_token).await?;
@@ -104,9 +104,8 @@ pub(super) async fn subscribe(
         let present = mercure.presence.as_ref().map(join);
         let limits = Limits { expires, heartbeat: settings.heartbeat, lifetime: settings.lifetime };
         let tells = tells.then(|| beginning.continuity.clone());
-        let (request, talk) = (id, None);
-        let stream = Stream { request, selection, start, limits, tells, present, talk, closing };
-        begun(mercure, stream)
+        let talk = None;
+        begun(mercure, Stream { request, selection, start, limits, tells, present, talk, closing })
     };
     mark_as_stream(answer.headers_mut());
     beginning.mark(answer.headers_mut());
