@@ -90,7 +90,9 @@ impl Stream {
                 if !head.is_success() && !upgraded {
                     return Err(Broken::Refused);
                 }
-                (parts.tell)(Found::Open);
+                if !matches!(self.dialect, Dialect::Packets(kind) if !kind.begin_with_head()) {
+                    (parts.tell)(Found::Open);
+                }
                 let chunked = head.has(b"transfer-encoding");
                 let body = seen.get(head.length..).unwrap_or(&[]).to_vec();
                 self.framing = match chunked {

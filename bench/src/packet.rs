@@ -9,8 +9,18 @@ use crate::payload;
 pub(crate) enum Packets {
     /// MQTT 3.1.1.
     Mqtt,
-    /// Frames of a WebSocket server, which are not masked.
+    /// Frames of a WebSocket server, which are not masked: what was published, as it was.
     WebSocket,
+    /// The same from the hub: its messages are JSON, and one of them says that a subscription
+    /// stands.
+    Hub,
+}
+
+impl Packets {
+    /// Whether the answer's head says that a subscription stands.
+    pub(crate) fn begin_with_head(self) -> bool {
+        self != Packets::Hub
+    }
 }
 
 const PUBLISH: u8 = 3;
@@ -32,7 +42,7 @@ pub(crate) fn next(kind: Packets, bytes: &[u8]) -> Option<(usize, Option<Found>)
             };
             Some((length, found))
         }
-        Packets::WebSocket => {
+        Packets::WebSocket | Packets::Hub => {
             let (first, second) = (*bytes.first()?, *bytes.get(1)?);
             let (head, length) = match second & 127 {
                 126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
@@ -45,6 +55,7 @@ pub(crate) fn next(kind: Packets, bytes: &[u8]) -> Option<(usize, Option<Found>)
             let end = length.checked_add(head)?;
             let body = bytes.get(head..end)?;
             let found = match first & 15 {
+                1 | 2 if kind == Packets::Hub => message(body),
                 1 | 2 => update(body),
                 9 => Some(Found::Ping),
                 _ => None,
@@ -52,6 +63,34 @@ pub(crate) fn next(kind: Packets, bytes: &[u8]) -> Option<(usize, Option<Found>)
             Some((end, found))
         }
     }
+}
+
+/// What a message of the hub says. Data that a benchmark sends has nothing that JSON escapes, and
+/// its member stands last.
+fn message(body: &[u8]) -> Option<Found> {
+    if body.starts_with(br#"{"op":"subscribed""#) {
+        return Some(Found::Open);
+    }
+    let data = br#""data":""#;
+    let at = memchr::memmem::find(body, data)?;
+    let text = body.get(at + data.len()..)?;
+    update(text.get(..memchr::memchr(b'"', text)?)?)
+}
+
+/// A text message of a client in one frame, with a mask of zeros.
+pub(crate) fn masked_text(text: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x81];
+    match u8::try_from(text.len()) {
+        Ok(short @ ..=125) => frame.push(0x80 | short),
+        // No command of a benchmark is longer than this says.
+        _ => {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(text);
+    frame
 }
 
 fn update(payload: &[u8]) -> Option<Found> {
@@ -130,7 +169,9 @@ mod tests {
             for at in 0..=bytes.len() {
                 let mut stream = match kind {
                     Packets::Mqtt => Stream::bare(Dialect::Packets(kind)),
-                    Packets::WebSocket => Stream::behind_head(Dialect::Packets(kind)),
+                    Packets::WebSocket | Packets::Hub => {
+                        Stream::behind_head(Dialect::Packets(kind))
+                    }
                 };
                 let mut found = Vec::new();
                 for part in [&bytes[..at], &bytes[at..]] {

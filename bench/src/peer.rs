@@ -9,7 +9,7 @@ use crate::decode::{Dialect, Stream};
 use crate::form::{encode, encoded};
 use crate::http::Head;
 use crate::options::{LoadOptions, Population, Tokens, topic_name};
-use crate::packet::{Packets, mqtt_packet, mqtt_text, puback};
+use crate::packet::{Packets, masked_text, mqtt_packet, mqtt_text, puback};
 use crate::token;
 
 /// Patterns that one stranger subscribes to: what a subscription may have.
@@ -30,12 +30,14 @@ pub(crate) enum Kind {
     Mosquitto,
     /// `bench/peers/uws.js`: WebSocket, published by POST.
     Uws,
+    /// The hub over its WebSocket, published as with Mercure.
+    Socket,
 }
 
 impl Kind {
     /// Whether there is anything private. Others send everything to everybody.
     pub(crate) fn has_private(self) -> bool {
-        self == Kind::Mercure
+        matches!(self, Kind::Mercure | Kind::Socket)
     }
 
     /// What a subscriber is going to receive.
@@ -45,6 +47,7 @@ impl Kind {
             Kind::Redis | Kind::Nats => Stream::bare(Dialect::Bare),
             Kind::Mosquitto => Stream::bare(Dialect::Packets(Packets::Mqtt)),
             Kind::Uws => Stream::behind_head(Dialect::Packets(Packets::WebSocket)),
+            Kind::Socket => Stream::behind_head(Dialect::Packets(Packets::Hub)),
         }
     }
 
@@ -53,7 +56,7 @@ impl Kind {
         match self {
             Kind::Nats => b"CONNECT {\"verbose\":false}\r\n".to_vec(),
             Kind::Mosquitto => mqtt_connect(),
-            Kind::Mercure | Kind::Nchan | Kind::Redis | Kind::Uws => Vec::new(),
+            Kind::Mercure | Kind::Nchan | Kind::Redis | Kind::Uws | Kind::Socket => Vec::new(),
         }
     }
 
@@ -62,7 +65,7 @@ impl Kind {
         match self {
             Kind::Nats => b"PONG\r\n",
             // A masked frame without a payload.
-            Kind::Uws => b"\x8a\x80\0\0\0\0",
+            Kind::Uws | Kind::Socket => b"\x8a\x80\0\0\0\0",
             Kind::Mercure | Kind::Nchan | Kind::Redis | Kind::Mosquitto => b"",
         }
     }
@@ -71,7 +74,7 @@ impl Kind {
 /// A topic as this kind of server names it.
 fn topic(kind: Kind, number: usize) -> String {
     match kind {
-        Kind::Mercure => topic_name(number),
+        Kind::Mercure | Kind::Socket => topic_name(number),
         Kind::Nchan | Kind::Redis | Kind::Nats | Kind::Mosquitto | Kind::Uws => {
             format!("live{number}")
         }
@@ -125,6 +128,7 @@ pub(crate) fn subscribe_request(
             )
             .into_bytes();
         }
+        Kind::Socket => return socket_request(options, subscriber, of, &topic),
         Kind::Mercure | Kind::Nchan => {}
     }
     let target = subscribe_target(options, subscriber, of);
@@ -144,6 +148,40 @@ pub(crate) fn subscribe_request(
     }
     request.push_str("\r\n");
     request.into_bytes()
+}
+
+/// The upgrade, and behind it the command that subscribes, in one frame whose mask changes nothing.
+fn socket_request(options: &LoadOptions, subscriber: usize, of: usize, topic: &str) -> Vec<u8> {
+    let token = match options.has_token(subscriber) {
+        true => format!("Authorization: Bearer {}\r\n", subscriber_token(options, subscriber, of)),
+        false => String::new(),
+    };
+    let command = format!(r#"{{"op":"subscribe","ref":1,"matchers":[{{"match":"{topic}"}}]}}"#);
+    let mut request = upgrade(&token).into_bytes();
+    request.extend_from_slice(&masked_text(command.as_bytes()));
+    request
+}
+
+/// Asks the hub for a socket; with these fields, each with its line end.
+pub(crate) fn upgrade(fields: &str) -> String {
+    format!(
+        "GET /.well-known/tidings/ws HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Protocol: tidings.v1.json\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n"
+    )
+}
+
+/// A frame by which a socket subscribes to a topic of its own that nobody publishes, or
+/// unsubscribes from it.
+pub(crate) fn change(number: usize, subscribes: bool) -> Vec<u8> {
+    let command = match subscribes {
+        true => format!(
+            r#"{{"op":"subscribe","ref":1,"name":"c","matchers":[{{"match":"urn:changing:{number}"}}]}}"#
+        ),
+        false => r#"{"op":"unsubscribe","ref":2,"name":"c"}"#.to_owned(),
+    };
+    masked_text(command.as_bytes())
 }
 
 /// How many subscriptions these patterns make.
@@ -179,7 +217,7 @@ impl Publications {
     /// With a token of its own.
     pub(crate) fn new(options: &LoadOptions) -> Publications {
         let head = match options.kind {
-            Kind::Mercure => format!(
+            Kind::Mercure | Kind::Socket => format!(
                 "POST /.well-known/mercure HTTP/1.1\r\nHost: 127.0.0.1\r\n\
                  Authorization: Bearer {}\r\n\
                  Content-Type: application/x-www-form-urlencoded\r\nContent-Length: ",
@@ -196,7 +234,7 @@ impl Publications {
         let length = payload.len();
         // Writing to a vector does not fail.
         let _ok = match self.kind {
-            Kind::Mercure => {
+            Kind::Mercure | Kind::Socket => {
                 let mut body = b"topic=".to_vec();
                 encode(&mut body, topic.as_bytes());
                 body.extend_from_slice(b"&data=");
@@ -241,7 +279,7 @@ pub(crate) fn answer(kind: Kind, bytes: &[u8]) -> Answer<'_> {
         Kind::Mosquitto => {
             puback(bytes).map_or(Answer::Partial, |length| Answer::Accepted(length, b""))
         }
-        Kind::Mercure | Kind::Nchan | Kind::Uws => {
+        Kind::Mercure | Kind::Nchan | Kind::Uws | Kind::Socket => {
             let Some(head) = Head::parse(bytes) else { return Answer::Partial };
             let length = head.length + head.content_length().unwrap_or(0);
             match bytes.get(head.length..length) {

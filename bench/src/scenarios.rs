@@ -61,6 +61,7 @@ const ALL: &[&str] =
     &["tidings", "floor-batch", "floor-write", "nchan", "redis", "nats", "mosquitto", "uws"];
 const HUB: &[&str] = &["tidings", "floor-batch", "floor-write"];
 const DURABLE: &[&str] = &["tidings-fsync", "floor-durable"];
+const SOCKETS: &[&str] = &["tidings", "tidings-ws", "uws"];
 const PATTERNS: &[&str] =
     &["tidings", "tidings-exact", "tidings-prefixes", "tidings-suffixes", "tidings-anywhere"];
 
@@ -83,6 +84,42 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         quick: None,
         servers: ALL,
         bases: FLOORS,
+    },
+    Scenario {
+        name: "a1-ws",
+        about: "as a1, over WebSockets",
+        measure: Measure::Slices(400),
+        load: "--subscribers 1000 --publishers 1 --window 1",
+        quick: None,
+        servers: SOCKETS,
+        bases: &["tidings", "uws"],
+    },
+    Scenario {
+        name: "a16-ws",
+        about: "as a16, over WebSockets",
+        measure: Measure::Slices(400),
+        load: "--subscribers 1000 --publishers 16 --window 16",
+        quick: None,
+        servers: SOCKETS,
+        bases: &["tidings", "uws"],
+    },
+    Scenario {
+        name: "c-ws",
+        about: "as c, over WebSockets",
+        measure: Measure::Slices(400),
+        load: "--subscribers 5000 --topics own --publishers 16 --window 64",
+        quick: Some("--subscribers 2000 --topics own --publishers 16 --window 64"),
+        servers: SOCKETS,
+        bases: &["tidings", "uws"],
+    },
+    Scenario {
+        name: "idle-ws",
+        about: "10,000 idle sockets",
+        measure: Measure::Idle(1),
+        load: "--subscribers 10000",
+        quick: Some("--subscribers 2000"),
+        servers: SOCKETS,
+        bases: &[],
     },
     Scenario {
         name: "a1-4k",
@@ -274,6 +311,15 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         bases: &["tidings"],
     },
     Scenario {
+        name: "changes",
+        about: "as c, beside 10,000 sockets that subscribe and unsubscribe in turn each second",
+        measure: Measure::Slices(1000),
+        load: "--subscribers 5000 --topics own --publishers 16 --window 64",
+        quick: Some("--subscribers 2000 --topics own --publishers 16 --window 64"),
+        servers: &["tidings", "tidings-changed"],
+        bases: &["tidings"],
+    },
+    Scenario {
         name: "stalled",
         about: "5,000 readers of 1 KiB a second, who are sent 200 KiB a second",
         measure: Measure::Idle(5000),
@@ -327,8 +373,10 @@ pub(crate) fn contestant(name: &str) -> Option<Contestant> {
         "tidings-fsync" => (Program::Tidings { durability: "fsync", tls: false }, ""),
         "tidings-h2-10" => (hub.clone(), "--http2-connections 10"),
         "tidings-h2-100" => (hub.clone(), "--http2-connections 100"),
+        "tidings-ws" => (hub.clone(), "--kind socket"),
         "tidings-slow" => (hub.clone(), "--slow 10"),
         "tidings-visited" => (hub.clone(), "--visitors 10000"),
+        "tidings-changed" => (hub.clone(), "--changers 10000"),
         "tidings-before" => (Program::Before, ""),
         // As if nobody had a token of his own.
         "tidings-shared" => (hub.clone(), "--tokens shared"),

@@ -204,9 +204,11 @@ fn is_passing(refused: &Refused) -> bool {
 /// Whether the same update will be refused for ever.
 fn is_final(refused: &Refused) -> bool {
     match refused {
-        Refused::Flawed(_) | Refused::Reserved(_) | Refused::NotGranted(_) | Refused::KeyReused => {
-            true
-        }
+        Refused::Flawed(_)
+        | Refused::Reserved(_)
+        | Refused::Audience(_)
+        | Refused::NotGranted(_)
+        | Refused::KeyReused => true,
         Refused::Expired
         | Refused::Fallen
         | Refused::NoSpace

@@ -14,6 +14,12 @@ pub enum Refused {
     /// The publisher's fault: a topic that belongs to the hub.
     #[error("the topic {:?} is reserved for the hub", .0.as_str())]
     Reserved(Topic),
+    /// The publisher's fault: a topic of an audience beside one of somebody else, or for everybody.
+    #[error(
+        "the topic {:?} belongs to an audience: an update of it has to be private, and all its \
+         topics of that audience", .0.as_str()
+    )]
+    Audience(Topic),
     /// The publisher's fault: the grant does not cover this topic.
     #[error("the grant does not cover the topic {:?}", .0.as_str())]
     NotGranted(Topic),

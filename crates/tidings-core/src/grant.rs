@@ -55,8 +55,8 @@ impl Grant {
 
     /// The operator's own grant: everything, for ever.
     pub fn operator() -> Grant {
-        let any = vec![Arc::new(Matcher::Any)];
-        Grant { publish: any.clone(), subscribe: any, ..Grant::default() }
+        let everything = vec![Arc::new(Matcher::Everything)];
+        Grant { publish: everything.clone(), subscribe: everything, ..Grant::default() }
     }
 
     /// Whether this topic may be published to. All topics of an update must be.

@@ -18,7 +18,7 @@ use crate::interner::Interner;
 use crate::limits::{QUEUE_PERMIT_BYTES, QUEUE_UPDATES_MAX};
 use crate::matcher::{BadPattern, Candidate, Language, Matcher};
 use crate::metrics::{Counters, count};
-use crate::namespace::Namespace;
+use crate::namespace::{Namespace, audience};
 use crate::options::{Durability, HubOptions};
 use crate::state::State;
 use crate::store::Store;
@@ -308,6 +308,9 @@ impl Hub {
         if let Some((topic, _)) = reserved {
             return Err(Refused::Reserved(Topic::clone(topic)));
         }
+        if let Some(topic) = apart(update) {
+            return Err(Refused::Audience(topic.clone()));
+        }
         standing?;
         let mut pairs = update.topics.iter().zip(&topics);
         if let Some((topic, _)) = pairs.find(|(_, topic)| !grant.covers_publishing(topic)) {
@@ -342,6 +345,14 @@ impl Hub {
     pub fn shut_down(&self) {
         self.inner.shut_down();
     }
+}
+
+/// A topic of an audience that an update must not have: an audience's updates are for it alone.
+fn apart(update: &Update) -> Option<&Topic> {
+    let of = |topic: &Topic| audience(topic.as_str()).map(str::to_owned);
+    let (topic, owner) = update.topics.iter().find_map(|topic| Some((topic, of(topic)?)))?;
+    let is_alone = update.topics.iter().all(|other| of(other).as_ref() == Some(&owner));
+    (!update.private || !is_alone).then_some(topic)
 }
 
 /// What of the queue so many updates of this weight take: one permit each at least.

@@ -207,6 +207,76 @@ async fn refusals_say_why_and_store_nothing() {
 }
 
 #[tokio::test]
+async fn an_update_of_an_audience_is_private_and_of_that_audience_alone() {
+    let hub = memory_hub();
+    let (one, other) = ("urn:tidings:audience:one:a", "urn:tidings:audience:two:a");
+    for (topics, private, is_taken) in [
+        (&[one][..], true, true),
+        (&[one, "urn:tidings:audience:one"], true, true),
+        (&[one], false, false),
+        (&[one, other], true, false),
+        (&[one, "a"], true, false),
+        (&["a", one], true, false),
+        (&["a", "b"], false, true),
+    ] {
+        let mut of = update("x", "x");
+        of.topics = topics.iter().map(|topic| Topic::parse(topic).unwrap()).collect();
+        of.private = private;
+        let published = hub.publish(&Grant::operator(), of).await;
+        let is_refused = matches!(published, Err(Refused::Audience(_)));
+        assert_eq!((published.is_ok(), is_refused), (is_taken, !is_taken), "{topics:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_wildcard_neither_reads_nor_writes_topics_of_an_audience() {
+    let hub = memory_hub();
+    let topic = "urn:tidings:audience:one:a";
+    let of = |pattern: &str| Grant {
+        publish: vec![hub.matcher(Language::UriTemplate, pattern).unwrap()],
+        subscribe: vec![hub.matcher(Language::UriTemplate, pattern).unwrap()],
+        ..Grant::default()
+    };
+    let mut hidden = update(topic, "hidden");
+    hidden.private = true;
+    let refused = hub.publish(&of("*"), hidden.clone()).await;
+    assert!(matches!(refused, Err(Refused::NotGranted(_))), "{refused:?}");
+    let own = "urn:tidings:audience:one:{topic}";
+    let receives = |pattern: &str, grant: Grant| {
+        let matchers = vec![hub.matcher(Language::UriTemplate, pattern).unwrap()];
+        hub.subscribe(Selection { matchers, grant: Arc::new(grant), scope: None }, Start::Now)
+    };
+    let mut all = [
+        (receives("*", Grant::operator()), false),
+        (receives(own, of("*")), false),
+        (receives(own, of("urn:tidings:audience:two:{topic}")), false),
+        (receives(own, of(own)), true),
+        (receives(own, Grant::operator()), true),
+    ];
+    hub.publish(&of(own), hidden).await.unwrap();
+    let mut shown = update("a", "for all");
+    shown.private = false;
+    hub.publish(&Grant::operator(), shown).await.unwrap();
+    // The way through the history and the live one decide alike.
+    for (at, (live, is_given)) in all.iter_mut().enumerate() {
+        let selection = live.selection().as_ref().clone();
+        let mut read = hub.subscribe(selection, Start::Earliest);
+        let mut batch = Batch::new();
+        while !read.is_live() {
+            read.take(&mut batch).unwrap();
+        }
+        let has_it = batch.iter().any(|entry| entry.update.data == "hidden");
+        assert_eq!(has_it, *is_given, "read by {at}");
+        let mut batch = Batch::new();
+        if *is_given || at == 0 {
+            live.next(&mut batch).await.unwrap();
+        }
+        let has_it = batch.iter().any(|entry| entry.update.data == "hidden");
+        assert_eq!(has_it, *is_given, "live for {at}");
+    }
+}
+
+#[tokio::test]
 async fn a_repeated_publication_gets_the_first_receipt() {
     let hub = memory_hub();
     let mut keyed = update("a", "x");

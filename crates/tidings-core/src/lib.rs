@@ -60,7 +60,7 @@ pub use hold::HistoryHold;
 pub use hub::{Hub, Publishing, Receipt, Room};
 pub use matcher::{BadPattern, Candidate, Language, Matcher};
 pub use metrics::Counters;
-pub use namespace::Namespace;
+pub use namespace::{AUDIENCE_PREFIX, Namespace, audience};
 pub use options::{Durability, HistoryOptions, HubOptions, Keep};
 pub use place::{Judged, Located};
 pub use publish_all::Placed;

@@ -1,8 +1,20 @@
 //! The hub's own URL and the topics that belong to it. Publishers cannot use those, in whatever
 //! spelling: a resolved URL decides, not the text (Mercure 1.0, "Reserved topics").
+//!
+//! And topics of audiences, each of which is alone with its own: there the text decides, byte for
+//! byte.
 
 use percent_encoding_lite::decode_unreserved;
 use url::Url;
+
+/// What topics of audiences begin with: the audience's name follows, which has no colon, and behind
+/// one more colon whatever the audience calls the topic.
+pub const AUDIENCE_PREFIX: &str = "urn:tidings:audience:";
+
+/// The name of the audience to which a topic belongs, if it belongs to one.
+pub fn audience(topic: &str) -> Option<&str> {
+    topic.strip_prefix(AUDIENCE_PREFIX).and_then(|rest| rest.split(':').next())
+}
 
 /// The hub's URL and the topics below its path.
 #[derive(Debug, Clone)]
@@ -116,6 +128,16 @@ mod tests {
             ),
         ) {
             reserved(&parts.concat());
+        }
+    }
+
+    #[test]
+    fn the_name_of_an_audience_ends_at_the_next_colon() {
+        assert_eq!(audience("urn:tidings:audience:a-1:books:1"), Some("a-1"));
+        assert_eq!(audience("urn:tidings:audience:a-1"), Some("a-1"));
+        assert_eq!(audience("urn:tidings:audience:"), Some(""));
+        for other in ["urn:tidings:audience", "urn:TIDINGS:audience:a", " urn:tidings:audience:a"] {
+            assert_eq!(audience(other), None, "{other}");
         }
     }
 

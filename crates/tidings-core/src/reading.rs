@@ -62,6 +62,11 @@ impl Hub {
         let committed = shared.subscribers.committed();
         Reading::new(shared, selection, start, committed)
     }
+
+    /// The same up to a place that is committed already, and not further.
+    pub fn reading_until(&self, selection: Arc<Selection>, start: Start, until: Offset) -> Reading {
+        Reading::new(Arc::clone(&self.inner.shared), selection, start, until)
+    }
 }
 
 impl Reading {
@@ -99,6 +104,11 @@ impl Reading {
     /// Whether there is nothing left to read.
     pub fn is_done(&self) -> bool {
         self.position >= self.until
+    }
+
+    /// Reads on to a place that is committed already.
+    pub fn read_until(&mut self, until: Offset) {
+        self.until = self.until.max(until);
     }
 
     /// The history has to be read once more, up to `until`. The receiver has everything up to

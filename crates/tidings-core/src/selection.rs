@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::grant::Grant;
 use crate::history::Stored;
 use crate::matcher::{Candidate, Matcher, Steps};
-use crate::namespace::Namespace;
+use crate::namespace::{Namespace, audience};
 use crate::update::{Entry, Scope};
 
 /// What a receiver asks for, and what it may see of that.
@@ -60,7 +60,8 @@ impl Selection {
             let mut steps = Steps::for_update();
             // The common case needs no list of candidates.
             return stored.any_topic(&mut |topic| match &**matcher {
-                Matcher::Any => true,
+                Matcher::Everything => true,
+                Matcher::Any => audience(topic).is_none(),
                 Matcher::Exact(text) => **text == *topic,
                 matcher => matcher.matches_within(&Candidate::new(topic, namespace), &mut steps),
             });

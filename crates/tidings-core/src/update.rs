@@ -149,9 +149,15 @@ pub struct Scope(pub &'static str);
 pub enum Form {
     /// One Server-Sent Event.
     ServerSentEvent,
+    /// One text message of a WebSocket, frame included.
+    SocketText,
+    /// The same, or a binary message where the data is no text.
+    SocketBinary,
+    /// The data alone as a text message, frame included.
+    SocketRaw,
 }
 
-const FORMS: usize = 1;
+const FORMS: usize = 4;
 
 /// An item of the history: an update with its place and time.
 #[derive(Debug)]
@@ -217,11 +223,13 @@ impl Entry {
 
     /// The entry in `form`, rendered by the first who asks and shared by all.
     pub fn rendered(&self, form: Form, render: impl FnOnce(&Entry) -> Bytes) -> &Bytes {
-        match form {
-            Form::ServerSentEvent => {
-                let [slot] = &self.forms;
-                slot.get_or_init(|| render(self))
-            }
-        }
+        let [event, text, binary, raw] = &self.forms;
+        let slot = match form {
+            Form::ServerSentEvent => event,
+            Form::SocketText => text,
+            Form::SocketBinary => binary,
+            Form::SocketRaw => raw,
+        };
+        slot.get_or_init(|| render(self))
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod auth;
 mod causes;
+mod courier;
 pub mod http;
 pub mod limits;
 pub mod mercure;
@@ -13,5 +14,7 @@ pub mod problem;
 mod shard;
 mod sse;
 pub mod tokens;
+pub mod websocket;
 
 pub use causes::causes;
+pub use shard::{NoShards, Shards};

@@ -20,6 +20,8 @@ use crate::problem::problem;
 pub struct PageSetup {
     /// Path of the hub's URL, as `/.well-known/mercure`. The page asks at its own origin.
     pub hub_path: String,
+    /// Path of the hub's WebSockets, if it has any.
+    pub socket_path: Option<String>,
     /// A 1.0 token to publish and subscribe with.
     pub token: String,
     /// A 0.x token for the same: selectors by `topic=` and tokens in a URL belong to 0.x.
@@ -46,7 +48,7 @@ struct File {
     text: &'static str,
 }
 
-const FILES: [File; 6] = [
+const FILES: [File; 7] = [
     File {
         path: "/",
         content_type: "text/html; charset=utf-8",
@@ -58,6 +60,7 @@ const FILES: [File; 6] = [
         text: include_str!("page/page.css"),
     },
     File { path: "/page.js", content_type: JAVASCRIPT, text: include_str!("page/page.js") },
+    File { path: "/socket.js", content_type: JAVASCRIPT, text: include_str!("page/socket.js") },
     File { path: "/stream.js", content_type: JAVASCRIPT, text: include_str!("page/stream.js") },
     File { path: "/text.js", content_type: JAVASCRIPT, text: include_str!("page/text.js") },
     File {
@@ -87,6 +90,7 @@ impl Page {
     pub fn new(setup: PageSetup) -> Page {
         let document = serde_json::json!({
             "hub_path": setup.hub_path,
+            "socket_path": setup.socket_path,
             "token": &setup.token,
             "draft_token": setup.draft_token,
             "version": env!("CARGO_PKG_VERSION"),
@@ -166,6 +170,7 @@ mod tests {
     fn page() -> Page {
         Page::new(PageSetup {
             hub_path: "/.well-known/mercure".to_owned(),
+            socket_path: None,
             token: "final.token.</script>".to_owned(),
             draft_token: "draft.token.".to_owned(),
             host: Some("hub.example".to_owned()),

@@ -20,7 +20,7 @@ pub use steps::Steps;
 pub use uri_template::UriTemplate;
 pub use url_pattern::UrlPattern;
 
-use crate::namespace::Namespace;
+use crate::namespace::{AUDIENCE_PREFIX, Namespace, audience};
 
 /// A pattern language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,8 +65,10 @@ pub enum BadPattern {
 /// Picks topics.
 #[derive(Debug)]
 pub enum Matcher {
-    /// Every topic.
+    /// Every topic but those of audiences, which have to be named.
     Any,
+    /// Every topic. No pattern says so: it is the operator's alone.
+    Everything,
     /// One topic, byte for byte.
     Exact(Box<str>),
     /// A WHATWG URL Pattern; behind a pointer, so that the many exact matchers stay small.
@@ -120,7 +122,11 @@ impl Matcher {
             Matcher::UriTemplate(template) => {
                 template.literal_prefix().is_empty() && template.literal_suffix().is_empty()
             }
-            Matcher::Any | Matcher::Exact(_) | Matcher::Mqtt(_) | Matcher::Nats(_) => false,
+            Matcher::Any
+            | Matcher::Everything
+            | Matcher::Exact(_)
+            | Matcher::Mqtt(_)
+            | Matcher::Nats(_) => false,
         }
     }
 
@@ -129,7 +135,7 @@ impl Matcher {
         let below = format!("{}/", namespace.hub_url().path());
         let meets = |fixed: &str, whole: &str| fixed.starts_with(whole) || whole.starts_with(fixed);
         match self {
-            Matcher::Any => true,
+            Matcher::Any | Matcher::Everything => true,
             Matcher::Exact(text) => Candidate::new(text, namespace).is_reserved(),
             Matcher::UrlPattern(pattern) => {
                 let topic = Candidate::new(&below, namespace);
@@ -150,14 +156,22 @@ impl Matcher {
     /// Whether it picks `topic` and finds that out within `steps`.
     pub(crate) fn matches_within(&self, topic: &Candidate<'_>, steps: &mut Steps) -> bool {
         match self {
-            Matcher::Any => true,
+            Matcher::Any => audience(topic.text()).is_none(),
+            Matcher::Everything => true,
             Matcher::Exact(text) => **text == *topic.text(),
+            // Relative to the hub's own URL as they are, they can name no audience.
             Matcher::UrlPattern(pattern) => {
-                topic.url().is_some_and(|url| pattern.matches_within(url, steps))
+                audience(topic.text()).is_none()
+                    && topic.url().is_some_and(|url| pattern.matches_within(url, steps))
             }
-            Matcher::UriTemplate(template) => template.matches_within(topic.text(), steps),
-            Matcher::Mqtt(filter) => !topic.is_reserved() && filter.matches(topic.text()),
-            Matcher::Nats(subject) => !topic.is_reserved() && subject.matches(topic.text()),
+            Matcher::UriTemplate(template) => {
+                let named = template.literal_prefix().len();
+                let whole = audience(topic.text()).map(|name| AUDIENCE_PREFIX.len() + name.len());
+                whole.is_none_or(|whole| named >= whole)
+                    && template.matches_within(topic.text(), steps)
+            }
+            Matcher::Mqtt(filter) => !topic.is_hidden() && filter.matches(topic.text()),
+            Matcher::Nats(subject) => !topic.is_hidden() && subject.matches(topic.text()),
         }
     }
 }
@@ -185,6 +199,12 @@ impl<'t> Candidate<'t> {
     /// The topic resolved against the hub's URL; `None` when it is no URL reference.
     pub fn url(&self) -> Option<&Url> {
         self.url.get_or_init(|| self.namespace.resolve(self.text)).as_ref()
+    }
+
+    /// Whether wildcards of other protocols do not reach it: it belongs to the hub itself, or to an
+    /// audience.
+    pub(crate) fn is_hidden(&self) -> bool {
+        audience(self.text).is_some() || self.is_reserved()
     }
 
     /// Whether it lies in the namespace that belongs to the hub itself. Wildcards of other
@@ -277,6 +297,45 @@ mod tests {
             let matcher = Matcher::parse(language, pattern, &namespace()).unwrap();
             assert_eq!(matcher.reaches_into(&namespace()), expected, "{language:?} {pattern}");
         }
+    }
+
+    #[test]
+    fn topics_of_an_audience_are_picked_by_what_names_it_whole_and_by_nothing_else() {
+        const ONE: &str = "urn:tidings:audience:0b3d6e6c-9f5e-4a11-8a7c-0f6f4c2f1d11";
+        let topic = format!("{ONE}:books%2F1");
+        let of = |text: &str| format!("{ONE}{text}");
+        // A colon would begin a name in a URL pattern.
+        let url = |text: &str| text.replace(':', "\\:");
+        use Language::{Exact, Mqtt, Nats, UriTemplate, UrlPattern};
+        for (language, pattern) in [
+            (Exact, "*".to_owned()),
+            (UriTemplate, "*".to_owned()),
+            (UriTemplate, "{+all}".to_owned()),
+            (UriTemplate, "urn:tidings:audience:{+all}".to_owned()),
+            (UriTemplate, format!("{}{{+rest}}", &ONE[..ONE.len() - 1])),
+            (UriTemplate, "{+first}:books%2F1".to_owned()),
+            (UrlPattern, "*".to_owned()),
+            (UrlPattern, "*:*".to_owned()),
+            (UrlPattern, "urn:*".to_owned()),
+            (UrlPattern, url("urn:tidings:audience:*")),
+            (UrlPattern, url(&of(":*"))),
+            (Mqtt, "#".to_owned()),
+            (Mqtt, "+".to_owned()),
+            (Mqtt, topic.clone()),
+            (Nats, ">".to_owned()),
+            (Nats, "*".to_owned()),
+        ] {
+            assert!(!matches(language, &pattern, &topic), "{language:?} {pattern}");
+        }
+        for (language, pattern) in
+            [(Exact, topic.clone()), (UriTemplate, of(":{topic}")), (UriTemplate, of("{+rest}"))]
+        {
+            assert!(matches(language, &pattern, &topic), "{language:?} {pattern}");
+        }
+        assert!(!matches(UriTemplate, &of("{+rest}"), &of("0:books")), "another audience");
+        // Of nobody: the text decides.
+        assert!(matches(Exact, "*", &format!("URN{}", &topic[3..])));
+        assert!(Matcher::Everything.matches(&Candidate::new(&topic, &namespace())));
     }
 
     #[test]

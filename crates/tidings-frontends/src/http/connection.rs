@@ -67,7 +67,8 @@ pub(super) async fn run(
     let silent = silence.as_mut();
     match usual::serve(&connection, &mut wire, options.head_timeout, silent).await {
         Next::Ended => {}
-        Next::Given(given) => connection.give(given, wire, place),
+        // Whoever reads requests here takes nothing that says more than a request.
+        Next::Given(given) => connection.give(given, wire, Bytes::new(), place),
         // Its room is not kept for connections that do without.
         Next::Library { is_first: true } => {
             Box::pin(connection.by_library(wire, &options, place, silence.as_mut())).await;
@@ -93,8 +94,8 @@ impl Connection {
         self.server.counters.silent.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn give(&self, given: Given, wire: Wire, place: Place) {
-        if let Err(error) = self.handing.give(given, wire, place) {
+    fn give(&self, given: Given, wire: Wire, begun: Bytes, place: Place) {
+        if let Err(error) = self.handing.give(given, wire, begun, place) {
             tracing::debug!(client = %self.peer, %error, "a connection ended");
         }
     }
@@ -183,9 +184,9 @@ impl Connection {
                 }
             }
         };
-        let wire = connection.into_parts().io.into_inner();
+        let parts = connection.into_parts();
         let Some(given) = given else { return };
-        self.give(given, wire, place);
+        self.give(given, parts.io.into_inner(), parts.read_buf, place);
     }
 
     /// Serves many requests at a time.

@@ -1,6 +1,6 @@
 //! What the HTTP side counts. Knows no metric format: the program reads the fields.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::StatusCode;
 
@@ -29,9 +29,27 @@ pub struct HttpCounters {
     pub panics: AtomicU64,
     /// Answers by class of status: 1xx to 5xx.
     pub answers: [AtomicU64; 5],
+    /// WebSockets now.
+    pub sockets: AtomicU64,
+    /// Messages that their clients said.
+    pub socket_messages: AtomicU64,
+    /// Those that the hub closed, by [`SOCKET_CLOSES`].
+    pub socket_closes: [AtomicU64; SOCKET_CLOSES.len()],
 }
 
+/// The codes that the hub closes WebSockets with (RFC 6455 section 7.4.1).
+pub const SOCKET_CLOSES: [&str; 8] =
+    ["1001", "1002", "1003", "1007", "1008", "1009", "1011", "1013"];
+
 impl HttpCounters {
+    /// The hub closes a socket with this code.
+    pub(crate) fn socket_closes(&self, code: u16) {
+        let mut places = SOCKET_CLOSES.iter().zip(&self.socket_closes);
+        if let Some((_, counter)) = places.find(|(known, _)| known.parse() == Ok(code)) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn refused(&self, full: Full) -> &AtomicU64 {
         match full {
             Full::InTotal => &self.refused_in_total,

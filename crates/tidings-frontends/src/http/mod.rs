@@ -42,7 +42,7 @@ pub use accept::{HttpOptions, Listener, Server, bind};
 pub use body::{Bodies, BodyProblem, Share, empty, full};
 pub use certificate::{BadCertificate, CertificateFiles, Expired, Flaw, check_certificate};
 pub use closing::{Closing, Open, Shutdown};
-pub use counters::HttpCounters;
+pub use counters::{HttpCounters, SOCKET_CLOSES};
 pub use entrance::Entrance;
 #[doc(hidden)]
 pub use forwarded::fuzz_forwarded;

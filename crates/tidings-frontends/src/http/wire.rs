@@ -74,13 +74,13 @@ impl Wire {
         self.begun = bytes.clone();
     }
 
-    /// The socket, and the session behind which it stands.
-    pub(super) fn into_parts(self) -> (TcpStream, Option<ServerConnection>) {
+    /// The socket, the session behind which it stands, and what was put back and not read again.
+    pub(super) fn into_parts(self) -> (TcpStream, Option<ServerConnection>, Bytes) {
         match self.stream {
-            Stream::Plain(stream) => (stream.into_inner(), None),
+            Stream::Plain(stream) => (stream.into_inner(), None, self.begun),
             Stream::Encrypted(stream) => {
                 let (stream, session) = stream.into_inner();
-                (stream.into_inner(), Some(session))
+                (stream.into_inner(), Some(session), self.begun)
             }
         }
     }

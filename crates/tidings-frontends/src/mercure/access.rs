@@ -31,6 +31,14 @@ impl Access {
         }
     }
 
+    /// The token, if one came.
+    pub(super) fn verified(&self) -> Option<&Arc<Verified>> {
+        match self {
+            Access::Anonymous => None,
+            Access::Token(verified) => Some(verified),
+        }
+    }
+
     /// What may be read.
     pub(super) fn grant(&self) -> Arc<Grant> {
         match self {
@@ -196,14 +204,14 @@ fn presented_in_query<'q>(
 }
 
 /// An `Authorization` header as one with a bearer token begins (RFC 6750 section 2.1).
-struct Bearer<'h> {
-    token: &'h str,
+pub(super) struct Bearer<'h> {
+    pub(super) token: &'h str,
     /// Hubs of 0.x ask for `Bearer` in this case, one space, and a certain length.
     is_as_in_draft: bool,
 }
 
 impl Bearer<'_> {
-    fn parse(header: &[u8]) -> Option<Bearer<'_>> {
+    pub(super) fn parse(header: &[u8]) -> Option<Bearer<'_>> {
         let text = std::str::from_utf8(header).ok()?;
         let (scheme, rest) = text.split_once(' ')?;
         let token = rest.trim_start_matches(' ');

@@ -16,7 +16,7 @@ const FINAL_HEADER: HeaderName = HeaderName::from_static("mercure-last-event-id"
 /// The cursor's request field, and its response field in protocol 0.x.
 const DRAFT_HEADER: HeaderName = HeaderName::from_static("last-event-id");
 /// The cursor that means everything that is kept.
-pub(super) const EARLIEST: &str = "earliest";
+pub(crate) const EARLIEST: &str = "earliest";
 /// Every spelling of the parameter in use: 1.0, 0.x, an EventSource polyfill, and 0.x before 0.14.
 const PARAMETERS: [&str; 4] = ["last_event_id", "lastEventID", "lastEventId", "Last-Event-ID"];
 

@@ -64,6 +64,10 @@ pub(super) enum Fault {
     BrokenBody,
     #[error("the update is not acceptable")]
     Flawed,
+    #[error(
+        "a topic of an audience is published as private, and beside topics of that audience only"
+    )]
+    Audience,
 }
 
 /// Which limit was exceeded.
@@ -104,7 +108,8 @@ impl Fault {
             | Fault::BesideTicket
             | Fault::BadIdempotencyKey
             | Fault::BrokenBody
-            | Fault::Flawed => "Bad Request",
+            | Fault::Flawed
+            | Fault::Audience => "Bad Request",
         }
     }
 }

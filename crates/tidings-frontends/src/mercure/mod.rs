@@ -12,6 +12,7 @@ mod cors;
 mod cursor;
 mod fault;
 mod form;
+pub(crate) mod lent;
 mod metadata;
 mod origins;
 mod presence;
@@ -33,10 +34,10 @@ pub use origins::BadOrigin;
 use crate::auth::{Auth, Generation};
 use crate::http::{Answer, Bodies, Body, Content, Frontend, Request, empty};
 use crate::limits::{
-    BODIES_BYTES_MAX, CATCH_UP_READERS, COOKIE_DEFAULT, CURSOR_READERS, FORM_BYTES_DEFAULT,
-    FORM_FIELDS_MAX, HEARTBEAT_DEFAULT, QUERIES_BYTES_MAX, STREAM_LIFETIME_DEFAULT,
+    BODIES_BYTES_MAX, COOKIE_DEFAULT, FORM_BYTES_DEFAULT, FORM_FIELDS_MAX, HEARTBEAT_DEFAULT,
+    QUERIES_BYTES_MAX, STREAM_LIFETIME_DEFAULT,
 };
-use crate::shard::{Readers, Shards};
+use crate::shard::Shards;
 use access::Worded;
 use content::{is_form, refuse_coded};
 use cookie::Cookies;
@@ -101,6 +102,9 @@ struct Settings {
     cors: Cors,
     cookies: Cookies,
     publish_origins: Origins,
+    /// Origins of pages whose cookies count, beside `*`: the hub's own, and those that get answers
+    /// with credentials.
+    credentials_origins: Origins,
     log_topics: bool,
     metadata: Metadata,
     heartbeat: Option<Duration>,
@@ -117,6 +121,7 @@ impl Settings {
             metadata: Metadata::new(namespace, &auth, cookie.as_deref(), options.subscriptions),
             cookies: Cookies::new(cookie, auth.accepts(Generation::Draft)),
             publish_origins: Origins::new(&options.publish_origins)?.and_of(namespace.hub_url()),
+            credentials_origins: Origins::new(&options.cors_origins)?.and_of(namespace.hub_url()),
             auth,
             log_topics: options.log_topics,
             // A timer without a length would never let anything else happen.
@@ -148,12 +153,6 @@ pub enum BadStart {
          switch subscriptions off"
     )]
     Thread(std::io::Error),
-    /// The operating system's: there would be nobody to write to subscribers.
-    #[error(
-        "a thread that writes to subscribers did not start: {0}; raise the limits of threads and \
-         open files"
-    )]
-    Shards(std::io::Error),
 }
 
 /// What a request is about.
@@ -172,8 +171,6 @@ pub struct Mercure {
     settings: RwLock<Arc<Settings>>,
     path: String,
     metadata_path: String,
-    /// Who looks up where streams begin.
-    cursor_readers: Readers,
     shards: Arc<Shards>,
     presence: Option<Presence>,
     tickets: Tickets,
@@ -184,7 +181,7 @@ pub struct Mercure {
 }
 
 impl Mercure {
-    /// The protocol over `hub`, at the path of the hub's own URL.
+    /// The protocol over `hub`, at the path of the hub's own URL. `shards` serve its streams.
     ///
     /// # Errors
     ///
@@ -193,6 +190,7 @@ impl Mercure {
         hub: Hub,
         auth: Arc<Auth>,
         clock: Arc<dyn Clock>,
+        shards: Arc<Shards>,
         options: &Options,
     ) -> Result<Mercure, BadStart> {
         let settings = Settings::new(auth, hub.namespace(), options)?;
@@ -204,18 +202,13 @@ impl Mercure {
             presence.speak_as(&settings.auth);
         }
         let path = hub.namespace().hub_url().path().to_owned();
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let readers = Arc::new(Readers::start("history", processors.min(CATCH_UP_READERS)));
-        let shards = Shards::start(&hub, &clock, &readers, processors);
-        let shards = shards.map_err(BadStart::Shards)?;
         Ok(Mercure {
             hub,
             clock,
             settings: RwLock::new(Arc::new(settings)),
             path,
             metadata_path,
-            cursor_readers: Readers::start("cursors", CURSOR_READERS),
-            shards: Arc::new(shards),
+            shards,
             presence,
             tickets: Tickets::default(),
             bodies: Bodies::new(BODIES_BYTES_MAX),

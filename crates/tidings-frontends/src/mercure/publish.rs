@@ -161,7 +161,7 @@ fn read_update(
     })
 }
 
-fn read_topic(generation: Generation, text: &str) -> Result<Topic, Refusal> {
+pub(super) fn read_topic(generation: Generation, text: &str) -> Result<Topic, Refusal> {
     if generation == Generation::Final {
         if text == "*" {
             return Err(Refusal::BadParameter(Fault::Wildcard));
@@ -171,7 +171,7 @@ fn read_topic(generation: Generation, text: &str) -> Result<Topic, Refusal> {
     Topic::parse(text).map_err(|bad| refuse_text(&bad))
 }
 
-fn read_id(generation: Generation, text: &str) -> Result<Line, Refusal> {
+pub(super) fn read_id(generation: Generation, text: &str) -> Result<Line, Refusal> {
     if generation == Generation::Final {
         if text.starts_with('#') || text == EARLIEST {
             return Err(Refusal::BadParameter(Fault::ReservedId));
@@ -185,7 +185,7 @@ fn read_id(generation: Generation, text: &str) -> Result<Line, Refusal> {
     Line::parse(text).map_err(|bad| refuse_text(&bad))
 }
 
-fn read_type(generation: Generation, text: &str) -> Result<Line, Refusal> {
+pub(super) fn read_type(generation: Generation, text: &str) -> Result<Line, Refusal> {
     if generation == Generation::Final {
         if text == "mercure" {
             return Err(Refusal::BadParameter(Fault::ReservedType));

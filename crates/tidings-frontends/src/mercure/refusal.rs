@@ -140,6 +140,7 @@ impl From<Refused> for Refusal {
                 Refusal::BadParameter(Fault::Flawed)
             }
             Refused::Reserved(_) => Refusal::Reserved,
+            Refused::Audience(_) => Refusal::BadParameter(Fault::Audience),
             Refused::NotGranted(topic) => {
                 Refusal::NotGranted { role: Role::Publish, topic: Some(topic.as_str().to_owned()) }
             }

@@ -52,7 +52,7 @@ pub(super) async fn subscribe(
     if request.closing.has_begun() {
         return Err((without_token, Refusal::ShuttingDown));
     }
-    let Request { head, body, id, closing, .. } = request;
+    let Request { head, body, id: request, closing, .. } = request;
     let ticket = ticket::redeemed(mercure, &head, query, settings)?;
     let access = match &ticket {
         Some(ticket) => Access::Token(Arc::clone(&ticket.verified)),
@@ -96,13 +96,13 @@ pub(super) async fn subscribe(
             other => other,
         };
         let join = |presence: &Presence| -> Box<dyn Send> {
-            Box::new(presence.join(generation, &access, &asked))
+            Box::new(presence.join(generation, access.verified(), &asked))
         };
         let present = mercure.presence.as_ref().map(join);
         let limits = Limits { expires, heartbeat: settings.heartbeat, lifetime: settings.lifetime };
         let tells = tells.then(|| beginning.continuity.clone());
-        let request = id;
-        begun(mercure, Stream { request, selection, start, limits, tells, present, closing })
+        let talk = None;
+        begun(mercure, Stream { request, selection, start, limits, tells, present, talk, closing })
     };
     mark_as_stream(answer.headers_mut());
     if ticket.is_some() {
@@ -141,12 +141,16 @@ async fn begin(mercure: &Mercure, reader: Reader, asked: Option<String>) -> Opti
     let Some(asked) = asked else { return Some(Beginning::NOW) };
     let hub = mercure.hub.clone();
     let find = move || behind_a_gap(&hub, cursor::begin(&hub, &reader, &asked));
-    mercure.cursor_readers.read(find).await
+    mercure.shards.cursor_readers.read(find).await
 }
 
 /// Where announcements that would be for this client are forgotten, the stream begins behind them
 /// and the answer says so.
-fn behind_what_is_forgotten(hub: &Hub, selection: &Selection, beginning: Beginning) -> Beginning {
+pub(super) fn behind_what_is_forgotten(
+    hub: &Hub,
+    selection: &Selection,
+    beginning: Beginning,
+) -> Beginning {
     let Start::After(place) = beginning.start else { return beginning };
     let judged = hub.forgotten_behind(place, selection);
     let start = judged.start;
@@ -160,7 +164,7 @@ fn behind_what_is_forgotten(hub: &Hub, selection: &Selection, beginning: Beginni
 
 /// Where the history cannot go on without a gap, the stream begins behind the gap and the answer
 /// says so: to close it each time would keep the client before the gap for ever.
-fn behind_a_gap(hub: &Hub, beginning: Beginning) -> Beginning {
+pub(super) fn behind_a_gap(hub: &Hub, beginning: Beginning) -> Beginning {
     let place = match beginning.start {
         Start::Now => return beginning,
         Start::Earliest => hub.before_first(),

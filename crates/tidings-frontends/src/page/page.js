@@ -1,6 +1,7 @@
 // The page of `tidings dev`: two forms, the updates that arrive, and the same as terminal lines.
 // Text from outside is only ever put in place as text, never as markup.
 
+import { openSocket } from "/socket.js";
 import { explain, openByEventSource, openByFetch } from "/stream.js";
 import { clockTime, lines, pretty, shellWord } from "/text.js";
 
@@ -10,8 +11,14 @@ const UPDATES_MAX = 300;
 const SHOWN_CHARACTERS_MAX = 100_000;
 
 const at = (id) => document.getElementById(id);
-const setup = { hub_path: "/.well-known/mercure", token: "", draft_token: "", version: "" };
+/** The language that a kind of patterns has in messages. */
+const LANGUAGES = {
+  all: "exact", match: "exact", match_urlpattern: "urlpattern", topic: "uritemplate",
+};
+const setup = { hub_path: "/.well-known/mercure", socket_path: null, token: "", draft_token: "", version: "" };
 let close = null;
+let closeSocket = null;
+let beside = false;
 let received = 0;
 let unannounced = 0;
 let ownToken = true;
@@ -33,7 +40,8 @@ function wanted() {
   const start = at("start").value;
   const cursor = start === "after" ? at("cursor").value : start === "earliest" ? "earliest" : "";
   const token = at("who").value === "token" ? tokenFor(draft) : "";
-  return { patterns, query, cursor, token, draft, byFetch: at("how").value === "fetch" };
+  const matchers = patterns.map((pattern) => ({ match: pattern, match_type: LANGUAGES[kind] }));
+  return { patterns, matchers, query, cursor, token, draft, byFetch: at("how").value === "fetch" };
 }
 
 /** Everything in the URL, as EventSource needs it. */
@@ -52,9 +60,17 @@ function showState(state, text) {
   at("connect").textContent = close === null ? "Subscribe" : "Subscribe anew";
 }
 
+function showSocketState(state, text) {
+  at("socket-state").dataset.state = state;
+  at("socket-state-text").textContent = text;
+}
+
 function disconnect() {
   close?.();
+  closeSocket?.();
   close = null;
+  closeSocket = null;
+  showSocketState("idle", "Not connected");
   showState("idle", "Not connected");
 }
 
@@ -84,6 +100,44 @@ function subscribe() {
     ? openByFetch({ url, token: want.token, cursor: want.cursor, on })
     : openByEventSource({ url: wholeUrl(want), types, on });
   showState("waiting", "Connecting");
+  if (beside) subscribeBeside(want);
+}
+
+/** The same subscription over a WebSocket. */
+function subscribeBeside({ matchers, cursor, token }) {
+  const url = location.origin.replace(/^http/, "ws") + setup.socket_path;
+  const on = {
+    open: () => showSocketState("live", "Connected"),
+    update: (update) => {
+      if (!isAnnouncement(update)) show(at("socket-list"), update, "of the WebSocket");
+    },
+    waiting: (why, milliseconds) => {
+      showSocketState("waiting", `Reconnecting in ${Math.ceil(milliseconds / 1000)} s: ${why}`);
+    },
+    refused: (why) => {
+      closeSocket = null;
+      showSocketState("refused", `Refused: ${why}`);
+    },
+  };
+  // A token of the older generation is for URLs only.
+  const shown = token && ownToken ? setup.token : token;
+  closeSocket = openSocket({ url, token: shown, matchers, start: cursor || "now", on });
+  showSocketState("waiting", "Connecting");
+}
+
+/** Shows one protocol, or both: they begin anew, so that both begin at the same place. */
+function chooseTab(both) {
+  if (both === beside) return;
+  beside = both;
+  for (const [id, selected] of [["tab-stream", !both], ["tab-socket", both]]) {
+    at(id).setAttribute("aria-selected", String(selected));
+    at(id).tabIndex = selected ? 0 : -1;
+  }
+  at("lists").classList.toggle("both", both);
+  at("lists").setAttribute("aria-labelledby", both ? "tab-socket" : "tab-stream");
+  at("socket").hidden = !both;
+  clear();
+  subscribe();
 }
 
 /** What the hub itself says of its subscribers, in 1.0 or 0.x, is no update. */
@@ -93,6 +147,16 @@ const isAnnouncement = ({ type, data }) =>
 function addUpdate({ id, type, data }) {
   if (id) at("last").textContent = id;
   if (isAnnouncement({ type, data })) return;
+  const number = (received += 1);
+  show(at("list"), { id, type, data }, String(number));
+  at("count").textContent = received.toLocaleString("en");
+  at("empty").hidden = true;
+  at("clear").disabled = false;
+  announce();
+}
+
+/** Puts an update at the beginning of a list. */
+function show(list, { id, type, data }, number) {
   const now = new Date();
   const item = at("update").content.cloneNode(true);
   const shown = pretty(data);
@@ -104,19 +168,13 @@ function addUpdate({ id, type, data }) {
   item.querySelector(".data").textContent = cut
     ? `${shown.slice(0, SHOWN_CHARACTERS_MAX)}\n… and ${shown.length - SHOWN_CHARACTERS_MAX} more`
     : shown;
-  const number = (received += 1);
   item.querySelector("pre").setAttribute("aria-label", `Data of update ${number}`);
   const copy = item.querySelector(".copy-data");
   copy.setAttribute("aria-label", `Copy the data of update ${number}`);
   copy.addEventListener("click", () => copyText(copy, data));
   item.querySelector("li").classList.add("new");
-  const list = at("list");
   list.prepend(item);
   while (list.children.length > UPDATES_MAX) list.lastElementChild.remove();
-  at("count").textContent = received.toLocaleString("en");
-  at("empty").hidden = true;
-  at("clear").disabled = false;
-  announce();
 }
 
 /** Tells screen readers how many arrived, at most every two seconds. */
@@ -132,11 +190,11 @@ function announce() {
 
 function clear() {
   at("list").replaceChildren();
+  at("socket-list").replaceChildren();
   received = 0;
   at("count").textContent = "0";
   at("empty").hidden = false;
   at("clear").disabled = true;
-  at("updates").focus();
 }
 
 /** The fields of the publish form as pairs, in the order in which publishers send them. */
@@ -248,7 +306,15 @@ function listen() {
   at("subscribe").addEventListener("submit", (event) => { event.preventDefault(); subscribe(); });
   at("publish").addEventListener("submit", (event) => { event.preventDefault(); publish(); });
   at("disconnect").addEventListener("click", disconnect);
-  at("clear").addEventListener("click", clear);
+  at("clear").addEventListener("click", () => { clear(); at("updates").focus(); });
+  for (const [id, both] of [["tab-stream", false], ["tab-socket", true]]) {
+    at(id).addEventListener("click", () => chooseTab(both));
+  }
+  at("tabs").addEventListener("keydown", (event) => {
+    if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
+    chooseTab(!beside);
+    at(beside ? "tab-socket" : "tab-stream").focus();
+  });
   at("token").addEventListener("input", () => { ownToken = false; });
   at("token-reset").addEventListener("click", () => { ownToken = true; showFields(); });
   for (const kind of ["input", "change"]) document.addEventListener(kind, showFields);
@@ -269,6 +335,7 @@ async function start() {
   if (!answer.ok) throw new Error(await explain(answer));
   Object.assign(setup, await answer.json());
   at("hub-url").textContent = hubUrl();
+  at("tabs").hidden = !setup.socket_path;
   at("version").textContent = `Tidings ${setup.version}`;
   showFields();
   subscribe();

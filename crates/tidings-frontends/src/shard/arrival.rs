@@ -9,6 +9,7 @@ use tidings_core::{Selection, Start};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::outlet::Outlet;
+use super::talk::Talk;
 use crate::http::{Closing, HttpCounters, Place, RequestId};
 use crate::sse::Framing;
 use crate::sse::continuity::Continuity;
@@ -35,6 +36,8 @@ pub(crate) struct Stream {
     pub(crate) tells: Option<Continuity>,
     /// Dropped with the stream: others see that it is there.
     pub(crate) present: Option<Box<dyn Send>>,
+    /// Its client is listened to, where it is a socket.
+    pub(crate) talk: Option<Box<Talk>>,
     pub(crate) closing: Closing,
 }
 
@@ -44,6 +47,8 @@ pub(crate) struct Carrier {
     pub(crate) framing: Framing,
     /// What is said before the stream.
     pub(crate) head: Bytes,
+    /// What the client said behind its request already; a head's bytes at most.
+    pub(crate) begun: Bytes,
     pub(crate) patience: Arc<Patience>,
     /// The client's, of the connection and of the request.
     pub(crate) places: [Option<Place>; 2],

@@ -68,6 +68,17 @@ pub(super) struct Turn {
 
 /// Reads until there is enough for one write, all is read, or the turn is over.
 pub(super) fn read_history(mut behind: Behind, framing: Framing, turn: Duration) -> Turn {
+    let (batch, gap) = read_some(&mut behind, turn);
+    let portion = Portion::new(batch);
+    if let Some(portion) = &portion {
+        // Made here, where nobody waits for it.
+        portion.whole(framing);
+    }
+    Turn { behind, portion, gap }
+}
+
+/// The same as entries, whole up to the gap if there is one.
+pub(super) fn read_some(behind: &mut Behind, turn: Duration) -> (Batch, Option<Gap>) {
     let begun = Instant::now();
     let (mut batch, mut bytes) = (Batch::new(), 0);
     let gap = loop {
@@ -87,10 +98,5 @@ pub(super) fn read_history(mut behind: Behind, framing: Framing, turn: Duration)
             break None;
         }
     };
-    let portion = Portion::new(batch);
-    if let Some(portion) = &portion {
-        // Made here, where nobody waits for it.
-        portion.whole(framing);
-    }
-    Turn { behind, portion, gap }
+    (batch, gap)
 }

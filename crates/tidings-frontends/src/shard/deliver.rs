@@ -12,8 +12,9 @@ use super::inbox::Message;
 use super::portion::Portion;
 use super::receiver::{Phase, Sent};
 use super::run::Shard;
+use super::words::{self, End};
 use crate::limits::{CATCH_UP_TURN, READS_AT_ONCE};
-use crate::sse::{Framing, continuity};
+use crate::sse::Framing;
 
 /// What a subscription had.
 struct Taken {
@@ -99,7 +100,7 @@ impl Shard {
                 lagging += 1;
                 continue;
             }
-            match receiver.give(portion, self.now) {
+            match receiver.give(portion, self.hub.namespace(), self.now) {
                 Sent::All if receiver.is_watched() => {}
                 Sent::All | Sent::Waits => waiting.push(*member),
                 Sent::Never => gone.push(*member),
@@ -129,7 +130,7 @@ impl Shard {
 
     fn take_turn(&mut self, number: u32, serial: u64, turn: Option<Turn>) {
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
-        if receiver.serial != serial || receiver.phase != Phase::Reading {
+        if receiver.read_serial != serial || receiver.phase != Phase::Reading {
             return;
         }
         let Some(Turn { behind: Behind::One(reading), portion, gap }) = turn else {
@@ -141,7 +142,7 @@ impl Shard {
             return self.look(number);
         }
         if let Some(portion) = &portion
-            && receiver.give(portion, self.now) == Sent::Never
+            && receiver.give(portion, self.hub.namespace(), self.now) == Sent::Never
         {
             return self.remove(number);
         }
@@ -180,16 +181,18 @@ impl Shard {
         let source = std::mem::replace(&mut audience.source, Source::Away);
         let Source::Live(subscription) = source else { return };
         let (serial, inbox) = (audience.serial, Arc::clone(&self.inbox));
+        let first = audience.members.first().and_then(|first| self.receivers.get(*first as usize));
+        let framing = first.map_or(Framing::Bare, |first| first.framing);
         let behind = Behind::All(subscription);
         self.readers.give(move || {
-            let turn = read(behind, Framing::Chunked);
+            let turn = read(behind, framing);
             inbox.put(Message::ReadForAll { number, serial, turn });
         });
     }
 
     /// Has the history read for those who stand in line, for so many at a time: what was read and
     /// not written yet is memory.
-    fn give_turns(&mut self) {
+    pub(super) fn give_turns(&mut self) {
         while self.reads < READS_AT_ONCE
             && let Some(number) = self.readers_line.pop_front()
         {
@@ -197,9 +200,10 @@ impl Shard {
             let Some(receiver) = self.receivers.get_mut(number as usize) else { continue };
             let Some(reading) = receiver.reading.take_if(|_| receiver.phase == Phase::Reading)
             else {
+                self.reads += usize::from(self.give_side_turn(number));
                 continue;
             };
-            let (serial, inbox) = (receiver.serial, Arc::clone(&self.inbox));
+            let (serial, inbox) = (receiver.read_serial, Arc::clone(&self.inbox));
             let (behind, framing) = (Behind::One(reading), receiver.framing);
             self.reads += 1;
             self.readers.give(move || {
@@ -218,7 +222,7 @@ impl Shard {
     pub(super) fn catch_up(&mut self, number: u32) {
         loop {
             let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
-            if receiver.phase != Phase::Lagging {
+            if receiver.phase != Phase::Lagging || receiver.is_held() {
                 return;
             }
             if receiver.rest.is_some() {
@@ -237,13 +241,14 @@ impl Shard {
                     if audience.behind == 0 {
                         audience.forget();
                     }
-                    return self.arm(number);
+                    self.arm(number);
+                    return self.go_on_beside(number);
                 }
                 Covered::By(_) if receiver.has_no_right(&*self.clock).is_some() => {
                     return self.look(number);
                 }
                 Covered::By(portion) => {
-                    if receiver.give(&portion, self.now) == Sent::Never {
+                    if receiver.give(&portion, self.hub.namespace(), self.now) == Sent::Never {
                         return self.remove(number);
                     }
                 }
@@ -263,9 +268,10 @@ impl Shard {
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
         let (Gap::Missed(missed) | Gap::Forgotten(missed)) = gap;
         let request = receiver.request;
-        if receiver.tells {
+        let framing = receiver.framing;
+        let tells = receiver.tells || framing.is_messages();
+        if let Some(event) = words::gap(framing, &self.hub, &missed, place).filter(|_| tells) {
             tracing::info!(%request, %missed, "a stream goes on behind a gap");
-            let event = receiver.framing.frame(&continuity::gap(&self.hub, &missed, place));
             receiver.position = receiver.position.max(place);
             receiver.told = receiver.position;
             match receiver.send(&[event], self.now) {
@@ -281,7 +287,7 @@ impl Shard {
             }
             Gap::Forgotten(_) => place,
         };
-        self.end_at(number, "entries are missing", None, place);
+        self.end_at(number, End::Missing, place);
     }
 }
 

@@ -10,6 +10,8 @@ use tokio::sync::Notify;
 
 use super::arrival::Arrival;
 use super::catch_up::Turn;
+use super::side::SideTurn;
+use super::talk::Order;
 use crate::limits::LIGHT_TURNS_MIN;
 
 /// One thing for the shard to do.
@@ -20,6 +22,10 @@ pub(super) enum Message {
     Read { number: u32, serial: u64, turn: Option<Turn> },
     /// The same for an audience.
     ReadForAll { number: u32, serial: u64, turn: Option<Turn> },
+    /// The same for the past of a socket's later wish.
+    SideRead { number: u32, serial: u64, turn: Option<Box<SideTurn>> },
+    /// What a hearer has for its socket.
+    Order { number: u32, serial: u64, order: Box<Order> },
     /// Something about this receiver may have changed.
     Look(u32),
     /// The program ends its streams.

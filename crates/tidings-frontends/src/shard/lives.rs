@@ -11,14 +11,16 @@ use mio::event::Event;
 use tidings_core::{Offset, Selection};
 
 use super::arrival::{Arrival, Carrier, Stream};
-use super::audience::{Audience, Likeness, common};
 use super::inbox::{Inbox, Message};
 use super::outlet::Outlet;
 use super::receiver::{Phase, Receiver, Sent};
 use super::run::{RECEIVER_KEY, Shard};
+use super::socket::Socket;
+use super::talk::{Ear, Talk};
+use super::wants::Wants;
 use super::wheel::Wheel;
+use super::words::{self, End};
 use crate::http::Closing;
-use crate::sse::{COMMENT, continuity, farewell};
 
 /// Woken when the program ends its streams.
 struct AtTheEnd(Arc<Inbox>);
@@ -45,8 +47,20 @@ impl Shard {
         let reading = is_behind.then(|| Box::new(reading));
         joined.behind += usize::from(is_behind);
         self.serial += 1;
-        let Stream { request, limits, present, closing, tells, .. } = stream;
-        let Carrier { outlet, framing, head, patience, places, open } = carrier;
+        let Stream { request, limits, present, closing, tells, talk, .. } = stream;
+        let Carrier { outlet, framing, head, begun, patience, places, open } = carrier;
+        let mut first = BytesMut::from(head);
+        let socket = talk.map(|talk| {
+            let Talk { hearer, limits, opening } = *talk;
+            first.extend_from_slice(&opening.unwrap_or_default());
+            let ear = Ear { inbox: Arc::clone(&self.inbox), number, serial: self.serial };
+            let wants = Wants::new(&stream.selection, position);
+            let counters = Arc::clone(&patience.counters);
+            Box::new(Socket::new(hearer, limits, ear, begun, wants, counters))
+        });
+        if socket.is_none() {
+            first.extend_from_slice(&words::opening(framing, &self.hub, tells.as_ref(), position));
+        }
         let key = u64::from(number) | RECEIVER_KEY;
         let held = self.hub.hold(&stream.selection.grant, Arc::clone(&self.ready), key);
         let entry = self.receivers.insert(Receiver {
@@ -55,6 +69,7 @@ impl Shard {
             audience,
             seat,
             serial: self.serial,
+            read_serial: self.serial,
             phase: if is_behind { Phase::Lagging } else { Phase::Live },
             tells: tells.is_some(),
             position,
@@ -71,18 +86,13 @@ impl Shard {
             held,
             open: closing.open(),
             request,
-            _present: present,
+            present,
+            socket,
             _places: places,
             _open: open,
             _counted: counted,
         });
         debug_assert_eq!(entry, number as usize);
-        let mut first = BytesMut::from(head);
-        first.extend_from_slice(&framing.frame(COMMENT));
-        if let Some(continuity) = tells {
-            let opening = continuity::opening(&self.hub, &continuity, position);
-            first.extend_from_slice(&framing.frame(&opening));
-        }
         self.speak_first(number, first.freeze());
     }
 
@@ -98,7 +108,8 @@ impl Shard {
             tracing::error!(request = %receiver.request, %error, "a stream could not begin");
         }
         let is_there = listened.is_ok()
-            && receiver.outlet.ignore_input(&mut self.scratch).is_ok()
+            && (receiver.socket.is_some()
+                || receiver.outlet.ignore_input(&mut self.scratch).is_ok())
             && receiver.send(&[first], self.now) != Sent::Never;
         if !is_there {
             return self.remove(number);
@@ -108,30 +119,17 @@ impl Shard {
         self.arm(number);
         self.catch_up(number);
         self.close_if_over(number);
-    }
-
-    fn audience_of(&mut self, selection: Selection) -> u32 {
-        let likeness = Likeness::of(&selection);
-        if let Some(number) = self.alike.get(&likeness) {
-            return *number;
-        }
-        let number = u32::try_from(self.audiences.vacant_key()).unwrap_or(u32::MAX);
-        let selection = Arc::new(common(selection));
-        let (owner, key) = (Arc::clone(&self.ready), u64::from(number));
-        let subscription = self.hub.subscribe_for_many(Arc::clone(&selection), owner, key);
-        self.serial += 1;
-        let audience = Audience::new(self.serial, likeness.clone(), selection, subscription);
-        self.audiences.insert(audience);
-        self.alike.insert(likeness, number);
-        number
+        self.listen_on(number);
     }
 
     /// What a socket says.
     pub(super) fn on_socket(&mut self, number: u32, event: &Event) {
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
         if event.is_readable() || event.is_read_closed() || event.is_error() {
-            let heard = receiver.outlet.ignore_input(&mut self.scratch);
-            if let Err(error) = heard {
+            if let Some(socket) = &mut receiver.socket {
+                socket.has_something();
+                self.listen(number);
+            } else if let Err(error) = receiver.outlet.ignore_input(&mut self.scratch) {
                 tracing::debug!(request = %receiver.request, %error, "a client has left");
                 return self.remove(number);
             }
@@ -147,12 +145,14 @@ impl Shard {
         match (receiver.phase, receiver.has_no_right(&*self.clock)) {
             // Bytes for which there is no right any more.
             (Phase::Ending, Some(_)) => return self.remove(number),
-            (Phase::Leaving, _) | (_, None) => {}
-            (_, Some(reason)) => return self.end(number, reason, None),
+            (Phase::Leaving | Phase::Closing, _) | (_, None) => {}
+            (_, Some(why)) => return self.end(number, why),
         }
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
         if receiver.outlet.socket().is_none() {
-            if receiver.outlet.ignore_input(&mut self.scratch).is_err() {
+            if receiver.socket.is_some() {
+                self.listen(number);
+            } else if receiver.outlet.ignore_input(&mut self.scratch).is_err() {
                 return self.remove(number);
             }
             self.write_on(number);
@@ -172,13 +172,12 @@ impl Shard {
         match receiver.go_on(self.now) {
             Sent::Waits => {}
             Sent::Never => self.remove(number),
-            Sent::All if receiver.phase.is_last() => {
-                receiver.outlet.close();
-                self.remove(number);
-            }
+            Sent::All if receiver.phase.is_last() => self.said_last(number),
             Sent::All => {
                 self.arm(number);
                 self.catch_up(number);
+                self.go_on_beside(number);
+                self.listen_on(number);
             }
         }
     }
@@ -195,18 +194,22 @@ impl Shard {
         if receiver.phase == Phase::Ending && receiver.has_no_right(&*self.clock).is_some() {
             return self.remove(number);
         }
+        if self.is_socket_over(number) {
+            return;
+        }
+        let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
         if !receiver.phase.is_last() {
-            if let Some(reason) = receiver.has_no_right(&*self.clock) {
-                return self.end(number, reason, None);
+            if let Some(why) = receiver.has_no_right(&*self.clock) {
+                return self.end(number, why);
             }
             if receiver.ends.is_some_and(|ends| self.now >= ends) {
-                return self.end(number, "its longest time is over", None);
+                return self.end(number, End::LongestTime);
             }
             if let Some(closes) = &receiver.closes
                 && self.now >= closes.0
             {
                 let pause = closes.1;
-                return self.end(number, "the hub is shutting down", Some(pause));
+                return self.end(number, End::Shutdown(pause));
             }
             if receiver.is_silent(self.now) {
                 return self.break_silence(number);
@@ -219,13 +222,13 @@ impl Shard {
     fn break_silence(&mut self, number: u32) {
         let passed = self.passed(number);
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
-        let comment = if receiver.tells {
+        let framing = receiver.framing;
+        let tells = receiver.tells || (framing.is_messages() && passed > receiver.told);
+        if tells {
             // Nothing waits for the socket: the client has everything up to here.
             receiver.told = passed;
-            receiver.framing.frame(&continuity::heartbeat(&self.hub, passed))
-        } else {
-            receiver.framing.frame(COMMENT)
-        };
+        }
+        let comment = words::heartbeat(framing, &self.hub, tells.then_some(passed));
         match receiver.send(&[comment], self.now) {
             Sent::Never => self.remove(number),
             Sent::All | Sent::Waits => self.arm(number),
@@ -233,7 +236,7 @@ impl Shard {
     }
 
     /// Up to where nothing for this client was left out.
-    fn passed(&self, number: u32) -> Offset {
+    pub(super) fn passed(&self, number: u32) -> Offset {
         let Some(receiver) = self.receivers.get(number as usize) else { return Offset::ZERO };
         match self.audiences.get(receiver.audience as usize) {
             Some(audience) if receiver.phase == Phase::Live => {
@@ -255,51 +258,28 @@ impl Shard {
     /// Ends a stream. What it says last: where the client is, when it has come further than the
     /// last id that it has, and how long it is to wait. Who was sent little would else come back
     /// with an old id, to read the same in vain or to find it gone.
-    pub(super) fn end(&mut self, number: u32, reason: &str, pause: Option<Duration>) {
-        self.end_at(number, reason, pause, self.passed(number));
+    pub(super) fn end(&mut self, number: u32, why: End) {
+        self.end_at(number, why, self.passed(number));
     }
 
     /// The same for one who was left out nothing up to `passed`.
-    pub(super) fn end_at(
-        &mut self,
-        number: u32,
-        reason: &str,
-        pause: Option<Duration>,
-        passed: Offset,
-    ) {
+    pub(super) fn end_at(&mut self, number: u32, why: End, passed: Offset) {
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
         if receiver.phase.is_last() {
             return;
         }
-        tracing::debug!(request = %receiver.request, reason, "a stream ends");
-        // What waits is not sent any more where there is no right to it.
-        let has_right = receiver.has_no_right(&*self.clock).is_none();
-        if receiver.is_stuck(self.now) && !has_right {
-            return self.remove(number);
+        tracing::debug!(request = %receiver.request, reason = why.reason(), "a stream ends");
+        if receiver.socket.is_some() {
+            receiver.patience.counters.socket_closes(why.close());
         }
         // What was not sent is not said to be there.
-        let place = (passed > receiver.told && receiver.rest.is_none()).then_some(passed);
-        let words = farewell(&self.hub, place, pause.map(|pause| pause.as_millis()));
-        let mut last = BytesMut::new();
-        if !words.is_empty() {
-            last.extend_from_slice(&receiver.framing.frame(words.as_bytes()));
-        }
-        last.extend_from_slice(receiver.framing.end());
-        let last: &[Bytes] = if last.is_empty() { &[] } else { &[last.freeze()] };
-        self.set_phase(number, if has_right { Phase::Ending } else { Phase::Leaving });
-        let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
-        match receiver.send(last, self.now) {
-            Sent::Waits => self.arm(number),
-            Sent::All => {
-                receiver.outlet.close();
-                self.remove(number);
-            }
-            Sent::Never => self.remove(number),
-        }
+        let is_news = passed > receiver.told && receiver.rest.is_none();
+        let last = words::last(receiver.framing, &self.hub, why, passed, is_news);
+        self.say_last(number, last);
     }
 
     /// Nothing more comes to it.
-    fn set_phase(&mut self, number: u32, last: Phase) {
+    pub(super) fn set_phase(&mut self, number: u32, last: Phase) {
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
         if matches!(receiver.phase, Phase::Lagging | Phase::Reading)
             && let Some(audience) = self.audiences.get_mut(receiver.audience as usize)
@@ -314,18 +294,7 @@ impl Shard {
     pub(super) fn remove(&mut self, number: u32) {
         self.set_phase(number, Phase::Leaving);
         let Some(receiver) = self.receivers.try_remove(number as usize) else { return };
-        let Some(audience) = self.audiences.get_mut(receiver.audience as usize) else { return };
-        if let Some(moved) = audience.leave(receiver.seat)
-            && let Some(moved) = self.receivers.get_mut(moved as usize)
-        {
-            moved.seat = receiver.seat;
-        }
-        if audience.members.is_empty() {
-            self.alike.remove(&audience.likeness);
-            self.audiences.remove(receiver.audience as usize);
-        } else if audience.behind == 0 {
-            audience.forget();
-        }
+        self.leave_audience(receiver.audience, receiver.seat, false);
         if self.receivers.is_empty() {
             // What a storm needed is given back when it is over.
             self.receivers.shrink_to_fit();

@@ -11,15 +11,24 @@ mod catch_up;
 mod deliver;
 mod handoff;
 mod inbox;
+mod limits;
+mod listen;
 mod lives;
+mod moving;
+mod orders;
 mod outlet;
 mod portion;
 mod readers;
 mod receiver;
 mod run;
+mod side;
+mod socket;
+pub(crate) mod talk;
 #[cfg(test)]
 mod tests;
+mod wants;
 mod wheel;
+mod words;
 mod work;
 
 use std::sync::Arc;
@@ -33,15 +42,26 @@ pub(crate) use handoff::{Feed, Handoff, Sent};
 pub(crate) use outlet::{Encrypted, Outlet};
 pub(crate) use readers::Readers;
 
+use crate::limits::{CATCH_UP_READERS, CURSOR_READERS};
 use arrival::{Arrival, Load};
 use inbox::{Inbox, Message};
 use run::Shard;
 use work::Desk;
 
-/// All shards. They end when this is dropped, and their streams with them.
-pub(crate) struct Shards {
+/// All shards, which frontends share. They end when this is dropped, and their streams with them.
+pub struct Shards {
     shards: Vec<Running>,
+    /// Who looks up where streams begin.
+    pub(crate) cursor_readers: Readers,
 }
+
+/// The operating system's fault: there would be nobody to write to subscribers.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "a thread that writes to subscribers did not start: {0}; raise the limits of threads and \
+     open files"
+)]
+pub struct NoShards(#[from] std::io::Error);
 
 struct Running {
     inbox: Arc<Inbox>,
@@ -51,18 +71,27 @@ struct Running {
 }
 
 impl Shards {
-    /// Starts `count` shards for streams of this hub. Inside a runtime, its threads help theirs.
+    /// Starts a shard for each processor, for streams of this hub. Inside a runtime, its threads
+    /// help theirs.
     ///
     /// # Errors
     ///
     /// When the system has no more threads or descriptors.
-    pub(crate) fn start(
+    pub fn start(hub: &Hub, clock: &Arc<dyn Clock>) -> Result<Arc<Shards>, NoShards> {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let readers = Arc::new(Readers::start("history", processors.min(CATCH_UP_READERS)));
+        Ok(Arc::new(Shards::start_some(hub, clock, &readers, processors)?))
+    }
+
+    /// The same with `count` of them.
+    fn start_some(
         hub: &Hub,
         clock: &Arc<dyn Clock>,
         readers: &Arc<Readers>,
         count: usize,
     ) -> std::io::Result<Shards> {
-        let mut shards = Shards { shards: Vec::new() };
+        let cursor_readers = Readers::start("cursors", CURSOR_READERS);
+        let mut shards = Shards { shards: Vec::new(), cursor_readers };
         for number in 0..count {
             let poll = mio::Poll::new()?;
             let inbox = Inbox::new(mio::Waker::new(poll.registry(), run::WAKE)?);

@@ -83,6 +83,22 @@ impl Outlet {
         }
     }
 
+    /// Reads what the client says. 0 is the end of that.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when there is nothing now; everything else is the end of the connection.
+    pub(super) fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Outlet::Plain(socket) => retried(|| socket.read(room)),
+            Outlet::Encrypted(encrypted) => encrypted.read(room),
+            // Nobody talks there.
+            Outlet::Shared(_) => Err(io::ErrorKind::Unsupported.into()),
+            #[cfg(test)]
+            Outlet::Scripted(script) => script.read(room),
+        }
+    }
+
     /// Says that nothing follows, when there is room for that.
     pub(super) fn close(&mut self) {
         // Who is gone already hears nothing of it.
@@ -142,6 +158,23 @@ impl Encrypted {
         Ok(true)
     }
 
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        loop {
+            // The session may hold more than the request that it was taken over with.
+            self.session.process_new_packets().map_err(io::Error::other)?;
+            match self.session.reader().read(room) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return read,
+            }
+            let read = retried(|| self.session.read_tls(&mut self.socket));
+            // A session has words of its own, as when its keys change.
+            self.flush()?;
+            if read? == 0 {
+                return Ok(0);
+            }
+        }
+    }
+
     fn ignore_input(&mut self, scratch: &mut [u8]) -> io::Result<()> {
         // The session may hold more than the request that it was taken over with.
         self.ignore_decrypted(scratch)?;
@@ -192,5 +225,82 @@ fn ignore(mut read: impl FnMut() -> io::Result<usize>) -> io::Result<()> {
         if ignored > IGNORED_BYTES_MAX {
             return Err(io::Error::other("the client goes on talking"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream as Socket};
+    use std::sync::Arc;
+
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
+
+    use super::*;
+
+    fn sessions() -> (ServerConnection, ClientConnection) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["hub.example".to_owned()]).unwrap();
+        let certificate = params.self_signed(&key).unwrap().der().clone();
+        let provider = || Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let server = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key)
+            .unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).unwrap();
+        let client = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from("hub.example").unwrap();
+        let client = ClientConnection::new(Arc::new(client), name).unwrap();
+        (ServerConnection::new(Arc::new(server)).unwrap(), client)
+    }
+
+    #[test]
+    fn what_a_session_held_before_it_was_handed_over_is_read_first() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut near = Socket::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        let (mut session, mut client) = sessions();
+        let talks = std::thread::spawn(move || {
+            while client.is_handshaking() {
+                client.complete_io(&mut near).unwrap();
+            }
+            client.writer().write_all(b"request, and behind it").unwrap();
+            client.complete_io(&mut near).unwrap();
+            client.writer().write_all(b" more").unwrap();
+            client.send_close_notify();
+            client.complete_io(&mut near).unwrap();
+            near
+        });
+        while session.is_handshaking() {
+            session.complete_io(&mut far).unwrap();
+        }
+        let mut request = [0; 7];
+        while session.reader().read(&mut request).is_err() {
+            session.complete_io(&mut far).unwrap();
+        }
+        assert_eq!(&request, b"request");
+        far.set_nonblocking(true).unwrap();
+        let socket = TcpStream::from_std(far);
+        let mut outlet = Outlet::Encrypted(Box::new(Encrypted { socket, session }));
+        let (mut read, mut room) = (Vec::new(), [0; 5]);
+        loop {
+            match outlet.read(&mut room) {
+                Ok(0) => break,
+                Ok(count) => read.extend_from_slice(&room[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::yield_now(),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert_eq!(read, b", and behind it more");
+        drop(talks.join().unwrap());
     }
 }

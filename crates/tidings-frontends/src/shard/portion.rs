@@ -6,7 +6,8 @@ use bytes::{Bytes, BytesMut};
 use tidings_core::{Batch, Entry, Offset};
 
 use crate::limits::PIECE_BYTES;
-use crate::sse::{Framing, event};
+use crate::sse::{FRAMINGS, Framing, event};
+use crate::{courier, websocket};
 
 /// What is handed out at a time; never empty.
 pub(super) struct Portion {
@@ -14,8 +15,7 @@ pub(super) struct Portion {
     first: Offset,
     last: Offset,
     /// By framing; made by the first who needs it.
-    chunked: OnceLock<Box<[Bytes]>>,
-    bare: OnceLock<Box<[Bytes]>>,
+    framed: [OnceLock<Box<[Bytes]>>; FRAMINGS],
 }
 
 impl Portion {
@@ -23,7 +23,7 @@ impl Portion {
     pub(super) fn new(batch: Batch) -> Option<Portion> {
         let first = batch.iter().next()?.offset;
         let last = batch.last()?.offset;
-        Some(Portion { batch, first, last, chunked: OnceLock::new(), bare: OnceLock::new() })
+        Some(Portion { batch, first, last, framed: [const { OnceLock::new() }; FRAMINGS] })
     }
 
     /// The place of the last entry.
@@ -41,18 +41,28 @@ impl Portion {
         Pieces::Own(pieces(missing.map(|entry| &**entry), framing).into())
     }
 
+    /// Those of its entries that `is_for` says yes to, for one receiver.
+    pub(super) fn picked(&self, framing: Framing, is_for: impl Fn(&Entry) -> bool) -> Box<[Bytes]> {
+        pieces(self.batch.iter().map(|entry| &**entry).filter(|entry| is_for(entry)), framing)
+            .into()
+    }
+
     /// All of it.
     pub(super) fn whole(&self, framing: Framing) -> &[Bytes] {
+        let [chunked, bare, messages, messages_binary, raw] = &self.framed;
         let cell = match framing {
-            Framing::Chunked => &self.chunked,
-            Framing::Bare => &self.bare,
+            Framing::Chunked => chunked,
+            Framing::Bare => bare,
+            Framing::Messages => messages,
+            Framing::MessagesBinary => messages_binary,
+            Framing::Raw => raw,
         };
         cell.get_or_init(|| pieces(self.batch.iter().map(|entry| &**entry), framing).into())
     }
 
-    /// How many bytes it is about.
+    /// About how many bytes it is, in whatever framing.
     pub(super) fn bytes(&self) -> usize {
-        self.whole(Framing::Chunked).iter().map(Bytes::len).sum()
+        self.batch.iter().map(|entry| entry.update.weight()).sum()
     }
 }
 
@@ -81,6 +91,9 @@ fn pieces<'e>(entries: impl Iterator<Item = &'e Entry>, framing: Framing) -> Vec
         let event = match framing {
             Framing::Chunked => event::chunked(entry).clone(),
             Framing::Bare => event::bare(entry),
+            Framing::Messages => websocket::delivery::text(entry).clone(),
+            Framing::MessagesBinary => websocket::delivery::binary(entry),
+            Framing::Raw => courier::delivery::raw(entry).clone(),
         };
         if event.len() >= PIECE_BYTES {
             end_small(&mut first, &mut small, &mut done);

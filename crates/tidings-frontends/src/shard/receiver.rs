@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidings_core::{Clock, Held, Offset, Reading};
+use tidings_core::{Clock, Held, Namespace, Offset, Reading};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::arrival::{Counted, Patience};
 use super::handoff::Feed;
 use super::outlet::Outlet;
-use super::portion::Portion;
+use super::portion::{Pieces, Portion};
+use super::socket::Socket;
+use super::words::End;
 use crate::http::{Open, Place, RequestId, has_vanished};
 use crate::limits::{EXPIRY_JUDGED_EVERY, WRITE_PROGRESS_BYTES_MIN};
 use crate::sse::Framing;
@@ -31,12 +33,14 @@ pub(super) enum Phase {
     Ending,
     /// Nowhere any more, and only a farewell waits, which needs no right.
     Leaving,
+    /// A socket that was told the end and waits for its client's.
+    Closing,
 }
 
 impl Phase {
     /// Whether nothing more comes.
     pub(super) fn is_last(self) -> bool {
-        matches!(self, Phase::Ending | Phase::Leaving)
+        matches!(self, Phase::Ending | Phase::Leaving | Phase::Closing)
     }
 }
 
@@ -49,6 +53,8 @@ pub(super) struct Receiver {
     pub(super) seat: u32,
     /// Tells it from others that had its number before.
     pub(super) serial: u64,
+    /// Tells what is read for it now from what was to be read before it moved.
+    pub(super) read_serial: u64,
     pub(super) phase: Phase,
     /// The client is told in band how its stream goes on.
     pub(super) tells: bool,
@@ -75,7 +81,10 @@ pub(super) struct Receiver {
     pub(super) held: Held,
     pub(super) open: Open,
     pub(super) request: RequestId,
-    pub(super) _present: Option<Box<dyn Send>>,
+    /// Others see it as long as this is there.
+    pub(super) present: Option<Box<dyn Send>>,
+    /// What makes it a socket, which is listened to.
+    pub(super) socket: Option<Box<Socket>>,
     pub(super) _places: [Option<Place>; 2],
     pub(super) _open: TaskTrackerToken,
     pub(super) _counted: Counted,
@@ -88,6 +97,8 @@ pub(super) struct Rest {
     since: Duration,
     /// What it took meanwhile.
     taken: usize,
+    /// Bytes in it that answer the client.
+    words: usize,
 }
 
 /// What became of bytes.
@@ -133,10 +144,45 @@ impl Receiver {
         self.finish(now)
     }
 
+    /// Sends what answers the client, behind everything before.
+    pub(super) fn say(&mut self, words: Bytes, now: Duration) -> Sent {
+        if words.is_empty() {
+            return Sent::All;
+        }
+        let bytes = words.len();
+        let sent = self.send(&[words], now);
+        if let (Sent::Waits, Some(rest)) = (sent, &mut self.rest) {
+            rest.words += bytes;
+        }
+        sent
+    }
+
+    /// Bytes of answers that the client has not taken.
+    pub(super) fn unsent_words(&self) -> usize {
+        self.rest.as_ref().map_or(0, |rest| rest.words)
+    }
+
+    /// Whether it is not with its audience now.
+    pub(super) fn is_behind(&self) -> bool {
+        matches!(self.phase, Phase::Lagging | Phase::Reading)
+    }
+
+    /// Whether it waits for the past of its socket's later wish.
+    pub(super) fn is_held(&self) -> bool {
+        self.socket.as_ref().is_some_and(|socket| socket.is_held())
+    }
+
     /// Gives it what it lacks of a portion.
-    pub(super) fn give(&mut self, portion: &Portion, now: Duration) -> Sent {
+    pub(super) fn give(&mut self, portion: &Portion, namespace: &Namespace, now: Duration) -> Sent {
         let last = portion.last();
-        let sent = match portion.behind(self.position, self.framing).as_ref() {
+        let wants = self.socket.as_ref().map(|socket| &socket.wants);
+        let pieces = match wants.filter(|wants| self.position < wants.even()) {
+            None => portion.behind(self.position, self.framing),
+            Some(wants) => Pieces::Own(portion.picked(self.framing, |entry| {
+                entry.offset > self.position && wants.wants(entry, namespace)
+            })),
+        };
+        let sent = match pieces.as_ref() {
             [] => Sent::All,
             pieces => self.send(pieces, now),
         };
@@ -181,7 +227,7 @@ impl Receiver {
     }
 
     fn wait(&mut self, pieces: VecDeque<Bytes>, now: Duration) -> Sent {
-        self.rest = Some(Box::new(Rest { pieces, since: now, taken: 0 }));
+        self.rest = Some(Box::new(Rest { pieces, since: now, taken: 0, words: 0 }));
         Sent::Waits
     }
 
@@ -229,12 +275,12 @@ impl Receiver {
     }
 
     /// Why it may not go on, if it may not, though it could.
-    pub(super) fn has_no_right(&self, clock: &dyn Clock) -> Option<&'static str> {
+    pub(super) fn has_no_right(&self, clock: &dyn Clock) -> Option<End> {
         if self.held.has_fallen() {
-            return Some("its token no longer counts");
+            return Some(End::Revoked);
         }
         let is_over = self.expires.is_some_and(|expires| clock.wall() >= expires);
-        is_over.then_some("its token expired")
+        is_over.then_some(End::Expired)
     }
 
     /// The next moment at which something is to be done though nothing came.
@@ -252,15 +298,20 @@ impl Receiver {
             // The wall clock may jump, so it is looked at again before its time.
             now + left.min(EXPIRY_JUDGED_EVERY)
         });
+        let closes = self.socket.as_ref().and_then(|socket| socket.closes);
         match self.phase {
             Phase::Leaving => return late,
+            Phase::Closing => return [late, closes].into_iter().flatten().min(),
             Phase::Ending => return [late, expires].into_iter().flatten().min(),
             Phase::Live | Phase::Lagging | Phase::Reading => {}
         }
         let silence = self.heartbeat.filter(|_| !is_stuck);
         let silent = silence.map(|silence| self.written + silence);
         let closes = self.closes.as_ref().map(|closes| closes.0);
-        [late, expires, silent, self.ends, closes].into_iter().flatten().min()
+        let socket = self.socket.as_ref();
+        let talks = socket.map_or([None, None], |socket| [socket.paused, socket.late()]);
+        let all = [late, expires, silent, self.ends, closes];
+        all.into_iter().chain(talks).flatten().min()
     }
 }
 

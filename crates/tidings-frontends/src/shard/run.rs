@@ -42,6 +42,8 @@ pub(super) struct Shard {
     heard: Vec<u64>,
     /// Audiences that are served next, each once.
     line: Vec<u32>,
+    /// Sockets that were not heard to their end.
+    pub(super) hungry: Vec<u32>,
     /// Receivers for which the history is to be read.
     pub(super) readers_line: VecDeque<u32>,
     /// What is to be done in this turn.
@@ -95,6 +97,7 @@ impl Shard {
             alike: HashMap::new(),
             heard: Vec::new(),
             line: Vec::new(),
+            hungry: Vec::new(),
             readers_line: VecDeque::new(),
             messages: VecDeque::new(),
             reads: 0,
@@ -130,6 +133,7 @@ impl Shard {
         self.alike = HashMap::new();
         self.line = Vec::new();
         self.heard = Vec::new();
+        self.hungry = Vec::new();
         self.readers_line = VecDeque::new();
         self.wheel = Wheel::new();
     }
@@ -143,13 +147,17 @@ impl Shard {
     pub(super) fn plan(&mut self, waker: &Waker) -> Option<Duration> {
         self.look_at_clock();
         self.hear(waker);
-        self.planned = if self.is_something_ready() { Some(self.now) } else { self.wheel.next() };
+        let is_at_once = self.is_something_ready() || !self.hungry.is_empty();
+        self.planned = if is_at_once { Some(self.now) } else { self.wheel.next() };
         self.planned.map(|next| next.saturating_sub(self.now))
     }
 
     /// Does the turn behind that wait. Answers whether the shard goes on.
     pub(super) fn turn(&mut self, events: &Events, waker: &Waker) -> bool {
         self.look_at_clock();
+        for number in std::mem::take(&mut self.hungry) {
+            self.listen(number);
+        }
         for event in events.iter() {
             if event.token() != WAKE {
                 self.on_socket(event.token().0 as u32, event);
@@ -249,6 +257,10 @@ impl Shard {
                 Message::ReadForAll { number, serial, turn } => {
                     self.on_read_for_all(number, serial, turn);
                 }
+                Message::SideRead { number, serial, turn } => {
+                    self.on_side_read(number, serial, turn.map(|turn| *turn));
+                }
+                Message::Order { number, serial, order } => self.on_order(number, serial, *order),
                 Message::Look(number) => self.look(number),
                 Message::Closing => self.close_all(),
                 Message::End => return false,

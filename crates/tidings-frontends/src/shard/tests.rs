@@ -3,8 +3,11 @@
 
 mod behind;
 mod handed;
+mod moves;
 mod partial;
 mod running;
+mod sockets;
+mod talking;
 mod times;
 
 use std::collections::VecDeque;
@@ -53,6 +56,8 @@ pub(super) struct Scripted {
     /// The thread that wrote last.
     pub(super) writer: String,
     pub(super) is_closed: bool,
+    /// What the client says and nobody has heard yet.
+    pub(super) says: VecDeque<u8>,
 }
 
 impl Script {
@@ -110,6 +115,17 @@ impl Script {
         if self.lock().is_gone { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
     }
 
+    pub(super) fn read(&self, room: &mut [u8]) -> io::Result<usize> {
+        self.look()?;
+        let says = &mut self.lock().says;
+        let count = says.len().min(room.len());
+        if count == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        room.iter_mut().zip(says.drain(..count)).for_each(|(place, byte)| *place = byte);
+        Ok(count)
+    }
+
     pub(super) fn close(&self) {
         self.lock().is_closed = true;
     }
@@ -146,6 +162,7 @@ pub(super) fn heard(bytes: &[u8], framing: Framing) -> Heard {
     let (plain, ended) = match framing {
         Framing::Bare => (bytes.to_vec(), false),
         Framing::Chunked => unchunked(bytes),
+        Framing::Messages | Framing::MessagesBinary | Framing::Raw => panic!("no events"),
     };
     let mut heard = Heard { ended, ..Heard::default() };
     heard.text = String::from_utf8(plain).unwrap();
@@ -327,6 +344,7 @@ impl Served {
             outlet,
             framing: asks.framing,
             head: Bytes::from_static(head),
+            begun: Bytes::new(),
             patience: Arc::new(patience),
             places: [None, None],
             open: self.open.token(),
@@ -338,6 +356,7 @@ impl Served {
             limits: asks.limits,
             tells: asks.tells.clone(),
             present: None,
+            talk: None,
             closing: self.shutdown.closing(),
         };
         (stream, carrier)

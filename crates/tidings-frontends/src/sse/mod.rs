@@ -11,29 +11,45 @@ use tidings_core::{Hub, Offset};
 /// A comment: opens a stream for proxies and `EventSource`, and keeps it open.
 pub(crate) const COMMENT: &[u8] = b":\n";
 
-/// How a stream's bytes are told apart from what follows it.
+/// How a receiver's bytes are told apart from what follows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
     /// In chunks of HTTP/1.1 (RFC 9112 section 7.1).
     Chunked,
     /// Not at all: the connection ends with the stream, or carries frames of its own.
     Bare,
+    /// No events: messages of a WebSocket, all of them text.
+    Messages,
+    /// The same with binary messages where data is no text.
+    MessagesBinary,
+    /// Messages that hold data and nothing else.
+    Raw,
 }
 
+/// So many there are.
+pub(crate) const FRAMINGS: usize = 5;
+
 impl Framing {
-    /// Text in this framing.
+    /// Whether these are messages of a WebSocket, which a client answers.
+    pub(crate) fn is_messages(self) -> bool {
+        matches!(self, Framing::Messages | Framing::MessagesBinary | Framing::Raw)
+    }
+
+    /// Text of an event stream in this framing.
     pub(crate) fn frame(self, text: &[u8]) -> Bytes {
         match self {
             Framing::Chunked => chunk(text),
-            Framing::Bare => Bytes::copy_from_slice(text),
+            Framing::Bare | Framing::Messages | Framing::MessagesBinary | Framing::Raw => {
+                Bytes::copy_from_slice(text)
+            }
         }
     }
 
-    /// What says that nothing follows.
+    /// What says that nothing follows an event stream.
     pub(crate) fn end(self) -> &'static [u8] {
         match self {
             Framing::Chunked => b"0\r\n\r\n",
-            Framing::Bare => b"",
+            Framing::Bare | Framing::Messages | Framing::MessagesBinary | Framing::Raw => b"",
         }
     }
 }

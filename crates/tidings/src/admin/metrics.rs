@@ -15,7 +15,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tidings_core::Hub;
 use tidings_frontends::auth::KeySet;
-use tidings_frontends::http::Server;
+use tidings_frontends::http::{SOCKET_CLOSES, Server};
 
 mod nats;
 mod sinks;
@@ -210,6 +210,18 @@ fn of_http(server: &Server) -> Vec<Sample> {
             &counters.accept_pauses,
         ),
         labelled("tidings_requests_answered", "Requests, by class of status.", "class", answers),
+        gauge("tidings_sockets", "WebSockets now.", load(&counters.sockets)),
+        counter(
+            "tidings_socket_messages",
+            "Messages that clients of WebSockets said.",
+            &counters.socket_messages,
+        ),
+        labelled(
+            "tidings_socket_closes",
+            "WebSockets that the hub closed, by the code of the close.",
+            "code",
+            SOCKET_CLOSES.into_iter().zip(counters.socket_closes.iter().map(load)).collect(),
+        ),
         counter(
             "tidings_requests_panicked",
             "Requests that met a mistake of this program.",

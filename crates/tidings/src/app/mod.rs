@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tidings_core::{Clock, Hub, OpenError};
+use tidings_frontends::NoShards;
 use tidings_frontends::auth::BadKeys;
 use tidings_frontends::http::acme::AcmeProblem;
 use tidings_frontends::http::{
@@ -90,6 +91,9 @@ pub enum AppProblem {
     /// The Mercure frontend.
     #[error(transparent)]
     Mercure(#[from] BadStart),
+    /// The threads that serve subscribers.
+    #[error(transparent)]
+    Shards(#[from] NoShards),
     /// A certificate.
     #[error(transparent)]
     Certificate(#[from] BadCertificate),

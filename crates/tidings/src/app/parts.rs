@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tidings_connectors::endpoints::Grants;
 use tidings_core::{Clock, Durability, Grant, HistoryOptions, Hub, HubOptions, Keep, Namespace};
+use tidings_frontends::Shards;
 use tidings_frontends::auth::{Auth, KeptGrant, KeptPattern, OwnIssuer, Secret, WantedKey};
 use tidings_frontends::http::{Frontend, HttpOptions, Server};
 use tidings_frontends::limits::{
@@ -13,6 +14,7 @@ use tidings_frontends::limits::{
 use tidings_frontends::mercure::{self, Mercure};
 use tidings_frontends::page::{Page, PageSetup};
 use tidings_frontends::tokens::{self, Tokens};
+use tidings_frontends::websocket::{self, WebSocket};
 
 use super::AppProblem;
 use super::healthz::Healthz;
@@ -27,6 +29,7 @@ pub(super) struct Parts {
     hub: Hub,
     clock: Arc<dyn Clock>,
     mercure: Arc<Mercure>,
+    websocket: Option<Arc<WebSocket>>,
     auth: Arc<Auth>,
     key_sets: KeySetReaders,
     ledger: Arc<Ledger>,
@@ -61,7 +64,9 @@ impl Parts {
         let ledger = Ledger::open(hub.clone(), revocations, Arc::clone(&clock), is_durable)?;
         hub.judge_by(auth.judgement(Arc::clone(&clock)));
         let options = mercure_options(config, update_bytes_max);
-        let mercure = Mercure::new(hub.clone(), Arc::clone(&auth), Arc::clone(&clock), &options)?;
+        let shards = Shards::start(&hub, &clock)?;
+        let (of_mercure, time) = (Arc::clone(&auth), Arc::clone(&clock));
+        let mercure = Mercure::new(hub.clone(), of_mercure, time, shards, &options)?;
         let mercure = Arc::new(mercure);
         let tokens = Tokens::new(
             Arc::clone(&own),
@@ -72,6 +77,7 @@ impl Parts {
         )?;
         Ok(Parts {
             hub,
+            websocket: websocket(config, &mercure),
             mercure,
             own,
             keys: Arc::new(keys),
@@ -128,6 +134,9 @@ impl Parts {
     pub(super) fn frontends(&self, config: &Config) -> Vec<Arc<dyn Frontend>> {
         let mut frontends: Vec<Arc<dyn Frontend>> =
             vec![Arc::<Mercure>::clone(&self.mercure), Arc::new(Healthz)];
+        if let Some(websocket) = &self.websocket {
+            frontends.push(Arc::<WebSocket>::clone(websocket));
+        }
         // A relay has no clients of its own.
         if !config.is_relay {
             frontends.push(Arc::<Tokens>::clone(&self.tokens));
@@ -135,6 +144,7 @@ impl Parts {
         if let Some(dev) = &config.dev {
             frontends.push(Arc::new(Page::new(PageSetup {
                 hub_path: config.hub_path.clone(),
+                socket_path: self.websocket.as_ref().map(|_| config.websocket_path()),
                 token: dev.token.clone(),
                 draft_token: dev.draft_token.clone(),
                 host: config.public_url.host_str().map(str::to_owned),
@@ -151,6 +161,9 @@ impl Parts {
         let options = mercure_options(config, self.update_bytes_max);
         self.mercure.reload(Arc::clone(&auth), &options)?;
         self.tokens.reload(&tokens_options(config))?;
+        if let Some(websocket) = &self.websocket {
+            websocket.reload(websocket_options(config));
+        }
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = current(config, &auth);
         self.auth = auth;
         self.read_key_sets();
@@ -225,6 +238,25 @@ fn tokens_options(config: &Config) -> tokens::Options {
     }
 }
 
+/// A relay has no clients of its own.
+fn websocket(config: &Config, mercure: &Arc<Mercure>) -> Option<Arc<WebSocket>> {
+    if !config.websocket.enabled || config.is_relay {
+        return None;
+    }
+    let (mercure, path) = (Arc::clone(mercure), config.websocket_path());
+    Some(Arc::new(WebSocket::new(mercure, path, websocket_options(config))))
+}
+
+fn websocket_options(config: &Config) -> websocket::Options {
+    let options = &config.websocket;
+    websocket::Options {
+        subscriptions_max: options.subscriptions_max,
+        message_bytes_max: usize::try_from(options.message_size_max).unwrap_or(usize::MAX),
+        per_second: options.commands_per_second,
+        burst: options.burst,
+    }
+}
+
 /// `connections_possible` is what the descriptors of this process allow, whatever is configured.
 pub(super) fn http_options(config: &Config, connections_possible: usize) -> HttpOptions {
     let options = &config.http;
@@ -255,6 +287,8 @@ pub(super) fn needs_restart(running: &Config, new: &Config) -> Vec<&'static str>
         ("hub_path", running.hub_path != new.hub_path),
         ("mercure.update_size_max", running.mercure.update_size_max != new.mercure.update_size_max),
         ("mercure.subscriptions", running.mercure.subscriptions != new.mercure.subscriptions),
+        ("websocket.enabled", running.websocket.enabled != new.websocket.enabled),
+        ("websocket.path", running.websocket.path != new.websocket.path),
         ("webhooks.allow", running.webhooks.allow != new.webhooks.allow),
         ("webhooks.key_file", running.webhooks.key_file != new.webhooks.key_file),
         ("[history]", running.history != new.history),

@@ -148,6 +148,7 @@ impl Meaning<'_> {
             hub_path: settings.hub_path,
             auth: settings.auth,
             mercure: settings.mercure,
+            websocket: settings.websocket,
             http: settings.http,
             tokens: settings.tokens,
             admin,
@@ -212,6 +213,10 @@ impl Meaning<'_> {
         if mercure.connection_age_max.is_some_and(|age| age < HEARTBEAT_MIN) {
             let hint = "1s at least, or \"off\"";
             self.wrong("mercure.connection_age_max", "`connection_age_max` is too short", hint);
+        }
+        if settings.websocket.enabled && settings.websocket.path == settings.hub_path {
+            let hint = "take another one: the hub itself is there";
+            self.wrong("websocket.path", "`path` is `hub_path`", hint);
         }
         if settings.http.header_timeout.is_zero() {
             let hint = "some seconds: slow clients would hold connections for ever";

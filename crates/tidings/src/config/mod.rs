@@ -35,6 +35,7 @@ mod tls;
 mod value;
 mod variables;
 mod webhooks;
+mod websocket;
 
 pub use dev::{Dev, banner, dev, dev_again};
 pub(crate) use load::is_admin_token;
@@ -50,6 +51,7 @@ pub use tls::TlsOptions;
 pub use variables::Variables;
 pub(crate) use variables::read_secret;
 pub use webhooks::{KeepAttempts, WebhookOptions};
+pub use websocket::WebSocketOptions;
 
 /// Everything the program needs to run, checked.
 #[derive(Debug, Clone)]
@@ -69,6 +71,8 @@ pub struct Config {
     pub auth: auth::Options,
     /// The Mercure protocol.
     pub mercure: MercureOptions,
+    /// The hub over WebSockets.
+    pub websocket: WebSocketOptions,
     /// Connections.
     pub http: HttpOptions,
     /// Tokens for consumers.
@@ -97,9 +101,17 @@ impl Config {
     /// The hub's URL: the public URL with the hub's path behind it.
     pub fn hub_url(&self) -> Url {
         let mut url = self.public_url.clone();
-        let path = format!("{}{}", url.path().trim_end_matches('/'), self.hub_path);
-        url.set_path(&path);
+        url.set_path(&self.below_public_url(&self.hub_path));
         url
+    }
+
+    /// The path of requests for WebSockets.
+    pub fn websocket_path(&self) -> String {
+        self.below_public_url(&self.websocket.path)
+    }
+
+    fn below_public_url(&self, path: &str) -> String {
+        format!("{}{path}", self.public_url.path().trim_end_matches('/'))
     }
 }
 

@@ -14,6 +14,7 @@ use tidings_frontends::auth;
 
 use super::tls::TlsSettings;
 use super::webhooks::WebhookSettings;
+use super::websocket::WebSocketOptions;
 use super::{duration, size};
 
 /// The whole file, deserialized. [`super::Config`] is what has been checked.
@@ -26,6 +27,7 @@ pub(super) struct Settings {
     pub(super) history: HistorySettings,
     pub(super) auth: auth::Options,
     pub(super) mercure: MercureOptions,
+    pub(super) websocket: WebSocketOptions,
     pub(super) http: HttpOptions,
     pub(super) tokens: TokensOptions,
     pub(super) tls: TlsSettings,

@@ -12,7 +12,7 @@ use tidings_frontends::limits::{
 
 pub(super) use super::kind::Kind;
 pub(super) use super::paths::{find, general, is_table, members};
-use super::{duration, issuers, size, tls, webhooks};
+use super::{duration, issuers, size, tls, webhooks, websocket};
 use crate::limits::CONNECTIONS_SETTING_MAX;
 
 /// One setting.
@@ -72,7 +72,12 @@ pub(super) const fn value(
     Key { path, kind, default: Default::Value(default), about }
 }
 
-const fn bound(path: &'static str, kind: Kind, default: Default, about: &'static str) -> Key {
+pub(super) const fn bound(
+    path: &'static str,
+    kind: Kind,
+    default: Default,
+    about: &'static str,
+) -> Key {
     Key { path, kind, default, about }
 }
 
@@ -86,8 +91,9 @@ pub(super) const fn unset(
 }
 
 /// All settings in the order of the reference.
-pub(super) static KEYS: LazyLock<Vec<Key>> =
-    LazyLock::new(|| [HUB, issuers::KEYS, AROUND, &tls::KEYS, &webhooks::KEYS].concat());
+pub(super) static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
+    [HUB, issuers::KEYS, AROUND, &websocket::KEYS, &tls::KEYS, &webhooks::KEYS].concat()
+});
 
 /// Settings of the hub itself and of its history.
 const HUB: &[Key] = &[

@@ -195,6 +195,34 @@ fn balancers_headers_of_any_bytes() {
 }
 
 #[test]
+fn socket_frames_of_any_bytes() {
+    run(
+        "socket_frames",
+        tidings_frontends::websocket::fuzz_frames,
+        &[
+            b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58\x89\x80\0\0\0\0",
+            b"\x01\x81\0\0\0\0a\x8a\x80\0\0\0\0\x80\x81\0\0\0\0b",
+            b"\x82\xfe\0\x7e\0\0\0\0\x88\x82\0\0\0\0\x03\xe8",
+        ],
+    );
+}
+
+#[test]
+fn sessions_of_any_bytes() {
+    run(
+        "sessions",
+        tidings_frontends::websocket::fuzz_sessions,
+        &[
+            b"{\"op\":\"authenticate\",\"ref\":1,\"token\":\"x\"}\n{\"op\":\"ping\"}\n",
+            b"{\"op\":\"subscribe\",\"ref\":2,\"matchers\":[{\"match\":\"a\"}],\
+              \"start\":\"earliest\"}\n\
+              {\"op\":\"unsubscribe\",\"ref\":\"x\",\"name\":\"2\"}",
+            b"\0\0\0\0\x26{\"op\":\"publish\",\"ref\":1,\"topics\":[\"a\"]}data",
+        ],
+    );
+}
+
+#[test]
 fn origins_of_any_bytes() {
     run(
         "origins",

@@ -75,3 +75,4 @@ mod tls;
 mod webhook;
 mod webhook_order;
 mod webhook_signature;
+mod websocket;

@@ -151,6 +151,34 @@ fn every_way_to_subscribe_shows_what_it_matches() {
 }
 
 #[test]
+fn the_same_subscription_over_both_protocols_shows_the_same_side_by_side() {
+    let (hub, browser) = open();
+    let token = token(&hub);
+    browser.choose("#kind", "match_urlpattern");
+    browser.fill("#patterns", "https://example.com/:kind/1");
+    browser.click("#tab-socket");
+    connected(&browser);
+    browser.wait_until("document.querySelector('#socket-state-text').innerText === 'Connected'");
+    for (topic, data) in [(BOOK, "1"), ("https://example.com/2", "not shown"), (BOOK, "<b>2</b>")] {
+        let fields = [("topic", topic), ("data", data), ("private", "on")];
+        hub.publish_with(&token, &fields).expect(200);
+    }
+    arrived(&browser, "<b>2</b>");
+    browser.wait_until("document.querySelectorAll('#socket-list .id').length === 2");
+    let ids = |list: &str| {
+        browser.run(&format!(
+            "return [...document.querySelectorAll('{list} .id')].map((it) => it.textContent)"
+        ))
+    };
+    assert_eq!(ids("#list").as_array().unwrap().len(), 2);
+    assert_eq!(ids("#socket-list"), ids("#list"));
+    assert_eq!(browser.text("#socket-list .data"), "<b>2</b>");
+    browser.click("#tab-stream");
+    assert_eq!(browser.run("return document.querySelector('#socket').hidden"), true);
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
 fn a_restart_of_the_hub_loses_and_repeats_nothing_on_the_page() {
     // The page and its token are for one port: the hub has to come back on it.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

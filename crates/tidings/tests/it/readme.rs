@@ -185,6 +185,36 @@ fn the_script_for_browsers_shows_updates() {
     assert_eq!(browser.run("return window.seen"), json!(seen));
 }
 
+#[test]
+fn the_script_for_websockets_shows_updates_of_before_and_now() {
+    let hub = dev();
+    let token = token(&hub);
+    let publish = |topic: &str| {
+        let topic = format!("https://example.com/{topic}");
+        hub.publish_with(&token, &[("topic", &topic), ("data", &topic)]).expect(200);
+    };
+    publish("books/1");
+    publish("books/2");
+    let browser = Browser::open();
+    browser.go(&format!("http://{}/", hub.address));
+    let script = blocks(&document("docs/websocket.md"), "js").concat();
+    assert!(script.contains("ws://localhost:3000/"), "{script}");
+    let script = script.replace("localhost:3000", &hub.address.to_string());
+    browser.run(&format!(
+        "window.seen = []; const show = (topic, data) => window.seen.push(data);
+        const console = {{ log: (...words) => window.seen.push(words) }};
+        {script}; window.place = () => cursor;"
+    ));
+    browser.wait_until("window.seen.length === 1");
+    publish("other/2");
+    publish("reviews/1");
+    browser.wait_until("window.seen.length === 2");
+    let shown = ["https://example.com/books/1", "https://example.com/reviews/1"];
+    assert_eq!(browser.run("return window.seen"), json!(shown));
+    let place = browser.run("return window.place()");
+    assert!(place.as_str().unwrap().starts_with("urn:uuid:"), "{place}");
+}
+
 /// A complete configuration from a document, with its files in a folder of its own.
 pub(crate) fn placed(toml: &str, folder: &Path) -> PathBuf {
     std::fs::create_dir_all(folder.join("secrets")).unwrap();

@@ -15,6 +15,7 @@ use crate::limits::COSTLY_STEPS_PER_BYTE;
 use crate::matcher::mqtt_filter::{hides_from_wildcards, topic_levels};
 use crate::matcher::nats_subject::is_subject;
 use crate::matcher::{Candidate, Matcher, Steps, url_pattern};
+use crate::namespace::audience;
 
 use level_tree::{LevelTree, Rest};
 use literals::Literals;
@@ -46,6 +47,7 @@ impl MatcherId {
 #[derive(Debug, Default)]
 pub struct Index {
     any: Vec<MatcherId>,
+    everything: Vec<MatcherId>,
     exact: HashMap<ExactText, Vec<MatcherId>>,
     anchored: Patterns,
     loose: Patterns,
@@ -66,6 +68,7 @@ impl Index {
     pub fn insert(&mut self, id: MatcherId, matcher: &Arc<Matcher>) {
         match &**matcher {
             Matcher::Any => self.any.push(id),
+            Matcher::Everything => self.everything.push(id),
             Matcher::Exact(_) => {
                 self.exact.entry(ExactText(Arc::clone(matcher))).or_default().push(id);
             }
@@ -89,6 +92,7 @@ impl Index {
     pub fn remove(&mut self, id: MatcherId, matcher: &Matcher) {
         match matcher {
             Matcher::Any => take_out(&mut self.any, id),
+            Matcher::Everything => take_out(&mut self.everything, id),
             Matcher::Exact(text) => {
                 if let Some(ids) = self.exact.get_mut(&**text) {
                     take_out(ids, id);
@@ -129,7 +133,10 @@ impl Index {
         budget: &mut Budget,
         found: &mut Vec<MatcherId>,
     ) -> usize {
-        found.extend(&self.any);
+        found.extend(&self.everything);
+        if audience(topic.text()).is_none() {
+            found.extend(&self.any);
+        }
         if let Some(ids) = self.exact.get(topic.text()) {
             found.extend(ids);
         }
@@ -137,7 +144,7 @@ impl Index {
             + self.loose.find(topic, &mut budget.loose, found)
             + self.costly.find(topic, &mut budget.costly, found);
         let levels = !self.mqtt.is_empty() || !self.nats.is_empty();
-        if levels && !topic.is_reserved() {
+        if levels && !topic.is_hidden() {
             self.find_levels(topic.text(), found);
         }
         asked

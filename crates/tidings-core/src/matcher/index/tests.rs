@@ -288,6 +288,7 @@ fn a_list_that_was_long_gives_its_memory_back() {
 /// Whether nothing at all is left in memory.
 fn is_bare(index: &Index) -> bool {
     index.any.is_empty()
+        && index.everything.is_empty()
         && index.exact.is_empty()
         && [&index.anchored, &index.loose, &index.costly]
             .iter()
@@ -319,8 +320,10 @@ fn pattern() -> impl Strategy<Value = (Language, String)> {
         });
     prop_oneof![
         "[ab/]{0,3}|\\*".prop_map(|text| (Language::Exact, text)),
-        url.prop_map(|text| (Language::UrlPattern, text)),
-        template.prop_map(|text| (Language::UriTemplate, text)),
+        url.clone().prop_map(|text| (Language::UrlPattern, text)),
+        template.clone().prop_map(|text| (Language::UriTemplate, text)),
+        template.prop_map(|text| (Language::UriTemplate, format!("urn:tidings:audience:{text}"))),
+        url.clone().prop_map(|text| (Language::UrlPattern, format!("urn:tidings:audience:{text}"))),
         filter.prop_map(|text| (Language::Mqtt, text)),
         subject.prop_map(|text| (Language::Nats, text)),
     ]
@@ -337,6 +340,7 @@ proptest! {
             prop_oneof![
                 "[ab/]{0,6}|[ab.]{0,6}|\\$[ab/]{0,3}|urn:[ab]",
                 "https://h/[ab/?é]{0,5}|/[ab/]{0,5}|[ab/#?=&,é]{0,8}",
+                "urn:tidings:audience:[ab:/]{0,6}",
             ],
             1..20,
         ),
@@ -349,6 +353,9 @@ proptest! {
             index.insert(MatcherId::new(number), &matcher);
             all.insert(number, matcher);
         }
+        let everything = Arc::new(Matcher::Everything);
+        index.insert(MatcherId::new(patterns.len()), &everything);
+        all.insert(patterns.len(), everything);
         for place in removed {
             let Some(number) = all.keys().nth(place.index(40)).copied() else { continue };
             let matcher = all.remove(&number).unwrap();

@@ -16,7 +16,6 @@ use std::sync::atomic::Ordering;
 
 use tidings_core::{Candidate, Hub, Language, Scope};
 
-use super::access::Access;
 use crate::auth::{Auth, Generation, Verified};
 use announcer::{Announcer, Spoken};
 use documents::Documents;
@@ -41,6 +40,11 @@ pub(super) struct Presence {
     spoken: Arc<Spoken>,
     /// Ends with this.
     _announcer: Announcer,
+}
+
+/// A name that nobody has had before, as a `urn:uuid:`.
+pub(super) fn fresh_name() -> String {
+    Subscriber::random().to_string()
 }
 
 /// One matcher of a subscriber: the language that it named, and what it wrote.
@@ -98,13 +102,9 @@ impl Presence {
     pub(super) fn join(
         &self,
         generation: Generation,
-        access: &Access,
+        verified: Option<&Arc<Verified>>,
         asked: &[Asked<'_>],
     ) -> Present {
-        let verified = match access {
-            Access::Token(verified) => Some(verified),
-            Access::Anonymous => None,
-        };
         let shown = asked.iter().filter(|asked| has_a_path(asked.text)).map(|asked| {
             let detail = verified.and_then(|verified| self.payload_of(verified, asked.text));
             let pattern = match generation {

@@ -63,7 +63,7 @@ fn watch(hub: &Hub, generation: Generation, start: Start) -> Subscription {
 fn join(presence: &Presence, generation: Generation, asked: &[(Language, &str)]) -> Present {
     let asked: Vec<_> =
         asked.iter().map(|(language, text)| Asked { language: *language, text }).collect();
-    presence.join(generation, &Access::Anonymous, &asked)
+    presence.join(generation, None, &asked)
 }
 
 /// The ids of everything that a list shows now.

@@ -26,7 +26,7 @@ fn running(count: usize) -> Running {
     let runtime = runtime.unwrap();
     let shards = {
         let _inside = runtime.enter();
-        Shards::start(&served.hub, &clock, &readers, count).unwrap()
+        Shards::start_some(&served.hub, &clock, &readers, count).unwrap()
     };
     Running { served: Arc::new(served), shards, runtime }
 }

@@ -1,0 +1,3 @@
+//! Courier: topics of audiences over bare WebSockets. Knows nothing of other protocols.
+
+pub(crate) mod delivery;

@@ -1,0 +1,197 @@
+//! Between a socket in a shard and whoever understands what its client says. Messages go out whole;
+//! what is to be done comes back as orders, each at its place in the socket's stream.
+//!
+//! Knows no message's meaning, and not how frames are taken apart.
+
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tidings_core::{Grant, Matcher, Missed, Offset, Scope, Start};
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+
+use super::inbox::{Inbox, Message};
+
+/// What a client said, whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// Checked to be UTF-8.
+    Text(Bytes),
+    /// Whatever it is.
+    Binary(Bytes),
+}
+
+impl Said {
+    /// Its bytes.
+    pub(crate) fn bytes(&self) -> &Bytes {
+        let (Said::Text(bytes) | Said::Binary(bytes)) = self;
+        bytes
+    }
+}
+
+/// Hears a socket. Called by whoever works for its shard, so it waits for nothing.
+pub(crate) trait Hearer: Send + Sync {
+    /// Each message is answered by [`Order::Done`] some time, or the socket is not read any more.
+    fn heard(&self, said: Said, ear: &Ear);
+
+    /// The socket is gone, and nothing that is ordered happens any more. Called once.
+    fn ended(&self);
+}
+
+/// What makes a receiver a socket.
+pub(crate) struct Talk {
+    pub(crate) hearer: Arc<dyn Hearer>,
+    pub(crate) limits: FrameLimits,
+    /// The first frame, before everything else.
+    pub(crate) opening: Option<Bytes>,
+}
+
+/// What a client may say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FrameLimits {
+    /// Bytes of a whole message.
+    pub(crate) message_bytes: usize,
+    /// Whether binary messages are heard at all.
+    pub(crate) binary: bool,
+    /// Frames of every kind a second, in the long run.
+    pub(crate) per_second: u32,
+    /// Frames at a time after silence.
+    pub(crate) burst: u32,
+}
+
+/// Names a socket to those who have orders for it. Outlives it without harm.
+#[derive(Clone)]
+pub(crate) struct Ear {
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) number: u32,
+    pub(super) serial: u64,
+}
+
+impl Ear {
+    /// Has this done, behind what was ordered before.
+    pub(crate) fn order(&self, order: Order) {
+        let (number, serial, order) = (self.number, self.serial, Box::new(order));
+        self.inbox.put(Message::Order { number, serial, order });
+    }
+}
+
+/// What a socket is to do. Nothing happens when it is gone.
+pub(crate) enum Order {
+    /// Says these frames, behind everything before.
+    Say(Bytes),
+    /// Adds matchers. What they pick behind `start` is brought, what older ones brought is not
+    /// repeated, and the answer is said as soon as the past is over.
+    Join {
+        matchers: Box<[Arc<Matcher>]>,
+        start: Start,
+        /// What is said around each part of the past; nothing where there is none.
+        around: Option<Around>,
+        answer: Answer,
+    },
+    /// Takes matchers away; also ends a join of these that is not answered yet, whose answer is
+    /// said before this one.
+    Leave { matchers: Box<[Arc<Matcher>]>, answer: Answer },
+    /// Another grant from here on.
+    Grant {
+        grant: Arc<Grant>,
+        scope: Option<Scope>,
+        /// In milliseconds since 1970 by the wall clock.
+        expires: Option<u64>,
+        answer: Answer,
+    },
+    /// Kept as long as the socket, in place of what was kept before.
+    Present(Option<Box<dyn Send>>),
+    /// Other limits from the next frame on.
+    Limits(FrameLimits),
+    /// One heard message of so many bytes is answered.
+    Done { bytes: usize },
+    /// Says these words, then closes with this code (RFC 6455 section 7.4).
+    End { close: u16, words: Bytes },
+}
+
+/// Renders an answer at its exact place in the stream.
+pub(crate) type Answer = Box<dyn FnOnce(Joined) -> Bytes + Send>;
+
+/// What is said before and behind one part of the past. The offset is the socket's place, which
+/// the past does not move.
+pub(crate) type Around = Box<dyn Fn(Offset) -> [Bytes; 2] + Send>;
+
+/// What became of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Joined {
+    /// What follows is behind this place.
+    pub(crate) place: Offset,
+    /// What was not in the history any more.
+    pub(crate) missed: Option<Missed>,
+    /// It was taken back before it was done.
+    pub(crate) cancelled: bool,
+}
+
+/// Code of a close frame: the hub's own fault (RFC 6455 section 7.4.1).
+const CLOSE_OUR_FAULT: u16 = 1011;
+
+/// How one message is answered.
+pub(crate) type AnswerOne = dyn Fn(Said, Ear) -> BoxFuture<'static, ()> + Send + Sync;
+
+/// Messages of one socket, answered one after the other by a task that is there only while some
+/// wait. Says [`Order::Done`] for each by itself.
+pub(crate) struct Line {
+    runtime: Handle,
+    tasks: TaskTracker,
+    answer: Arc<AnswerOne>,
+    waiting: Mutex<Waiting>,
+}
+
+/// Bounded by the socket, which is not read while too many are not answered.
+#[derive(Default)]
+struct Waiting {
+    said: VecDeque<(Said, Ear)>,
+    has_task: bool,
+}
+
+impl Line {
+    /// Tasks run in `runtime` and are counted by `tasks`, whose owner ends them.
+    pub(crate) fn new(runtime: Handle, tasks: TaskTracker, answer: Arc<AnswerOne>) -> Arc<Line> {
+        Arc::new(Line { runtime, tasks, answer, waiting: Mutex::default() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has `said` answered behind what was put before. Waits for nothing.
+    pub(crate) fn put(self: &Arc<Self>, said: Said, ear: &Ear) {
+        let mut waiting = self.lock();
+        waiting.said.push_back((said, ear.clone()));
+        if !std::mem::replace(&mut waiting.has_task, true) {
+            let line = Arc::clone(self);
+            self.tasks.spawn_on(line.work_off(), &self.runtime);
+        }
+    }
+
+    fn next(&self) -> Option<(Said, Ear)> {
+        let mut waiting = self.lock();
+        let next = waiting.said.pop_front();
+        if next.is_none() {
+            // An idle socket keeps no room for it.
+            *waiting = Waiting::default();
+        }
+        next
+    }
+
+    async fn work_off(self: Arc<Self>) {
+        while let Some((said, ear)) = self.next() {
+            let bytes = said.bytes().len();
+            let answered = AssertUnwindSafe((self.answer)(said, ear.clone())).catch_unwind().await;
+            if answered.is_err() {
+                tracing::error!("answering a message panicked: its socket ends");
+                ear.order(Order::End { close: CLOSE_OUR_FAULT, words: Bytes::new() });
+            }
+            ear.order(Order::Done { bytes });
+        }
+    }
+}

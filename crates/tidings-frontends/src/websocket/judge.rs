@@ -1,0 +1,51 @@
+//! What a token is worth to a socket: by one token somebody may read, publish, or both. Whether it
+//! is valid is `auth`'s business.
+
+use std::sync::Arc;
+
+use tidings_core::Clock;
+
+use super::session::Right;
+use crate::auth::{Auth, Generation, Role, TokenCause, TokenProblem, Verified};
+
+type Judged = Result<Arc<Verified>, TokenProblem>;
+
+/// Judges a token in both roles, and once more where its key may have come into its issuer's set
+/// since the set was read.
+///
+/// # Errors
+///
+/// Why it is worth nothing, for the operator's log.
+pub(super) async fn judge(
+    auth: &Auth,
+    clock: &dyn Clock,
+    token: &str,
+) -> Result<Right, TokenCause> {
+    let judged_by = auth.keys_generation();
+    let both =
+        || [Role::Subscribe, Role::Publish].map(|role| auth.verify(token, role, clock.wall()));
+    let first = both();
+    let [Err(one), Err(other)] = &first else { return right(first) };
+    // Rare, and large: kept apart.
+    let may_come = Box::pin(async {
+        auth.key_may_come(&one.cause, judged_by).await
+            || auth.key_may_come(&other.cause, judged_by).await
+    });
+    if may_come.await { right(both()) } else { right(first) }
+}
+
+fn right([subscribe, publish]: [Judged; 2]) -> Result<Right, TokenCause> {
+    let publish = publish.ok().filter(|verified| may_publish(verified));
+    match subscribe {
+        Err(problem) if publish.is_none() => Err(problem.cause),
+        subscribe => Ok(Right { subscribe: subscribe.ok(), publish }),
+    }
+}
+
+/// Whether the token is a publisher's at all.
+fn may_publish(verified: &Verified) -> bool {
+    match verified.generation {
+        Generation::Draft => verified.may,
+        Generation::Final => !verified.grant.publish.is_empty(),
+    }
+}
