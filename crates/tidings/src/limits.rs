@@ -15,6 +15,10 @@ pub const VALUE_SHOWN_CHARS_MAX: usize = 40;
 pub const ISSUERS_MAX: usize = 100;
 /// Largest limit of connections that can be set: more than a machine has memory for.
 pub const CONNECTIONS_SETTING_MAX: i64 = 10_000_000;
+/// Messages of one socket in a second that can be set: as good as no bound.
+pub const SOCKET_RATE_SETTING_MAX: i64 = 1_000_000;
+/// Largest message of a socket in bytes that can be set: the largest update, however it is escaped.
+pub const SOCKET_MESSAGE_SETTING_MAX: u64 = 128 * 1024 * 1024;
 /// Deepest nesting of blocks in directives of another hub; the deepest that exists is three.
 pub const DIRECTIVE_DEPTH_MAX: usize = 8;
 

@@ -54,11 +54,10 @@ pub(super) async fn subscribe(
     }
     let clock = &*mercure.clock;
     let Request { head, body, id: request, closing, .. } = request;
-    let auth = &settings.auth;
     let role = Role::Subscribe;
     let access =
         access::read_with_fresh_keys(&head, query, role, settings, clock, without_token).await?;
-    if matches!(access, Access::Anonymous) && !auth.anonymous_allowed() {
+    if matches!(access, Access::Anonymous) && !settings.auth.anonymous_allowed() {
         return Err((without_token, Refusal::NoToken));
     }
     let generation = access.generation().unwrap_or(without_token);

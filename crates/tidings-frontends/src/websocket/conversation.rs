@@ -1,7 +1,6 @@
 //! Runs a session: does what it wants and tells it what came of that. Knows no socket, only the ear
 //! of one; what is to stand at an exact place of the socket's stream is ordered.
 
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -36,7 +35,7 @@ struct Partner {
 struct State {
     session: Session,
     /// Others see subscriptions as long as these are here.
-    shown: HashMap<String, Box<dyn Send>>,
+    shown: Vec<(String, Box<dyn Send>)>,
     /// The socket is gone.
     has_ended: bool,
 }
@@ -49,7 +48,7 @@ impl Conversation {
         session: Session,
         tasks: TaskTracker,
     ) -> Conversation {
-        let state = State { session, shown: HashMap::new(), has_ended: false };
+        let state = State { session, shown: Vec::new(), has_ended: false };
         let partner = Arc::new(Partner { mercure, request, state: Mutex::new(state) });
         let answering = Arc::clone(&partner);
         let answer = move |said, ear: Ear| -> futures_util::future::BoxFuture<'static, ()> {
@@ -69,7 +68,7 @@ impl Hearer for Conversation {
     fn ended(&self) {
         let mut state = self.partner.lock();
         state.has_ended = true;
-        state.shown = HashMap::new();
+        state.shown = Vec::new();
     }
 }
 
@@ -100,7 +99,7 @@ impl Partner {
             Output::Say(words) => ear.order(Order::Say(words)),
             Output::Limits(limits) => ear.order(Order::Limits(limits)),
             Output::End { close, words } => ear.order(Order::End { close, words }),
-            Output::Judge(token) => return Some(Input::Judged(self.judged(token).await)),
+            Output::Judge(token) => return Some(Input::Judged(self.judged(&token).await)),
             Output::Compile(patterns) => return Some(Input::Compiled(self.compiled(&patterns))),
             Output::Begin { matchers, cursor } => {
                 let begun = Box::pin(self.begun(matchers, cursor)).await;
@@ -112,7 +111,7 @@ impl Partner {
             }
             Output::Join(joining) => self.join(joining, ear),
             Output::Leave { reference, name, matchers } => {
-                self.lock().shown.remove(&name);
+                self.lock().shown.retain(|(shown, _)| *shown != name);
                 let hub = self.hub().clone();
                 let answer: Answer = Box::new(move |joined| {
                     let (reference, cursor) = (&reference, &*hub.cursor(joined.place));
@@ -125,7 +124,7 @@ impl Partner {
         None
     }
 
-    async fn judged(&self, token: Token) -> Result<Right, Denial> {
+    async fn judged(&self, token: &Token) -> Result<Right, Denial> {
         let lent = self.mercure.lent();
         let judged = judge(lent.auth(), self.mercure.clock(), &token.0).await;
         judged.map_err(|cause| {
@@ -204,7 +203,7 @@ impl Partner {
         if let Some(shown) = self.mercure.join(verified.as_ref(), pairs) {
             let mut state = self.lock();
             if !state.has_ended {
-                state.shown.insert(name.clone(), shown);
+                state.shown.push((name.clone(), shown));
             }
         }
         let around = (start != Start::Now).then(|| self.around(reference.clone()));

@@ -83,7 +83,7 @@ impl Drop for Partial {
 }
 
 /// Longest head of a client's frame: two bytes, eight of length, four of mask.
-const HEAD_BYTES_MAX: usize = 14;
+const HEAD_BYTES: usize = 14;
 
 /// Takes a client's bytes apart.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ pub(crate) struct Decoder {
     limits: FrameLimits,
     memory: &'static Assembling,
     /// As much of the next frame's head as has come.
-    head: [u8; HEAD_BYTES_MAX],
+    head: [u8; HEAD_BYTES],
     head_bytes: u8,
     frame: Option<Frame>,
     partial: Option<Box<Partial>>,
@@ -105,7 +105,7 @@ impl Decoder {
     }
 
     fn within(limits: FrameLimits, memory: &'static Assembling) -> Decoder {
-        let head = [0; HEAD_BYTES_MAX];
+        let head = [0; HEAD_BYTES];
         Decoder { limits, memory, head, head_bytes: 0, frame: None, partial: None, ready: None }
     }
 
@@ -182,7 +182,7 @@ impl Decoder {
         let [_, second, ..] = self.head;
         match (self.head_bytes, second & 0x7F) {
             (0 | 1, _) => 2,
-            (_, 127) => HEAD_BYTES_MAX,
+            (_, 127) => HEAD_BYTES,
             (_, 126) => 8,
             _ => 6,
         }

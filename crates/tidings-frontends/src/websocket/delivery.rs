@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tidings_core::{Entry, Form, Line};
 
-use super::frame::{BINARY, OWN_HEAD_BYTES_MAX, TEXT, head};
+use super::frame::{BINARY, OWN_HEAD_BYTES, TEXT, head};
 
 /// The fields of an update. Alternate topics never leave the hub.
 #[derive(Serialize)]
@@ -85,11 +85,11 @@ pub(crate) fn binary(entry: &Entry) -> Bytes {
 
 /// A frame with what `write` writes, about so many bytes. Nothing is copied twice.
 pub(crate) fn framed(opcode: u8, bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
-    let mut frame = Vec::with_capacity(OWN_HEAD_BYTES_MAX + bytes);
-    frame.resize(OWN_HEAD_BYTES_MAX, 0);
+    let mut frame = Vec::with_capacity(OWN_HEAD_BYTES + bytes);
+    frame.resize(OWN_HEAD_BYTES, 0);
     write(&mut frame);
-    let (head, length) = head(opcode, frame.len() - OWN_HEAD_BYTES_MAX);
-    let begin = OWN_HEAD_BYTES_MAX - length;
+    let (head, length) = head(opcode, frame.len() - OWN_HEAD_BYTES);
+    let begin = OWN_HEAD_BYTES - length;
     for (place, byte) in frame.iter_mut().skip(begin).zip(head.iter().take(length)) {
         *place = *byte;
     }

@@ -63,11 +63,11 @@ const PING: u8 = 0x89;
 const PONG: u8 = 0x8A;
 
 /// Bytes of a server's longest head.
-pub(crate) const OWN_HEAD_BYTES_MAX: usize = 10;
+pub(crate) const OWN_HEAD_BYTES: usize = 10;
 
 /// The head of a server's frame, which is not masked, and how many of the bytes it has.
-pub(crate) fn head(opcode: u8, length: usize) -> ([u8; OWN_HEAD_BYTES_MAX], usize) {
-    let mut bytes = [0; OWN_HEAD_BYTES_MAX];
+pub(crate) fn head(opcode: u8, length: usize) -> ([u8; OWN_HEAD_BYTES], usize) {
+    let mut bytes = [0; OWN_HEAD_BYTES];
     let mut put = bytes.as_mut_slice();
     put.put_u8(opcode);
     // What fits is written as short as it can be (RFC 6455 section 5.2).
@@ -83,7 +83,7 @@ pub(crate) fn head(opcode: u8, length: usize) -> ([u8; OWN_HEAD_BYTES_MAX], usiz
         }
     }
     let left = put.len();
-    (bytes, OWN_HEAD_BYTES_MAX - left)
+    (bytes, OWN_HEAD_BYTES - left)
 }
 
 /// A message of the server in one frame.

@@ -17,7 +17,7 @@ use crate::shard::talk::{FrameLimits, Said};
 
 const LIMITS: FrameLimits =
     FrameLimits { message_bytes: 4 * 1024, binary: true, per_second: 1, burst: 1 };
-const SUBSCRIPTIONS_MAX: usize = 5;
+const SUBSCRIPTIONS: usize = 5;
 
 /// What a client says that says this in pieces of so many bytes.
 fn heard(bytes: &[u8], piece: usize) -> (Vec<Event>, Option<Fault>) {
@@ -55,7 +55,7 @@ pub fn fuzz_frames(bytes: &[u8]) {
 pub fn fuzz_sessions(bytes: &[u8]) {
     let limits = (LIMITS, FrameLimits { message_bytes: 8 * 1024, ..LIMITS });
     let rules = Rules {
-        subscriptions_max: SUBSCRIPTIONS_MAX,
+        subscriptions_max: SUBSCRIPTIONS,
         anonymous: bytes.len().is_multiple_of(2),
         reader: limits.0,
         publisher: limits.1,
@@ -113,7 +113,7 @@ impl Script {
             }
             Output::Join(Joining { name, matchers, .. }) => {
                 assert!(self.joined.insert(name, matchers.len()).is_none(), "names are unique");
-                assert!(self.joined.values().sum::<usize>() <= SUBSCRIPTIONS_MAX);
+                assert!(self.joined.values().sum::<usize>() <= SUBSCRIPTIONS);
             }
             Output::Leave { name, matchers, .. } => {
                 let joined = self.joined.remove(&name).unwrap_or_default();

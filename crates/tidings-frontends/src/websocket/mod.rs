@@ -15,6 +15,7 @@ pub(crate) mod frame;
 mod fuzz;
 pub(crate) mod handshake;
 mod judge;
+pub(crate) mod limits;
 mod messages;
 mod session;
 pub(crate) mod words;

@@ -4,7 +4,6 @@
 //! Knows no socket, no clock and no hub. Whatever takes time is an output, and what came of it the
 //! next input; one command is answered before the next one is looked at.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -112,9 +111,10 @@ pub(super) struct Joining {
     pub(super) withdrawn: Arc<AtomicBool>,
 }
 
-/// A subscription by its name.
+/// A subscription.
 struct Subscribed {
-    matchers: Vec<Arc<Matcher>>,
+    name: Box<str>,
+    matchers: Box<[Arc<Matcher>]>,
     withdrawn: Arc<AtomicBool>,
 }
 
@@ -130,14 +130,15 @@ enum Pending {
 pub(super) struct Session {
     rules: Rules,
     right: Option<Right>,
-    subscriptions: HashMap<String, Subscribed>,
+    subscriptions: Vec<Subscribed>,
     /// How many subscriptions have each matcher.
     uses: Vec<(Arc<Matcher>, usize)>,
     /// Matchers of all subscriptions together.
     matchers: usize,
     /// Commands without sense since the last one with.
     mistakes: u32,
-    pending: Option<Pending>,
+    /// Apart, because most sockets have none most of the time.
+    pending: Option<Box<Pending>>,
 }
 
 impl Session {
@@ -146,7 +147,7 @@ impl Session {
         Session {
             rules,
             right,
-            subscriptions: HashMap::new(),
+            subscriptions: Vec::new(),
             uses: Vec::new(),
             matchers: 0,
             mistakes: 0,
@@ -173,7 +174,7 @@ impl Session {
 
     /// What follows from this.
     pub(super) fn handle(&mut self, input: Input) -> Vec<Output> {
-        match (input, self.pending.take()) {
+        match (input, self.pending.take().map(|pending| *pending)) {
             (Input::Said(said), None) => match commands::read(&said) {
                 Ok(command) => self.command(command),
                 Err(Mistake { reference, code, reason }) => {
@@ -202,7 +203,7 @@ impl Session {
             }
             // Whoever runs this answers each output with its input, and nothing else.
             _ => {
-                debug_assert!(false, "an answer that nobody waits for");
+                tracing::error!("a session was told what it had not asked for");
                 Vec::new()
             }
         }
@@ -215,7 +216,7 @@ impl Session {
                 self.done(vec![Output::Say(pong.frame())])
             }
             Command::Authenticate { reference, token } => {
-                self.pending = Some(Pending::Authenticate { reference });
+                self.pending = Some(Box::new(Pending::Authenticate { reference }));
                 vec![Output::Judge(token)]
             }
             Command::Subscribe { reference, name, patterns, begin } => {
@@ -223,13 +224,14 @@ impl Session {
                     return self.refuse(Some(&reference), denial);
                 }
                 let wanted = patterns.clone();
-                self.pending = Some(Pending::Compile { reference, name, patterns, begin });
+                self.pending =
+                    Some(Box::new(Pending::Compile { reference, name, patterns, begin }));
                 vec![Output::Compile(wanted)]
             }
             Command::Unsubscribe { reference, name } => self.leave(reference, name),
             Command::Publish { reference, update } => match self.may_publish(&update) {
                 Ok(grant) => {
-                    self.pending = Some(Pending::Publish { reference });
+                    self.pending = Some(Box::new(Pending::Publish { reference }));
                     vec![Output::Publish { update, grant }]
                 }
                 Err(denial) => self.refuse(Some(&reference), denial),
@@ -253,7 +255,7 @@ impl Session {
         {
             return Err(denial(Code::Forbidden, "the token does not allow to subscribe"));
         }
-        if self.subscriptions.contains_key(name) {
+        if self.subscriptions.iter().any(|subscribed| *subscribed.name == *name) {
             return Err(denial(Code::NameTaken, "a subscription of this name is there"));
         }
         if self.matchers + more > self.rules.subscriptions_max {
@@ -304,7 +306,7 @@ impl Session {
         match begin {
             Begin::Now => self.join(joining),
             Begin::Behind(cursor) => {
-                self.pending = Some(Pending::Begin(joining));
+                self.pending = Some(Box::new(Pending::Begin(joining)));
                 vec![Output::Begin { matchers: asked, cursor }]
             }
         }
@@ -318,9 +320,9 @@ impl Session {
             }
         }
         self.matchers += joining.matchers.len();
-        let matchers = joining.matchers.clone();
+        let (name, matchers) = (joining.name.as_str().into(), joining.matchers.clone().into());
         let withdrawn = Arc::clone(&joining.withdrawn);
-        self.subscriptions.insert(joining.name.clone(), Subscribed { matchers, withdrawn });
+        self.subscriptions.push(Subscribed { name, matchers, withdrawn });
         self.done(vec![Output::Join(joining)])
     }
 
@@ -328,13 +330,15 @@ impl Session {
         if let Err(denial) = self.known() {
             return self.refuse(Some(&reference), denial);
         }
-        let Some(subscribed) = self.subscriptions.remove(&name) else {
+        let place = self.subscriptions.iter().position(|subscribed| *subscribed.name == *name);
+        let Some(place) = place else {
             let unknown = denial(Code::UnknownName, "no subscription of this name is there");
             return self.refuse(Some(&reference), unknown);
         };
+        let subscribed = self.subscriptions.swap_remove(place);
         subscribed.withdrawn.store(true, Ordering::Relaxed);
         self.matchers -= subscribed.matchers.len();
-        let mut matchers = subscribed.matchers;
+        let mut matchers = subscribed.matchers.into_vec();
         matchers.retain(|matcher| {
             let known = self.uses.iter().position(|(known, _)| Arc::ptr_eq(known, matcher));
             let Some(place) = known else { return false };

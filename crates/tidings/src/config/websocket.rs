@@ -9,11 +9,7 @@ use tidings_frontends::limits::{
 
 use super::schema::{Default, Key, Kind, bound, value};
 use super::size;
-
-/// Frames in a second that a setting may allow: as good as no bound.
-const FRAMES_MAX: i64 = 1_000_000;
-/// Bytes of a message that a setting may allow: the largest update, in whatever way it is escaped.
-const MESSAGE_BYTES_MAX: u64 = 128 * 1024 * 1024;
+use crate::limits::{SOCKET_MESSAGE_SETTING_MAX, SOCKET_RATE_SETTING_MAX};
 
 /// Settings of `[websocket]`.
 pub(super) const KEYS: [Key; 6] = [
@@ -37,21 +33,21 @@ pub(super) const KEYS: [Key; 6] = [
     ),
     bound(
         "websocket.message_size_max",
-        Kind::Size { min: SOCKET_MESSAGE_BYTES_DEFAULT as u64, max: MESSAGE_BYTES_MAX },
+        Kind::Size { min: SOCKET_MESSAGE_BYTES_DEFAULT as u64, max: SOCKET_MESSAGE_SETTING_MAX },
         Default::Bytes(SOCKET_PUBLISH_BYTES_DEFAULT),
         "Largest message of a client that may publish. Text grows when JSON escapes it, so twice
 `mercure.update_size_max` is right for most. Whoever may not publish says 64 KiB at most.",
     ),
     bound(
         "websocket.commands_per_second",
-        Kind::Number { min: 1, max: FRAMES_MAX },
+        Kind::Number { min: 1, max: SOCKET_RATE_SETTING_MAX },
         Default::Number(SOCKET_PER_SECOND_DEFAULT as usize),
         "Messages that a client may send in a second, in the long run. Of who sends more nothing is
 read for a while.",
     ),
     bound(
         "websocket.burst",
-        Kind::Number { min: 1, max: FRAMES_MAX },
+        Kind::Number { min: 1, max: SOCKET_RATE_SETTING_MAX },
         Default::Number(SOCKET_BURST_DEFAULT as usize),
         "Messages that it may send at a time after silence.",
     ),
