@@ -1,4 +1,4 @@
-//! Who is measured: servers by their names on the command line. Knows no scenario and starts nothing.
+//! Who is measured: servers by their names on the command line. Knows no scenario, starts nothing.
 
 use crate::compare::Program;
 
