@@ -4,6 +4,7 @@
 //! server; `compare` starts servers, lets each work in turn, and prints the table.
 
 mod compare;
+mod contestants;
 mod decode;
 mod floor;
 mod form;

@@ -183,6 +183,22 @@ mod tests {
     }
 
     #[test]
+    fn messages_of_the_hub_say_when_a_subscription_stands_and_what_they_bring() {
+        let frame = |text: &str| [&[0x81, text.len() as u8], text.as_bytes()].concat();
+        let bytes = [
+            b"HTTP/1.1 101 Switching Protocols\r\n\r\n".to_vec(),
+            frame(r#"{"op":"hello","session":"s"}"#),
+            frame(r#"{"op":"subscribed","ref":1}"#),
+            frame(r#"{"op":"update","id":"urn:x","topic":"t","data":"bench 7 99 x"}"#),
+            b"\x89\0".to_vec(),
+        ];
+        let mut stream = Stream::behind_head(Dialect::Packets(Packets::Hub));
+        let mut found = Vec::new();
+        stream.feed(&bytes.concat(), &mut |what| found.push(what)).unwrap();
+        assert_eq!(found, [Found::Open, Found::Update(7, 12), Found::Ping]);
+    }
+
+    #[test]
     fn an_acknowledgement_is_found_behind_others() {
         let bytes = [0x20, 2, 0, 0, 0x40, 2, 0, 1];
         assert_eq!(puback(&bytes), Some(8));

@@ -176,9 +176,10 @@ pub(crate) fn upgrade(fields: &str) -> String {
 /// unsubscribes from it.
 pub(crate) fn change(number: usize, subscribes: bool) -> Vec<u8> {
     let command = match subscribes {
-        true => format!(
-            r#"{{"op":"subscribe","ref":1,"name":"c","matchers":[{{"match":"urn:changing:{number}"}}]}}"#
-        ),
+        true => {
+            let matchers = format!(r#"[{{"match":"urn:changing:{number}"}}]"#);
+            format!(r#"{{"op":"subscribe","ref":1,"name":"c","matchers":{matchers}}}"#)
+        }
         false => r#"{"op":"unsubscribe","ref":2,"name":"c"}"#.to_owned(),
     };
     masked_text(command.as_bytes())

@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::contestants::{Contestant, contestant};
 use crate::limits::FOREIGN_CORES_MAX;
 use crate::load::{Opened, Slice};
-use crate::scenarios::{Contestant, Measure, SCENARIOS, Scenario, contestant, scenario};
+use crate::scenarios::{Measure, SCENARIOS, Scenario, scenario};
 use generator::Generator;
 pub(crate) use server::Program;
 use server::{Place, Server};

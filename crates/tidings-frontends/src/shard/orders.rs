@@ -57,7 +57,7 @@ impl Shard {
             socket.wants.add(&matchers, since, since);
             return self.answer_moved(number, Vec::new(), answer);
         }
-        socket.sides.push_back(Box::new(Side::new(matchers, since, around, answer)));
+        socket.sides.push(Box::new(Side::new(matchers, since, around, answer)));
         self.go_on_beside(number);
     }
 
@@ -68,11 +68,7 @@ impl Shard {
         let Some(socket) = &mut receiver.socket else { return };
         let mut cancelled: Vec<Box<Side>> = Vec::new();
         cancelled.extend(socket.side.take_if(|side| side.is_for_some(matchers)));
-        let waiting = std::mem::take(&mut socket.sides);
-        for side in waiting {
-            let is_over = side.is_for_some(matchers);
-            if is_over { cancelled.push(side) } else { socket.sides.push_back(side) }
-        }
+        cancelled.extend(socket.sides.extract_if(.., |side| side.is_for_some(matchers)));
         socket.wants.remove(matchers, place, socket.side.is_some());
         self.answer_moved(number, cancelled, answer);
     }

@@ -1,7 +1,6 @@
 //! What a receiver has that can be talked to: what its client may say, what was not answered yet,
 //! and what it wants. Knows nobody else, and not what messages mean.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,7 +26,6 @@ pub(super) struct Socket {
     hearer: Arc<dyn Hearer>,
     counters: Arc<HttpCounters>,
     ear: Ear,
-    limits: FrameLimits,
     credit: Credit,
     bucket: Bucket,
     /// What was read and could not be heard yet.
@@ -49,7 +47,7 @@ pub(super) struct Socket {
     pub(super) wants: Wants,
     /// The past that is brought now, and what waits behind it.
     pub(super) side: Option<Box<Side>>,
-    pub(super) sides: VecDeque<Box<Side>>,
+    pub(super) sides: Vec<Box<Side>>,
 }
 
 /// Told also when a panic takes the shard's sockets with it.
@@ -122,7 +120,6 @@ impl Socket {
             hearer,
             counters,
             ear,
-            limits,
             credit: Credit::default(),
             bucket: Bucket::default(),
             unread: begun,
@@ -135,13 +132,12 @@ impl Socket {
             closes: None,
             wants,
             side: None,
-            sides: VecDeque::new(),
+            sides: Vec::new(),
         }
     }
 
     /// Other limits from the next frame on.
     pub(super) fn limit(&mut self, limits: FrameLimits) {
-        self.limits = limits;
         self.decoder.limit(limits);
     }
 
@@ -184,7 +180,7 @@ impl Socket {
         {
             return true;
         }
-        self.paused = self.bucket.opens(&self.limits, now);
+        self.paused = self.bucket.opens(&self.decoder.limits(), now);
         self.paused.is_some()
     }
 
@@ -208,7 +204,7 @@ impl Socket {
             }
             match self.decoder.next() {
                 Some(event) => {
-                    self.bucket.take(&self.limits, now);
+                    self.bucket.take(&self.decoder.limits(), now);
                     if let Some(code) = self.on_event(event, is_over) {
                         return (bytes.len(), Some(Heard::Close(code)));
                     }

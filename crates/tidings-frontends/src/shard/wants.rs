@@ -16,8 +16,15 @@ pub(super) struct Wants {
     scope: Option<Scope>,
     /// Behind this place everything that is wanted is given.
     even: Offset,
-    /// Grants of before, each up to where it counted.
-    earlier: Vec<(Offset, Arc<Grant>)>,
+    /// Most have none.
+    before: Option<Box<Before>>,
+}
+
+/// What counted before.
+#[derive(Clone, Default)]
+struct Before {
+    /// Grants, each up to where it counted.
+    grants: Vec<(Offset, Arc<Grant>)>,
     /// Up to here it is not known any more which grant counted.
     forgotten: Offset,
     /// What was let go of while a past is brought, each up to where it counted.
@@ -42,9 +49,7 @@ impl Wants {
             grant: Arc::clone(&selection.grant),
             scope: selection.scope,
             even: Offset::ZERO,
-            earlier: Vec::new(),
-            forgotten: Offset::ZERO,
-            left: Vec::new(),
+            before: None,
         };
         wants.add(&selection.matchers, since, since);
         wants
@@ -83,6 +88,8 @@ impl Wants {
         since: Offset,
         live: Offset,
     ) {
+        // A socket with one wish keeps room for one.
+        self.wants.reserve_exact(matchers.len());
         for matcher in matchers {
             let (matcher, grant) = (Arc::clone(matcher), Arc::clone(grant));
             let want = Want { matcher, since, live, grant };
@@ -101,14 +108,17 @@ impl Wants {
         let goes = |want: &mut Want| matchers.iter().any(|one| Arc::ptr_eq(one, &want.matcher));
         let gone: Vec<Want> = self.wants.extract_if(.., goes).collect();
         if remembers {
-            self.left.extend(gone.into_iter().map(|want| (want, place)));
+            let before = self.before.get_or_insert_default();
+            before.left.extend(gone.into_iter().map(|want| (want, place)));
         }
         self.even = self.wants.iter().map(|want| want.since).max().unwrap_or_default();
     }
 
     /// No past is being brought any more.
     pub(super) fn forget_left(&mut self) {
-        self.left = Vec::new();
+        if let Some(before) = &mut self.before {
+            before.left = Vec::new();
+        }
     }
 
     /// Another grant counts behind `place`.
@@ -118,10 +128,11 @@ impl Wants {
         if covers_the_same(&earlier, &self.grant) {
             return;
         }
-        if self.earlier.len() == SOCKET_GRANTS_REMEMBERED {
-            self.forgotten = self.earlier.remove(0).0;
+        let before = self.before.get_or_insert_default();
+        if before.grants.len() == SOCKET_GRANTS_REMEMBERED {
+            before.forgotten = before.grants.remove(0).0;
         }
-        self.earlier.push((place, earlier));
+        before.grants.push((place, earlier));
     }
 
     /// Whether something is wanted at its place, of what the audience gives.
@@ -135,9 +146,11 @@ impl Wants {
     pub(super) fn has_brought(&self, entry: &Entry, namespace: &Namespace) -> bool {
         let at = entry.offset;
         let is_private = entry.update.private;
-        let left = self.left.iter().filter(|(_, until)| at <= *until).map(|(want, _)| want);
+        let nothing = Before::default();
+        let before = self.before.as_deref().unwrap_or(&nothing);
+        let left = before.left.iter().filter(|(_, until)| at <= *until).map(|(want, _)| want);
         let wanted = self.wants.iter().chain(left).filter(|want| want.since < at);
-        let earlier = self.earlier.iter().find(|(until, _)| at <= *until);
+        let earlier = before.grants.iter().find(|(until, _)| at <= *until);
         let then = earlier.map_or(&self.grant, |(_, grant)| grant);
         let mut matchers = Vec::new();
         for want in wanted {
@@ -148,7 +161,7 @@ impl Wants {
                 return true;
             }
         }
-        if is_private && at <= self.forgotten {
+        if is_private && at <= before.forgotten {
             return false;
         }
         picks(matchers, Arc::clone(then), is_private, entry, namespace)

@@ -109,6 +109,11 @@ impl Decoder {
         Decoder { limits, memory, head, head_bytes: 0, frame: None, partial: None, ready: None }
     }
 
+    /// What its client may say.
+    pub(crate) fn limits(&self) -> FrameLimits {
+        self.limits
+    }
+
     /// Other limits, for what begins from now on.
     pub(crate) fn limit(&mut self, limits: FrameLimits) {
         self.limits = limits;
