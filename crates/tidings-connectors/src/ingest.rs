@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_core::{Grant, Hub, Line, Refused, Update};
+use tidings_core::{Grant, Hub, Line, Placed, Refused, Update};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{OwnedPermit, Receiver, Sender};
 use tokio::time::Instant;
@@ -23,7 +23,7 @@ use crate::nats;
 pub struct Incoming {
     /// What is published, in this order.
     pub updates: Vec<Update>,
-    /// Whom to tell what became of each.
+    /// Whom to tell what became of it, where there is one update.
     pub acknowledge: Acknowledge,
 }
 
@@ -38,12 +38,11 @@ pub enum Taken {
     Never(String),
 }
 
-/// Whom to tell what became of updates, one after the other. Who drops it says [`Taken::Later`] of
-/// those that nothing was told of.
+/// Whom to tell what became of an update. Who drops it says [`Taken::Later`], if nothing was told.
 #[derive(Debug, Default)]
 pub struct Acknowledge {
-    /// Places and numbers of updates in their order; none for a source that does not want to know.
-    answers: VecDeque<(OwnedPermit<Answered>, u64)>,
+    /// The place and the number of the update; none for a source that does not want to know.
+    answer: Option<(OwnedPermit<Answered>, u64)>,
     /// A part of the bytes that the source may have on the way.
     _room: Option<OwnedSemaphorePermit>,
 }
@@ -60,7 +59,7 @@ pub struct Answered {
 impl Acknowledge {
     /// Of a source that does not want to know. `room` is given back when the hub has the updates.
     pub fn nobody(room: OwnedSemaphorePermit) -> Acknowledge {
-        Acknowledge { answers: VecDeque::new(), _room: Some(room) }
+        Acknowledge { answer: None, _room: Some(room) }
     }
 
     /// Of a source that is told in `place`, a place that it keeps free for its one update.
@@ -69,12 +68,12 @@ impl Acknowledge {
         number: u64,
         room: OwnedSemaphorePermit,
     ) -> Acknowledge {
-        Acknowledge { answers: VecDeque::from([(place, number)]), _room: Some(room) }
+        Acknowledge { answer: Some((place, number)), _room: Some(room) }
     }
 
-    /// Tells what became of the next update.
+    /// Tells what became of it.
     pub fn next(&mut self, taken: Taken) {
-        if let Some((place, number)) = self.answers.pop_front() {
+        if let Some((place, number)) = self.answer.take() {
             place.send(Answered { number, taken });
         }
     }
@@ -82,9 +81,7 @@ impl Acknowledge {
 
 impl Drop for Acknowledge {
     fn drop(&mut self) {
-        while !self.answers.is_empty() {
-            self.next(Taken::Later);
-        }
+        self.next(Taken::Later);
     }
 }
 
@@ -125,7 +122,8 @@ pub async fn ingest(name: &str, hub: Hub, grant: Grant, mut from: Receiver<Incom
     let mut batch = Vec::new();
     // What arrives while the hub is busy with one batch is the next one.
     while from.recv_many(&mut batch, INCOMING_MAX).await > 0 {
-        ingest.publish(&mut batch, &from).await;
+        let mut incoming = VecDeque::from(std::mem::take(&mut batch));
+        ingest.publish(&mut incoming, &from).await;
     }
     ingest.refusals.tell(name, true);
 }
@@ -139,52 +137,48 @@ struct Ingest<'a> {
 
 impl Ingest<'_> {
     /// Publishes updates and tells the source. What there is no room for goes again, in order and
-    /// before anything else.
-    async fn publish(&mut self, batch: &mut Vec<Incoming>, from: &Receiver<Incoming>) {
-        // Kept for another try: data and topics are shared, not copied.
-        let updates = batch.iter().flat_map(|incoming| &incoming.updates).cloned().collect();
-        let mut answers = self.hub.publish_all(&self.grant, updates).await.into_iter();
-        for Incoming { updates, mut acknowledge } in batch.drain(..) {
-            for (update, answer) in updates.iter().zip(answers.by_ref()) {
-                let answer = match answer {
-                    Err(refused) if is_passing(&refused) => {
-                        self.insist(refused, update, from).await
-                    }
-                    Ok(_placed) => Ok(()),
-                    Err(refused) => Err(refused),
-                };
-                acknowledge.next(match answer {
-                    Ok(()) => Taken::Published,
-                    Err(refused) => self.refuse(&refused),
-                });
-            }
-        }
-    }
-
-    /// Offers one update until it is taken.
-    async fn insist(
-        &mut self,
-        refused: Refused,
-        update: &Update,
-        from: &Receiver<Incoming>,
-    ) -> Result<(), Refused> {
-        let mut refused = refused;
+    /// before anything else, until there is room.
+    async fn publish(&mut self, batch: &mut VecDeque<Incoming>, from: &Receiver<Incoming>) {
         let mut patience: Option<Instant> = None;
-        while is_passing(&refused) {
+        let mut told = 0;
+        loop {
+            // Kept for another try: data and topics are shared, not copied.
+            let updates = batch.iter().flat_map(|incoming| &incoming.updates).skip(told).cloned();
+            let answers = self.hub.publish_all(&self.grant, updates.collect()).await;
+            let Some(refused) = self.tell(batch, &mut told, answers) else { return };
             self.refusals.note(self.name, &refused);
             if from.is_closed() {
                 let end = *patience.get_or_insert_with(|| Instant::now() + INGEST_PATIENCE_MAX);
                 if Instant::now() >= end {
-                    return Err(refused);
+                    return batch.clear();
                 }
             }
             tokio::time::sleep(INGEST_AGAIN_AFTER).await;
-            match self.hub.publish(&self.grant, update.clone()).await {
-                Ok(_receipt) => return Ok(()),
-                Err(next) => refused = next,
+        }
+    }
+
+    /// Tells what became of the next updates, up to the first that goes again: why it does. So many
+    /// of those in front were `told` of already.
+    fn tell(
+        &mut self,
+        batch: &mut VecDeque<Incoming>,
+        told: &mut usize,
+        answers: Vec<Result<Placed, Refused>>,
+    ) -> Option<Refused> {
+        for answer in answers {
+            let incoming = batch.front_mut()?;
+            incoming.acknowledge.next(match answer {
+                Ok(_placed) => Taken::Published,
+                Err(refused) if is_passing(&refused) => return Some(refused),
+                Err(refused) => self.refuse(&refused),
+            });
+            *told += 1;
+            if *told >= incoming.updates.len() {
+                batch.pop_front();
+                *told = 0;
             }
         }
-        Err(refused)
+        None
     }
 
     fn refuse(&mut self, refused: &Refused) -> Taken {
@@ -320,6 +314,39 @@ mod tests {
         drop(to);
         ingest("a", hub, Grant::operator(), from).await;
         assert_eq!(answered.recv().await.unwrap(), Answered { number: 7, taken: Taken::Later });
+    }
+
+    #[tokio::test]
+    async fn what_there_is_no_room_for_goes_again_from_there_on() {
+        let hub = hub();
+        let refusals = Refusals { since: None, count: 0, reason: String::new() };
+        let grant = Grant::operator();
+        let mut ingest = Ingest { name: "a", hub: hub.clone(), grant, refusals };
+        let (answers, mut answered) = mpsc::channel(8);
+        let one = |text: &str| Update::new(Topic::parse(text).unwrap(), "x");
+        let place = answers.clone().reserve_owned().await.unwrap();
+        let first = vec![one("a"), one("b"), one("c")];
+        let mut batch = VecDeque::from([
+            Incoming { updates: first, acknowledge: Acknowledge::nobody(room().await) },
+            Incoming {
+                updates: vec![one("d")],
+                acknowledge: Acknowledge::telling(place, 7, room().await),
+            },
+        ]);
+        let placed = hub.publish_all(&Grant::operator(), vec![one("x")]).await.remove(0).unwrap();
+        let (mut told, none) = (0, || Err(Refused::NoSpace));
+        let refused = ingest.tell(&mut batch, &mut told, vec![Ok(placed.clone()), none(), none()]);
+        assert!(matches!(refused, Some(Refused::NoSpace)));
+        assert_eq!((batch.len(), told), (2, 1));
+        // The rest of the first, and then nothing more.
+        let rest = vec![Ok(placed.clone()), Ok(placed.clone()), none()];
+        assert!(ingest.tell(&mut batch, &mut told, rest).is_some());
+        assert_eq!((batch.len(), told), (1, 0));
+        assert!(answered.try_recv().is_err());
+        assert!(ingest.tell(&mut batch, &mut told, vec![Ok(placed)]).is_none());
+        assert!(batch.is_empty());
+        let last = Answered { number: 7, taken: Taken::Published };
+        assert_eq!(answered.recv().await.unwrap(), last);
     }
 
     #[tokio::test]

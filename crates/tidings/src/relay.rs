@@ -133,10 +133,10 @@ impl RelaySettings {
             _ => Err(Mistakes::in_variables(wrong)),
         }
     }
-    /// Whether the destination is the same for every relay, wherever it runs: a public name or
-    /// address, and not `localhost` or a name of some network's own.
-    pub fn is_destination_public(&self) -> bool {
-        addresses::is_public(&self.destination)
+
+    /// Whether the destination is another one on each machine, as `localhost` is.
+    pub fn is_destination_of_machine(&self) -> bool {
+        addresses::is_of_machine(&self.destination)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::nats::connection::{Arrival, Barrier, Broken, Command};
 use crate::nats::counters::Counters;
 use crate::nats::opening::{Opened, ReadSide, WriteSide, greeting_of};
 use crate::nats::pace::Pace;
-use crate::nats::protocol::{BadFrame, Decoder, Frame, Message, PING, PONG};
+use crate::nats::protocol::{Decoder, Frame, Message, PING, PONG};
 
 /// What a session shares with those before and after it.
 pub(super) struct Between<'a> {
@@ -210,36 +210,41 @@ impl Standing<'_> {
     ) -> Result<(), Ended> {
         self.quiet = 0;
         let mut messages: Vec<Message> = Vec::with_capacity(self.brought);
-        let end = loop {
-            match self.decoder.next() {
-                Ok(Some(Frame::Message(message))) => {
-                    self.expects(message.subscription)?;
-                    messages.push(message);
-                }
-                Ok(Some(Frame::Ping)) if output.waiting.len() > NATS_UNREAD_BYTES_MAX => {
-                    return Err(Ended::Lost("the server asks and reads nothing".to_owned()));
-                }
-                Ok(Some(Frame::Ping)) => {
-                    self.unasked("PING", 1)?;
-                    output.add_slice(PONG);
-                }
-                Ok(Some(Frame::Pong)) => self.answered()?,
-                Ok(Some(Frame::Error(said))) => self.complained(said)?,
-                Ok(Some(Frame::Info(json))) => {
-                    self.unasked("INFO", NATS_INFO_WEIGHT)?;
-                    self.informed(&json);
-                }
-                Ok(Some(Frame::Okay)) => self.unasked("+OK", 1)?,
-                Ok(None) => break None,
-                Err(bad) => break Some(bad),
-            }
-        };
+        let ended = self.frames(&mut messages, output);
         self.brought = messages.len();
         if !messages.is_empty() {
             arrived.push_back(Arrival::Messages(messages));
             self.held_since = Some(Instant::now());
         }
-        end.map_or(Ok(()), |bad: BadFrame| Err(Ended::Lost(bad.to_string())))
+        ended
+    }
+
+    /// Takes what is there apart, up to its end or something that ends the connection.
+    fn frames(&mut self, messages: &mut Vec<Message>, output: &mut Output) -> Result<(), Ended> {
+        loop {
+            let next = self.decoder.next().map_err(|bad| Ended::Lost(bad.to_string()))?;
+            let Some(frame) = next else { return Ok(()) };
+            match frame {
+                Frame::Message(message) => {
+                    self.expects(message.subscription)?;
+                    messages.push(message);
+                }
+                Frame::Ping if output.waiting.len() > NATS_UNREAD_BYTES_MAX => {
+                    return Err(Ended::Lost("the server asks and reads nothing".to_owned()));
+                }
+                Frame::Ping => {
+                    self.unasked("PING", 1)?;
+                    output.add_slice(PONG);
+                }
+                Frame::Pong => self.answered()?,
+                Frame::Error(said) => self.complained(said)?,
+                Frame::Info(json) => {
+                    self.unasked("INFO", NATS_INFO_WEIGHT)?;
+                    self.informed(&json);
+                }
+                Frame::Okay => self.unasked("+OK", 1)?,
+            }
+        }
     }
 
     /// Whether it may still say so: a server that goes on about itself would keep a core busy.

@@ -19,7 +19,7 @@ static PLACES: Places = Places::new(LOOK_UPS_MAX, LOOK_UPS_SLOW_MAX, LOOK_UP_SLO
 /// How long the look-ups of one sink took.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// Whether the last one that is known was slow, or nobody waited for its end.
+    /// Whether the last one that is known was slow and in vain, or nobody waited for its end.
     is_slow: AtomicBool,
 }
 
@@ -52,7 +52,9 @@ impl Places {
         let asked = spawn_blocking(move || {
             let (_held, began) = (place, Instant::now());
             let answer = ask();
-            pace.is_slow.store(began.elapsed() > self.slow_after, Ordering::Relaxed);
+            // Who is found has its place among the others, however long that took once.
+            let is_slow = answer.is_err() && began.elapsed() > self.slow_after;
+            pace.is_slow.store(is_slow, Ordering::Relaxed);
             answer
         });
         asked.await.map_err(|_| io::Error::from(io::ErrorKind::Interrupted))?
@@ -93,7 +95,7 @@ mod tests {
     /// A look-up of somebody with little patience, which ends when the answer is dropped.
     async fn unanswered(places: &'static Places, pace: &Arc<Pace>) -> mpsc::Sender<()> {
         let (answer, asked) = mpsc::channel::<()>();
-        let ask = move || Ok(asked.recv().is_ok());
+        let ask = move || asked.recv().map_err(|_| io::Error::from(io::ErrorKind::TimedOut));
         assert!(timeout(SHORT, places.ask(pace, ask)).await.is_err());
         answer
     }
@@ -132,9 +134,9 @@ mod tests {
         for (places, is_slow) in [(&ALL_SLOW, true), (&ALL_QUICK, false)] {
             let ask = || {
                 std::thread::sleep(Duration::from_millis(1));
-                Ok(())
+                Err::<(), _>(io::ErrorKind::NotFound.into())
             };
-            places.ask(&pace, ask).await.unwrap();
+            assert!(places.ask(&pace, ask).await.is_err());
             assert_eq!(pace.is_slow.load(Ordering::Relaxed), is_slow);
         }
     }

@@ -163,11 +163,15 @@ impl Connectors {
     /// Starts all of them at once: one look at the history serves all.
     fn run(&self, config: &Config) -> Result<(), BadConnector> {
         let mut wanted = self.wanted(&config.sinks)?;
+        self.sinks.check(&wanted)?;
         wanted.extend(self.endpoints.wanted());
-        let told: Vec<_> =
-            wanted.iter().map(|one| (one.told.name.clone(), one.told.to.kind.clone())).collect();
-        self.sinks.start(wanted)?;
-        for (sink, kind) in told {
+        // One whose rows cannot be read does not keep the others, or the hub, from running.
+        let failed = self.sinks.start_each(wanted);
+        for problem in &failed {
+            tracing::error!(%problem, "a sink does not run: it is tried again");
+        }
+        for known in self.sinks.all().into_iter().filter(|known| known.failure.is_none()) {
+            let (sink, kind) = (known.told.name, known.told.to.kind);
             tracing::info!(sink, kind, "a sink runs");
         }
         Ok(())

@@ -141,7 +141,7 @@ fn source(settings: &RelaySettings) -> serde_json::Value {
 /// `localhost` is another one on each machine: those who work on the same site, each with their own
 /// copy of it, all hear everything.
 fn group(settings: &RelaySettings, machine: &str) -> String {
-    let machine = if settings.is_destination_public() { "" } else { machine };
+    let machine = if settings.is_destination_of_machine() { machine } else { "" };
     let RelaySettings { destination, subject_prefix, relayed_prefix, .. } = settings;
     let same = [destination.as_str(), subject_prefix, relayed_prefix, machine];
     format!("tidings-relay-{:016x}", hash::stable(same.join("\0").as_bytes()))

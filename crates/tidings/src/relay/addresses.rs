@@ -2,23 +2,12 @@
 //! no variable.
 
 use percent_encoding::percent_decode_str;
-use tidings_connectors::webhook::is_internal;
 use url::{Host, Url};
 
 /// The port of a NATS server that none is written for.
 const NATS_PORT: u16 = 4222;
-/// The ends of names that each network, or each machine, has for itself (RFC 6761, RFC 6762,
-/// RFC 8375, and the one that ICANN keeps for this).
-const OWN_NAMES: [&str; 8] = [
-    ".localhost",
-    ".local",
-    ".internal",
-    ".lan",
-    ".home.arpa",
-    ".test",
-    ".invalid",
-    ".localdomain",
-];
+/// Names that each machine has for itself (RFC 6761), and that containers have for theirs.
+const OWN_NAMES: [&str; 3] = ["localhost", "host.docker.internal", "host.containers.internal"];
 
 /// A destination without the user in it, and that user with its password.
 pub(super) type Destination = (Url, Option<(String, String)>);
@@ -68,16 +57,18 @@ pub(super) fn without_login(servers: Vec<String>) -> Vec<String> {
     servers.into_iter().map(without).collect()
 }
 
-/// Whether a URL means the same place wherever it is used.
-pub(super) fn is_public(url: &Url) -> bool {
+/// Whether a URL means another place on each machine.
+pub(super) fn is_of_machine(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => {
             let name = name.trim_end_matches('.');
-            name.contains('.') && !OWN_NAMES.iter().any(|end| name.ends_with(end))
+            OWN_NAMES.contains(&name) || name.ends_with(".localhost")
         }
-        Some(Host::Ipv4(address)) => !is_internal(address.into()),
-        Some(Host::Ipv6(address)) => !is_internal(address.into()),
-        None => false,
+        Some(Host::Ipv4(address)) => address.is_loopback() || address.is_unspecified(),
+        Some(Host::Ipv6(address)) => {
+            address.to_canonical().is_loopback() || address.is_unspecified()
+        }
+        None => true,
     }
 }
 
@@ -86,25 +77,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_addresses_of_a_network_of_its_own_are_not_public() {
+    fn some_names_and_addresses_are_of_each_machine() {
         for (host, expected) in [
-            ("example.com", true),
-            ("example.com.", true),
-            ("8.8.8.8", true),
-            ("[2606:4700::1111]", true),
-            ("localhost", false),
+            ("localhost", true),
+            ("LOCALHOST.", true),
+            ("app.localhost", true),
+            ("host.docker.internal", true),
+            ("127.0.0.1", true),
+            ("127.8.0.1", true),
+            ("0.0.0.0", true),
+            ("[::1]", true),
+            ("[::ffff:127.0.0.1]", true),
+            ("example.com", false),
             ("next", false),
-            ("LOCALHOST.", false),
-            ("app.localhost", false),
-            ("host.docker.internal", false),
             ("frontend.default.svc.cluster.local", false),
-            ("127.0.0.1", false),
             ("192.168.1.2", false),
-            ("[::1]", false),
             ("[fd00::1]", false),
         ] {
             let url = Url::parse(&format!("http://{host}:3000/api")).unwrap();
-            assert_eq!(is_public(&url), expected, "{host}");
+            assert_eq!(is_of_machine(&url), expected, "{host}");
         }
     }
 }
