@@ -49,7 +49,7 @@ pub use key_set::{KeySet, KeySetPlace, Replaced};
 pub use keys::{WELL_KNOWN_SECRET, is_pathlike, read_bounded, read_key_file, shown_path};
 pub use options::{IssuerOptions, KeyOptions, Options};
 pub use own::OwnIssuer;
-pub(crate) use own::{Granting, Issued, NoRandomness, Portion, Wanted};
+pub(crate) use own::{Granting, NoRandomness, Portion, Wanted};
 pub use problem::{TokenCause, TokenProblem};
 pub use revocation::{BadRevocation, Revocation, Revocations, Revoked};
 pub use secret::Secret;

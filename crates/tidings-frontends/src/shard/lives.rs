@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use mio::Token;
 use mio::event::Event;
-use tidings_core::{Offset, Selection};
+use tidings_core::Offset;
 
 use super::arrival::{Arrival, Carrier, Stream};
 use super::inbox::{Inbox, Message};

@@ -25,7 +25,6 @@ impl Shard {
             Order::Grant { grant, scope, expires, answer } => {
                 self.change_grant(number, grant, scope, expires, answer);
             }
-            Order::Present(present) => receiver.present = present,
             Order::Limits(limits) => socket.limit(limits),
             Order::Done { bytes } => {
                 socket.done(bytes);
@@ -57,7 +56,7 @@ impl Shard {
             socket.wants.add(&matchers, since, since);
             return self.answer_moved(number, Vec::new(), answer);
         }
-        socket.sides.push(Box::new(Side::new(matchers, since, around, answer)));
+        socket.sides.push(Side::new(matchers, since, around, answer));
         self.go_on_beside(number);
     }
 
@@ -66,8 +65,9 @@ impl Shard {
         let place = self.place_of(number);
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
         let Some(socket) = &mut receiver.socket else { return };
-        let mut cancelled: Vec<Box<Side>> = Vec::new();
-        cancelled.extend(socket.side.take_if(|side| side.is_for_some(matchers)));
+        let mut cancelled: Vec<Side> = Vec::new();
+        let side = socket.side.take_if(|side| side.is_for_some(matchers));
+        cancelled.extend(side.map(|side| *side));
         cancelled.extend(socket.sides.extract_if(.., |side| side.is_for_some(matchers)));
         socket.wants.remove(matchers, place, socket.side.is_some());
         self.answer_moved(number, cancelled, answer);
@@ -99,7 +99,7 @@ impl Shard {
     }
 
     /// Moves a socket to what it wants now and says the answers there.
-    fn answer_moved(&mut self, number: u32, cancelled: Vec<Box<Side>>, answer: Answer) {
+    fn answer_moved(&mut self, number: u32, cancelled: Vec<Side>, answer: Answer) {
         let place = self.move_to_wants(number);
         for side in cancelled {
             let missed = side.missed;

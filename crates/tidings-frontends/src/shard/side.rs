@@ -158,7 +158,7 @@ impl Shard {
         let Some(socket) = &mut receiver.socket else { return };
         if socket.side.is_none() {
             socket.wants.forget_left();
-            socket.side = (!socket.sides.is_empty()).then(|| socket.sides.remove(0));
+            socket.side = (!socket.sides.is_empty()).then(|| Box::new(socket.sides.remove(0)));
         }
         let Some(side) = &mut socket.side else { return };
         if !has_room || side.turn.is_some() || !(is_live || side.holds) {

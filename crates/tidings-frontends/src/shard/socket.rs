@@ -47,7 +47,7 @@ pub(super) struct Socket {
     pub(super) wants: Wants,
     /// The past that is brought now, and what waits behind it.
     pub(super) side: Option<Box<Side>>,
-    pub(super) sides: Vec<Box<Side>>,
+    pub(super) sides: Vec<Side>,
 }
 
 /// Told also when a panic takes the shard's sockets with it.

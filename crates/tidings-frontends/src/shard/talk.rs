@@ -103,8 +103,6 @@ pub(crate) enum Order {
         expires: Option<u64>,
         answer: Answer,
     },
-    /// Kept as long as the socket, in place of what was kept before.
-    Present(Option<Box<dyn Send>>),
     /// Other limits from the next frame on.
     Limits(FrameLimits),
     /// One heard message of so many bytes is answered.

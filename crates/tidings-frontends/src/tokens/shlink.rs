@@ -134,8 +134,8 @@ impl Refusal {
             "detail": detail,
             "status": status.as_u16(),
         });
-        if matches!(self, Refusal::Missing) {
-            document["expectedHeaders"] = json!(["X-Api-Key"]);
+        if let (Refusal::Missing, Some(members)) = (self, document.as_object_mut()) {
+            members.insert("expectedHeaders".to_owned(), json!(["X-Api-Key"]));
         }
         let mut answer = json_answer(status, document.to_string());
         let headers = answer.headers_mut();
