@@ -19,7 +19,7 @@ pub(crate) fn positions(hub: &Hub, connector: &str) -> Vec<Line> {
     let mut found = VecDeque::new();
     while !reading.is_done() {
         let mut batch = Batch::new();
-        // Behind a gap it goes on: what is gone cannot be known, and neither can what cannot be read
+        // Behind a gap it goes on: what is gone cannot be known. Neither can what cannot be read
         // just now.
         if reading.take(&mut batch).is_err_and(|missed| missed.until <= missed.after) {
             break;

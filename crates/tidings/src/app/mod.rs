@@ -7,15 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tidings_core::{Clock, Hub, OpenError};
-use tidings_frontends::NoShards;
-use tidings_frontends::auth::BadKeys;
-use tidings_frontends::http::acme::AcmeProblem;
-use tidings_frontends::http::{
-    BadCertificate, Entrance, HttpOptions, Listener, Loaded, Server, Shutdown, bind,
-};
+use tidings_core::{Clock, Hub};
+use tidings_frontends::http::{Entrance, HttpOptions, Listener, Loaded, Server, Shutdown, bind};
 use tidings_frontends::limits::SHUTDOWN_GRACE;
-use tidings_frontends::mercure::{BadOrigin, BadStart};
 use tokio::task::JoinSet;
 
 mod connectors;
@@ -25,6 +19,7 @@ mod healthz;
 mod internal;
 mod key_sets;
 mod parts;
+mod problem;
 mod signals;
 
 #[doc(hidden)]
@@ -34,11 +29,10 @@ pub(crate) use key_sets::read_key_sets;
 use crate::admin::Ready;
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::keys::{KeyringProblem, UnreadableKeys};
-use crate::ledger::UnreadableLedger;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, BLOCKING_END_TIMEOUT, POLLS_BEFORE_SOCKETS};
-use crate::telemetry::{self, BadLog};
+use crate::telemetry;
 pub use connectors::BadConnector;
+pub use problem::AppProblem;
 
 use connectors::Connectors;
 use encryption::Encryption;
@@ -59,70 +53,6 @@ pub struct Launch {
     pub reload: Reload,
     /// See [`Listening`].
     pub listening: Listening,
-}
-
-/// Why the program did not run to its planned end.
-#[derive(Debug, thiserror::Error)]
-pub enum AppProblem {
-    /// The log.
-    #[error(transparent)]
-    Log(#[from] BadLog),
-    /// The history.
-    #[error("the history cannot be opened: {0}")]
-    History(#[from] OpenError),
-    /// The keys of an issuer.
-    #[error(transparent)]
-    Keys(#[from] BadKeys),
-    /// What the hub keeps beside its history.
-    #[error(transparent)]
-    Revocations(#[from] UnreadableLedger),
-    /// API keys and what signs their tokens.
-    #[error(transparent)]
-    ApiKeys(#[from] UnreadableKeys),
-    /// The API key of a development hub.
-    #[error(transparent)]
-    DevKey(#[from] KeyringProblem),
-    /// The connections to issuers.
-    #[error("key sets cannot be read: {0}")]
-    KeySets(#[from] reqwest::Error),
-    /// The list of origins.
-    #[error(transparent)]
-    Origin(#[from] BadOrigin),
-    /// The Mercure frontend.
-    #[error(transparent)]
-    Mercure(#[from] BadStart),
-    /// The threads that serve subscribers.
-    #[error(transparent)]
-    Shards(#[from] NoShards),
-    /// A certificate.
-    #[error(transparent)]
-    Certificate(#[from] BadCertificate),
-    /// A sink or a source.
-    #[error(transparent)]
-    Connector(#[from] BadConnector),
-    /// Certificates from an ACME server.
-    #[error(transparent)]
-    Acme(#[from] AcmeProblem),
-    /// TLS itself.
-    #[error("TLS cannot be offered: {0}")]
-    Tls(#[from] rustls::Error),
-    /// An address is taken or is not this machine's.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// Which one.
-        address: SocketAddr,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
-    /// The runtime or the signals.
-    #[error("the program cannot start: {0}")]
-    Start(#[source] std::io::Error),
-    /// A relay's NATS server.
-    #[error("the NATS server refuses this relay: {0}")]
-    Refused(String),
-    /// A second signal came before the shutdown was over.
-    #[error("ended at once by a second signal")]
-    Interrupted,
 }
 
 /// Runs until a signal ends it.

@@ -27,24 +27,31 @@ impl Loop {
             let token =
                 TokenIdentity { issuer, subject: Some((*name).into()), ..Default::default() };
             let grant = Grant { token, ..Grant::operator() };
+            let mut told: Option<Instant> = None;
             loop {
-                let result = match hub.publish(&grant, update.clone()).await {
-                    Ok(_) => Ok(()),
-                    // What passes, such as a lack of space or of descriptors, is waited for.
-                    Err(Refused::NoSpace) => {
-                        tokio::time::sleep(FOLLOW_AGAIN_AFTER).await;
-                        continue;
-                    }
-                    Err(Refused::StorageFailed(_)) if hub.is_writable() => {
-                        tokio::time::sleep(FOLLOW_AGAIN_AFTER).await;
-                        continue;
-                    }
-                    Err(Refused::StorageFailed(_) | Refused::ShuttingDown) => {
-                        return Flight::Unfollowed;
-                    }
-                    Err(refused) => Err(format!("the hub refused what follows: {refused}")),
+                let refused = match hub.publish(&grant, update.clone()).await {
+                    Ok(_) => return Flight::Followed { lane, result: Ok(()) },
+                    Err(refused) => refused,
                 };
-                return Flight::Followed { lane, result };
+                let passes = match refused {
+                    Refused::NoSpace => true,
+                    Refused::StorageFailed(_) => hub.is_writable(),
+                    _ => false,
+                };
+                if matches!(refused, Refused::StorageFailed(_) | Refused::ShuttingDown) && !passes {
+                    return Flight::Unfollowed;
+                }
+                if !passes {
+                    let result = Err(format!("the hub refused what follows: {refused}"));
+                    return Flight::Followed { lane, result };
+                }
+                // A lack of space or of descriptors passes, and is waited for.
+                if told.is_none_or(|told| told.elapsed() >= SAVE_TOLD_EVERY) {
+                    told = Some(Instant::now());
+                    let (sink, reason) = (&*name, refused.to_string());
+                    tracing::error!(sink, reason, "the sink waits: what follows has no room");
+                }
+                tokio::time::sleep(FOLLOW_AGAIN_AFTER).await;
             }
         })
     }
