@@ -33,6 +33,10 @@ pub enum Table {
     Replays,
     /// Up to where each source has published what its upstream system holds.
     Sources,
+    /// Keys that applications exchange for tokens, without what is secret of them.
+    ApiKeys,
+    /// Secrets that the hub signs its own tokens with.
+    Issuer,
 }
 
 impl Table {
@@ -47,6 +51,8 @@ impl Table {
             Table::Secrets => "secrets",
             Table::Replays => "replays",
             Table::Sources => "sources",
+            Table::ApiKeys => "api keys",
+            Table::Issuer => "issuer",
         })
     }
 }
@@ -305,6 +311,8 @@ mod tests {
             Table::Secrets,
             Table::Replays,
             Table::Sources,
+            Table::ApiKeys,
+            Table::Issuer,
         ];
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("state");

@@ -13,6 +13,7 @@ pub mod page;
 pub mod problem;
 mod shard;
 mod sse;
+pub mod tokens;
 pub mod websocket;
 
 pub use causes::causes;

@@ -10,9 +10,11 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+mod keys;
 mod sinks;
 mod tokens;
 
+use self::keys::KeyCommand;
 use self::sinks::{EgressCommand, SinkCommand};
 use self::tokens::TokenCommand;
 use crate::app::{self, AppProblem, Launch};
@@ -67,6 +69,11 @@ enum Command {
     Token {
         #[command(subcommand)]
         command: TokenCommand,
+    },
+    /// Make, list and revoke the keys that applications exchange for tokens of their visitors
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
     },
     /// Look into the sinks of a running hub: what was tried, what is dead, what to send again
     Sink {
@@ -136,6 +143,7 @@ pub fn run() -> ExitCode {
         Command::Check(arguments) => with(&arguments, check),
         Command::Config => print(&config::reference()),
         Command::Token { command } => tokens::run(command),
+        Command::Key { command } => keys::run(command),
         Command::Sink { command } => sinks::run(command),
         Command::Egress { command } => sinks::egress(command),
         Command::Publish(arguments) => ask(arguments.run()),
@@ -244,11 +252,20 @@ fn ask(answer: impl Future<Output = Result<(), ClientProblem>>) -> ExitCode {
 
 /// The same for a command whose answer is a text.
 fn ask_and_print(answer: impl Future<Output = Result<String, ClientProblem>>) -> ExitCode {
+    ask_and_say(async { answer.await.map(|text| (text, String::new())) })
+}
+
+/// The same where something is to be said to people beside.
+fn ask_and_say(answer: impl Future<Output = Result<(String, String), ClientProblem>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime {
         Ok(runtime) => match runtime.block_on(answer) {
-            Ok(text) if text.is_empty() => ExitCode::SUCCESS,
-            Ok(text) => print(&text),
+            Ok((text, beside)) => {
+                if !beside.is_empty() {
+                    say(&beside);
+                }
+                if text.is_empty() { ExitCode::SUCCESS } else { print(&text) }
+            }
             Err(error) => failed(&error),
         },
         Err(error) => failed(&error),
@@ -339,6 +356,11 @@ mod tests {
             "tidings token revoke --subject a --issuer b --until 2027-01-15",
             "tidings token unrevoke --key k --admin 127.0.0.1:3001",
             "tidings token revocations",
+            "tidings token revoke --client 0123456789abcdef",
+            "tidings key create shop --topic a --topic b --config a.toml",
+            "tidings key create shop --topic a/# --match-type mqtt --lifetime-max 1h --expires 90d",
+            "tidings key list --admin 127.0.0.1:3001",
+            "tidings key revoke shop",
             "tidings sink list --config a.toml",
             "tidings sink attempts cache --failed --before 7",
             "tidings sink dead-letters cache --after 7 --admin 127.0.0.1:3001",
@@ -367,6 +389,11 @@ mod tests {
             "tidings token revoke --id 1 --key 2",
             "tidings token revoke --id 1 --for 1h --until 2027-01-15",
             "tidings token revoke --id 1 --until tomorrow",
+            "tidings token revoke --id 1 --client 2",
+            "tidings key create shop",
+            "tidings key create --topic a",
+            "tidings key create shop --topic a --per-minute often",
+            "tidings key revoke",
             "tidings sink redrive cache",
             "tidings sink redrive cache --all 1",
             "tidings sink forget cache one",

@@ -147,6 +147,7 @@ fn key(revoked: &Revoked, issuer: Option<&str>) -> Vec<u8> {
     let kind = match revoked {
         Revoked::TokenId(_) => "token_id",
         Revoked::Subject(_) => "subject",
+        Revoked::Client(_) => "client",
         Revoked::Key(_) => "key",
     };
     // No name holds a null byte that could make two of these one: JSON escapes it.

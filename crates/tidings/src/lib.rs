@@ -8,6 +8,7 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+mod keys;
 mod ledger;
 pub mod limits;
 mod link;

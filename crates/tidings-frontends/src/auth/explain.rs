@@ -103,7 +103,7 @@ impl Auth {
         problem: Option<TokenCause>,
     ) -> Finding {
         let mut wanted: Vec<String> = Vec::new();
-        for issuer in &self.issuers {
+        for issuer in self.issuers.iter().filter(|issuer| !issuer.is_own) {
             let generations = match (issuer.accepts_draft, issuer.accepts_final) {
                 (true, true) => "1.0 and 0.x",
                 (true, false) => "0.x",

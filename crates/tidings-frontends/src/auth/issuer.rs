@@ -23,6 +23,8 @@ pub(super) struct Issuer {
     pub(super) accepts_final: bool,
     pub(super) audience: Vec<String>,
     pub(super) discovers: bool,
+    /// Whether it is the hub itself, and no issuer of the configuration.
+    pub(super) is_own: bool,
     publish: Option<Keys>,
     subscribe: Option<Keys>,
 }
@@ -83,6 +85,20 @@ impl Keys {
 }
 
 impl Issuer {
+    /// The hub itself, whose tokens are for subscribers at `hub_url`.
+    pub(super) fn own(id: &str, key: Key, hub_url: &str, accepts_draft: bool) -> Issuer {
+        Issuer {
+            id: id.into(),
+            accepts_draft,
+            accepts_final: true,
+            audience: vec![hub_url.to_owned()],
+            discovers: false,
+            is_own: true,
+            publish: None,
+            subscribe: Some(Keys::One(Arc::new(Snapshot::of(key)))),
+        }
+    }
+
     pub(super) fn keys(&self, role: Role) -> Option<&Keys> {
         match role {
             Role::Publish => self.publish.as_ref(),
@@ -158,6 +174,7 @@ impl Issuer {
             accepts_final: options.accept.contains(&Generation::Final),
             audience,
             discovers: options.discover,
+            is_own: false,
             publish: load(Role::Publish)?,
             subscribe: load(Role::Subscribe)?,
         })

@@ -26,6 +26,9 @@ pub struct KeptGrant {
     /// The `jti` claim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_id: Option<String>,
+    /// The `client_id` claim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
     /// The key that verified it, as in [`TokenIdentity::key`].
     pub key: String,
     /// Which private updates may be read.
@@ -44,7 +47,12 @@ pub struct KeptPattern {
     #[serde(rename = "match")]
     pub pattern: String,
     /// Its language, in the words of authorization details.
+    #[serde(default = "exact")]
     pub match_type: String,
+}
+
+fn exact() -> String {
+    match_type(Language::Exact).to_owned()
 }
 
 /// Part of a hash under a salt: enough to see that a key is another one, and too little to find out
@@ -108,6 +116,7 @@ impl Auth {
             issuer: issuer.id.to_string(),
             subject: text(&identity.subject),
             token_id: text(&identity.token_id),
+            client: text(&identity.client),
             key: text(&identity.key).unwrap_or_default(),
             topics: granted.iter().filter_map(of).collect(),
             generation,
@@ -142,7 +151,7 @@ impl Auth {
             issuer: Some(issuer.id.clone()),
             subject: text(&kept.subject),
             token_id: text(&kept.token_id),
-            client: None,
+            client: text(&kept.client),
             key: Some(kept.key.as_str().into()),
             key_mark: issuer.mark(Role::Subscribe, kept.generation),
         };

@@ -92,6 +92,13 @@ impl Key {
         Ok(Key { algorithm, kid, is_short, print: print(&[name.as_bytes(), &bytes]), material })
     }
 
+    /// The secret of the hub's own tokens.
+    pub(super) fn own(kid: &str, secret: &[u8; 32]) -> Key {
+        let material = Material::Secret(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret)));
+        let print = print(&[Algorithm::Hs256.name().as_bytes(), secret]);
+        Key { algorithm: Algorithm::Hs256, kid: Some(kid.into()), is_short: false, print, material }
+    }
+
     /// A public key of a set, in one of the forms that its algorithm's keys have in DER, or as the
     /// bare point or string of a curve. `None` when it does not fit the algorithm.
     pub(super) fn public(algorithm: Algorithm, kid: Option<Box<str>>, key: &[u8]) -> Option<Key> {

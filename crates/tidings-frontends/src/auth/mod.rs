@@ -4,6 +4,7 @@
 //! hands in.
 
 mod algorithm;
+mod api_keys;
 mod cache;
 mod claims;
 mod explain;
@@ -17,6 +18,8 @@ mod key_set;
 mod keys;
 mod marks;
 mod options;
+mod own;
+mod pace;
 mod problem;
 mod revocation;
 mod secret;
@@ -33,6 +36,8 @@ use serde_json::Value;
 use tidings_core::{BadPattern, Clock, Grant, Hub, Judgement, Language, Matcher, Namespace};
 
 pub use algorithm::Algorithm;
+pub use api_keys::{ApiKey, ApiKeys, BadApiKey, KeyProblem, NotAdmitted, WantedKey};
+pub(crate) use api_keys::{id_of, is_key_like};
 pub use claims::{DETAIL_TYPE, language};
 pub use explain::Finding;
 pub(crate) use explain::shortened;
@@ -43,6 +48,8 @@ pub use kept::{KeptGrant, KeptPattern};
 pub use key_set::{KeySet, KeySetPlace, Replaced};
 pub use keys::{WELL_KNOWN_SECRET, is_pathlike, read_bounded, read_key_file, shown_path};
 pub use options::{IssuerOptions, KeyOptions, Options};
+pub use own::OwnIssuer;
+pub(crate) use own::{Granting, Issued, NoRandomness, Portion, Wanted};
 pub use problem::{TokenCause, TokenProblem};
 pub use revocation::{BadRevocation, Revocation, Revocations, Revoked};
 pub use secret::Secret;
@@ -123,6 +130,8 @@ pub struct Auth {
     anonymous: bool,
     query_token: bool,
     issuers: Vec<Issuer>,
+    /// The last of the issuers, where the hub makes tokens itself.
+    own: Option<Arc<OwnIssuer>>,
     sets: Vec<Arc<KeySet>>,
     revocations: Arc<Revocations>,
     matchers: Box<Matchers<'static>>,
@@ -218,8 +227,9 @@ impl Auth {
         });
         Ok(Auth {
             anonymous: options.anonymous,
-            query_token: options.query_token && issuers.iter().any(|issuer| issuer.accepts_draft),
+            query_token: options.query_token,
             issuers,
+            own: None,
             sets,
             revocations,
             matchers,
@@ -250,10 +260,12 @@ impl Auth {
     pub fn judgement(&self, clock: Arc<dyn Clock>) -> Judgement {
         let marks: HashSet<u64> = self.issuers.iter().flat_map(Issuer::marks).collect();
         let revocations = Arc::clone(&self.revocations);
+        let own = self.own.clone();
         Arc::new(move |grant| {
-            let token = &grant.token;
+            let (token, now) = (&grant.token, clock.wall());
             let stands = token.key_mark.is_none_or(|mark| marks.contains(&mark));
-            stands && !revocations.concern(token, clock.wall())
+            let has_fallen = || own.as_ref().is_some_and(|own| own.has_fallen(token, now));
+            stands && !revocations.concern(token, now) && !has_fallen()
         })
     }
 
@@ -292,12 +304,12 @@ impl Auth {
     /// Whether a token in the query parameter `authorization` is read at all: switched on, and some
     /// issuer accepts 0.x. What [`Auth::verify`] makes of it must still be [`Generation::Draft`].
     pub fn query_token_allowed(&self) -> bool {
-        self.query_token
+        self.query_token && self.issuers.iter().any(|issuer| issuer.accepts_draft)
     }
 
-    /// Whether any issuer accepts tokens of this generation.
+    /// Whether any issuer of the configuration accepts tokens of this generation.
     pub fn accepts(&self, generation: Generation) -> bool {
-        self.issuers.iter().any(|issuer| issuer.accepts(generation))
+        self.issuers.iter().any(|issuer| issuer.accepts(generation) && !issuer.is_own)
     }
 
     /// Verifies a token for one role at the time `now`, in milliseconds since 1970 by the wall
@@ -321,7 +333,7 @@ impl Auth {
             }
         };
         // Each time: a revocation is not to wait for the cache to forget.
-        if self.revocations.concern(&verified.grant.token, now) {
+        if self.is_revoked(&verified.grant.token, now) {
             let generation = verified.generation;
             return Err(TokenProblem { generation, recognized: true, cause: TokenCause::Revoked });
         }

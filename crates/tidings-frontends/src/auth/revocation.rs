@@ -1,5 +1,5 @@
-//! Tokens that the operator took back before their end: by their id, their subject, or the key that
-//! signed them. Knows no storage and reads no clock.
+//! Tokens that the operator took back before their end: by their id, their subject, the application
+//! that they were made for, or the key that signed them. Knows no storage and reads no clock.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -17,6 +17,8 @@ pub enum Revoked {
     TokenId(String),
     /// The tokens with this `sub`.
     Subject(String),
+    /// The tokens with this `client_id`.
+    Client(String),
     /// The tokens that this key verified: its `kid`, or `publish` and `subscribe` for a key without
     /// one.
     Key(String),
@@ -26,7 +28,10 @@ impl Revoked {
     /// The name that is revoked.
     pub fn name(&self) -> &str {
         match self {
-            Revoked::TokenId(name) | Revoked::Subject(name) | Revoked::Key(name) => name,
+            Revoked::TokenId(name)
+            | Revoked::Subject(name)
+            | Revoked::Client(name)
+            | Revoked::Key(name) => name,
         }
     }
 }
@@ -49,10 +54,10 @@ pub struct Revocation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadRevocation {
     /// It names nothing.
-    #[error("the token id, subject, key or issuer is empty")]
+    #[error("the token id, subject, client, key or issuer is empty")]
     Empty,
     /// A name that is too long.
-    #[error("the token id, subject, key or issuer is longer than {REVOKED_BYTES_MAX} bytes")]
+    #[error("the token id, subject, client, key or issuer has more than {REVOKED_BYTES_MAX} bytes")]
     TooLong,
     /// A whole token, which has no place in lists and logs.
     #[error("this is a whole token: give its `jti`, `sub` or `kid`, which `token explain` shows")]
@@ -102,6 +107,7 @@ impl Revocation {
 struct Index {
     token_ids: HashMap<Box<str>, Vec<Revocation>>,
     subjects: HashMap<Box<str>, Vec<Revocation>>,
+    clients: HashMap<Box<str>, Vec<Revocation>>,
     keys: HashMap<Box<str>, Vec<Revocation>>,
 }
 
@@ -117,6 +123,7 @@ impl Revocations {
             let of_kind = match &one.revoked {
                 Revoked::TokenId(_) => &mut index.token_ids,
                 Revoked::Subject(_) => &mut index.subjects,
+                Revoked::Client(_) => &mut index.clients,
                 Revoked::Key(_) => &mut index.keys,
             };
             of_kind.entry(one.revoked.name().into()).or_default().push(one.clone());
@@ -130,6 +137,7 @@ impl Revocations {
         let named = [
             (&index.token_ids, &token.token_id),
             (&index.subjects, &token.subject),
+            (&index.clients, &token.client),
             (&index.keys, &token.key),
         ];
         named.into_iter().any(|(of_kind, name)| {
@@ -151,7 +159,7 @@ mod tests {
             issuer: Some("https://a".into()),
             subject: Some("alice".into()),
             token_id: Some("1".into()),
-            client: None,
+            client: Some("app".into()),
             key: Some("k".into()),
             key_mark: None,
         }
@@ -162,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_revoked_by_its_id_its_subject_or_its_key_and_only_of_that_issuer() {
+    fn a_token_is_revoked_by_what_it_names_and_only_of_that_issuer() {
         let revoked = |one: Revocation| {
             let all = Revocations::default();
             assert!(!all.concern(&token(), 0));
@@ -172,6 +180,8 @@ mod tests {
         assert!(revoked(one(Revoked::TokenId("1".into()), None, None)));
         assert!(revoked(one(Revoked::Subject("alice".into()), Some("https://a"), None)));
         assert!(revoked(one(Revoked::Key("k".into()), None, Some(6))));
+        assert!(revoked(one(Revoked::Client("app".into()), Some("https://a"), None)));
+        assert!(!revoked(one(Revoked::Client("alice".into()), None, None)));
         assert!(!revoked(one(Revoked::Key("k".into()), None, Some(5))), "it has ended");
         assert!(!revoked(one(Revoked::Subject("alice".into()), Some("https://b"), None)));
         assert!(!revoked(one(Revoked::TokenId("alice".into()), None, None)));

@@ -149,7 +149,9 @@ impl Auth {
             let generation = if is_draft { Generation::Draft } else { Generation::Final };
             return Ok(Route { generation, issuers: vec![issuer] });
         }
-        let issuers: Vec<_> = self.issuers.iter().filter(|issuer| issuer.accepts_draft).collect();
+        // The hub's own tokens name it.
+        let unnamed = |issuer: &&Issuer| issuer.accepts_draft && !issuer.is_own;
+        let issuers: Vec<_> = self.issuers.iter().filter(unnamed).collect();
         if issuers.is_empty() {
             let cause = match name {
                 Some(_) => TokenCause::UnknownIssuer,
@@ -241,7 +243,8 @@ fn identity(
         issuer: Some(signer.issuer.id.clone()),
         subject: claims::text(&token.claims, "sub")?.map(Into::into),
         token_id: claims::text(&token.claims, "jti")?.map(Into::into),
-        client: None,
+        // What is no text names nobody, as nothing does.
+        client: token.claims.get("client_id").and_then(Value::as_str).map(Into::into),
         key: Some(signer.kid.clone().unwrap_or_else(|| role.action().into())),
         key_mark: signer.issuer.mark(role, generation),
     })

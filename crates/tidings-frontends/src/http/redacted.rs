@@ -112,8 +112,15 @@ mod tests {
 
     #[test]
     fn a_token_in_the_target_is_not_shown_in_any_spelling() {
-        for name in ["authorization", "%61uthorization", "Authorization", "access_token", "secret"]
-        {
+        for name in [
+            "authorization",
+            "%61uthorization",
+            "Authorization",
+            "access_token",
+            "secret",
+            "token",
+            "ticket",
+        ] {
             assert_eq!(shown(&format!("/hub?topic=a&{name}=secret")), "/hub?topic=a&…");
         }
         assert_eq!(shown("/hub?match_urlpattern=a&match_=b"), "/hub?match_urlpattern=a&match_=b");

@@ -9,6 +9,8 @@ use super::origins::{BadOrigin, Origins};
 pub(super) const METHODS: &str = "GET, HEAD, POST, QUERY, OPTIONS";
 /// Methods of the URLs that are only read.
 pub(super) const READ_METHODS: &str = "GET, HEAD, OPTIONS";
+/// Methods of the URL that makes tickets.
+pub(super) const POST_METHODS: &str = "POST, OPTIONS";
 const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, QUERY");
 const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
     "authorization, cache-control, content-type, idempotency-key, if-none-match, last-event-id",

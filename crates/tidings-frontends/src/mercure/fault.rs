@@ -47,6 +47,15 @@ pub(super) enum Fault {
     RetryTooLarge,
     #[error("\"continuity\" takes the value 1")]
     BadContinuity,
+    #[error(
+        "a ticket is asked for by JSON with `matchers`, each with `match` and `match_type`, and \
+         with `lifetime` in seconds, 1 at least"
+    )]
+    BadTicketRequest,
+    #[error(
+        "beside a ticket there is only \"last_event_id\" and \"continuity\", and no other token"
+    )]
+    BesideTicket,
     #[error("the Idempotency-Key header must be one line of at most 256 visible characters")]
     BadIdempotencyKey,
     #[error("the body must be application/x-www-form-urlencoded")]
@@ -59,6 +68,21 @@ pub(super) enum Fault {
         "a topic of an audience is published as private, and beside topics of that audience only"
     )]
     Audience,
+}
+
+/// Which limit was exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Excess {
+    #[error("the body is larger than the limit")]
+    Body,
+    #[error("the update is larger than the limit")]
+    Update,
+    #[error("a field is longer than the limit")]
+    Field,
+    #[error("too many topics in update")]
+    Topics,
+    #[error("too many fields")]
+    Fields,
 }
 
 impl Fault {
@@ -80,6 +104,8 @@ impl Fault {
             | Fault::PaddedId
             | Fault::ReservedType
             | Fault::BadContinuity
+            | Fault::BadTicketRequest
+            | Fault::BesideTicket
             | Fault::BadIdempotencyKey
             | Fault::BrokenBody
             | Fault::Flawed

@@ -6,6 +6,7 @@
 //! protocols, or of why a token is valid.
 
 mod access;
+mod content;
 mod cookie;
 mod cors;
 mod cursor;
@@ -18,11 +19,13 @@ mod presence;
 mod publish;
 mod refusal;
 mod subscribe;
+mod ticket;
+mod tickets;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::{Method, Response, StatusCode};
 use tidings_core::{Clock, Hub, Namespace};
 
@@ -36,15 +39,16 @@ use crate::limits::{
 };
 use crate::shard::Shards;
 use access::Worded;
+use content::{is_form, refuse_coded};
 use cookie::Cookies;
 use cors::Cors;
 use fault::Fault;
 use metadata::Metadata;
-use origins::Origins;
+pub(crate) use origins::Origins;
 use presence::Presence;
 use refusal::Refusal;
+use tickets::Tickets;
 
-const FORM_TYPE: &str = "application/x-www-form-urlencoded";
 const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 
@@ -151,6 +155,15 @@ pub enum BadStart {
     Thread(std::io::Error),
 }
 
+/// What a request is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Errand {
+    /// What its path says.
+    Protocol,
+    /// A ticket for a stream.
+    Ticket,
+}
+
 /// The frontend.
 pub struct Mercure {
     hub: Hub,
@@ -160,6 +173,7 @@ pub struct Mercure {
     metadata_path: String,
     shards: Arc<Shards>,
     presence: Option<Presence>,
+    tickets: Tickets,
     /// Memory for the bodies of publications.
     bodies: Bodies,
     /// Memory for the bodies of queries.
@@ -196,6 +210,7 @@ impl Mercure {
             metadata_path,
             shards,
             presence,
+            tickets: Tickets::default(),
             bodies: Bodies::new(BODIES_BYTES_MAX),
             query_bodies: Bodies::new(QUERIES_BYTES_MAX),
         })
@@ -215,11 +230,21 @@ impl Mercure {
         Ok(())
     }
 
+    /// The hub's own URL and topics.
+    pub(crate) fn namespace(&self) -> &Namespace {
+        self.hub.namespace()
+    }
+
+    /// Answers a request for a ticket, wherever that was sent.
+    pub(crate) fn ticket(self: Arc<Self>, request: Request) -> Answer {
+        Box::pin(self.answer(request, Errand::Ticket))
+    }
+
     fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn answer(self: Arc<Self>, request: Request) -> Response<Content> {
+    async fn answer(self: Arc<Self>, request: Request, errand: Errand) -> Response<Content> {
         let settings = self.settings();
         let origin = request.head.headers.get(header::ORIGIN).cloned();
         let is_options = request.head.method == Method::OPTIONS;
@@ -227,7 +252,7 @@ impl Mercure {
             is_options && request.head.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
         let (id, client) = (request.id, request.client);
         let is_list = self.presence_at(request.head.uri.path()).is_some();
-        let mut answer = match self.dispatch(request, &settings).await {
+        let mut answer = match self.dispatch(request, &settings, errand).await {
             Ok(answer) => answer,
             Err((generation, refusal)) => {
                 let reason = refusal.reason(settings.log_topics);
@@ -251,8 +276,22 @@ impl Mercure {
         answer
     }
 
-    async fn dispatch(&self, request: Request, settings: &Settings) -> Worded<Response<Content>> {
+    async fn dispatch(
+        &self,
+        request: Request,
+        settings: &Settings,
+        errand: Errand,
+    ) -> Worded<Response<Content>> {
         let method = request.head.method.clone();
+        if errand == Errand::Ticket {
+            return match method {
+                Method::OPTIONS => Ok(options(cors::POST_METHODS).map(Content::Body)),
+                _ => {
+                    let answer = Box::pin(ticket::make(self, request, settings)).await?;
+                    Ok(answer.map(Content::Body))
+                }
+            };
+        }
         let presence = self.presence_at(request.head.uri.path());
         let is_metadata = request.head.uri.path() == self.metadata_path;
         if method == Method::OPTIONS {
@@ -303,7 +342,7 @@ impl Frontend for Mercure {
     }
 
     fn call(self: Arc<Self>, request: Request) -> Answer {
-        Box::pin(self.answer(request))
+        Box::pin(self.answer(request, Errand::Protocol))
     }
 }
 
@@ -312,23 +351,6 @@ fn options(methods: &'static str) -> Response<Body> {
     *answer.status_mut() = StatusCode::NO_CONTENT;
     answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
     answer
-}
-
-/// Refuses bodies that are compressed or otherwise coded: nothing here undoes that.
-fn refuse_coded(headers: &HeaderMap) -> Result<(), Refusal> {
-    let plain = headers.get_all(header::CONTENT_ENCODING).iter().all(|field| {
-        let mut codings = field.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-        codings.all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity"))
-    });
-    if plain { Ok(()) } else { Err(Refusal::Coded) }
-}
-
-/// Whether a body is a form by its headers. Parameters of the type are allowed and mean nothing.
-fn is_form(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    content_type
-        .and_then(|value| value.split(';').next())
-        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case(FORM_TYPE))
 }
 
 /// Whether hubs of protocol 0.x take a topic for theirs, beside what every hub does.

@@ -17,10 +17,10 @@ pub struct BadOrigin {
 
 /// A list of origins.
 #[derive(Debug, Default)]
-pub(super) struct Origins {
+pub(crate) struct Origins {
     listed: Vec<Pattern>,
     /// `*`: everybody who is not in the list.
-    pub(super) everybody: bool,
+    pub(crate) everybody: bool,
 }
 
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl Origins {
     /// # Errors
     ///
     /// Which entry is none of these.
-    pub(super) fn new(origins: &[String]) -> Result<Origins, BadOrigin> {
+    pub(crate) fn new(origins: &[String]) -> Result<Origins, BadOrigin> {
         let mut list = Origins::default();
         for origin in origins {
             if origin == "*" {
@@ -95,12 +95,12 @@ impl Origins {
     }
 
     /// Whether nothing at all is listed.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.listed.is_empty() && !self.everybody
     }
 
     /// Whether an entry other than `*` covers this origin.
-    pub(super) fn lists(&self, origin: &HeaderValue) -> bool {
+    pub(crate) fn lists(&self, origin: &HeaderValue) -> bool {
         origin.to_str().is_ok_and(|origin| self.names(origin))
     }
 

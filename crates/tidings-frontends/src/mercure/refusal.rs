@@ -3,13 +3,17 @@
 //! The wire never says why a token was refused; [`Refusal`]'s `Display` does, for the operator's
 //! log, and holds no token, no key and no query.
 
+use std::time::Duration;
+
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 use tidings_core::{Flaw, Refused};
 
 use super::access::Presentation;
+use super::content::FORM_TYPE;
+pub(super) use super::fault::Excess;
 use super::fault::Fault;
-use crate::auth::{Generation, Role, TokenCause, shortened};
+use crate::auth::{Generation, KeyProblem, Role, TokenCause, shortened};
 use crate::http::{Body, BodyProblem, full};
 use crate::problem::problem;
 
@@ -27,6 +31,15 @@ pub(super) enum Refusal {
         /// What was found and what would pass, for the operator's log; empty when nobody looks.
         checks: String,
     },
+    /// The client's: an API key that does not count.
+    #[error("the API key is refused: {0}")]
+    BadKey(KeyProblem),
+    /// The client's: a ticket that was used, is too old, or never was one.
+    #[error("the ticket is not valid: it was used, is too old, or its token counts no longer")]
+    BadTicket,
+    /// The client's: its API key asks too often, or it has too many tickets. For how long.
+    #[error("an API key asks too often, or too many tickets are not used")]
+    TooMany(Duration),
     /// The client's: the token was not presented as the protocol says.
     #[error("the token was not presented as it must be: {0}")]
     BadPresentation(Presentation),
@@ -83,6 +96,9 @@ pub(super) enum Refusal {
     /// The client's: lists of subscriptions and documents can only be read.
     #[error("the method is not allowed: this is only read")]
     ReadOnly,
+    /// The client's: what is made here is made by POST.
+    #[error("the method is not allowed: send a POST")]
+    PostOnly,
     /// The client's: an idempotency key that stands for another update.
     #[error("the idempotency key was used for another update")]
     KeyReused,
@@ -101,21 +117,6 @@ pub(super) enum Refusal {
     /// The hub is shutting down.
     #[error("the hub is shutting down")]
     ShuttingDown,
-}
-
-/// Which limit was exceeded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Excess {
-    #[error("the body is larger than the limit")]
-    Body,
-    #[error("the update is larger than the limit")]
-    Update,
-    #[error("a field is longer than the limit")]
-    Field,
-    #[error("too many topics in update")]
-    Topics,
-    #[error("too many fields")]
-    Fields,
 }
 
 impl From<BodyProblem> for Refusal {
@@ -221,6 +222,16 @@ impl Refusal {
         if later {
             headers.insert(header::RETRY_AFTER, crate::limits::PUBLISH_RETRY_SECONDS.into());
         }
+        match self {
+            Refusal::TooMany(wait) => {
+                headers.insert(header::RETRY_AFTER, (wait.as_secs() + 1).into());
+            }
+            Refusal::PostOnly => {
+                let allowed = HeaderValue::from_static(super::cors::POST_METHODS);
+                headers.insert(header::ALLOW, allowed);
+            }
+            _ => {}
+        }
         if matches!(self, Refusal::BadMethod) {
             headers.insert(header::ALLOW, HeaderValue::from_static(super::cors::METHODS));
         }
@@ -228,7 +239,7 @@ impl Refusal {
             headers.insert(header::ALLOW, HeaderValue::from_static(super::cors::READ_METHODS));
         }
         if matches!(self, Refusal::UnsupportedBody) {
-            headers.insert("accept-query", HeaderValue::from_static(super::FORM_TYPE));
+            headers.insert("accept-query", HeaderValue::from_static(FORM_TYPE));
         }
         if matches!(self, Refusal::Coded) {
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -241,9 +252,11 @@ impl Refusal {
         let bearer = |code| Challenge::Bearer(Some(code));
         match self {
             Refusal::NoToken => (StatusCode::UNAUTHORIZED, Challenge::Bearer(None)),
-            Refusal::BadToken { .. } | Refusal::Expired => {
-                (StatusCode::UNAUTHORIZED, bearer("invalid_token"))
-            }
+            Refusal::BadToken { .. }
+            | Refusal::Expired
+            | Refusal::BadKey(_)
+            | Refusal::BadTicket => (StatusCode::UNAUTHORIZED, bearer("invalid_token")),
+            Refusal::TooMany(_) => (StatusCode::TOO_MANY_REQUESTS, Challenge::None),
             Refusal::BadPresentation(_) | Refusal::NoOrigin | Refusal::ForeignPage(_) => {
                 (StatusCode::BAD_REQUEST, bearer("invalid_request"))
             }
@@ -256,7 +269,7 @@ impl Refusal {
             Refusal::UnsupportedBody | Refusal::Coded => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, Challenge::None)
             }
-            Refusal::BadMethod | Refusal::ReadOnly => {
+            Refusal::BadMethod | Refusal::ReadOnly | Refusal::PostOnly => {
                 (StatusCode::METHOD_NOT_ALLOWED, Challenge::None)
             }
             Refusal::NotFound => (StatusCode::NOT_FOUND, Challenge::None),
@@ -292,6 +305,15 @@ impl Refusal {
             Refusal::BadToken { .. } | Refusal::Expired => {
                 "The access token is not valid.".to_owned()
             }
+            Refusal::BadKey(_) => "The API key is not valid.".to_owned(),
+            Refusal::BadTicket => {
+                "The ticket is not valid: each is good once and for a short time. Ask for a new \
+                one."
+                    .to_owned()
+            }
+            Refusal::TooMany(_) => {
+                "Too many requests, or tickets that nobody has used: try again later.".to_owned()
+            }
             Refusal::BadPresentation(presentation) => format!(
                 "Expected a token once, as \
                 `Authorization: Bearer <token>`: {presentation}."
@@ -315,6 +337,7 @@ impl Refusal {
             Refusal::TooSlow
             | Refusal::BadMethod
             | Refusal::ReadOnly
+            | Refusal::PostOnly
             | Refusal::NotFound
             | Refusal::KeyReused
             | Refusal::ShuttingDown => format!("{self}."),
@@ -327,6 +350,8 @@ impl Refusal {
             Refusal::NoToken
             | Refusal::BadToken { .. }
             | Refusal::BadPresentation(_)
+            | Refusal::BadKey(_)
+            | Refusal::BadTicket
             | Refusal::NoOrigin
             | Refusal::ForeignPage(_)
             | Refusal::NotGranted { .. }
@@ -349,6 +374,8 @@ impl Refusal {
             | Refusal::Coded
             | Refusal::BadMethod
             | Refusal::ReadOnly
+            | Refusal::PostOnly
+            | Refusal::TooMany(_)
             | Refusal::KeyReused
             | Refusal::Busy
             | Refusal::Crowded

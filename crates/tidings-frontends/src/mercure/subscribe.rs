@@ -16,7 +16,7 @@ use super::form::{self, Field, Text};
 use super::presence::{self, Asked, Presence};
 use super::publish::plain_text;
 use super::refusal::Refusal;
-use super::{Mercure, Settings, is_form, refuse_coded};
+use super::{Mercure, Settings, is_form, refuse_coded, ticket};
 use crate::auth::{Generation, Role};
 use crate::http::{Bodies, Content, Lasting, Received, Request, empty};
 use crate::limits::{
@@ -52,14 +52,12 @@ pub(super) async fn subscribe(
     if request.closing.has_begun() {
         return Err((without_token, Refusal::ShuttingDown));
     }
-    let clock = &*mercure.clock;
     let Request { head, body, id, closing, .. } = request;
-    let role = Role::Subscribe;
-    let access =
-        access::read_with_fresh_keys(&head, query, role, settings, clock, without_token).await?;
-    if matches!(access, Access::Anonymous) && !settings.auth.anonymous_allowed() {
-        return Err((without_token, Refusal::NoToken));
-    }
+    let ticket = ticket::redeemed(mercure, &head, query, settings)?;
+    let access = match &ticket {
+        Some(ticket) => Access::Token(Arc::clone(&ticket.verified)),
+        None => who(mercure, &head, query, settings, without_token).await?,
+    };
     let generation = access.generation().unwrap_or(without_token);
     let body = if head.method == Method::QUERY {
         let fields = read_query_body(&mercure.query_bodies, &head, body, settings).await;
@@ -69,7 +67,10 @@ pub(super) async fn subscribe(
     };
     let by_parameters = || generation_of(query, &body).unwrap_or(without_token);
     let generation = access.generation().unwrap_or_else(by_parameters);
-    let asked = read_matchers(generation, query, &body).map_err(|refusal| (generation, refusal))?;
+    let asked = match &ticket {
+        Some(ticket) => ticket::borrowed(&ticket.matchers),
+        None => read_matchers(generation, query, &body).map_err(|no| (generation, no))?,
+    };
     let matchers = compile(mercure, &asked).map_err(|refusal| (generation, refusal))?;
     let tells = read_continuity(query, &body).map_err(|refusal| (generation, refusal))?;
 
@@ -81,14 +82,10 @@ pub(super) async fn subscribe(
     // Without presence nothing is announced, so nothing of it can be forgotten.
     let scope = mercure.presence.as_ref().map(|_| presence::scope(generation));
     let selection = Selection { matchers, grant, scope };
-    let beginning = match cursor::asked(&head.headers, query, &body) {
-        None => Beginning::NOW,
-        Some(cursor) => {
-            let found = begin(mercure, reader, cursor).await;
-            // A reader that panicked has said why; what it would have found is not known.
-            found.ok_or((generation, Refusal::ShuttingDown))?
-        }
-    };
+    let cursor = cursor::asked(&head.headers, query, &body);
+    // A reader that panicked has said why; what it would have found is not known.
+    let beginning =
+        begin(mercure, reader, cursor).await.ok_or((generation, Refusal::ShuttingDown))?;
     let beginning = behind_what_is_forgotten(&mercure.hub, &selection, beginning);
     let mut answer = if head.method == Method::HEAD {
         Response::new(Content::Body(empty()))
@@ -109,8 +106,27 @@ pub(super) async fn subscribe(
         begun(mercure, stream)
     };
     mark_as_stream(answer.headers_mut());
+    if ticket.is_some() {
+        ticket::mark(answer.headers_mut());
+    }
     beginning.mark(answer.headers_mut());
     Ok(answer)
+}
+
+/// Who asks, by a token or without one where that is allowed.
+async fn who(
+    mercure: &Mercure,
+    head: &Parts,
+    query: &[Field],
+    settings: &Settings,
+    words: Generation,
+) -> Worded<Access> {
+    let (role, clock) = (Role::Subscribe, &*mercure.clock);
+    let read = access::read_with_fresh_keys(head, query, role, settings, clock, words);
+    match read.await? {
+        Access::Anonymous if !settings.auth.anonymous_allowed() => Err((words, Refusal::NoToken)),
+        access => Ok(access),
+    }
 }
 
 /// The stream as an answer: it begins when it is given its connection.
@@ -122,7 +138,8 @@ fn begun(mercure: &Mercure, stream: Stream) -> Response<Content> {
 }
 
 /// Where the stream begins. May read from the disk, so it happens where that keeps nobody up.
-async fn begin(mercure: &Mercure, reader: Reader, asked: String) -> Option<Beginning> {
+async fn begin(mercure: &Mercure, reader: Reader, asked: Option<String>) -> Option<Beginning> {
+    let Some(asked) = asked else { return Some(Beginning::NOW) };
     let hub = mercure.hub.clone();
     let find = move || behind_a_gap(&hub, cursor::begin(&hub, &reader, &asked));
     mercure.shards.cursor_readers.read(find).await
@@ -265,7 +282,10 @@ fn distinct(mut asked: Vec<Asked<'_>>) -> Vec<Asked<'_>> {
     asked
 }
 
-fn compile(mercure: &Mercure, asked: &[Asked<'_>]) -> Result<Vec<Arc<Matcher>>, Refusal> {
+pub(super) fn compile(
+    mercure: &Mercure,
+    asked: &[Asked<'_>],
+) -> Result<Vec<Arc<Matcher>>, Refusal> {
     let mut has_wildcard = false;
     asked
         .iter()

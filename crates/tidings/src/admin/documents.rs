@@ -80,6 +80,9 @@ pub struct CreatorDocument {
     /// Its `jti`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_id: Option<String>,
+    /// Its `client_id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
     /// The `kid` of the key that verified it, or `subscribe`.
     pub key: String,
     /// Which private updates it may read.

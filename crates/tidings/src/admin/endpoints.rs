@@ -148,6 +148,7 @@ fn creator(kept: KeptGrant) -> CreatorDocument {
         issuer: kept.issuer,
         subject: kept.subject,
         token_id: kept.token_id,
+        client: kept.client,
         key: kept.key,
         topics: kept.topics,
     }

@@ -51,6 +51,10 @@ pub(super) struct Trust<'a> {
     pub(super) sets: &'a [Arc<KeySet>],
     /// Revocations in force.
     pub(super) revocations: u64,
+    /// API keys that count.
+    pub(super) keys: u64,
+    /// Tokens that were handed out for them.
+    pub(super) issued: u64,
     /// The wall clock in milliseconds since 1970.
     pub(super) now: u64,
 }
@@ -143,6 +147,13 @@ fn of_trust(trust: &Trust<'_>) -> Vec<Sample> {
         gauge("tidings_key_sets_missing", "Key sets that were never read.", missing as u64),
         gauge("tidings_key_set_age_seconds", "Since the oldest key set was read.", oldest),
         gauge("tidings_revocations", "Revocations of tokens in force.", trust.revocations),
+        gauge("tidings_api_keys", "API keys that count.", trust.keys),
+        Sample {
+            name: "tidings_tokens_issued",
+            help: "Tokens handed out for API keys.",
+            kind: MetricType::Counter,
+            values: Values::One(trust.issued),
+        },
     ]
 }
 
@@ -288,13 +299,14 @@ mod tests {
         let server = Server::new(Vec::new(), HttpOptions::default(), shutdown);
         let mut samples = of_http(&server);
         samples.extend(of_process());
-        samples.extend(of_trust(&Trust { sets: &[], revocations: 3, now: 0 }));
+        samples.extend(of_trust(&Trust { sets: &[], revocations: 3, keys: 2, issued: 5, now: 0 }));
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Samples(samples)));
         let mut written = String::new();
         text::encode(&mut written, &registry).unwrap();
         assert!(written.contains("tidings_key_sets_read_total{outcome=\"failed\"} 0\n"));
         assert!(written.contains("tidings_revocations 3\n"), "{written}");
+        assert!(written.contains("tidings_tokens_issued_total 5\n"), "{written}");
         assert!(written.ends_with("# EOF\n"));
         assert!(
             written.contains("tidings_requests_answered_total{class=\"2xx\"} 0\n"),

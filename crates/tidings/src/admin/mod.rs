@@ -19,6 +19,7 @@ mod attempts;
 mod dead_letters;
 mod documents;
 mod endpoints;
+mod keys;
 mod metrics;
 mod openapi;
 mod replays;
@@ -32,8 +33,13 @@ pub use documents::{
     LettersDocument, RedrivenDocument, ReplayRequest, ReplaysDocument, SelectionDocument,
     SinkDocument, SinksDocument, TrialDocument,
 };
+pub use keys::{
+    KEYS_PATH, KeyDocument, KeyRequest, KeysDocument, MadeDocument, RevokedKeyDocument,
+    TopicDocument,
+};
 pub use revocations::{ListDocument, REVOCATIONS_PATH, RevocationDocument, RevokedDocument};
 
+use crate::keys::Keyring;
 use crate::ledger::Ledger;
 use crate::limits::ADMIN_BODIES_BYTES_MAX;
 
@@ -71,6 +77,8 @@ pub struct Admin {
     pub current: Arc<RwLock<Current>>,
     /// What is revoked.
     ledger: Arc<Ledger>,
+    /// What applications exchange for tokens.
+    keys: Arc<Keyring>,
     clock: Arc<dyn Clock>,
     /// See [`RunningSinks`].
     pub sinks: RunningSinks,
@@ -112,12 +120,12 @@ impl Admin {
         hub: Hub,
         public: Arc<Server>,
         current: Arc<RwLock<Current>>,
-        ledger: Arc<Ledger>,
+        (ledger, keys): (Arc<Ledger>, Arc<Keyring>),
         clock: Arc<dyn Clock>,
         sinks: RunningSinks,
     ) -> Admin {
         let bodies = Bodies::new(ADMIN_BODIES_BYTES_MAX);
-        Admin { ready, hub, public, current, ledger, clock, sinks, bodies }
+        Admin { ready, hub, public, current, ledger, keys, clock, sinks, bodies }
     }
 
     /// What verifies tokens now.
@@ -162,6 +170,8 @@ impl Admin {
         let trust = metrics::Trust {
             sets: auth.key_sets(),
             revocations: self.ledger.list().len() as u64,
+            keys: self.keys.standing(),
+            issued: self.keys.issued(),
             now: self.clock.wall(),
         };
         let sinks = match self.sinks.get() {

@@ -19,7 +19,7 @@ pub const REVOCATIONS_PATH: &str = "/tidings/admin/revocations";
 /// What a request that makes no sense is called.
 const TITLE: &str = "Not a revocation";
 
-/// A revocation in requests and answers: one of the first three names.
+/// A revocation in requests and answers: one of the first four names.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RevocationDocument {
@@ -29,6 +29,9 @@ pub struct RevocationDocument {
     /// The `sub` of tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
+    /// The `client_id` of tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
     /// The `kid` of the key that verified tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -43,10 +46,11 @@ pub struct RevocationDocument {
 impl RevocationDocument {
     /// What it revokes; `None` unless it names exactly one thing.
     pub fn revocation(self) -> Option<Revocation> {
-        let revoked = match (self.token_id, self.subject, self.key) {
-            (Some(name), None, None) => Revoked::TokenId(name),
-            (None, Some(name), None) => Revoked::Subject(name),
-            (None, None, Some(name)) => Revoked::Key(name),
+        let revoked = match (self.token_id, self.subject, self.client, self.key) {
+            (Some(name), None, None, None) => Revoked::TokenId(name),
+            (None, Some(name), None, None) => Revoked::Subject(name),
+            (None, None, Some(name), None) => Revoked::Client(name),
+            (None, None, None, Some(name)) => Revoked::Key(name),
             _ => return None,
         };
         Some(Revocation { revoked, issuer: self.issuer, until: self.until })
@@ -60,6 +64,7 @@ impl From<Revocation> for RevocationDocument {
         match one.revoked {
             Revoked::TokenId(name) => document.token_id = Some(name),
             Revoked::Subject(name) => document.subject = Some(name),
+            Revoked::Client(name) => document.client = Some(name),
             Revoked::Key(name) => document.key = Some(name),
         }
         document
@@ -125,8 +130,10 @@ fn document(ledger: &Ledger) -> ListDocument {
 }
 
 /// What a revocation has to say.
-const HINT: &str = "Send JSON with one of `token_id`, `subject` and `key`, and with `issuer` and \
-                    `until` (seconds since 1970) if you like.";
+const HINT: &str = "Send JSON with one of `token_id`, `subject`, `client` and `key`, and with \
+                    `issuer` and `until` (seconds since 1970) if you like.";
+/// The same for a query.
+const QUERY_HINT: &str = "Name one of `token_id`, `subject`, `client` and `key` in the query.";
 
 /// Revokes.
 pub(super) async fn revoke(asked: Asked) -> Response<Body> {
@@ -158,17 +165,16 @@ pub(super) async fn withdraw(asked: Asked) -> Response<Body> {
         let place = match &*name {
             "token_id" => &mut document.token_id,
             "subject" => &mut document.subject,
+            "client" => &mut document.client,
             "key" => &mut document.key,
             "issuer" => &mut document.issuer,
-            _ => return bad("Name one of `token_id`, `subject` and `key` in the query."),
+            _ => return bad(QUERY_HINT),
         };
         if place.replace(value.into_owned()).is_some() {
             return bad("A parameter stands there twice.");
         }
     }
-    let Some(one) = document.revocation() else {
-        return bad("Name one of `token_id`, `subject` and `key` in the query.");
-    };
+    let Some(one) = document.revocation() else { return bad(QUERY_HINT) };
     let (own, known) = (Arc::clone(ledger), one.clone());
     let withdrawing = move || own.withdraw(&known.revoked, known.issuer.as_deref());
     match tokio::task::spawn_blocking(withdrawing).await {

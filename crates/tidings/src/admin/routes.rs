@@ -10,7 +10,7 @@ use tidings_connectors::sinks::Sinks;
 use tidings_frontends::http::{Body, Request};
 use tidings_frontends::problem::problem;
 
-use super::{Admin, attempts, dead_letters, endpoints, replays, revocations, sinks};
+use super::{Admin, attempts, dead_letters, endpoints, keys, replays, revocations, sinks};
 
 /// A request that was let in.
 pub(super) struct Asked {
@@ -71,6 +71,9 @@ pub(super) const ROUTES: &[Route] = &[
     row("GET", "/tidings/admin/revocations", |asked| Box::pin(revocations::list(asked))),
     row("POST", "/tidings/admin/revocations", |asked| Box::pin(revocations::revoke(asked))),
     row("DELETE", "/tidings/admin/revocations", |asked| Box::pin(revocations::withdraw(asked))),
+    row("GET", "/tidings/admin/keys", |asked| Box::pin(keys::list(asked))),
+    row("POST", "/tidings/admin/keys", |asked| Box::pin(keys::create(asked))),
+    row("DELETE", "/tidings/admin/keys/{id}", |asked| Box::pin(keys::revoke(asked))),
     row("GET", "/tidings/admin/sinks", |asked| Box::pin(sinks::list(asked))),
     row("POST", "/tidings/admin/sinks", |asked| Box::pin(endpoints::create(asked))),
     row("GET", "/tidings/admin/sinks/{name}", |asked| Box::pin(sinks::show(asked))),

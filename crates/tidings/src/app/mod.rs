@@ -34,6 +34,7 @@ pub(crate) use key_sets::read_key_sets;
 use crate::admin::Ready;
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::keys::{KeyringProblem, UnreadableKeys};
 use crate::ledger::UnreadableLedger;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, BLOCKING_END_TIMEOUT, POLLS_BEFORE_SOCKETS};
 use crate::telemetry::{self, BadLog};
@@ -75,6 +76,12 @@ pub enum AppProblem {
     /// What the hub keeps beside its history.
     #[error(transparent)]
     Revocations(#[from] UnreadableLedger),
+    /// API keys and what signs their tokens.
+    #[error(transparent)]
+    ApiKeys(#[from] UnreadableKeys),
+    /// The API key of a development hub.
+    #[error(transparent)]
+    DevKey(#[from] KeyringProblem),
     /// The connections to issuers.
     #[error("key sets cannot be read: {0}")]
     KeySets(#[from] reqwest::Error),

@@ -6,11 +6,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tidings_connectors::endpoints::Grants;
 use tidings_core::{Clock, Durability, Grant, HistoryOptions, Hub, HubOptions, Keep, Namespace};
 use tidings_frontends::Shards;
-use tidings_frontends::auth::{Auth, KeptGrant, Secret};
+use tidings_frontends::auth::{Auth, KeptGrant, KeptPattern, OwnIssuer, Secret, WantedKey};
 use tidings_frontends::http::{Frontend, HttpOptions, Server};
-use tidings_frontends::limits::form_bytes;
+use tidings_frontends::limits::{
+    API_KEY_PER_MINUTE_DEFAULT, ISSUED_LIFETIME_MAX_DEFAULT, form_bytes,
+};
 use tidings_frontends::mercure::{self, Mercure};
 use tidings_frontends::page::{Page, PageSetup};
+use tidings_frontends::tokens::{self, Tokens};
 use tidings_frontends::websocket::{self, WebSocket};
 
 use super::AppProblem;
@@ -18,6 +21,7 @@ use super::healthz::Healthz;
 use super::key_sets::KeySetReaders;
 use crate::admin::{Admin, Current, Ready, RunningSinks};
 use crate::config::{self, Config};
+use crate::keys::{Keyring, issuer_secret};
 use crate::ledger::Ledger;
 
 /// The hub and the protocols in front of it.
@@ -29,6 +33,10 @@ pub(super) struct Parts {
     auth: Arc<Auth>,
     key_sets: KeySetReaders,
     ledger: Arc<Ledger>,
+    /// Who signs the hub's own tokens, and the keys that get them.
+    own: Arc<OwnIssuer>,
+    keys: Arc<Keyring>,
+    tokens: Arc<Tokens>,
     /// What the operator's listener knows of what a reload replaces.
     current: Arc<RwLock<Current>>,
     /// The sinks, once any run.
@@ -42,8 +50,16 @@ impl Parts {
         let options = hub_options(config);
         let update_bytes_max = options.update_bytes_max;
         let hub = Hub::open(options, Arc::clone(&clock))?;
-        let auth = Arc::new(Auth::new(&config.auth, &hub)?);
+        let secret = issuer_secret(hub.state())?;
+        let own = Arc::new(OwnIssuer::new(&config.public_url, &config.hub_url(), secret));
+        let auth = Auth::new(&config.auth, &hub)?.with_own(&own, config.tokens.mercure_info)?;
+        let auth = Arc::new(auth);
         let is_durable = config.history.path.is_some();
+        let keys = Arc::clone(own.keys());
+        let keys = Keyring::open(hub.clone(), keys, Arc::clone(&clock), is_durable)?;
+        if let Some(dev) = &config.dev {
+            keys.have(dev_key(), &dev.api_key)?;
+        }
         let revocations = Arc::clone(auth.revocations());
         let ledger = Ledger::open(hub.clone(), revocations, Arc::clone(&clock), is_durable)?;
         hub.judge_by(auth.judgement(Arc::clone(&clock)));
@@ -52,10 +68,20 @@ impl Parts {
         let (of_mercure, time) = (Arc::clone(&auth), Arc::clone(&clock));
         let mercure = Mercure::new(hub.clone(), of_mercure, time, shards, &options)?;
         let mercure = Arc::new(mercure);
+        let tokens = Tokens::new(
+            Arc::clone(&own),
+            Arc::clone(&mercure),
+            Arc::clone(&clock),
+            config.public_url.path(),
+            &tokens_options(config),
+        )?;
         Ok(Parts {
             hub,
             websocket: websocket(config, &mercure),
             mercure,
+            own,
+            keys: Arc::new(keys),
+            tokens: Arc::new(tokens),
             key_sets: KeySetReaders::new(Arc::clone(&clock))?,
             ledger: Arc::new(ledger),
             current: Arc::new(RwLock::new(current(config, &auth))),
@@ -73,9 +99,10 @@ impl Parts {
 
     /// What the operator's listener answers.
     pub(super) fn admin(&self, ready: Ready, public: Arc<Server>) -> Admin {
-        let (current, ledger) = (Arc::clone(&self.current), Arc::clone(&self.ledger));
+        let (current, trust) =
+            (Arc::clone(&self.current), (Arc::clone(&self.ledger), Arc::clone(&self.keys)));
         let (clock, sinks) = (Arc::clone(&self.clock), Arc::clone(&self.sinks));
-        Admin::new(ready, self.hub.clone(), public, current, ledger, clock, sinks)
+        Admin::new(ready, self.hub.clone(), public, current, trust, clock, sinks)
     }
 
     /// What creators of endpoints may read, by the issuers of each moment.
@@ -110,6 +137,10 @@ impl Parts {
         if let Some(websocket) = &self.websocket {
             frontends.push(Arc::<WebSocket>::clone(websocket));
         }
+        // A relay has no clients of its own.
+        if !config.is_relay {
+            frontends.push(Arc::<Tokens>::clone(&self.tokens));
+        }
         if let Some(dev) = &config.dev {
             frontends.push(Arc::new(Page::new(PageSetup {
                 hub_path: config.hub_path.clone(),
@@ -125,12 +156,14 @@ impl Parts {
     /// New keys, origins and limits. What listens and where the history is stays as it is. Ends the
     /// subscriptions whose issuer or key is not configured any more.
     pub(super) fn reload(&mut self, config: &Config) -> Result<(), AppProblem> {
-        let auth = Arc::new(self.auth.renewed(&config.auth, &self.hub)?);
+        let auth = self.auth.renewed(&config.auth, &self.hub)?;
+        let auth = Arc::new(auth.with_own(&self.own, config.tokens.mercure_info)?);
         let options = mercure_options(config, self.update_bytes_max);
         self.mercure.reload(Arc::clone(&auth), &options)?;
         if let Some(websocket) = &self.websocket {
             websocket.reload(websocket_options(config));
         }
+        self.tokens.reload(&tokens_options(config))?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = current(config, &auth);
         self.auth = auth;
         self.read_key_sets();
@@ -201,6 +234,26 @@ fn websocket_options(config: &Config) -> websocket::Options {
         message_bytes_max: usize::try_from(options.message_size_max).unwrap_or(usize::MAX),
         per_second: options.commands_per_second,
         burst: options.burst,
+    }
+}
+
+/// The API key of a development hub, which reads everything.
+fn dev_key() -> WantedKey {
+    let any = KeptPattern { pattern: "*".to_owned(), match_type: "exact".to_owned() };
+    WantedKey {
+        name: "dev".to_owned(),
+        topics: vec![any],
+        lifetime_max: ISSUED_LIFETIME_MAX_DEFAULT,
+        per_minute: API_KEY_PER_MINUTE_DEFAULT,
+        expires: None,
+    }
+}
+
+fn tokens_options(config: &Config) -> tokens::Options {
+    tokens::Options {
+        mercure_info: config.tokens.mercure_info,
+        cors_origins: config.tokens.cors_origins.clone(),
+        has_public_url: config.has_public_url,
     }
 }
 

@@ -18,6 +18,7 @@ use url::Url;
 mod egress;
 mod events;
 mod healthcheck;
+mod keys;
 mod publish;
 mod revocations;
 mod sinks;
@@ -25,6 +26,7 @@ mod subscribe;
 
 pub use egress::{EgressArguments, egress};
 pub use healthcheck::healthcheck;
+pub use keys::{KeyArguments, create_key, keys, revoke_key};
 pub use publish::PublishArguments;
 pub use revocations::{
     AdminArguments, EndArguments, RevokedArguments, revocations, revoke, unrevoke,

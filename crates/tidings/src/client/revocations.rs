@@ -21,13 +21,16 @@ pub struct RevokedArguments {
     #[arg(
         long,
         value_name = "JTI",
-        required_unless_present_any = ["subject", "key"],
-        conflicts_with_all = ["subject", "key"]
+        required_unless_present_any = ["subject", "client", "key"],
+        conflicts_with_all = ["subject", "client", "key"]
     )]
     id: Option<String>,
     /// All tokens of this subject (their `sub`)
-    #[arg(long, value_name = "SUB", conflicts_with = "key")]
+    #[arg(long, value_name = "SUB", conflicts_with_all = ["client", "key"])]
     subject: Option<String>,
+    /// All tokens that were made for this application (their `client_id`)
+    #[arg(long, value_name = "ID", conflicts_with = "key")]
+    client: Option<String>,
     /// All tokens that this key verified (its `kid`; without one, `publish` or `subscribe`)
     #[arg(long, value_name = "KID")]
     key: Option<String>,
@@ -70,6 +73,7 @@ impl RevokedArguments {
         RevocationDocument {
             token_id: self.id.clone(),
             subject: self.subject.clone(),
+            client: self.client.clone(),
             key: self.key.clone(),
             issuer: self.issuer.clone(),
             until,
@@ -155,6 +159,7 @@ pub async fn unrevoke(
     let named = [
         ("token_id", &revoked.id),
         ("subject", &revoked.subject),
+        ("client", &revoked.client),
         ("key", &revoked.key),
         ("issuer", &revoked.issuer),
     ];
@@ -197,7 +202,12 @@ pub(super) async fn json<T: serde::de::DeserializeOwned>(
 }
 
 fn line(one: &RevocationDocument) -> String {
-    let named = [("token id", &one.token_id), ("subject", &one.subject), ("key", &one.key)];
+    let named = [
+        ("token id", &one.token_id),
+        ("subject", &one.subject),
+        ("client", &one.client),
+        ("key", &one.key),
+    ];
     let named =
         named.iter().find_map(|(kind, name)| Some(format!("{kind} {:?}", (*name).as_ref()?)));
     let issuer = one.issuer.as_ref().map(|id| format!(" of {id:?}")).unwrap_or_default();

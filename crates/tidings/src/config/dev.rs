@@ -51,6 +51,8 @@ pub struct Dev {
     pub token: String,
     /// A 0.x token for everything.
     pub draft_token: String,
+    /// An API key for every topic, the same in every run of this folder.
+    pub api_key: String,
 }
 
 impl std::fmt::Debug for Dev {
@@ -181,6 +183,8 @@ fn tree(port: u16, data: &Path, key: &str) -> Node {
         ("auth.issuer[1].subscribe.key", text(WELL_KNOWN_SECRET), "dev"),
         ("mercure.publish_origins", texts(&ORIGINS), "dev"),
         ("mercure.subscriptions", Value::Boolean(true), "dev"),
+        ("tokens.mercure_info", Value::Boolean(true), "dev"),
+        ("tokens.cors_origins", texts(&ORIGINS), "dev"),
         ("mercure.cors_origins", texts(&[ORIGINS.as_slice(), &["*"]].concat()), "dev"),
     ] {
         tree.set(path, value, Place::Argument(place));
@@ -212,6 +216,7 @@ fn own_key(data: &Path) -> std::io::Result<String> {
 /// Tokens of both generations for every topic, made at `now` (seconds since 1970).
 fn tokens(config: &Config, key: &str, now: u64) -> Result<Dev, jsonwebtoken::errors::Error> {
     let key = EncodingKey::from_secret(key.as_bytes());
+    let api_key = api_key(&key)?;
     let exp = now + DEV_TOKEN_AGE.as_secs();
     let mut header = Header::new(Algorithm::HS256);
     let draft = json!({
@@ -232,7 +237,15 @@ fn tokens(config: &Config, key: &str, now: u64) -> Result<Dev, jsonwebtoken::err
             "topics": [{ "match": "*" }],
         }],
     });
-    Ok(Dev { token: jsonwebtoken::encode(&header, &claims, &key)?, draft_token })
+    Ok(Dev { token: jsonwebtoken::encode(&header, &claims, &key)?, draft_token, api_key })
+}
+
+/// An API key that follows from the hub's own key, so that it can be told at every start.
+fn api_key(key: &EncodingKey) -> Result<String, jsonwebtoken::errors::Error> {
+    let derived = |text: &[u8]| jsonwebtoken::crypto::sign(text, key, Algorithm::HS256);
+    let id = derived(b"the id of the API key")?;
+    let id = id.bytes().take(8).map(|byte| format!("{byte:02x}")).collect::<String>();
+    Ok(format!("tk_{id}_{}", derived(b"the secret of the API key")?))
 }
 
 /// What `tidings dev` says when it listens on `bound`: that it is insecure, where it is, a token,
@@ -246,6 +259,7 @@ pub fn banner(config: &Config, bound: SocketAddr) -> String {
     let root = format!("http://{host}:{}", bound.port());
     let hub = format!("{root}{}", config.hub_path);
     let token = config.dev.as_ref().map_or("", |dev| dev.token.as_str());
+    let api_key = config.dev.as_ref().map_or("", |dev| dev.api_key.as_str());
     let data = config.history.path.as_deref().unwrap_or(Path::new("memory"));
     let own = |address: &SocketAddr| address.ip().to_canonical().is_loopback();
     let reach = if config.listen.iter().all(own) {
@@ -258,6 +272,7 @@ pub fn banner(config: &Config, bound: SocketAddr) -> String {
     format!(
         "\n  Tidings for development. Insecure: {reach}.\n\
          \n  Page     {root}/\n  Hub      {hub}\n  History  {}\n\
+         \n  API key  {api_key}\n\
          \n  Token, for a week:\n\nexport TIDINGS_TOKEN={token}\n\
          \n  Subscribe:\n\n\
          curl -N --get --data-urlencode 'match=https://example.com/books/1' {hub}\n\

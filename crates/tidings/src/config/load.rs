@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use tidings_core::limits::{HOLD_BYTES_DEFAULT, HOLD_BYTES_IN_MEMORY_DEFAULT};
 use tidings_frontends::auth::{
-    Generation, IssuerOptions, KeyOptions, Role, check_key, read_key_file,
+    Generation, IssuerOptions, KeyOptions, OwnIssuer, Role, check_key, read_key_file,
 };
 use url::Url;
 
@@ -131,6 +131,7 @@ impl Meaning<'_> {
             self.wrong("log.level", format!("`level` {message}"), hint);
         }
         let public_url = self.public_url(&settings);
+        self.own_issuer(&settings, &public_url);
         let admin = self.admin(settings.admin);
         let history = self.history(settings.history);
         Config {
@@ -140,12 +141,14 @@ impl Meaning<'_> {
             tls: self.tls(settings.tls, &history, &public_url, &mut notes),
             history,
             listen: settings.listen,
+            has_public_url: settings.public_url.is_some(),
             public_url,
             hub_path: settings.hub_path,
             auth: settings.auth,
             mercure: settings.mercure,
             websocket: settings.websocket,
             http: settings.http,
+            tokens: settings.tokens,
             admin,
             log: settings.log,
             is_relay: false,
@@ -306,6 +309,15 @@ impl Meaning<'_> {
                 self.wrong(&format!("{path}.id"), message, "put its keys into one table");
             }
             self.issuer(&path, issuer, auth.allow_weak_keys);
+        }
+    }
+
+    /// No issuer of others has the name of the hub's own.
+    fn own_issuer(&mut self, settings: &Settings, public_url: &Url) {
+        let own = OwnIssuer::id_of(public_url);
+        if let Some(index) = settings.auth.issuer.iter().position(|issuer| issuer.id == own) {
+            let path = format!("auth.issuer[{index}].id");
+            self.wrong(&path, format!("{own:?} is the hub's own issuer"), "take another name");
         }
     }
 

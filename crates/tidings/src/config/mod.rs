@@ -43,7 +43,7 @@ pub use load::{from_text, from_variables, load};
 pub use mistakes::Mistakes;
 pub use options::{
     AdminOptions, Durability, HistoryOptions, HttpOptions, Keep, LogFormat, LogOptions,
-    MercureOptions,
+    MercureOptions, TokensOptions,
 };
 pub use reference::reference;
 pub use relay::relay;
@@ -61,6 +61,8 @@ pub struct Config {
     /// The URL under which clients reach the hub, without the hub's path. Only base for `aud`,
     /// relative patterns and reserved topics.
     pub public_url: Url,
+    /// Whether the operator has said so, or it was made up for this machine.
+    pub has_public_url: bool,
     /// The path of the Mercure protocol; starts with a slash and does not end with one.
     pub hub_path: String,
     /// The history.
@@ -73,6 +75,8 @@ pub struct Config {
     pub websocket: WebSocketOptions,
     /// Connections.
     pub http: HttpOptions,
+    /// Tokens for consumers.
+    pub tokens: TokensOptions,
     /// Listeners with TLS.
     pub tls: TlsOptions,
     /// Systems that updates leave to. Names are unique among sinks and sources.

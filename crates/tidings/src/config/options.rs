@@ -29,6 +29,7 @@ pub(super) struct Settings {
     pub(super) mercure: MercureOptions,
     pub(super) websocket: WebSocketOptions,
     pub(super) http: HttpOptions,
+    pub(super) tokens: TokensOptions,
     pub(super) tls: TlsSettings,
     pub(super) webhooks: WebhookSettings,
     pub(super) admin: AdminOptions,
@@ -123,6 +124,16 @@ pub struct MercureOptions {
     /// Largest data of an update in bytes. Bodies of requests may be larger, for their encoding.
     #[serde(deserialize_with = "size::deserialize")]
     pub update_size_max: u64,
+}
+
+/// `[tokens]`: what applications get for their API keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokensOptions {
+    /// Whether Shlink's web clients are served.
+    pub mercure_info: bool,
+    /// Origins whose pages may exchange keys.
+    pub cors_origins: Vec<String>,
 }
 
 fn text_or_off<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {

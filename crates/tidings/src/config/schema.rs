@@ -226,6 +226,20 @@ of subscriptions. A token with \"*\" does.",
         "Largest data of an update, up to 16 MiB. The body of a publish request may have four times
 as many bytes and 64 KiB: what is not plain English grows when a form encodes it.",
     ),
+    value(
+        "tokens.mercure_info",
+        Kind::Boolean,
+        "false",
+        "Whether /rest/v1 to v3/mercure-info answers as Shlink does, for web clients that present
+an API key of this hub (`tidings key create`).",
+    ),
+    value(
+        "tokens.cors_origins",
+        Kind::Origins,
+        "[]",
+        "Origins whose pages may exchange API keys, written as in `mercure.cors_origins`. Usually
+none: a key belongs on a server.",
+    ),
     bound(
         "http.header_timeout",
         Kind::Duration,

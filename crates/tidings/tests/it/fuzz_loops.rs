@@ -305,6 +305,22 @@ fn endpoints_of_any_bytes() {
     ]);
 }
 
+#[test]
+fn exchanges_of_any_bytes() {
+    run(
+        "exchanges",
+        tidings_frontends::tokens::fuzz_exchange,
+        &[
+            br#"{"topics": ["a", {"match": "b/#", "match_type": "mqtt"}], "lifetime": 60}"#,
+            br#"{"topics": ["https://e.com/1"], "subject": "alice", "generation": "0.x"}"#,
+            br#"{"authorization_details": [{"type": "https://mercure.rocks/authorization-detail",
+            "actions": ["subscribe"], "topics": [{"match": "a"}], "payload": {"a": [1]}}]}"#,
+            b"topic=a&topic=https%3A%2F%2Fe.com%2F2&lifetime=5&subject=b&generation=1.0",
+            b"grant_type=client_credentials&scope=x",
+        ],
+    );
+}
+
 /// Shaped like a record: length, checksum, offset, synced, time, flags, one topic, data.
 const RECORD: &[u8] = b"\x14\0\0\0\xde\xad\xbe\xef\x02\0\0\0\0\0\0\0\x40\0\0\0\0\0\0\0\
     \x01\0\0\0\0\0\0\0\0\0\0\0\x01\0\x01\0adata";

@@ -1,0 +1,310 @@
+//! What a request to exchange a key asks for, as JSON or as a form. Knows no key.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::refusal::Refusal;
+use crate::auth::{DETAIL_TYPE, Generation, KeptPattern, Portion, Role};
+use crate::limits::ISSUED_SUBJECT_BYTES_MAX;
+
+/// What a request asks for; everything has a default.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// Topics and what comes with them; `None` for all that the key has.
+    pub(super) portions: Option<Vec<Portion>>,
+    /// In seconds.
+    pub(super) lifetime: Option<u64>,
+    /// The `sub` of the token.
+    pub(super) subject: Option<String>,
+    /// Of the token.
+    pub(super) generation: Option<Generation>,
+}
+
+/// The body as JSON. What OAuth knows beside and means nothing here is read over; anything else is
+/// a mistake that could widen a token.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Document {
+    topics: Option<Vec<TopicDocument>>,
+    authorization_details: Option<Vec<Value>>,
+    lifetime: Option<u64>,
+    subject: Option<String>,
+    generation: Option<Generation>,
+    grant_type: Option<String>,
+    #[serde(rename = "client_id")]
+    _client_id: Option<Value>,
+    #[serde(rename = "scope")]
+    _scope: Option<Value>,
+    #[serde(rename = "resource")]
+    _resource: Option<Value>,
+    #[serde(rename = "audience")]
+    _audience: Option<Value>,
+}
+
+/// A topic: its text, or a pattern with its language.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum TopicDocument {
+    Text(String),
+    Pattern(PatternDocument),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PatternDocument {
+    #[serde(rename = "match")]
+    pattern: String,
+    match_type: Option<String>,
+}
+
+/// An authorization detail of Mercure's type. What else one may have (RFC 9396 section 2.2), a
+/// token of this hub would not keep, so it is refused (section 5).
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DetailDocument {
+    #[serde(rename = "type")]
+    kind: String,
+    actions: Vec<String>,
+    topics: Vec<PatternDocument>,
+    #[serde(default)]
+    payload: Option<Map<String, Value>>,
+}
+
+impl From<PatternDocument> for KeptPattern {
+    fn from(document: PatternDocument) -> KeptPattern {
+        let match_type = document.match_type.unwrap_or_else(|| "exact".to_owned());
+        KeptPattern { pattern: document.pattern, match_type }
+    }
+}
+
+impl From<TopicDocument> for KeptPattern {
+    fn from(document: TopicDocument) -> KeptPattern {
+        match document {
+            TopicDocument::Text(text) => exact(text),
+            TopicDocument::Pattern(pattern) => pattern.into(),
+        }
+    }
+}
+
+fn exact(text: String) -> KeptPattern {
+    KeptPattern { pattern: text, match_type: "exact".to_owned() }
+}
+
+const BAD_JSON: Refusal = Refusal::Bad(
+    "the body is no JSON object of `topics`, `authorization_details`, `lifetime` (seconds), \
+     `subject` and `generation`",
+);
+
+/// Reads a body in JSON.
+pub(super) fn json(body: &[u8]) -> Result<Asked, Refusal> {
+    // A list would be taken for the fields in their order.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(BAD_JSON);
+    }
+    let document: Document = serde_json::from_slice(body).map_err(|_| BAD_JSON)?;
+    complete(document)
+}
+
+/// Reads a form: `topic` may stand in it several times, everything else once. Unknown fields are
+/// read over (RFC 6749 section 3.2).
+pub(super) fn form(body: &[u8]) -> Result<Asked, Refusal> {
+    let mut document = Document::default();
+    for (name, value) in url::form_urlencoded::parse(body) {
+        let text = value.into_owned();
+        let twice = match &*name {
+            "topic" => {
+                document.topics.get_or_insert_default().push(TopicDocument::Text(text));
+                false
+            }
+            "topics" => return Err(Refusal::Bad("in a form, each topic is a field `topic`")),
+            "authorization_details" => {
+                let details = serde_json::from_str(&text)
+                    .map_err(|_| Refusal::Details("authorization_details is no JSON array"))?;
+                document.authorization_details.replace(details).is_some()
+            }
+            "lifetime" => {
+                let seconds = text.parse().map_err(|_| BAD_LIFETIME)?;
+                document.lifetime.replace(seconds).is_some()
+            }
+            "subject" => document.subject.replace(text).is_some(),
+            "generation" => {
+                let generation = serde_json::from_value(Value::String(text));
+                let generation =
+                    generation.map_err(|_| Refusal::Bad("`generation` is none of 1.0 and 0.x"))?;
+                document.generation.replace(generation).is_some()
+            }
+            "grant_type" => document.grant_type.replace(text).is_some(),
+            _ => false,
+        };
+        if twice {
+            return Err(Refusal::Bad("a field stands there twice"));
+        }
+    }
+    complete(document)
+}
+
+const BAD_LIFETIME: Refusal = Refusal::Bad("`lifetime` is no number of seconds, 1 at least");
+
+fn complete(document: Document) -> Result<Asked, Refusal> {
+    if document.grant_type.is_some_and(|kind| kind != "client_credentials") {
+        return Err(Refusal::GrantType);
+    }
+    if document.lifetime == Some(0) {
+        return Err(BAD_LIFETIME);
+    }
+    if document.subject.as_ref().is_some_and(|subject| !is_subject(subject)) {
+        return Err(Refusal::Bad(
+            "`subject` has 1 to 255 bytes and no control characters, and does not begin with key:",
+        ));
+    }
+    let portions = match (document.topics, document.authorization_details) {
+        (Some(_), Some(_)) => {
+            return Err(Refusal::Bad("send `topics` or `authorization_details`, not both"));
+        }
+        (Some(topics), None) => {
+            let topics = topics.into_iter().map(KeptPattern::from).collect();
+            Some(vec![Portion { topics, payload: None }])
+        }
+        (None, Some(details)) => Some(details.into_iter().map(portion).collect::<Result<_, _>>()?),
+        (None, None) => None,
+    };
+    let Document { lifetime, subject, generation, .. } = document;
+    Ok(Asked { portions, lifetime, subject, generation })
+}
+
+/// Names that keys give themselves are not for their visitors.
+fn is_subject(text: &str) -> bool {
+    let bounded = !text.is_empty() && text.len() <= ISSUED_SUBJECT_BYTES_MAX;
+    bounded && !text.starts_with("key:") && !text.chars().any(char::is_control)
+}
+
+fn portion(detail: Value) -> Result<Portion, Refusal> {
+    let detail: DetailDocument = serde_json::from_value(detail).map_err(|_| {
+        Refusal::Details("a detail is no object of `type`, `actions`, `topics` and `payload`")
+    })?;
+    if detail.kind != DETAIL_TYPE {
+        return Err(Refusal::Details("a detail is of another type than Mercure's"));
+    }
+    if detail.actions != [Role::Subscribe.action()] {
+        return Err(Refusal::Details("the only action is subscribe"));
+    }
+    if detail.topics.is_empty() {
+        return Err(Refusal::Details("a detail has no topics"));
+    }
+    let topics = detail.topics.into_iter().map(KeptPattern::from).collect();
+    Ok(Portion { topics, payload: detail.payload })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn topics(asked: Asked) -> Vec<(String, String)> {
+        let portions = asked.portions.unwrap();
+        let topics = portions.into_iter().flat_map(|portion| portion.topics);
+        topics.map(|topic| (topic.pattern, topic.match_type)).collect()
+    }
+
+    fn pair(pattern: &str, match_type: &str) -> (String, String) {
+        (pattern.to_owned(), match_type.to_owned())
+    }
+
+    #[test]
+    fn json_names_topics_by_text_or_by_pattern() {
+        let body = json!({
+            "topics": ["a", { "match": "b/+", "match_type": "mqtt" }, { "match": "c" }],
+            "lifetime": 60, "subject": "alice", "generation": "0.x", "scope": "x",
+            "grant_type": "client_credentials",
+        });
+        let asked = json(body.to_string().as_bytes()).unwrap();
+        assert_eq!((asked.lifetime, asked.subject.as_deref()), (Some(60), Some("alice")));
+        assert_eq!(asked.generation, Some(Generation::Draft));
+        assert_eq!(topics(asked), [pair("a", "exact"), pair("b/+", "mqtt"), pair("c", "exact")]);
+        assert_eq!(json(b"{}").unwrap(), Asked::default());
+    }
+
+    #[test]
+    fn details_grant_reading_alone() {
+        let detail = |change: fn(&mut Value)| {
+            let mut detail = json!({
+                "type": DETAIL_TYPE,
+                "actions": ["subscribe"],
+                "topics": [{ "match": "a", "match_type": "uritemplate" }],
+                "payload": { "name": "Alice" },
+            });
+            change(&mut detail);
+            json(json!({ "authorization_details": [detail] }).to_string().as_bytes())
+        };
+        let asked = detail(|_| ()).unwrap();
+        let portion = asked.portions.as_ref().unwrap().first().unwrap();
+        assert_eq!(portion.detail()["payload"]["name"], "Alice");
+        assert_eq!(topics(asked), [pair("a", "uritemplate")]);
+        for bad in [
+            detail(|one| one["type"] = json!("other")),
+            detail(|one| one["actions"] = json!(["publish"])),
+            detail(|one| one["actions"] = json!(["subscribe", "publish"])),
+            detail(|one| one["actions"] = json!([])),
+            detail(|one| one["topics"] = json!([])),
+            detail(|one| one["topics"] = json!(["a"])),
+            detail(|one| one["payload"] = json!(1)),
+            detail(|one| one["locations"] = json!(["https://e.com"])),
+            detail(|one| *one = json!("x")),
+        ] {
+            assert!(matches!(bad, Err(Refusal::Details(_))), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_form_repeats_topics_and_nothing_else() {
+        let asked = form(b"topic=a&topic=b+c&lifetime=5&unknown=1&unknown=2").unwrap();
+        assert_eq!(asked.lifetime, Some(5));
+        assert_eq!(topics(asked), [pair("a", "exact"), pair("b c", "exact")]);
+        assert_eq!(form(b"").unwrap(), Asked::default());
+        let details = json!([{
+            "type": DETAIL_TYPE, "actions": ["subscribe"], "topics": [{ "match": "a" }],
+        }]);
+        let field = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("authorization_details", &details.to_string())
+            .finish();
+        assert_eq!(topics(form(field.as_bytes()).unwrap()), [pair("a", "exact")]);
+        for bad in [
+            "topics=a",
+            "lifetime=5&lifetime=6",
+            "lifetime=0",
+            "lifetime=-1",
+            "lifetime=x",
+            "generation=2.0",
+            "subject=",
+            "subject=key:a",
+            "subject=a%00",
+            &format!("subject={}", "a".repeat(256)),
+            &format!("topic=a&{field}"),
+        ] {
+            assert!(matches!(form(bad.as_bytes()), Err(Refusal::Bad(_))), "{bad}");
+        }
+        assert_eq!(form(b"grant_type=password").unwrap_err(), Refusal::GrantType);
+    }
+
+    #[test]
+    fn what_could_widen_a_token_by_mistake_is_refused() {
+        for bad in [
+            "",
+            "[]",
+            "null",
+            "1",
+            r#"{"topic":["a"]}"#,
+            r#"{"topics":"a"}"#,
+            r#"{"topics":[1]}"#,
+            r#"{"topics":[{"match":"a","type":"mqtt"}]}"#,
+            r#"{"lifetime":-1}"#,
+            r#"{"lifetime":"60"}"#,
+            r#"{"lifetime":0}"#,
+            r#"{"subject":1}"#,
+            r#"{"generation":"1"}"#,
+            r#"{"topics":["a"],"authorization_details":[]}"#,
+        ] {
+            assert!(matches!(json(bad.as_bytes()), Err(Refusal::Bad(_))), "{bad}");
+        }
+    }
+}
