@@ -37,6 +37,10 @@ pub enum Table {
     ApiKeys,
     /// Secrets that the hub signs its own tokens with.
     Issuer,
+    /// Who is alone with its own topics, by name.
+    Audiences,
+    /// The topics that audiences have noted down.
+    AudienceTopics,
 }
 
 impl Table {
@@ -53,6 +57,8 @@ impl Table {
             Table::Sources => "sources",
             Table::ApiKeys => "api keys",
             Table::Issuer => "issuer",
+            Table::Audiences => "audiences",
+            Table::AudienceTopics => "audience topics",
         })
     }
 }
@@ -313,6 +319,8 @@ mod tests {
             Table::Sources,
             Table::ApiKeys,
             Table::Issuer,
+            Table::Audiences,
+            Table::AudienceTopics,
         ];
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("state");
