@@ -12,8 +12,8 @@ use tidings_connectors::span;
 use tidings_core::matcher::NatsSubject;
 use url::Url;
 
-use crate::config::{Mistakes, Variables, is_admin_token, read_secret};
-use crate::limits::ADMIN_TOKEN_BYTES_MIN;
+use crate::config::{Mistakes, Variables};
+use crate::reading::Reading;
 
 /// The port of a NATS server that none is written for.
 const NATS_PORT: u16 = 4222;
@@ -83,7 +83,7 @@ impl RelaySettings {
     ///
     /// Everything that is missing or wrong, at once.
     pub fn of(variables: &Variables) -> Result<RelaySettings, Mistakes> {
-        let mut reading = Reading { variables, wrong: Vec::new() };
+        let mut reading = Reading::new(variables);
         let destination = reading.destination();
         let servers = reading.servers();
         let user = reading.login("NATS_USER");
@@ -98,7 +98,7 @@ impl RelaySettings {
         let listen = reading.address("TIDINGS_LISTEN");
         let admin_listen = reading.address("TIDINGS_ADMIN_LISTEN");
         let admin_token = reading.admin_token();
-        let Reading { wrong, .. } = reading;
+        let is_good = reading.is_good();
         match (destination, servers, user, password, subject_prefix, relayed_prefix, timeout) {
             (
                 Some((destination, basic)),
@@ -108,7 +108,7 @@ impl RelaySettings {
                 Some(subject_prefix),
                 Some(relayed_prefix),
                 Some(timeout),
-            ) if wrong.is_empty() => Ok(RelaySettings {
+            ) if is_good => Ok(RelaySettings {
                 destination,
                 basic,
                 servers,
@@ -123,7 +123,7 @@ impl RelaySettings {
                 admin_token,
                 log: variables.get("RUST_LOG").map(str::to_owned),
             }),
-            _ => Err(Mistakes::in_variables(wrong)),
+            _ => Err(reading.mistakes()),
         }
     }
 }
@@ -131,30 +131,7 @@ impl RelaySettings {
 /// A destination without the user in it, and that user with its password.
 type Destination = (Url, Option<(String, String)>);
 
-struct Reading<'a> {
-    variables: &'a Variables,
-    wrong: Vec<(&'static str, String, String)>,
-}
-
-impl<'a> Reading<'a> {
-    /// Messages repeat no value: each may hold a password.
-    fn say(&mut self, name: &'static str, message: &str, hint: &str) {
-        self.wrong.push((name, message.to_owned(), hint.to_owned()));
-    }
-
-    /// A variable that must be set to something.
-    fn required(&mut self, name: &'static str, example: &str) -> Option<&'a str> {
-        let value = self.variables.get_even_empty(name);
-        match value {
-            None => self.say(name, "is not set", &format!("{name}={example}")),
-            Some(value) if value.trim().is_empty() => {
-                self.say(name, "is empty", &format!("{name}={example}"));
-            }
-            Some(value) => return Some(value.trim()),
-        }
-        None
-    }
-
+impl Reading<'_> {
     /// A variable that must be set, to nothing where the server asks for no login.
     fn login(&mut self, name: &'static str) -> Option<String> {
         let value = self.variables.get_even_empty(name);
@@ -208,41 +185,6 @@ impl<'a> Reading<'a> {
         let hint = format!("words with dots between them, without wildcards, as in {example}");
         self.say(name, "is not the begin of a NATS subject", &hint);
         None
-    }
-
-    fn address(&mut self, name: &'static str) -> Option<SocketAddr> {
-        let text = self.variables.get(name).filter(|text| *text != "off")?;
-        let address = text.parse().ok();
-        if address.is_none() {
-            self.say(name, "is not an address", "write IP and port, as in 127.0.0.1:3001");
-        }
-        address
-    }
-
-    /// `TIDINGS_ADMIN_TOKEN`, or what is in the file that `TIDINGS_ADMIN_TOKEN_FILE` names.
-    fn admin_token(&mut self) -> Option<String> {
-        const NAME: &str = "TIDINGS_ADMIN_TOKEN";
-        const FILE: &str = "TIDINGS_ADMIN_TOKEN_FILE";
-        let token = match (self.variables.get(NAME), self.variables.get(FILE)) {
-            (Some(_), Some(_)) => {
-                self.say(FILE, "TIDINGS_ADMIN_TOKEN is set, too", "set one of them");
-                return None;
-            }
-            (Some(token), None) => token.to_owned(),
-            (None, Some(path)) => match read_secret(Path::new(path)) {
-                Ok(token) => token,
-                Err(message) => {
-                    self.say(FILE, &message, "a file with the token alone");
-                    return None;
-                }
-            },
-            (None, None) => return None,
-        };
-        if !is_admin_token(&token) {
-            let message = format!("is no {ADMIN_TOKEN_BYTES_MIN} visible characters or more");
-            self.say(NAME, &message, "make one with `openssl rand -hex 32`");
-        }
-        Some(token)
     }
 
     /// `WEBHOOK_TIMEOUT`: a duration, or seconds without a unit.

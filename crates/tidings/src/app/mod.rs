@@ -10,6 +10,7 @@ use std::time::Duration;
 use tidings_core::{Clock, Hub, OpenError};
 use tidings_frontends::NoShards;
 use tidings_frontends::auth::BadKeys;
+use tidings_frontends::courier::NoCourier;
 use tidings_frontends::http::acme::AcmeProblem;
 use tidings_frontends::http::{
     BadCertificate, Entrance, HttpOptions, Listener, Loaded, Server, Shutdown, bind,
@@ -97,6 +98,9 @@ pub enum AppProblem {
     /// A certificate.
     #[error(transparent)]
     Certificate(#[from] BadCertificate),
+    /// Courier.
+    #[error(transparent)]
+    Courier(#[from] NoCourier),
     /// A sink or a source.
     #[error(transparent)]
     Connector(#[from] BadConnector),
