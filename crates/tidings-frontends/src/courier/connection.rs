@@ -74,6 +74,9 @@ impl Partner {
                     tracing::info!(request = %self.request, %reason, "a message is dropped");
                 }
             }
+            Some(Output::Drop(reason)) => {
+                tracing::info!(request = %self.request, reason, "a message is dropped");
+            }
             Some(Output::End(close)) => ear.order(Order::End { close, words: Bytes::new() }),
             None => {}
         }

@@ -15,6 +15,9 @@ use crate::shard::talk::Said;
 const UNREADABLE: u16 = 1007;
 const NO_TEXT: u16 = 1003;
 
+const TOO_LONG: Output = Output::Drop("its topic is longer than topics are");
+const TOO_MANY: Output = Output::Drop("the connection has too many subscriptions");
+
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Output {
@@ -24,6 +27,8 @@ pub(super) enum Output {
     Leave(Vec<Topic>),
     /// Publishes this.
     Publish(Box<Update>),
+    /// Nothing, for this reason, which no client is told.
+    Drop(&'static str),
     /// Closes the connection with this code.
     End(u16),
 }
@@ -46,14 +51,20 @@ impl Session {
         match spoken.action.as_deref() {
             Some("subscribe") => self.subscribe(spoken.topic()),
             Some("unsubscribe") => self.unsubscribe(spoken.topic()),
-            _ => spoken.update(&self.audience).map(|update| Output::Publish(Box::new(update))),
+            action => match spoken.update(&self.audience) {
+                Some(update) => Some(Output::Publish(Box::new(update))),
+                None => (action == Some("publish")).then_some(TOO_LONG),
+            },
         }
     }
 
     fn subscribe(&mut self, text: &str) -> Option<Output> {
-        let topic = topic(&self.audience, text).ok()?;
-        if self.topics.contains(&topic) || self.topics.len() >= COURIER_SUBSCRIPTIONS_MAX {
+        let Ok(topic) = topic(&self.audience, text) else { return Some(TOO_LONG) };
+        if self.topics.contains(&topic) {
             return None;
+        }
+        if self.topics.len() >= COURIER_SUBSCRIPTIONS_MAX {
+            return Some(TOO_MANY);
         }
         // With the first topic comes what is for all of the audience, once for the connection.
         let first = self.topics.is_empty().then(|| self.broadcast()).flatten();
@@ -101,7 +112,7 @@ pub(super) fn fuzz(bytes: &[u8]) {
                 assert!(serde_json::from_slice::<serde_json::Value>(&update.data).is_ok());
             }
             Some(Output::End(_)) => return,
-            None => {}
+            Some(Output::Drop(_)) | None => {}
         }
     }
 }
@@ -163,11 +174,12 @@ mod tests {
             let text = format!(r#"{{"action":"subscribe","topic":"{number}"}}"#);
             assert!(hear(&mut session, &text).is_some());
         }
-        assert_eq!(hear(&mut session, r#"{"action":"subscribe","topic":"x"}"#), None);
+        assert_eq!(hear(&mut session, r#"{"action":"subscribe","topic":"x"}"#), Some(TOO_MANY));
         assert!(hear(&mut session, r#"{"action":"unsubscribe","topic":"0"}"#).is_some());
         assert!(hear(&mut session, r#"{"action":"subscribe","topic":"x"}"#).is_some());
         let long = format!(r#"{{"action":"subscribe","topic":"{}"}}"#, "x".repeat(5_000));
-        assert_eq!(hear(&mut session, &long), None);
+        assert_eq!(hear(&mut session, &long), Some(TOO_LONG));
+        assert_eq!(hear(&mut session, &long.replace("subscribe", "publish")), Some(TOO_LONG));
     }
 
     #[test]
