@@ -47,6 +47,9 @@ pub(crate) const SLOW_BUFFER_BYTES_MAX: usize = 4096;
 /// than a millisecond.
 pub(crate) const VISITORS_AT_ONCE: usize = 16;
 
+/// Threads of sockets that change what they listen to: enough for ten thousand changes a second.
+pub(crate) const CHANGERS_AT_ONCE: usize = 4;
+
 /// A visitor waits so long for its answer; then the server does not answer.
 pub(crate) const VISIT_TIMEOUT: Duration = Duration::from_secs(10);
 

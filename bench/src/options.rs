@@ -50,6 +50,12 @@ pub(crate) struct LoadOptions {
     /// Others that come, get the head of their stream, and leave, each second of a slice.
     #[arg(long, default_value_t = 0)]
     pub(crate) visitors: usize,
+    /// Other sockets of the hub, which subscribe to something and unsubscribe from it in turn.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) changers: usize,
+    /// Changes of each of them in a second.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) changes: f64,
     /// Patterns of others, that match nothing that is published; a hundred in one subscription.
     #[arg(long, default_value_t = 0)]
     pub(crate) bystanders: usize,

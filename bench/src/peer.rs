@@ -152,21 +152,36 @@ pub(crate) fn subscribe_request(
 
 /// The upgrade, and behind it the command that subscribes, in one frame whose mask changes nothing.
 fn socket_request(options: &LoadOptions, subscriber: usize, of: usize, topic: &str) -> Vec<u8> {
-    let mut request = "GET /.well-known/tidings/ws HTTP/1.1\r\nHost: 127.0.0.1\r\n\
-         Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Protocol: tidings.v1.json\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-        .to_owned();
-    if options.has_token(subscriber) {
-        request.push_str("Authorization: Bearer ");
-        request.push_str(&subscriber_token(options, subscriber, of));
-        request.push_str("\r\n");
-    }
-    request.push_str("\r\n");
+    let token = match options.has_token(subscriber) {
+        true => format!("Authorization: Bearer {}\r\n", subscriber_token(options, subscriber, of)),
+        false => String::new(),
+    };
     let command = format!(r#"{{"op":"subscribe","ref":1,"matchers":[{{"match":"{topic}"}}]}}"#);
-    let mut request = request.into_bytes();
+    let mut request = upgrade(&token).into_bytes();
     request.extend_from_slice(&masked_text(command.as_bytes()));
     request
+}
+
+/// Asks the hub for a socket; with these fields, each with its line end.
+pub(crate) fn upgrade(fields: &str) -> String {
+    format!(
+        "GET /.well-known/tidings/ws HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Protocol: tidings.v1.json\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n"
+    )
+}
+
+/// A frame by which a socket subscribes to a topic of its own that nobody publishes, or
+/// unsubscribes from it.
+pub(crate) fn change(number: usize, subscribes: bool) -> Vec<u8> {
+    let command = match subscribes {
+        true => format!(
+            r#"{{"op":"subscribe","ref":1,"name":"c","matchers":[{{"match":"urn:changing:{number}"}}]}}"#
+        ),
+        false => r#"{"op":"unsubscribe","ref":2,"name":"c"}"#.to_owned(),
+    };
+    masked_text(command.as_bytes())
 }
 
 /// How many subscriptions these patterns make.

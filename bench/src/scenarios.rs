@@ -311,6 +311,15 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         bases: &["tidings"],
     },
     Scenario {
+        name: "changes",
+        about: "as c, beside 10,000 sockets that subscribe and unsubscribe in turn each second",
+        measure: Measure::Slices(1000),
+        load: "--subscribers 5000 --topics own --publishers 16 --window 64",
+        quick: Some("--subscribers 2000 --topics own --publishers 16 --window 64"),
+        servers: &["tidings", "tidings-changed"],
+        bases: &["tidings"],
+    },
+    Scenario {
         name: "stalled",
         about: "5,000 readers of 1 KiB a second, who are sent 200 KiB a second",
         measure: Measure::Idle(5000),
@@ -367,6 +376,7 @@ pub(crate) fn contestant(name: &str) -> Option<Contestant> {
         "tidings-ws" => (hub.clone(), "--kind socket"),
         "tidings-slow" => (hub.clone(), "--slow 10"),
         "tidings-visited" => (hub.clone(), "--visitors 10000"),
+        "tidings-changed" => (hub.clone(), "--changers 10000"),
         "tidings-before" => (Program::Before, ""),
         // As if nobody had a token of his own.
         "tidings-shared" => (hub.clone(), "--tokens shared"),

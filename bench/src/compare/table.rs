@@ -224,7 +224,7 @@ fn slice_columns<'a>(base: Option<&'a Turns<'a>>) -> Vec<Column<'a>> {
         };
         format!("{:.2} / {:.2}", busy(|row, _| row.cpu), busy(|_, slice| slice.own_cpu))
     }));
-    columns.push(column("visitors a second", |turns| {
+    columns.push(column("visitors or changes a second", |turns| {
         format!("{:.0}", turns.slices(|slice| slice.visits as f64 / slice.seconds))
     }));
     columns.push(column("not published in time", |turns| {

@@ -2,6 +2,7 @@
 //! it shares the machine with what it measures. Knows what a server of each kind is told, and not
 //! which server it is or what its CPU is doing.
 
+mod changers;
 mod control;
 mod publishing;
 mod report;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Interest, Poll, Token};
 use nix::time::{ClockId, clock_gettime};
 
+use changers::Changers;
 pub(crate) use control::run;
 use publishing::Publisher;
 pub(crate) use report::{Opened, Slice};
@@ -57,6 +59,7 @@ pub(crate) struct Load {
     last_id: String,
     random: u64,
     slow_turn: Instant,
+    changers: Changers,
 }
 
 impl Load {
@@ -67,7 +70,9 @@ impl Load {
         let address = address_of(&options.url)?;
         let publish = options.publish_url.as_ref().unwrap_or(&options.url);
         let publish_to = Dialer { address: address_of(publish)?, tls: None };
+        let changers = Changers::begin(&publish_to, options.changers, options.changes);
         let mut load = Load {
+            changers,
             poll: Poll::new()?,
             events: Some(Events::with_capacity(EVENTS_MAX)),
             began: Instant::now(),

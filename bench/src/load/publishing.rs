@@ -52,6 +52,7 @@ impl Load {
         let requests = [0, 1].map(|number| subscribe_request(&self.options, number, 0, None));
         let visitors = self.options.visitors;
         let visitors = Visitors::begin(&self.publish_to, &Arc::new(requests), visitors);
+        let changes = self.changers.changes()?;
         let end = began + length;
         let interval = self.options.rate.map(|rate| Duration::from_secs_f64(1.0 / rate));
         let mut due = began;
@@ -65,7 +66,7 @@ impl Load {
             let late = end.saturating_duration_since(due);
             u64::try_from(late.as_nanos() / interval.as_nanos().max(1)).unwrap_or(0)
         });
-        let visits = visitors.end()?;
+        let visits = visitors.end()? + self.changers.changes()? - changes;
         self.drain(Instant::now() + DRAIN_TIMEOUT)?;
         let tally = &mut self.receiving.tally;
         Ok(Slice {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tidings_core::{Grant, Hub, Language, Matcher, Refused, Start, Topic, Update};
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use super::session::{Output, Session};
@@ -65,8 +66,16 @@ impl Partner {
         match output {
             Some(Output::Join(topics)) => self.join(&topics, ear),
             Some(Output::Leave(topics)) => {
-                let answer: Answer = Box::new(|_| Bytes::new());
+                let (done, is_done) = oneshot::channel();
+                let answer: Answer = Box::new(move |_| {
+                    // Who waits for it may be gone, and that is all the same.
+                    let _told = done.send(());
+                    Bytes::new()
+                });
                 ear.order(Order::Leave { matchers: self.matchers(&topics), answer });
+                // What is published from here on is not brought. A socket that is gone answers
+                // nothing, which ends the wait too.
+                let _done = is_done.await;
             }
             Some(Output::Publish(update)) => {
                 if let Err(reason) = publish(&self.hub, &self.grant, *update).await {
@@ -89,7 +98,13 @@ impl Partner {
     }
 
     fn join(&self, topics: &[Topic], ear: &Ear) {
-        let (own, start) = (ear.clone(), self.start);
+        // From here on, not from when the socket gets to it: what this client publishes next is
+        // for it as well.
+        let start = match self.start {
+            Start::Now => Start::After(self.hub.end()),
+            start => start,
+        };
+        let own = ear.clone();
         let answer: Answer = Box::new(move |joined| {
             if joined.missed.is_some() && !joined.cancelled {
                 // There are no words for it. Who comes back begins behind what is missing.

@@ -52,7 +52,7 @@ pub(super) async fn subscribe(
     if request.closing.has_begun() {
         return Err((without_token, Refusal::ShuttingDown));
     }
-    let Request { head, body, id, closing, .. } = request;
+    let Request { head, body, id: request, closing, .. } = request;
     let ticket = ticket::redeemed(mercure, &head, query, settings)?;
     let access = match &ticket {
         Some(ticket) => Access::Token(Arc::clone(&ticket.verified)),
@@ -101,9 +101,8 @@ pub(super) async fn subscribe(
         let present = mercure.presence.as_ref().map(join);
         let limits = Limits { expires, heartbeat: settings.heartbeat, lifetime: settings.lifetime };
         let tells = tells.then(|| beginning.continuity.clone());
-        let (request, talk) = (id, None);
-        let stream = Stream { request, selection, start, limits, tells, present, talk, closing };
-        begun(mercure, stream)
+        let talk = None;
+        begun(mercure, Stream { request, selection, start, limits, tells, present, talk, closing })
     };
     mark_as_stream(answer.headers_mut());
     if ticket.is_some() {

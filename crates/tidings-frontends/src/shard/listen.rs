@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::limits::SOCKET_CLOSING_TIMEOUT;
 use super::receiver::{Phase, Sent};
 use super::run::Shard;
 use super::socket::Heard;
-use crate::limits::SOCKET_CLOSING_TIMEOUT;
 use crate::websocket::frame;
 
 /// Code of a close frame for a client that breaks a rule of the hub (RFC 6455 section 7.4.1).

@@ -11,6 +11,7 @@ mod catch_up;
 mod deliver;
 mod handoff;
 mod inbox;
+mod limits;
 mod listen;
 mod lives;
 mod moving;

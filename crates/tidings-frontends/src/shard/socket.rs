@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 
+use super::limits::{
+    SOCKET_ANSWERS_BYTES, SOCKET_BYTES_WAITING, SOCKET_MEMORY_RETRY, SOCKET_MESSAGE_TIMEOUT,
+    SOCKET_MESSAGES_WAITING, SOCKET_TURN_BYTES,
+};
 use super::outlet::Outlet;
 use super::receiver::Receiver;
 use super::side::Side;
 use super::talk::{Ear, FrameLimits, Hearer, Said};
 use super::wants::Wants;
 use crate::http::HttpCounters;
-use crate::limits::{
-    SOCKET_ANSWERS_BYTES, SOCKET_BYTES_WAITING, SOCKET_MEMORY_RETRY, SOCKET_MESSAGE_TIMEOUT,
-    SOCKET_MESSAGES_WAITING, SOCKET_TURN_BYTES,
-};
 use crate::websocket::frame::{self, Decoder, Event, Fault};
 
 /// The talking side of a receiver.

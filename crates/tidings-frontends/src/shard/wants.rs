@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tidings_core::{Candidate, Entry, Grant, Matcher, Namespace, Offset, Scope, Selection};
 
-use crate::limits::SOCKET_GRANTS_REMEMBERED;
+use super::limits::SOCKET_GRANTS_REMEMBERED;
 
 /// All that a socket wants.
 #[derive(Clone)]

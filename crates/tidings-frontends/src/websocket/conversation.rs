@@ -99,7 +99,7 @@ impl Partner {
             Output::Say(words) => ear.order(Order::Say(words)),
             Output::Limits(limits) => ear.order(Order::Limits(limits)),
             Output::End { close, words } => ear.order(Order::End { close, words }),
-            Output::Judge(token) => return Some(Input::Judged(self.judged(token).await)),
+            Output::Judge(token) => return Some(Input::Judged(self.judged(&token).await)),
             Output::Compile(patterns) => return Some(Input::Compiled(self.compiled(&patterns))),
             Output::Begin { matchers, cursor } => {
                 let begun = Box::pin(self.begun(matchers, cursor)).await;
@@ -124,7 +124,7 @@ impl Partner {
         None
     }
 
-    async fn judged(&self, token: Token) -> Result<Right, Denial> {
+    async fn judged(&self, token: &Token) -> Result<Right, Denial> {
         let lent = self.mercure.lent();
         let judged = judge(lent.auth(), self.mercure.clock(), &token.0).await;
         judged.map_err(|cause| {

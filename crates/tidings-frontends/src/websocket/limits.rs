@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-// ---- What clients say ----
-
 /// Payload of a control frame in bytes (RFC 6455 section 5.5).
 pub const CONTROL_BYTES_MAX: usize = 125;
 /// Fragments of one message that may be as small as they like: libraries that cut messages make
@@ -40,27 +38,6 @@ pub const SOCKET_REFERENCE_END: u64 = 1 << 53;
 pub const SOCKET_MISTAKES_MAX: u32 = 100;
 /// Time for a token where nobody is let in without: it is sent as soon as the socket is open.
 pub const SOCKET_LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
-
-// ---- In shards ----
-
-/// Bytes that a shard reads of one socket before others get their turn.
-pub const SOCKET_TURN_BYTES: usize = 64 * 1024;
-/// Messages of one socket that are not answered yet, beyond which it is not read: enough to keep a
-/// line of commands going over any distance.
-pub const SOCKET_MESSAGES_WAITING: usize = 16;
-/// Bytes of these, which one message may exceed.
-pub const SOCKET_BYTES_WAITING: usize = 256 * 1024;
-/// Bytes of answers that found a socket full, beyond which it is not read.
-pub const SOCKET_ANSWERS_BYTES: usize = 64 * 1024;
-/// How long a client has to close its side once it was told the end.
-pub const SOCKET_CLOSING_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a client may take over one message, as it may over the body of a request.
-pub const SOCKET_MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
-/// When a socket is read again for which there was no memory.
-pub const SOCKET_MEMORY_RETRY: Duration = Duration::from_millis(100);
-/// Earlier grants that a socket remembers, to know what its past has brought already. Who changes
-/// its rights more often gets repeats, where it asks for the past once more.
-pub const SOCKET_GRANTS_REMEMBERED: usize = 8;
 /// Bytes of a message where everything is said back: as much as suites of tests send.
 pub(crate) const SOCKET_SUITE_MESSAGE_BYTES: usize = 17 * 1024 * 1024;
 /// Frames in a second there: as many as come.

@@ -203,7 +203,7 @@ impl Session {
             }
             // Whoever runs this answers each output with its input, and nothing else.
             _ => {
-                debug_assert!(false, "an answer that nobody waits for");
+                tracing::error!("a session was told what it had not asked for");
                 Vec::new()
             }
         }

@@ -4,6 +4,7 @@
 use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
@@ -70,7 +71,7 @@ impl<'h> Application<'h> {
 
     fn request(&self, method: &str, path: &str, kind: &str, body: &str) -> Reply {
         let (name, value) = bearer(&self.token);
-        let mut headers = vec![(name, value.as_str()), CHOSEN];
+        let mut headers = vec![(name.as_str(), value.as_str()), CHOSEN];
         if !kind.is_empty() {
             headers.push(("Content-Type", kind));
         }
@@ -135,7 +136,9 @@ impl Client {
 
     #[track_caller]
     fn read(&mut self) -> Result<Message, Error> {
+        let begun = Instant::now();
         loop {
+            assert!(begun.elapsed() < PATIENCE, "nothing but heartbeats");
             match self.socket.read() {
                 Err(Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
                 Ok(Message::Ping(_)) => {}
@@ -593,7 +596,7 @@ fn other_protocols_of_the_hub_see_nothing_of_an_audience() {
     application.post("/v1/audience", "").expect(200);
     let (name, value) = bearer(&token_final(Role::Subscribe, &["*"]));
     let everything = format!("{}?match=*", crate::hub::HUB);
-    let request = http::request("GET", &everything, &[(name, value.as_str())], b"");
+    let request = http::request("GET", &everything, &[(name.as_str(), value.as_str())], b"");
     let mut stream = http::stream(hub.address, &request);
     stream.until_open();
     let mut client = application.connect("");

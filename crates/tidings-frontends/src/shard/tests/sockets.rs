@@ -2,10 +2,10 @@
 
 use super::talking::{LIMITS, Listener, Talking, masked};
 use super::*;
-use crate::limits::{
+use crate::shard::Shards;
+use crate::shard::limits::{
     SOCKET_ANSWERS_BYTES, SOCKET_CLOSING_TIMEOUT, SOCKET_MESSAGES_WAITING, SOCKET_TURN_BYTES,
 };
-use crate::shard::Shards;
 use crate::shard::receiver::Phase;
 use crate::shard::talk::{FrameLimits, Hearer, Order, Talk};
 

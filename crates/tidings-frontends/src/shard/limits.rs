@@ -1,0 +1,22 @@
+//! Bounds of sockets in shards, each with its reason. Those of streams stand with all others.
+
+use std::time::Duration;
+
+/// Bytes that a shard reads of one socket before others get their turn.
+pub(crate) const SOCKET_TURN_BYTES: usize = 64 * 1024;
+/// Messages of one socket that are not answered yet, beyond which it is not read: enough to keep a
+/// line of commands going over any distance.
+pub(crate) const SOCKET_MESSAGES_WAITING: usize = 16;
+/// Bytes of these, which one message may exceed.
+pub(crate) const SOCKET_BYTES_WAITING: usize = 256 * 1024;
+/// Bytes of answers that found a socket full, beyond which it is not read.
+pub(crate) const SOCKET_ANSWERS_BYTES: usize = 64 * 1024;
+/// How long a client has to close its side once it was told the end.
+pub(crate) const SOCKET_CLOSING_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a client may take over one message, as it may over the body of a request.
+pub(crate) const SOCKET_MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
+/// When a socket is read again for which there was no memory.
+pub(crate) const SOCKET_MEMORY_RETRY: Duration = Duration::from_millis(100);
+/// Earlier grants that a socket remembers, to know what its past has brought already. Who changes
+/// its rights more often gets repeats, where it asks for the past once more.
+pub(crate) const SOCKET_GRANTS_REMEMBERED: usize = 8;
