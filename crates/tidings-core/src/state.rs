@@ -35,6 +35,10 @@ pub enum Table {
     ApiKeys,
     /// Secrets that the hub signs its own tokens with.
     Issuer,
+    /// Who is alone with its own topics, by name.
+    Audiences,
+    /// The topics that audiences have noted down.
+    AudienceTopics,
 }
 
 impl Table {
@@ -50,6 +54,8 @@ impl Table {
             Table::Replays => "replays",
             Table::ApiKeys => "api keys",
             Table::Issuer => "issuer",
+            Table::Audiences => "audiences",
+            Table::AudienceTopics => "audience topics",
         })
     }
 }
@@ -309,6 +315,8 @@ mod tests {
             Table::Replays,
             Table::ApiKeys,
             Table::Issuer,
+            Table::Audiences,
+            Table::AudienceTopics,
         ];
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("state");

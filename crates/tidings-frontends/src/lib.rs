@@ -5,7 +5,7 @@
 
 pub mod auth;
 mod causes;
-mod courier;
+pub mod courier;
 pub mod http;
 pub mod limits;
 pub mod mercure;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+pub use crate::courier::limits::*;
 pub use crate::tokens::limits::*;
 pub use crate::websocket::limits::*;
 

@@ -10,10 +10,12 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+mod courier;
 mod keys;
 mod sinks;
 mod tokens;
 
+use self::courier::CourierCommand;
 use self::keys::KeyCommand;
 use self::sinks::{EgressCommand, SinkCommand};
 use self::tokens::TokenCommand;
@@ -61,6 +63,12 @@ enum Command {
     /// of NATS Webhook Relay, with its variables
     #[command(after_help = RELAY_VARIABLES)]
     Relay,
+    /// Run a Courier: in place of websublime/courier, with its variables
+    #[command(after_help = courier::VARIABLES)]
+    Courier {
+        #[command(subcommand)]
+        command: Option<CourierCommand>,
+    },
     /// Check a configuration and the history that it names, and explain every mistake
     Check(ConfigArguments),
     /// Print every setting with its default, as a file to begin with
@@ -140,6 +148,7 @@ pub fn run() -> ExitCode {
         Command::Dev(arguments) => dev(arguments),
         Command::Serve(arguments) => serve(arguments),
         Command::Relay => relay(),
+        Command::Courier { command } => courier::run(command),
         Command::Check(arguments) => with(&arguments, check),
         Command::Config => print(&config::reference()),
         Command::Token { command } => tokens::run(command),
@@ -361,6 +370,9 @@ mod tests {
             "tidings key create shop --topic a/# --match-type mqtt --lifetime-max 1h --expires 90d",
             "tidings key list --admin 127.0.0.1:3001",
             "tidings key revoke shop",
+            "tidings courier",
+            "tidings courier serve",
+            "tidings courier import --dry-run --schema c --database-url postgres:// --data x",
             "tidings sink list --config a.toml",
             "tidings sink attempts cache --failed --before 7",
             "tidings sink dead-letters cache --after 7 --admin 127.0.0.1:3001",

@@ -9,12 +9,11 @@ use std::time::Duration;
 use url::Url;
 
 use crate::config::{Mistakes, Variables};
+use crate::reading::Reading;
 
 mod addresses;
 mod log;
 mod reading;
-
-use reading::Reading;
 
 /// The settings of a relay.
 #[derive(Clone, PartialEq, Eq)]
@@ -86,7 +85,7 @@ impl RelaySettings {
     ///
     /// Everything that is missing or wrong, at once.
     pub fn of(variables: &Variables) -> Result<RelaySettings, Mistakes> {
-        let mut reading = Reading { variables, wrong: Vec::new() };
+        let mut reading = Reading::new(variables);
         let destination = reading.destination();
         let servers = reading.servers();
         let (user, password) = (reading.login("NATS_USER"), reading.login("NATS_PASS"));
@@ -105,7 +104,7 @@ impl RelaySettings {
         let listen = reading.address("TIDINGS_LISTEN");
         let admin_listen = reading.address("TIDINGS_ADMIN_LISTEN");
         let admin_token = reading.admin_token();
-        let Reading { wrong, .. } = reading;
+        let is_good = reading.is_good();
         match (destination, servers, user, password, subject_prefix, relayed_prefix, timeout) {
             (
                 Some((destination, basic)),
@@ -115,7 +114,7 @@ impl RelaySettings {
                 Some(subject_prefix),
                 Some(relayed_prefix),
                 Some(timeout),
-            ) if wrong.is_empty() => Ok(RelaySettings {
+            ) if is_good => Ok(RelaySettings {
                 destination,
                 basic,
                 servers,
@@ -130,7 +129,7 @@ impl RelaySettings {
                 admin_token,
                 log: variables.get("RUST_LOG").map(|text| log::filter(text).0),
             }),
-            _ => Err(Mistakes::in_variables(wrong)),
+            _ => Err(reading.mistakes()),
         }
     }
 

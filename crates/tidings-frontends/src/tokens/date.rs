@@ -11,6 +11,12 @@ pub(super) fn shown(seconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}+00:00")
 }
 
+/// `2026-04-15T12:18:52.123Z` of milliseconds since 1970 (RFC 3339).
+pub(crate) fn precise(milliseconds: u64) -> String {
+    let whole = shown(milliseconds / 1_000);
+    format!("{}.{:03}Z", whole.trim_end_matches("+00:00"), milliseconds % 1_000)
+}
+
 /// The Gregorian date of days since 1970. Years begin in March, so that the leap day is their last.
 fn date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
@@ -39,5 +45,6 @@ mod tests {
         ] {
             assert_eq!(shown(seconds), text);
         }
+        assert_eq!(precise(1_776_255_532_007), "2026-04-15T12:18:52.007Z");
     }
 }

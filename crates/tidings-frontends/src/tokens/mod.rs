@@ -4,7 +4,7 @@
 //! Decides who gets which token. Knows no storage: keys come from the operator, and tickets for
 //! streams are the Mercure frontend's.
 
-mod date;
+pub(crate) mod date;
 mod exchange;
 pub(crate) mod limits;
 mod narrowing;

@@ -36,15 +36,24 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// The answer: a problem document, and what the client could do.
-    pub(crate) fn answer(self, version: Version) -> Response<Body> {
-        let (status, title) = match self {
+    fn verdict(self) -> (StatusCode, &'static str) {
+        match self {
             Refusal::NotGet => (StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"),
             Refusal::BadVersion | Refusal::NoUpgrade | Refusal::OtherProtocol => {
                 (StatusCode::UPGRADE_REQUIRED, "Upgrade required")
             }
             Refusal::BadKey | Refusal::NoSubprotocol => (StatusCode::BAD_REQUEST, "Bad request"),
-        };
+        }
+    }
+
+    /// The status of the answer.
+    pub(crate) fn status(self) -> StatusCode {
+        self.verdict().0
+    }
+
+    /// The answer: a problem document, and what the client could do.
+    pub(crate) fn answer(self, version: Version) -> Response<Body> {
+        let (status, title) = self.verdict();
         let mut answer = problem(status, title, &self.to_string());
         let headers = answer.headers_mut();
         if self == Refusal::NotGet {

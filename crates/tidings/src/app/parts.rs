@@ -2,11 +2,13 @@
 //! it. Runs nothing.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use tidings_connectors::endpoints::Grants;
 use tidings_core::{Clock, Durability, Grant, HistoryOptions, Hub, HubOptions, Keep, Namespace};
 use tidings_frontends::Shards;
 use tidings_frontends::auth::{Auth, KeptGrant, KeptPattern, OwnIssuer, Secret, WantedKey};
+use tidings_frontends::courier::{self, Courier};
 use tidings_frontends::http::{Frontend, HttpOptions, Server};
 use tidings_frontends::limits::{
     API_KEY_PER_MINUTE_DEFAULT, ISSUED_LIFETIME_MAX_DEFAULT, form_bytes,
@@ -20,7 +22,7 @@ use super::AppProblem;
 use super::healthz::Healthz;
 use super::key_sets::KeySetReaders;
 use crate::admin::{Admin, Current, Ready, RunningSinks};
-use crate::config::{self, Config};
+use crate::config::{self, Config, CourierOptions};
 use crate::keys::{Keyring, issuer_secret};
 use crate::ledger::Ledger;
 
@@ -30,6 +32,7 @@ pub(super) struct Parts {
     clock: Arc<dyn Clock>,
     mercure: Arc<Mercure>,
     websocket: Option<Arc<WebSocket>>,
+    courier: Option<Arc<Courier>>,
     auth: Arc<Auth>,
     key_sets: KeySetReaders,
     ledger: Arc<Ledger>,
@@ -78,6 +81,7 @@ impl Parts {
         Ok(Parts {
             hub,
             websocket: websocket(config, &mercure),
+            courier: courier(config, &mercure, &clock, update_bytes_max)?,
             mercure,
             own,
             keys: Arc::new(keys),
@@ -132,8 +136,14 @@ impl Parts {
 
     /// Everything that speaks HTTP to clients, in the order in which paths are claimed.
     pub(super) fn frontends(&self, config: &Config) -> Vec<Arc<dyn Frontend>> {
-        let mut frontends: Vec<Arc<dyn Frontend>> =
-            vec![Arc::<Mercure>::clone(&self.mercure), Arc::new(Healthz)];
+        let mut frontends: Vec<Arc<dyn Frontend>> = vec![Arc::new(Healthz)];
+        if let Some(courier) = &self.courier {
+            frontends.push(Arc::<Courier>::clone(courier));
+        }
+        if config.is_courier {
+            return frontends;
+        }
+        frontends.insert(0, Arc::<Mercure>::clone(&self.mercure));
         if let Some(websocket) = &self.websocket {
             frontends.push(Arc::<WebSocket>::clone(websocket));
         }
@@ -160,9 +170,12 @@ impl Parts {
         let auth = Arc::new(auth.with_own(&self.own, config.tokens.mercure_info)?);
         let options = mercure_options(config, self.update_bytes_max);
         self.mercure.reload(Arc::clone(&auth), &options)?;
-        self.tokens.reload(&tokens_options(config))?;
         if let Some(websocket) = &self.websocket {
             websocket.reload(websocket_options(config));
+        }
+        self.tokens.reload(&tokens_options(config))?;
+        if let (Some(courier), Some(options)) = (&self.courier, &config.courier) {
+            courier.reload(options.sign_lifetime);
         }
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = current(config, &auth);
         self.auth = auth;
@@ -218,6 +231,43 @@ fn mercure_options(config: &Config, update_bytes_max: usize) -> mercure::Options
     }
 }
 
+/// A relay has no clients of its own.
+fn websocket(config: &Config, mercure: &Arc<Mercure>) -> Option<Arc<WebSocket>> {
+    if !config.websocket.enabled || config.is_relay || config.is_courier {
+        return None;
+    }
+    let (mercure, path) = (Arc::clone(mercure), config.websocket_path());
+    Some(Arc::new(WebSocket::new(mercure, path, websocket_options(config))))
+}
+
+fn websocket_options(config: &Config) -> websocket::Options {
+    let options = &config.websocket;
+    websocket::Options {
+        subscriptions_max: options.subscriptions_max,
+        message_bytes_max: usize::try_from(options.message_size_max).unwrap_or(usize::MAX),
+        per_second: options.commands_per_second,
+        burst: options.burst,
+    }
+}
+
+fn courier(
+    config: &Config,
+    mercure: &Arc<Mercure>,
+    clock: &Arc<dyn Clock>,
+    update_bytes_max: usize,
+) -> Result<Option<Arc<Courier>>, AppProblem> {
+    let Some(options) = &config.courier else { return Ok(None) };
+    let options = courier::Options {
+        jwt_secret: options.jwt_secret.clone(),
+        key_secret: options.key_secret.clone(),
+        ws_url: options.ws_url.clone(),
+        path: options.path.clone(),
+        sign_lifetime: options.sign_lifetime,
+        update_bytes_max,
+    };
+    Ok(Some(Arc::new(Courier::new(Arc::clone(mercure), Arc::clone(clock), &options)?)))
+}
+
 /// The API key of a development hub, which reads everything.
 fn dev_key() -> WantedKey {
     let any = KeptPattern { pattern: "*".to_owned(), match_type: "exact".to_owned() };
@@ -235,25 +285,6 @@ fn tokens_options(config: &Config) -> tokens::Options {
         mercure_info: config.tokens.mercure_info,
         cors_origins: config.tokens.cors_origins.clone(),
         has_public_url: config.has_public_url,
-    }
-}
-
-/// A relay has no clients of its own.
-fn websocket(config: &Config, mercure: &Arc<Mercure>) -> Option<Arc<WebSocket>> {
-    if !config.websocket.enabled || config.is_relay {
-        return None;
-    }
-    let (mercure, path) = (Arc::clone(mercure), config.websocket_path());
-    Some(Arc::new(WebSocket::new(mercure, path, websocket_options(config))))
-}
-
-fn websocket_options(config: &Config) -> websocket::Options {
-    let options = &config.websocket;
-    websocket::Options {
-        subscriptions_max: options.subscriptions_max,
-        message_bytes_max: usize::try_from(options.message_size_max).unwrap_or(usize::MAX),
-        per_second: options.commands_per_second,
-        burst: options.burst,
     }
 }
 
@@ -277,6 +308,14 @@ pub(super) fn http_options(config: &Config, connections_possible: usize) -> Http
     }
 }
 
+/// The settings of Courier that a running program cannot take.
+fn others_than_lifetime(config: &Config) -> Option<CourierOptions> {
+    config
+        .courier
+        .clone()
+        .map(|options| CourierOptions { sign_lifetime: Duration::ZERO, ..options })
+}
+
 /// Settings that differ and that a running program cannot take.
 pub(super) fn needs_restart(running: &Config, new: &Config) -> Vec<&'static str> {
     [
@@ -289,6 +328,7 @@ pub(super) fn needs_restart(running: &Config, new: &Config) -> Vec<&'static str>
         ("mercure.subscriptions", running.mercure.subscriptions != new.mercure.subscriptions),
         ("websocket.enabled", running.websocket.enabled != new.websocket.enabled),
         ("websocket.path", running.websocket.path != new.websocket.path),
+        ("[courier]", others_than_lifetime(running) != others_than_lifetime(new)),
         ("webhooks.allow", running.webhooks.allow != new.webhooks.allow),
         ("webhooks.key_file", running.webhooks.key_file != new.webhooks.key_file),
         ("[history]", running.history != new.history),

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use tidings_core::OpenError;
 use tidings_frontends::NoShards;
 use tidings_frontends::auth::BadKeys;
+use tidings_frontends::courier::NoCourier;
 use tidings_frontends::http::BadCertificate;
 use tidings_frontends::http::acme::AcmeProblem;
 use tidings_frontends::mercure::{BadOrigin, BadStart};
@@ -50,6 +51,9 @@ pub enum AppProblem {
     /// A certificate.
     #[error(transparent)]
     Certificate(#[from] BadCertificate),
+    /// Courier.
+    #[error(transparent)]
+    Courier(#[from] NoCourier),
     /// A sink or a source.
     #[error(transparent)]
     Connector(#[from] BadConnector),

@@ -136,6 +136,7 @@ impl Meaning<'_> {
         self.own_issuer(&settings, &public_url);
         let admin = self.admin(settings.admin);
         let history = self.history(settings.history);
+        let courier = self.courier(settings.courier, &public_url, &mut notes);
         Config {
             sinks: connectors.sinks,
             sources: connectors.sources,
@@ -153,7 +154,9 @@ impl Meaning<'_> {
             tokens: settings.tokens,
             admin,
             log: settings.log,
+            courier,
             is_relay: false,
+            is_courier: false,
             dev: None,
             notes,
         }

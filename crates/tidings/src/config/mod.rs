@@ -12,6 +12,7 @@ use url::Url;
 mod caddyfile;
 mod check;
 mod connectors;
+mod courier;
 mod dev;
 mod directives;
 mod document;
@@ -37,6 +38,8 @@ mod variables;
 mod webhooks;
 mod websocket;
 
+pub(crate) use courier::socket_url;
+pub use courier::{CourierOptions, courier};
 pub use dev::{Dev, banner, dev, dev_again};
 pub(crate) use load::is_admin_token;
 pub use load::{from_text, from_variables, load};
@@ -77,6 +80,8 @@ pub struct Config {
     pub http: HttpOptions,
     /// Tokens for consumers.
     pub tokens: TokensOptions,
+    /// Tenants over bare WebSockets; `None` where there are none.
+    pub courier: Option<CourierOptions>,
     /// Listeners with TLS.
     pub tls: TlsOptions,
     /// Systems that updates leave to. Names are unique among sinks and sources.
@@ -91,6 +96,8 @@ pub struct Config {
     pub log: LogOptions,
     /// Whether it is a relay, which trusts its own destinations and ends when it is not let in.
     pub is_relay: bool,
+    /// Whether it serves Courier and nothing else.
+    pub is_courier: bool,
     /// What only `tidings dev` has.
     pub dev: Option<Dev>,
     /// What the operator should know at the start, one sentence each, for the log.

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 use tidings_frontends::auth;
 
+use super::courier::CourierTable;
 use super::tls::TlsSettings;
 use super::webhooks::WebhookSettings;
 use super::websocket::WebSocketOptions;
@@ -30,6 +31,7 @@ pub(super) struct Settings {
     pub(super) websocket: WebSocketOptions,
     pub(super) http: HttpOptions,
     pub(super) tokens: TokensOptions,
+    pub(super) courier: CourierTable,
     pub(super) tls: TlsSettings,
     pub(super) webhooks: WebhookSettings,
     pub(super) admin: AdminOptions,

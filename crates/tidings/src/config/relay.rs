@@ -68,7 +68,7 @@ pub fn relay(settings: &RelaySettings) -> Result<Config, Mistakes> {
     Ok(config)
 }
 
-fn fresh_key() -> Result<String, getrandom::Error> {
+pub(super) fn fresh_key() -> Result<String, getrandom::Error> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())

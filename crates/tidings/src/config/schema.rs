@@ -12,7 +12,7 @@ use tidings_frontends::limits::{
 
 pub(super) use super::kind::Kind;
 pub(super) use super::paths::{find, general, is_table, members};
-use super::{duration, issuers, size, tls, webhooks, websocket};
+use super::{courier, duration, issuers, size, tls, webhooks, websocket};
 use crate::limits::CONNECTIONS_SETTING_MAX;
 
 /// One setting.
@@ -92,7 +92,8 @@ pub(super) const fn unset(
 
 /// All settings in the order of the reference.
 pub(super) static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
-    [HUB, issuers::KEYS, AROUND, &websocket::KEYS, &tls::KEYS, &webhooks::KEYS].concat()
+    [HUB, issuers::KEYS, AROUND, &websocket::KEYS, &courier::KEYS, &tls::KEYS, &webhooks::KEYS]
+        .concat()
 });
 
 /// Settings of the hub itself and of its history.

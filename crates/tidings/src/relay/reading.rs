@@ -1,8 +1,6 @@
-//! Each variable of a relay by itself: what it holds, or what to write instead. Knows neither
+//! The variables that only a relay has: what each holds, or what to write instead. Knows neither
 //! where variables come from nor what they are for.
 
-use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use tidings_connectors::limits::{EXCHANGE_TIMEOUT_MAX, RELAY_TIMEOUT_DEFAULT, TIMEOUT_MIN};
@@ -10,35 +8,9 @@ use tidings_connectors::span;
 use tidings_core::matcher::NatsSubject;
 
 use super::addresses::{self, Destination};
-use crate::config::{Variables, is_admin_token, read_secret};
-use crate::limits::ADMIN_TOKEN_BYTES_MIN;
+use crate::reading::Reading;
 
-/// Reads variables, and gathers what is wrong with them.
-pub(super) struct Reading<'a> {
-    pub(super) variables: &'a Variables,
-    /// Names of variables, what is wrong with each, and what to do.
-    pub(super) wrong: Vec<(&'static str, String, String)>,
-}
-
-impl<'a> Reading<'a> {
-    /// Messages repeat no value: each may hold a password.
-    pub(super) fn say(&mut self, name: &'static str, message: &str, hint: &str) {
-        self.wrong.push((name, message.to_owned(), hint.to_owned()));
-    }
-
-    /// A variable that must be set to something.
-    fn required(&mut self, name: &'static str, example: &str) -> Option<&'a str> {
-        let value = self.variables.get_even_empty(name);
-        match value {
-            None => self.say(name, "is not set", &format!("{name}={example}")),
-            Some(value) if value.trim().is_empty() => {
-                self.say(name, "is empty", &format!("{name}={example}"));
-            }
-            Some(value) => return Some(value.trim()),
-        }
-        None
-    }
-
+impl Reading<'_> {
     /// A variable that must be set, to nothing where the server asks for no login.
     pub(super) fn login(&mut self, name: &'static str) -> Option<String> {
         let value = self.variables.get_even_empty(name);
@@ -92,41 +64,6 @@ impl<'a> Reading<'a> {
         let hint = format!("words with dots between them, without wildcards, as in {example}");
         self.say(name, "is not the begin of a NATS subject", &hint);
         None
-    }
-
-    pub(super) fn address(&mut self, name: &'static str) -> Option<SocketAddr> {
-        let text = self.variables.get(name).filter(|text| *text != "off")?;
-        let address = text.parse().ok();
-        if address.is_none() {
-            self.say(name, "is not an address", "write IP and port, as in 127.0.0.1:3001");
-        }
-        address
-    }
-
-    /// `TIDINGS_ADMIN_TOKEN`, or what is in the file that `TIDINGS_ADMIN_TOKEN_FILE` names.
-    pub(super) fn admin_token(&mut self) -> Option<String> {
-        const NAME: &str = "TIDINGS_ADMIN_TOKEN";
-        const FILE: &str = "TIDINGS_ADMIN_TOKEN_FILE";
-        let token = match (self.variables.get(NAME), self.variables.get(FILE)) {
-            (Some(_), Some(_)) => {
-                self.say(FILE, "TIDINGS_ADMIN_TOKEN is set, too", "set one of them");
-                return None;
-            }
-            (Some(token), None) => token.to_owned(),
-            (None, Some(path)) => match read_secret(Path::new(path)) {
-                Ok(token) => token,
-                Err(message) => {
-                    self.say(FILE, &message, "a file with the token alone");
-                    return None;
-                }
-            },
-            (None, None) => return None,
-        };
-        if !is_admin_token(&token) {
-            let message = format!("is no {ADMIN_TOKEN_BYTES_MIN} visible characters or more");
-            self.say(NAME, &message, "make one with `openssl rand -hex 32`");
-        }
-        Some(token)
     }
 
     /// `WEBHOOK_TIMEOUT`: a duration, or seconds without a unit.

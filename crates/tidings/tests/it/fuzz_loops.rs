@@ -223,6 +223,28 @@ fn sessions_of_any_bytes() {
 }
 
 #[test]
+fn courier_sessions_of_any_bytes() {
+    run(
+        "courier_sessions",
+        tidings_frontends::courier::fuzz_courier,
+        &[
+            b"{\"action\":\"subscribe\",\"topic\":\"a/b\"}\n{\"action\":\"unsubscribe\"}",
+            b"{\"action\":\"publish\",\"topic\":\"/../:\",\"message\":{\"a\":[1,null]}}",
+            b"{\"action\":\"broadcast\",\"message\":1}\n\0{}",
+        ],
+    );
+}
+
+#[test]
+fn signed_urls_of_any_bytes() {
+    run(
+        "signed_urls",
+        tidings_frontends::courier::fuzz_signed,
+        &[b"t1.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", b"AAECAwQFBgcICQoLDA0ODw==", b"a.b.c"],
+    );
+}
+
+#[test]
 fn origins_of_any_bytes() {
     run(
         "origins",

@@ -31,6 +31,8 @@ mod acme;
 mod auth_jwks;
 mod auth_revocation;
 mod continuity;
+mod courier;
+mod courier_import;
 mod crash;
 mod delivery_crash;
 mod egress;

@@ -1,0 +1,152 @@
+//! Runs a session: what it wants is ordered from its socket, or published. Knows no message.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tidings_core::{Grant, Hub, Language, Matcher, Refused, Start, Topic, Update};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+
+use super::session::{Output, Session};
+use crate::http::RequestId;
+use crate::limits::PUBLISH_ROOM_WAIT_MAX;
+use crate::shard::talk::{Answer, Ear, Hearer, Line, Order, Said};
+
+/// Close code (RFC 6455 section 7.4.1 and its registry): come back.
+const TRY_AGAIN: u16 = 1013;
+
+/// A socket's hearer.
+pub(super) struct Connection {
+    line: Arc<Line>,
+}
+
+/// Who answers.
+struct Partner {
+    hub: Hub,
+    grant: Arc<Grant>,
+    /// Where each subscription begins.
+    start: Start,
+    request: RequestId,
+    session: Mutex<Session>,
+}
+
+impl Connection {
+    /// With the client of this request. What it says is worked off by tasks of `tasks`.
+    pub(super) fn new(
+        hub: Hub,
+        grant: Arc<Grant>,
+        start: Start,
+        request: RequestId,
+        session: Session,
+        tasks: TaskTracker,
+    ) -> Connection {
+        let session = Mutex::new(session);
+        let partner = Arc::new(Partner { hub, grant, start, request, session });
+        let answer = move |said, ear: Ear| -> BoxFuture<'static, ()> {
+            let partner = Arc::clone(&partner);
+            Box::pin(async move { partner.answer(said, &ear).await })
+        };
+        Connection { line: Line::new(Handle::current(), tasks, Arc::new(answer)) }
+    }
+}
+
+impl Hearer for Connection {
+    fn heard(&self, said: Said, ear: &Ear) {
+        self.line.put(said, ear);
+    }
+
+    fn ended(&self) {}
+}
+
+impl Partner {
+    async fn answer(&self, said: Said, ear: &Ear) {
+        let output = self.session.lock().unwrap_or_else(PoisonError::into_inner).hear(&said);
+        match output {
+            Some(Output::Join(topics)) => self.join(&topics, ear),
+            Some(Output::Leave(topics)) => {
+                let (done, is_done) = oneshot::channel();
+                let answer: Answer = Box::new(move |_| {
+                    // Who waits for it may be gone, and that is all the same.
+                    let _told = done.send(());
+                    Bytes::new()
+                });
+                ear.order(Order::Leave { matchers: self.matchers(&topics), answer });
+                // What is published from here on is not brought. A socket that is gone answers
+                // nothing, which ends the wait too.
+                let _done = is_done.await;
+            }
+            Some(Output::Publish(update)) => {
+                if let Err(reason) = publish(&self.hub, &self.grant, *update).await {
+                    // Nobody is told, as ever.
+                    tracing::info!(request = %self.request, %reason, "a message is dropped");
+                }
+            }
+            Some(Output::Drop(reason)) => {
+                tracing::info!(request = %self.request, reason, "a message is dropped");
+            }
+            Some(Output::End(close)) => ear.order(Order::End { close, words: Bytes::new() }),
+            None => {}
+        }
+    }
+
+    fn matchers(&self, topics: &[Topic]) -> Box<[Arc<Matcher>]> {
+        // A topic is a pattern of its own: none of these is the wildcard.
+        let matcher = |topic: &Topic| self.hub.matcher(Language::Exact, topic.as_str()).ok();
+        topics.iter().filter_map(matcher).collect()
+    }
+
+    fn join(&self, topics: &[Topic], ear: &Ear) {
+        // From here on, not from when the socket gets to it: what this client publishes next is
+        // for it as well.
+        let start = match self.start {
+            Start::Now => Start::After(self.hub.end()),
+            start => start,
+        };
+        let own = ear.clone();
+        let answer: Answer = Box::new(move |joined| {
+            if joined.missed.is_some() && !joined.cancelled {
+                // There are no words for it. Who comes back begins behind what is missing.
+                own.order(Order::End { close: TRY_AGAIN, words: Bytes::new() });
+            }
+            Bytes::new()
+        });
+        let matchers = self.matchers(topics);
+        ear.order(Order::Join { matchers, start, around: None, answer });
+    }
+}
+
+/// Why an update was not published.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotPublished {
+    /// Not now.
+    #[error("too many updates wait for the history")]
+    Busy,
+    /// The hub's word.
+    #[error("{}", kind(.0))]
+    Refused(#[from] Refused),
+}
+
+/// A refusal without the topic that it names.
+fn kind(refused: &Refused) -> String {
+    match refused {
+        Refused::Reserved(_) | Refused::Audience(_) | Refused::NotGranted(_) => {
+            "a topic is not the audience's".to_owned()
+        }
+        refused => refused.to_string(),
+    }
+}
+
+/// Publishes an update, and waits until it is as durable as is configured.
+pub(super) async fn publish(hub: &Hub, grant: &Grant, update: Update) -> Result<(), NotPublished> {
+    let weight = update.weight();
+    let room = match hub.room_now(weight) {
+        Some(room) => room,
+        None => tokio::time::timeout(PUBLISH_ROOM_WAIT_MAX, hub.room(weight))
+            .await
+            .map_err(|_| NotPublished::Busy)??,
+    };
+    hub.publish_in(room, grant, update)?.receipt().await?;
+    Ok(())
+}
