@@ -1,8 +1,6 @@
 //! The requests of Courier but that for a socket: audiences, topics, the hook and signed URLs. What
 //! is checked in which order is that of the programs that clients were written for.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response};
@@ -64,7 +62,7 @@ pub(super) async fn answer(
     }
     let audience = courier.audience_of(&bearer).ok_or(Refusal::NoAudience)?;
     match asked {
-        Asked::ListTopics => return list_topics(courier, audience).await,
+        Asked::ListTopics => return list_topics(courier, &audience).await,
         Asked::Sign => return sign(courier, &audience, &bearer),
         Asked::MakeAudience | Asked::MakeTopic | Asked::Hook => {}
     }
@@ -72,7 +70,7 @@ pub(super) async fn answer(
         Box::pin(courier.bodies.read(body, courier.body_bytes_max, BODY_TIMEOUT)).await?;
     match asked {
         Asked::Hook => hook(courier, &audience, &bearer, &head.headers, &body).await,
-        _ => make_topic(courier, audience, &head.headers, &body).await,
+        _ => make_topic(courier, &audience, &head.headers, &body).await,
     }
 }
 
@@ -90,7 +88,7 @@ async fn make_audience(courier: &Courier, bearer: &Bearer) -> Result<Response<Bo
 
 async fn make_topic(
     courier: &Courier,
-    audience: Arc<Audience>,
+    audience: &Audience,
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<Response<Body>, Refusal> {
@@ -103,18 +101,14 @@ async fn make_topic(
     };
     let id = audience.id.clone();
     let made = courier.with_audiences(move |audiences| audiences.make_topic(&id, &text)).await;
-    Ok(good(&TopicDocument::of(&audience, &made.map_err(Refusal::TopicNotMade)?)))
+    Ok(good(&TopicDocument::of(audience, &made.map_err(Refusal::TopicNotMade)?)))
 }
 
-async fn list_topics(
-    courier: &Courier,
-    audience: Arc<Audience>,
-) -> Result<Response<Body>, Refusal> {
+async fn list_topics(courier: &Courier, audience: &Audience) -> Result<Response<Body>, Refusal> {
     let id = audience.id.clone();
     let topics = courier.with_audiences(move |audiences| audiences.topics(&id)).await;
     let topics = topics.map_err(Refusal::TopicsUnread)?;
-    let documents: Vec<_> =
-        topics.iter().map(|topic| TopicDocument::of(&audience, topic)).collect();
+    let documents: Vec<_> = topics.iter().map(|topic| TopicDocument::of(audience, topic)).collect();
     Ok(good(&documents))
 }
 

@@ -228,7 +228,7 @@ impl Signer {
 
 #[cfg(test)]
 mod tests {
-    use super::super::token::tests::{NOW, SECRET, mint};
+    use super::super::testing::{NOW, SECRET, mint};
     use super::*;
     use aws_lc_rs::cipher::{EncryptingKey, EncryptionContext};
     use serde_json::json;

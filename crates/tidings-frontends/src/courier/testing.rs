@@ -1,15 +1,33 @@
-//! A hub in memory for tests.
+//! A hub in memory, and tokens as applications make them, for tests.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use serde_json::Value;
 use tidings_core::{Clock, Durability, HistoryOptions, Hub, HubOptions, Keep, Namespace};
+
+use super::token::LENIENT;
+
+pub(super) const SECRET: &str = "a secret of tests that is long enough";
+/// In milliseconds.
+pub(super) const NOW: u64 = 1_700_000_000_000;
+
+/// A token as an application makes it.
+pub(super) fn mint(secret: &str, header: &Value, claims: &Value) -> String {
+    let encode = |value: &Value| LENIENT.encode(value.to_string()).replace('=', "");
+    let signed = format!("{}.{}", encode(header), encode(claims));
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    let signature = LENIENT.encode(hmac::sign(&key, signed.as_bytes())).replace('=', "");
+    format!("{signed}.{signature}")
+}
 
 struct Stopped;
 
 impl Clock for Stopped {
     fn wall(&self) -> u64 {
-        super::token::tests::NOW
+        NOW
     }
 
     fn monotonic(&self) -> Duration {

@@ -154,22 +154,10 @@ pub(super) fn presented(headers: &HeaderMap) -> Result<&str, BadToken> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
+    use super::super::testing::{NOW, SECRET, mint};
     use super::*;
     use serde_json::{Value, json};
-
-    pub(in super::super) const SECRET: &str = "a secret of tests that is long enough";
-    /// In milliseconds.
-    pub(in super::super) const NOW: u64 = 1_700_000_000_000;
-
-    /// A token as an application makes it.
-    pub(in super::super) fn mint(secret: &str, header: &Value, claims: &Value) -> String {
-        let encode = |value: &Value| LENIENT.encode(value.to_string()).replace('=', "");
-        let signed = format!("{}.{}", encode(header), encode(claims));
-        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-        let signature = LENIENT.encode(hmac::sign(&key, signed.as_bytes())).replace('=', "");
-        format!("{signed}.{signature}")
-    }
 
     fn judged(claims: &Value) -> Result<Bearer, BadToken> {
         Secret::new(SECRET).verify(&mint(SECRET, &json!({"alg": "HS256"}), claims), NOW)

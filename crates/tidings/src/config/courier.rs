@@ -62,7 +62,8 @@ still in use: they count as long as the token in them.",
         "courier.sign_lifetime",
         Kind::Duration,
         Default::Span(SIGN_LIFETIME_DEFAULT),
-        "How long a signed URL opens connections. They last as long as the token that asked for it.",
+        "How long a signed URL opens connections. They last as long as the token
+that asked for it.",
     ),
 ];
 
@@ -312,7 +313,7 @@ mod tests {
             ("ws_url = \"ftp://a\"", "no URL of a WebSocket"),
             ("sign_lifetime = \"0s\"", "is zero"),
             ("jwt_secret_file = \"/x\"", "the secret itself is set, too"),
-            ("key_secret_file = \"/nowhere/at/all\"", "courier.key_secret_file"),
+            ("key_secret_file = \"/nowhere/at/all\"", "cannot read /nowhere/at/all"),
         ] {
             let report = load(&format!("{SECRET}{more}")).unwrap_err();
             assert!(report.contains(part), "{report}");

@@ -511,6 +511,35 @@ fn a_connection_ends_with_its_token() {
 }
 
 #[test]
+fn a_person_whom_the_operator_puts_out_stays_out() {
+    let token = "admin-token-of-the-tests";
+    let hub = TestHub::launch(launch(&[
+        ("TIDINGS_ADMIN_LISTEN", "127.0.0.1:0"),
+        ("TIDINGS_ADMIN_TOKEN", token),
+    ]));
+    let application = Application::new(&hub, AUDIENCE);
+    let mut other = Application::new(&hub, AUDIENCE);
+    other.token = token_of(&json!({"aud": AUDIENCE, "email": "other@example.com"}));
+    let (mut here, mut there) = (application.connect(""), other.connect(""));
+    here.subscribed("a");
+    there.subscribed("b");
+    let (name, value) = bearer(token);
+    let what = json!({"issuer": "urn:tidings:courier", "subject": "somebody@example.com"});
+    let asked = http::request(
+        "POST",
+        "/tidings/admin/revocations",
+        &[(name.as_str(), value.as_str())],
+        what.to_string().as_bytes(),
+    );
+    http::exchange(hub.admin.unwrap(), &asked).expect(201);
+    assert_eq!(here.closes(), Some(1008));
+    let hook = r#"{"topic":"b","action":"publish","message":1}"#;
+    refused(application.post("/v1/hook", hook), 403, "ESTATUS_FORBIDDEN");
+    other.hook("b", "2");
+    there.expect("2");
+}
+
+#[test]
 fn what_was_missed_comes_behind_a_place() {
     let hub = alone();
     let bare = |cursor: &str| cursor.trim_start_matches("urn:uuid:").to_owned();
