@@ -14,7 +14,7 @@ pub(crate) fn positions(hub: &Hub, connector: &str) -> Vec<Line> {
     let from = Offset::durable(hub.last().durable.saturating_sub(RECALLED_PLACES_MAX));
     let start = Start::After(from.max(hub.before_first()));
     let grant = Arc::new(Grant::operator());
-    let selection = Selection { matchers: vec![Arc::new(Matcher::Any)], grant, scope: None };
+    let selection = Selection { matchers: vec![Arc::new(Matcher::Everything)], grant, scope: None };
     let mut reading = hub.reading(Arc::new(selection), start);
     let mut found = VecDeque::new();
     while !reading.is_done() {

@@ -191,7 +191,8 @@ impl Keyring {
         let mut list = self.lock();
         let mut new = list.clone();
         let place = new.iter().position(|key| key.id == named && key.revoked.is_none());
-        let by_name = |key: &ApiKey| key.name == named && key.revoked.is_none();
+        // The name of one that is over may be another one's by now.
+        let by_name = |key: &ApiKey| key.name == named && key.stands(now);
         let Some(place) = place.or_else(|| new.iter().position(by_name)) else { return Ok(None) };
         let Some(key) = new.get_mut(place) else { return Ok(None) };
         key.revoked = Some(now / 1_000);
@@ -276,6 +277,17 @@ mod tests {
         ring.revoke("one").unwrap().unwrap();
         ring.create(wanted("one")).unwrap();
         assert_eq!(ring.list().len(), 2);
+    }
+
+    #[test]
+    fn the_key_that_counts_is_revoked_by_its_name() {
+        let ring = open(&hub());
+        ring.create(wanted("one")).unwrap();
+        ring.lock()[0].expires = Some(0);
+        let (new, text) = ring.create(wanted("one")).unwrap();
+        assert_eq!(ring.revoke("one").unwrap().unwrap().0.id, new.id);
+        assert!(ring.keys.verify(&text, 0).is_err());
+        assert!(ring.revoke("one").unwrap().is_none());
     }
 
     #[test]

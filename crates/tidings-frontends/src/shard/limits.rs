@@ -20,3 +20,5 @@ pub(crate) const SOCKET_MEMORY_RETRY: Duration = Duration::from_millis(100);
 /// Earlier grants that a socket remembers, to know what its past has brought already. Who changes
 /// its rights more often gets repeats, where it asks for the past once more.
 pub(crate) const SOCKET_GRANTS_REMEMBERED: usize = 8;
+/// Wishes that a socket let go of while a past is brought, which are remembered for the same end.
+pub(crate) const SOCKET_LEFT_REMEMBERED: usize = 64;

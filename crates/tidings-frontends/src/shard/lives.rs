@@ -285,6 +285,10 @@ impl Shard {
             && let Some(audience) = self.audiences.get_mut(receiver.audience as usize)
         {
             audience.behind -= 1;
+            if audience.behind == 0 {
+                // What is handed out from here on is not remembered: nothing may look whole.
+                audience.forget();
+            }
         }
         receiver.phase = last;
         receiver.reading = None;

@@ -220,6 +220,10 @@ impl Socket {
 
     /// Answers with the code when it was the last that the client says.
     fn on_event(&mut self, event: Event, is_over: bool) -> Option<Option<u16>> {
+        if matches!(event, Event::Said(_)) {
+            // The next one has its own time.
+            self.unfinished = None;
+        }
         match event {
             Event::Close(code) => {
                 self.has_ended = true;

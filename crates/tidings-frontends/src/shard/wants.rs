@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tidings_core::{Candidate, Entry, Grant, Matcher, Namespace, Offset, Scope, Selection};
 
-use super::limits::SOCKET_GRANTS_REMEMBERED;
+use super::limits::{SOCKET_GRANTS_REMEMBERED, SOCKET_LEFT_REMEMBERED};
 
 /// All that a socket wants.
 #[derive(Clone)]
@@ -110,6 +110,9 @@ impl Wants {
         if remembers {
             let before = self.before.get_or_insert_default();
             before.left.extend(gone.into_iter().map(|want| (want, place)));
+            // Of what is forgotten, something may be brought once more.
+            let over = before.left.len().saturating_sub(SOCKET_LEFT_REMEMBERED);
+            before.left.drain(..over);
         }
         self.even = self.wants.iter().map(|want| want.since).max().unwrap_or_default();
     }

@@ -28,6 +28,7 @@ pub(super) fn check(
     if wanted.len() > TOKEN_TOPICS_MAX {
         return Err(Refusal::Details("a token has 100 topics at most"));
     }
+    let own = Own::of(key, namespace);
     for one in wanted {
         let language = language_of(one).ok_or(Refusal::Details(
             "a match_type is none of exact, urlpattern, uritemplate, mqtt and nats",
@@ -36,7 +37,7 @@ pub(super) fn check(
         let matcher = matcher.map_err(|_| {
             Refusal::Details("a pattern is not valid in its language, too long or too complex")
         })?;
-        if !covers(key, one, &matcher, namespace) {
+        if !own.cover(one, &matcher, namespace) {
             return Err(Refusal::Details("a topic is not among those of the API key"));
         }
     }
@@ -51,35 +52,40 @@ fn language_of(pattern: &KeptPattern) -> Option<Language> {
     }
 }
 
-fn covers(key: &ApiKey, wanted: &KeptPattern, matcher: &Matcher, namespace: &Namespace) -> bool {
-    let is_any = |pattern: &KeptPattern| is_wildcard(pattern, namespace);
-    let is_same = |own: &KeptPattern| own == wanted || (is_any(own) && is_any(wanted));
-    if key.topics.iter().any(is_same) {
-        return true;
-    }
-    let tenant = tenant(&wanted.pattern);
-    if tenant.is_none() && may_name_a_tenant(&wanted.pattern) {
-        return false;
-    }
-    if tenant.is_none() && key.topics.iter().any(is_any) {
-        return true;
-    }
-    let Matcher::Exact(topic) = matcher else { return false };
-    let topic = Candidate::new(topic, namespace);
-    let of_tenant =
-        |own: &&KeptPattern| tenant.is_none_or(|id| self::tenant(&own.pattern) == Some(id));
-    key.topics.iter().filter(of_tenant).any(|own| {
-        let parsed =
-            language_of(own).map(|language| Matcher::parse(language, &own.pattern, namespace));
-        matches!(parsed, Some(Ok(own)) if own.matches(&topic))
-    })
+/// What a key has, read once for all that is asked of it.
+struct Own<'a> {
+    topics: Vec<(&'a KeptPattern, Option<Matcher>)>,
 }
 
-/// Whether a pattern picks every topic.
-fn is_wildcard(pattern: &KeptPattern, namespace: &Namespace) -> bool {
-    let parsed =
-        language_of(pattern).map(|language| Matcher::parse(language, &pattern.pattern, namespace));
-    matches!(parsed, Some(Ok(Matcher::Any)))
+impl Own<'_> {
+    fn of<'a>(key: &'a ApiKey, namespace: &Namespace) -> Own<'a> {
+        Own { topics: key.topics.iter().map(|own| (own, parsed(own, namespace))).collect() }
+    }
+
+    fn cover(&self, wanted: &KeptPattern, matcher: &Matcher, namespace: &Namespace) -> bool {
+        let any = |matcher: &Matcher| matches!(matcher, Matcher::Any);
+        let has_any = self.topics.iter().any(|(_, own)| own.as_ref().is_some_and(any));
+        if self.topics.iter().any(|(own, _)| *own == wanted) || (has_any && any(matcher)) {
+            return true;
+        }
+        let tenant = tenant(&wanted.pattern);
+        if tenant.is_none() && may_name_a_tenant(&wanted.pattern) {
+            return false;
+        }
+        if tenant.is_none() && has_any {
+            return true;
+        }
+        let Matcher::Exact(topic) = matcher else { return false };
+        let topic = Candidate::new(topic, namespace);
+        self.topics.iter().any(|(own, parsed)| {
+            tenant.is_none_or(|id| self::tenant(&own.pattern) == Some(id))
+                && parsed.as_ref().is_some_and(|own| own.matches(&topic))
+        })
+    }
+}
+
+fn parsed(pattern: &KeptPattern, namespace: &Namespace) -> Option<Matcher> {
+    Matcher::parse(language_of(pattern)?, &pattern.pattern, namespace).ok()
 }
 
 /// The id of the tenant whose topics this one, or a pattern, is written below.

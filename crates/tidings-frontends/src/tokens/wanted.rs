@@ -1,6 +1,6 @@
 //! What a request to exchange a key asks for, as JSON or as a form. Knows no key.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::refusal::Refusal;
@@ -25,7 +25,9 @@ pub(super) struct Asked {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Document {
+    #[serde(deserialize_with = "there")]
     topics: Option<Vec<TopicDocument>>,
+    #[serde(deserialize_with = "there")]
     authorization_details: Option<Vec<Value>>,
     lifetime: Option<u64>,
     subject: Option<String>,
@@ -39,6 +41,11 @@ struct Document {
     _resource: Option<Value>,
     #[serde(rename = "audience")]
     _audience: Option<Value>,
+}
+
+/// What is named has to be there: `null` would be taken for all that the key has.
+fn there<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
 }
 
 /// A topic: its text, or a pattern with its language.
@@ -116,7 +123,16 @@ pub(super) fn form(body: &[u8]) -> Result<Asked, Refusal> {
                 document.topics.get_or_insert_default().push(TopicDocument::Text(text));
                 false
             }
-            "topics" => return Err(Refusal::Bad("in a form, each topic is a field `topic`")),
+            // Also as some libraries write lists: `topic[]` and `topic[0]`.
+            name if name == "topics"
+                || name.starts_with("topic[")
+                || name.starts_with("topics[") =>
+            {
+                return Err(Refusal::Bad("in a form, each topic is a field `topic`"));
+            }
+            name if name.starts_with("authorization_details[") => {
+                return Err(Refusal::Details("authorization_details is no JSON array"));
+            }
             "authorization_details" => {
                 let details = serde_json::from_str(&text)
                     .map_err(|_| Refusal::Details("authorization_details is no JSON array"))?;
@@ -295,6 +311,8 @@ mod tests {
             "1",
             r#"{"topic":["a"]}"#,
             r#"{"topics":"a"}"#,
+            r#"{"topics":null}"#,
+            r#"{"authorization_details":null}"#,
             r#"{"topics":[1]}"#,
             r#"{"topics":[{"match":"a","type":"mqtt"}]}"#,
             r#"{"lifetime":-1}"#,
@@ -305,6 +323,9 @@ mod tests {
             r#"{"topics":["a"],"authorization_details":[]}"#,
         ] {
             assert!(matches!(json(bad.as_bytes()), Err(Refusal::Bad(_))), "{bad}");
+        }
+        for bad in ["topics=a", "topic[]=a", "topic%5B0%5D=a", "topics[]=a", "topic=a&topic[1]=b"] {
+            assert!(matches!(form(bad.as_bytes()), Err(Refusal::Bad(_))), "{bad}");
         }
     }
 }

@@ -284,6 +284,15 @@ impl Session {
         match judged {
             // What was there before goes on.
             Err(denial) => self.refuse(Some(&reference), denial),
+            // What it listens to would have nobody's right.
+            Ok(right)
+                if right.subscribe.is_none()
+                    && !self.rules.anonymous
+                    && !self.subscriptions.is_empty() =>
+            {
+                let reason = "the token does not allow to subscribe: unsubscribe first";
+                self.refuse(Some(&reference), denial(Code::Forbidden, reason))
+            }
             Ok(right) => {
                 self.right = Some(right.clone());
                 let limits = Output::Limits(self.limits());
@@ -710,6 +719,15 @@ mod tests {
         let reader = Input::Judged(Ok(right(true, false)));
         check(&mut session, reader, &["limits 100", "grant"]);
         check(&mut session, said(&commands()[4]), &["error forbidden"]);
+        // Nobody goes on listening by a token that only publishes.
+        session.subscriptions.push(Subscribed {
+            name: "a".into(),
+            matchers: Box::default(),
+            withdrawn: Arc::default(),
+        });
+        check(&mut session, show(), &["judge"]);
+        check(&mut session, Input::Judged(Ok(right(false, true))), &["error forbidden"]);
+        assert!(session.right().unwrap().subscribe.is_some());
     }
 
     #[test]
