@@ -10,9 +10,10 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 use super::commands::{Pattern, Token};
+use super::judge::Right;
 use super::judge::judge;
 use super::messages::{Code, Goes, Message, Reference};
-use super::session::{Denial, Input, Joining, Output, Right, Session, denial};
+use super::session::{Denial, Input, Joining, Output, Session, denial};
 use crate::http::RequestId;
 use crate::limits::PUBLISH_ROOM_WAIT_MAX;
 use crate::mercure::Mercure;

@@ -10,8 +10,9 @@ use tidings_core::{
 };
 
 use super::frame::{Decoder, Event, Fault};
+use super::judge::Right;
 use super::messages::{Code, Goes};
-use super::session::{Input, Joining, Output, Right, Rules, Session, denial};
+use super::session::{Input, Joining, Output, Rules, Session, denial};
 use crate::auth::{Generation, Verified};
 use crate::shard::talk::{FrameLimits, Said};
 

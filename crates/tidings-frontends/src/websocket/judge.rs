@@ -3,10 +3,31 @@
 
 use std::sync::Arc;
 
-use tidings_core::Clock;
+use tidings_core::{Clock, Grant};
 
-use super::session::Right;
 use crate::auth::{Auth, Generation, Role, TokenCause, TokenProblem, Verified};
+
+/// What a token allows.
+#[derive(Debug, Clone)]
+pub(super) struct Right {
+    pub(super) subscribe: Option<Arc<Verified>>,
+    /// Only where it grants anything.
+    pub(super) publish: Option<Arc<Verified>>,
+}
+
+impl Right {
+    /// What is read by. Who may only publish reads what everybody may, and ends with its token.
+    pub(super) fn grant(&self) -> Option<Arc<Grant>> {
+        let verified = self.subscribe.as_ref().or(self.publish.as_ref())?;
+        Some(Arc::clone(&verified.grant))
+    }
+
+    /// When it ends, in milliseconds since 1970 by the wall clock.
+    pub(super) fn expires(&self) -> Option<u64> {
+        let ends = [&self.subscribe, &self.publish].into_iter().flatten();
+        ends.filter_map(|verified| verified.grant.expires).min()
+    }
+}
 
 type Judged = Result<Arc<Verified>, TokenProblem>;
 

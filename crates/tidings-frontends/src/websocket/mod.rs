@@ -44,9 +44,10 @@ use crate::shard::Stream;
 use crate::shard::talk::{FrameLimits, Talk};
 use crate::sse::Framing;
 use conversation::Conversation;
+use judge::Right;
 use judge::judge;
 use messages::{Allowed, Message};
-use session::{Right, Rules, Session};
+use session::{Rules, Session};
 
 /// The subprotocol that is spoken here.
 const PROTOCOL: &str = "tidings.v1.json";

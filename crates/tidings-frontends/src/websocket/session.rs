@@ -11,8 +11,9 @@ use bytes::Bytes;
 use tidings_core::{Durability, Grant, Matcher, Receipt, Start, Update};
 
 use super::commands::{self, Begin, Command, Mistake, Pattern, Token};
+use super::judge::Right;
 use super::messages::{Allowed, Code, Goes, Message, Reference};
-use crate::auth::{Generation, Verified};
+use crate::auth::Generation;
 use crate::limits::SOCKET_MISTAKES_MAX;
 use crate::mercure::is_reserved_in_draft;
 use crate::shard::talk::{FrameLimits, Said};
@@ -30,28 +31,6 @@ pub(super) struct Rules {
     /// What may be said by who may not publish, and by who may.
     pub(super) reader: FrameLimits,
     pub(super) publisher: FrameLimits,
-}
-
-/// What a token allows.
-#[derive(Debug, Clone)]
-pub(super) struct Right {
-    pub(super) subscribe: Option<Arc<Verified>>,
-    /// Only where it grants anything.
-    pub(super) publish: Option<Arc<Verified>>,
-}
-
-impl Right {
-    /// What is read by. Who may only publish reads what everybody may, and ends with its token.
-    pub(super) fn grant(&self) -> Option<Arc<Grant>> {
-        let verified = self.subscribe.as_ref().or(self.publish.as_ref())?;
-        Some(Arc::clone(&verified.grant))
-    }
-
-    /// When it ends, in milliseconds since 1970 by the wall clock.
-    pub(super) fn expires(&self) -> Option<u64> {
-        let ends = [&self.subscribe, &self.publish].into_iter().flatten();
-        ends.filter_map(|verified| verified.grant.expires).min()
-    }
 }
 
 /// Why something was refused, for the client.
@@ -406,6 +385,7 @@ fn told(reference: &Reference, receipt: &Receipt) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Verified;
     use serde_json::{Value, json};
     use tidings_core::{Language, Namespace, Offset, TokenIdentity};
 
