@@ -543,7 +543,8 @@ fn a_person_whom_the_operator_puts_out_stays_out() {
 fn what_was_missed_comes_behind_a_place() {
     let hub = alone();
     let bare = |cursor: &str| cursor.trim_start_matches("urn:uuid:").to_owned();
-    let cases: [(&dyn Fn(&str) -> String, bool); 4] = [
+    type Named<'a> = &'a dyn Fn(&str) -> String;
+    let cases: [(Named<'_>, bool); 4] = [
         (&str::to_owned, false),
         (&bare, false),
         (&|_| "earliest".to_owned(), true),
