@@ -208,7 +208,7 @@ fn a_socket_may_be_full_before_any_single_byte_of_what_comes_live() {
 #[test]
 fn a_socket_may_be_full_before_any_single_byte_of_what_is_read() {
     for framing in [Framing::Chunked, Framing::Bare] {
-        let limits = Limits { lifetime: Some(Duration::from_millis(400)), ..FOREVER };
+        let limits = Limits { lifetime: Some(Duration::from_millis(1_500)), ..FOREVER };
         let start = Start::Earliest;
         let asks = Asks { framing, start, limits, ..Asks::default() };
         let mut driven = Driven::new();
