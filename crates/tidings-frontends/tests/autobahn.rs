@@ -1,5 +1,5 @@
 //! Frames and closing, judged by the suite that most WebSocket libraries are judged by. It needs
-//! Python 2 and is brought from its package registry, so it runs where `AUTOBAHN_SUITE` is set.
+//! Python 2.7 and is brought from its package registry, so it runs with `--ignored` only.
 
 // A test says no by panicking; the lint's own exception only covers functions marked as tests.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
@@ -72,10 +72,8 @@ fn serve(runtime: &tokio::runtime::Runtime) -> SocketAddr {
 }
 
 #[test]
+#[ignore = "takes minutes and a Python 2.7 that installs packages: run it with --ignored"]
 fn the_autobahn_suite_finds_nothing() {
-    if std::env::var_os("AUTOBAHN_SUITE").is_none() {
-        return eprintln!("not run: AUTOBAHN_SUITE is not set");
-    }
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let program = suite(&target.join("autobahn"));
     let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -57,7 +57,7 @@ pub(super) enum BadFrame {
     /// A word that begins no frame, or numbers that make no sense.
     #[error("the server sent a line that is not of the NATS protocol; is this a NATS server?")]
     NotUnderstood,
-    /// A message beyond the size that the server itself allows.
+    /// A message beyond the size that is taken of any server.
     #[error("the server sent a message of more than {max} bytes")]
     LongMessage {
         /// The limit in bytes.
