@@ -54,7 +54,7 @@ impl Shard {
         let Some(socket) = &mut receiver.socket else { return };
         if since >= place {
             socket.wants.add(&matchers, since, since);
-            return self.answer_moved(number, Vec::new(), answer);
+            return self.answer_moved(number, place, Vec::new(), answer);
         }
         socket.sides.push(Side::new(matchers, since, around, answer));
         self.go_on_beside(number);
@@ -70,7 +70,7 @@ impl Shard {
         cancelled.extend(side.map(|side| *side));
         cancelled.extend(socket.sides.extract_if(.., |side| side.is_for_some(matchers)));
         socket.wants.remove(matchers, place, socket.side.is_some());
-        self.answer_moved(number, cancelled, answer);
+        self.answer_moved(number, place, cancelled, answer);
     }
 
     /// From here on another grant decides.
@@ -93,14 +93,14 @@ impl Shard {
             side.change_grant();
         }
         socket.wants.set_grant(grant, scope, place);
-        self.answer_moved(number, Vec::new(), answer);
+        self.answer_moved(number, place, Vec::new(), answer);
         // It may have fallen already.
         self.look(number);
     }
 
-    /// Moves a socket to what it wants now and says the answers there.
-    fn answer_moved(&mut self, number: u32, cancelled: Vec<Side>, answer: Answer) {
-        let place = self.move_to_wants(number);
+    /// Moves a socket to what it wants from this place on, and says the answers there.
+    fn answer_moved(&mut self, number: u32, place: Offset, cancelled: Vec<Side>, answer: Answer) {
+        self.move_to_wants(number, place);
         for side in cancelled {
             let missed = side.missed;
             self.say(number, (side.answer)(Joined { place, missed, cancelled: true }));

@@ -86,12 +86,18 @@ impl<'h> Application<'h> {
         self.request("GET", path, "", "")
     }
 
-    fn hook(&self, topic: &str, message: &str) {
+    pub(crate) fn hook(&self, topic: &str, message: &str) {
         let body = format!(r#"{{"topic":"{topic}","action":"publish","message":{message}}}"#);
         assert_eq!(
             self.post("/v1/hook", &body).expect(200).text(),
             format!(r#"{{"data":{body}}}"#)
         );
+    }
+
+    /// Says something to all of the audience.
+    pub(crate) fn broadcast(&self, message: &str) {
+        let body = format!(r#"{{"topic":"x","action":"broadcast","message":{message}}}"#);
+        self.post("/v1/hook", &body).expect(200);
     }
 
     fn sign(&self) -> Value {
@@ -117,6 +123,7 @@ impl Client {
     fn open(hub: &TestHub, target: &str) -> Result<Client, u16> {
         let stream = TcpStream::connect(hub.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
         let uri = format!("ws://courier.example{target}").parse().unwrap();
         let request = ClientRequestBuilder::new(uri).with_header(CHOSEN.0, CHOSEN.1);
         match tungstenite::client(request, stream) {
@@ -148,7 +155,7 @@ impl Client {
     }
 
     #[track_caller]
-    fn next(&mut self) -> String {
+    pub(crate) fn next(&mut self) -> String {
         match self.read().unwrap() {
             Message::Text(text) => text.as_str().to_owned(),
             other => panic!("{other:?}"),
@@ -168,7 +175,7 @@ impl Client {
         self.say(&format!(r#"{{"action":"subscribe","topic":"{topic}"}}"#));
     }
 
-    fn publish(&mut self, topic: &str, message: &str) {
+    pub(crate) fn publish(&mut self, topic: &str, message: &str) {
         self.say(&format!(r#"{{"action":"publish","topic":"{topic}","message":{message}}}"#));
     }
 
@@ -182,7 +189,7 @@ impl Client {
 
     /// The code by which the other side ends it.
     #[track_caller]
-    fn closes(&mut self) -> Option<u16> {
+    pub(crate) fn closes(&mut self) -> Option<u16> {
         let mut code = None;
         loop {
             match self.read() {
@@ -289,6 +296,19 @@ fn everybody_of_a_topic_gets_what_is_published_and_so_does_who_published() {
     other.expect("\"d\"");
     silent.publish("x", "\"end\"");
     silent.expect("\"end\"");
+}
+
+#[test]
+fn who_publishes_right_behind_a_subscription_hears_itself_every_time() {
+    let hub = alone();
+    let application = Application::new(&hub, AUDIENCE);
+    // As much as a client may say at once; over and over, since it is about a moment.
+    for _ in 0..60 {
+        let mut client = application.connect("");
+        for topic in 0..95 {
+            client.subscribed(&topic.to_string());
+        }
+    }
 }
 
 #[test]

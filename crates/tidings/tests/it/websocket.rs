@@ -35,7 +35,7 @@ trait Carrier: Read + Write {}
 impl<C: Read + Write> Carrier for C {}
 
 /// A client.
-struct Socket {
+pub(crate) struct Socket {
     socket: WebSocket<Box<dyn Carrier>>,
     hello: Value,
 }
@@ -43,6 +43,7 @@ struct Socket {
 fn plain(hub: &TestHub) -> Box<dyn Carrier> {
     let stream = TcpStream::connect(hub.address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
     Box::new(stream)
 }
 
@@ -62,19 +63,19 @@ impl Socket {
     }
 
     #[track_caller]
-    fn open(hub: &TestHub) -> Socket {
+    pub(crate) fn open(hub: &TestHub) -> Socket {
         Socket::over(plain(hub), request(PATH))
     }
 
     /// With a token in the header.
     #[track_caller]
-    fn open_with(hub: &TestHub, token: &str) -> Socket {
+    pub(crate) fn open_with(hub: &TestHub, token: &str) -> Socket {
         let (name, value) = bearer(token);
         Socket::over(plain(hub), request(PATH).with_header(name, value))
     }
 
     #[track_caller]
-    fn say(&mut self, command: &Value) {
+    pub(crate) fn say(&mut self, command: &Value) {
         self.socket.send(Message::text(command.to_string())).unwrap();
     }
 
@@ -90,7 +91,7 @@ impl Socket {
 
     /// The next message that is not a ping.
     #[track_caller]
-    fn next(&mut self) -> Value {
+    pub(crate) fn next(&mut self) -> Value {
         loop {
             match self.read().unwrap() {
                 Message::Text(text) => return serde_json::from_str(&text).unwrap(),
@@ -101,7 +102,7 @@ impl Socket {
     }
 
     #[track_caller]
-    fn expect(&mut self, op: &str) -> Value {
+    pub(crate) fn expect(&mut self, op: &str) -> Value {
         let message = self.next();
         assert_eq!(message["op"], op, "{message}");
         message
@@ -141,7 +142,7 @@ impl Socket {
 
     /// Reads to the end: what was said before, and the code of the close frame.
     #[track_caller]
-    fn until_end(&mut self) -> (Vec<Value>, Option<u16>) {
+    pub(crate) fn until_end(&mut self) -> (Vec<Value>, Option<u16>) {
         let (mut said, mut code) = (Vec::new(), None);
         loop {
             match self.read() {
