@@ -46,6 +46,7 @@ mod http2_abuse;
 mod http_admin;
 mod http_commands;
 mod http_connections;
+mod isolation;
 mod keys;
 mod mercure_cookies;
 mod mercure_cors;

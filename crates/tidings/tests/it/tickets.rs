@@ -10,7 +10,7 @@ use crate::tokens::{HUB_URL, PUBLIC_URL, Role, bearer, token_draft, token_final}
 const PATH: &str = "/.well-known/tidings/ticket";
 const TOPIC: &str = "https://tickets.example/1";
 
-fn ticket_with(hub: &TestHub, headers: &[(&str, &str)], body: &Value) -> Reply {
+pub(crate) fn ticket_with(hub: &TestHub, headers: &[(&str, &str)], body: &Value) -> Reply {
     let mut all = vec![("Content-Type", "application/json")];
     all.extend_from_slice(headers);
     hub.request("POST", PATH, &all, body.to_string().as_bytes())
