@@ -16,7 +16,7 @@ use crate::tickets;
 use crate::tokens::{Role, bearer, claims_final, mint, token_draft};
 use crate::websocket::Socket;
 
-use model::{EVERYTHING, TENANTS, delivers, picks, verdict};
+use model::{delivers, picks, verdict};
 
 const CASES: usize = 10_000;
 const ROUNDS: usize = 25;
@@ -24,6 +24,10 @@ const ROUNDS: usize = 25;
 const RECEIVERS: [usize; 4] = [22, 22, 12, 8];
 const COURIER_SECRET: &str = "the secret of an application, long enough";
 const END: &str = "https://end.example/1";
+/// What topics of tenants begin with; the audience's id follows.
+const TENANTS: &str = "urn:tidings:audience:";
+/// A kind of pattern that no client can write: what the operator may read.
+const EVERYTHING: &str = "everything";
 
 /// A pattern of one of the few shapes that are generated: what stands for one level and for the
 /// rest is always written alike.
@@ -43,65 +47,47 @@ struct Update {
 
 /// What is right, by the words of the documentation.
 mod model {
-    use super::{Pattern, Update};
-
-    pub(super) const TENANTS: &str = "urn:tidings:audience:";
-    /// A kind that no client can write: what the operator may read.
-    pub(super) const EVERYTHING: &str = "everything";
+    use super::{EVERYTHING, Pattern, TENANTS, Update};
 
     fn tenant(text: &str) -> Option<&str> {
         text.strip_prefix(TENANTS)?.split([':', '{']).next()
     }
-
-    pub(super) fn picks(pattern: &Pattern, topic: &str) -> bool {
-        let (one, rest, separator) = match (pattern.kind, pattern.text.as_str()) {
+    pub(super) fn picks(Pattern { kind, text }: &Pattern, topic: &str) -> bool {
+        let begin = text.split('{').next().unwrap();
+        let (one, rest, separator) = match (*kind, tenant(topic)) {
             (EVERYTHING, _) => return true,
-            ("exact", "*") => return tenant(topic).is_none(),
-            ("exact", text) => return text == topic,
-            ("uritemplate", text) if tenant(topic).is_some() => {
-                let begin = text.split('{').next().unwrap_or_default();
-                return tenant(begin) == tenant(topic) && topic.starts_with(begin);
+            ("exact", of) => return text == topic || (text == "*" && of.is_none()),
+            ("uritemplate", Some(of)) => {
+                return tenant(begin) == Some(of) && topic.starts_with(begin);
             }
-            _ if tenant(topic).is_some() => return false,
-            ("mqtt", text) if topic.starts_with('$') && text.starts_with(['+', '#']) => {
-                return false;
-            }
+            (_, Some(_)) => return false,
+            ("mqtt", _) if topic.starts_with('$') && text.starts_with(['+', '#']) => return false,
             ("mqtt", _) => ("+", "#", '/'),
             ("nats", _) => ("*", ">", '.'),
             ("urlpattern", _) => (":any", "*", '/'),
-            _ => ("{any}", "{+all}", '/'),
+            (_, _) => ("{any}", "{+all}", '/'),
         };
         let mut levels = topic.split(separator);
-        for word in pattern.text.split(separator) {
-            let level = levels.next();
-            if word == rest && (level.is_some() || pattern.kind == "mqtt") {
-                return true;
-            }
-            if level.is_none_or(|level| word != one && word != level) {
-                return false;
+        for word in text.split(separator) {
+            match levels.next() {
+                level if word == rest => return level.is_some() || *kind == "mqtt",
+                Some(level) if word == one || word == level => {}
+                _ => return false,
             }
         }
         levels.next().is_none()
     }
-
-    fn any(patterns: &[Pattern], update: &Update) -> bool {
-        update.topics.iter().any(|topic| patterns.iter().any(|pattern| picks(pattern, topic)))
-    }
-
     pub(super) fn delivers(asks: &[Pattern], may: &[Pattern], update: &Update) -> bool {
-        any(asks, update) && (!update.private || any(may, update))
+        let any = |all: &[Pattern]| update.topics.iter().any(|t| all.iter().any(|p| picks(p, t)));
+        any(asks) && (!update.private || any(may))
     }
-
     pub(super) fn verdict(may: &[Pattern], update: &Update) -> u16 {
-        let mut tenants = update.topics.iter().map(|topic| tenant(topic));
-        let alone = tenants.clone().all(|other| Some(other) == tenants.clone().next());
-        let tenanted = tenants.any(|tenant| tenant.is_some());
-        let covered = |topic: &String| may.iter().any(|pattern| picks(pattern, topic));
-        match () {
-            () if tenanted && !(alone && update.private) => 400,
-            () if !update.topics.iter().all(covered) => 403,
-            () => 200,
-        }
+        let of: Vec<_> = update.topics.iter().map(|topic| tenant(topic)).collect();
+        let is_alone = update.private && of.iter().all(|other| *other == of[0]);
+        let may_all = update.topics.iter().all(|topic| may.iter().any(|one| picks(one, topic)));
+        let is_apart = of.iter().any(Option::is_some) && !is_alone;
+        let status = if may_all { 200 } else { 403 };
+        if is_apart { 400 } else { status }
     }
 }
 
