@@ -134,7 +134,7 @@ impl Courier {
         options: &Options,
     ) -> Result<Courier, NoCourier> {
         let hub = mercure.hub().clone();
-        let own = signed::kept_key(hub.state())?;
+        let own = signed::key_under(&signed::kept_key(hub.state())?, &options.jwt_secret);
         let signer = Signer::new(&own, options.key_secret.as_deref())?;
         Ok(Courier {
             audiences: Arc::new(Audiences::open(hub, clock)?),

@@ -8,6 +8,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::cipher::{
     AES_128, AES_192, AES_256, DecryptingKey, DecryptionContext, UnboundCipherKey,
 };
+use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
@@ -153,6 +154,17 @@ pub(super) fn kept_key(state: &State) -> Result<[u8; KEY_BYTES], NoSeal> {
     getrandom::fill(&mut key).map_err(|_| NoSeal::NoRandomness)?;
     state.commit(&[Write { table: Table::Issuer, key: ROW, value: Some(&key) }])?;
     Ok(key)
+}
+
+/// The key of the seals as long as this is the secret of the application's tokens: what a token
+/// could sign for falls with it.
+pub(super) fn key_under(kept: &[u8; KEY_BYTES], secret: &str) -> [u8; KEY_BYTES] {
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, kept), secret.as_bytes());
+    let mut key = [0; KEY_BYTES];
+    for (byte, made) in key.iter_mut().zip(tag.as_ref()) {
+        *byte = *made;
+    }
+    key
 }
 
 impl Signer {
