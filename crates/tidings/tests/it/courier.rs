@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
@@ -530,33 +530,96 @@ fn a_connection_ends_with_its_token() {
     assert_eq!(client.closes(), Some(1008));
 }
 
-#[test]
-fn a_person_whom_the_operator_puts_out_stays_out() {
-    let token = "admin-token-of-the-tests";
-    let hub = TestHub::launch(launch(&[
+const ADMIN_TOKEN: &str = "admin-token-of-the-tests";
+
+fn with_operator() -> TestHub {
+    TestHub::launch(launch(&[
         ("TIDINGS_ADMIN_LISTEN", "127.0.0.1:0"),
-        ("TIDINGS_ADMIN_TOKEN", token),
-    ]));
-    let application = Application::new(&hub, AUDIENCE);
-    let mut other = Application::new(&hub, AUDIENCE);
-    other.token = token_of(&json!({"aud": AUDIENCE, "email": "other@example.com"}));
-    let (mut here, mut there) = (application.connect(""), other.connect(""));
-    here.subscribed("a");
-    there.subscribed("b");
-    let (name, value) = bearer(token);
-    let what = json!({"issuer": "urn:tidings:courier", "subject": "somebody@example.com"});
-    let asked = http::request(
-        "POST",
-        "/tidings/admin/revocations",
-        &[(name.as_str(), value.as_str())],
-        what.to_string().as_bytes(),
-    );
+        ("TIDINGS_ADMIN_TOKEN", ADMIN_TOKEN),
+    ]))
+}
+
+/// Takes something back, and says when that was answered.
+fn revoke(hub: &TestHub, what: &Value) -> Instant {
+    let (name, value) = bearer(ADMIN_TOKEN);
+    let headers = [(name.as_str(), value.as_str())];
+    let path = "/tidings/admin/revocations";
+    let asked = http::request("POST", path, &headers, what.to_string().as_bytes());
     http::exchange(hub.admin.unwrap(), &asked).expect(201);
-    assert_eq!(here.closes(), Some(1008));
-    let hook = r#"{"topic":"b","action":"publish","message":1}"#;
-    refused(application.post("/v1/hook", hook), 403, "ESTATUS_FORBIDDEN");
-    other.hook("b", "2");
-    there.expect("2");
+    Instant::now()
+}
+
+/// Within a second of this moment each of them is told that it has no right any more.
+#[track_caller]
+fn are_ended(clients: &mut [Client], revoked: Instant) {
+    for client in clients {
+        assert_eq!(client.closes(), Some(1008));
+    }
+    assert!(revoked.elapsed() < Duration::from_secs(1), "{:?}", revoked.elapsed());
+}
+
+/// Whatever it does now comes to nothing, also by URLs that were signed before.
+#[track_caller]
+fn stays_out(application: &Application<'_>, signed: &str, topic: &str) {
+    let hook = format!(r#"{{"topic":"{topic}","action":"publish","message":1}}"#);
+    refused(application.post("/v1/hook", &hook), 403, "ESTATUS_FORBIDDEN");
+    let mut client = Client::open(application.hub, signed).unwrap();
+    let _sent = client.socket.send(Message::text(r#"{"action":"subscribe","topic":"a"}"#));
+    assert_eq!(client.closes(), Some(1008), "and nothing before");
+}
+
+#[test]
+fn a_person_whom_the_operator_puts_out_is_out_within_a_second_and_stays_out() {
+    for issuer in [json!("urn:tidings:courier"), Value::Null] {
+        let hub = with_operator();
+        let application = Application::new(&hub, AUDIENCE);
+        let mut other = Application::new(&hub, AUDIENCE);
+        other.token = token_of(&json!({"aud": AUDIENCE, "email": "other@example.com"}));
+        let signed = format!("/ws?token={}", application.sign()["key"].as_str().unwrap());
+        let (mut here, mut there) = (application.connect(""), other.connect(""));
+        here.subscribed("a");
+        there.subscribed("b");
+        let mut what = json!({"subject": "somebody@example.com"});
+        if !issuer.is_null() {
+            what["issuer"] = issuer;
+        }
+        let revoked = revoke(&hub, &what);
+        are_ended(&mut [here], revoked);
+        stays_out(&application, &signed, "b");
+        other.hook("b", "2");
+        there.expect("2");
+    }
+}
+
+#[test]
+fn everybody_of_every_audience_is_out_within_a_second_when_the_operator_says_so() {
+    let hub = with_operator();
+    let [one, two] = ["one", "two"].map(|name| Application::new(&hub, name));
+    let signed = format!("/ws?token={}", one.sign()["key"].as_str().unwrap());
+    let mut clients = [one.connect(""), two.connect(""), two.connect("")];
+    for (client, topic) in clients.iter_mut().zip(["a", "a", "b"]) {
+        client.subscribed(topic);
+    }
+    let revoked = revoke(&hub, &json!({"issuer": "urn:tidings:courier", "key": "courier"}));
+    are_ended(&mut clients, revoked);
+    stays_out(&one, &signed, "a");
+}
+
+#[test]
+fn another_secret_voids_what_was_signed_under_the_one_before() {
+    let data = TempDir::new().unwrap();
+    let path = data.path().to_str().unwrap().to_owned();
+    let hub = TestHub::launch(launch(&[("TIDINGS_DATA", &path)]));
+    let signed = {
+        let application = Application::new(&hub, AUDIENCE);
+        format!("/ws?token={}", application.sign()["key"].as_str().unwrap())
+    };
+    assert!(Client::open(&hub, &signed).is_ok());
+    let other = "another secret of the application, long enough";
+    let hub = hub.restart_with(launch(&[("TIDINGS_DATA", &path), ("COURIER_JWT_SECRET", other)]));
+    let application = Application { hub: &hub, base: "", token: token(AUDIENCE) };
+    refused(application.get("/v1/sign"), 403, "ESTATUS_FORBIDDEN");
+    assert_eq!(Client::open(&hub, &signed).err(), Some(403));
 }
 
 #[test]

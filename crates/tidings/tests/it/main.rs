@@ -64,6 +64,7 @@ mod privacy;
 mod proxy_protocol;
 mod readme;
 mod relay;
+mod revoked_keys;
 mod shlink;
 mod shutdown;
 mod silent_readers;

@@ -21,7 +21,7 @@ fn all_of(topic: &str) -> Value {
 }
 
 /// A ticket by this token.
-fn ticket(hub: &TestHub, token: &str, topic: &str) -> String {
+pub(crate) fn ticket(hub: &TestHub, token: &str, topic: &str) -> String {
     let (name, value) = bearer(token);
     let answer = ticket_with(hub, &[(&name, &value)], &all_of(topic)).expect(201).json();
     answer["ticket"].as_str().unwrap().to_owned()

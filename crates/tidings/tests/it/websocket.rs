@@ -23,7 +23,7 @@ use crate::tokens::{
     PUBLISH_KEY, Role, SUBSCRIBE_KEY, bearer, claims_final, detail, mint, now, token_final,
 };
 
-const PATH: &str = "/.well-known/tidings/ws";
+pub(crate) const PATH: &str = "/.well-known/tidings/ws";
 const PROTOCOL: &str = "tidings.v1.json";
 const REVOCATIONS: &str = "/tidings/admin/revocations";
 const TOPIC: &str = "https://sockets.example/1";
@@ -31,7 +31,7 @@ const OTHER: &str = "https://sockets.example/2";
 const ANONYMOUS: &str = "[history]\ndurability = \"memory\"\n[auth]\nanonymous = true\n";
 
 /// What carries a socket.
-trait Carrier: Read + Write {}
+pub(crate) trait Carrier: Read + Write {}
 impl<C: Read + Write> Carrier for C {}
 
 /// A client.
@@ -40,21 +40,21 @@ pub(crate) struct Socket {
     hello: Value,
 }
 
-fn plain(hub: &TestHub) -> Box<dyn Carrier> {
+pub(crate) fn plain(hub: &TestHub) -> Box<dyn Carrier> {
     let stream = TcpStream::connect(hub.address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_nodelay(true).unwrap();
     Box::new(stream)
 }
 
-fn request(target: &str) -> ClientRequestBuilder {
+pub(crate) fn request(target: &str) -> ClientRequestBuilder {
     let uri = format!("ws://hub.example{target}").parse().unwrap();
     ClientRequestBuilder::new(uri).with_sub_protocol(PROTOCOL)
 }
 
 impl Socket {
     #[track_caller]
-    fn over(carrier: Box<dyn Carrier>, request: ClientRequestBuilder) -> Socket {
+    pub(crate) fn over(carrier: Box<dyn Carrier>, request: ClientRequestBuilder) -> Socket {
         let (socket, answer) = tungstenite::client(request, carrier).unwrap();
         assert_eq!(answer.headers()["sec-websocket-protocol"], PROTOCOL);
         let mut socket = Socket { socket, hello: Value::Null };
@@ -109,7 +109,7 @@ impl Socket {
     }
 
     #[track_caller]
-    fn expect_error(&mut self, code: &str) -> Value {
+    pub(crate) fn expect_error(&mut self, code: &str) -> Value {
         let message = self.expect("error");
         assert_eq!(message["code"], code, "{message}");
         message
@@ -117,7 +117,12 @@ impl Socket {
 
     /// Subscribes to exact topics, until it is done; what came before that, in a word each.
     #[track_caller]
-    fn subscribe(&mut self, name: &str, topics: &[&str], start: &Value) -> (Vec<String>, Value) {
+    pub(crate) fn subscribe(
+        &mut self,
+        name: &str,
+        topics: &[&str],
+        start: &Value,
+    ) -> (Vec<String>, Value) {
         let matchers: Vec<_> = topics.iter().map(|topic| json!({"match": topic})).collect();
         self.say(&json!({
             "op": "subscribe", "ref": name, "matchers": matchers, "start": start,
@@ -134,7 +139,7 @@ impl Socket {
     }
 
     #[track_caller]
-    fn expect_data(&mut self, data: &str) -> Value {
+    pub(crate) fn expect_data(&mut self, data: &str) -> Value {
         let update = self.expect("update");
         assert_eq!(update["data"], data, "{update}");
         update
@@ -158,7 +163,7 @@ impl Socket {
 
 /// What a handshake is answered that is refused.
 #[track_caller]
-fn refused(hub: &TestHub, request: ClientRequestBuilder) -> u16 {
+pub(crate) fn refused(hub: &TestHub, request: ClientRequestBuilder) -> u16 {
     match tungstenite::client(request, plain(hub)) {
         Err(tungstenite::HandshakeError::Failure(Error::Http(answer))) => answer.status().as_u16(),
         Err(other) => panic!("{other}"),
