@@ -728,7 +728,7 @@ fn everybody_gets_what_is_for_them_and_nobody_anything_else_on_every_protocol() 
         "{ADMIN}[history]\ndurability = \"memory\"\n[auth]\nanonymous = true\n\
          [courier]\njwt_secret = \"{COURIER_SECRET}\"\n[webhooks]\nallow = [\"127.0.0.0/8\"]\n\
          [websocket]\ncommands_per_second = 100000\nburst = 100000\n\
-         [http]\nconnections_per_address_max = 2000\n"
+         [http]\nconnections_per_address_max = 2000\nheader_timeout = \"2m\"\n"
     ));
     let applications = ["one", "two", "three"].map(|name| Application::new(&hub, name));
     let mut tenants: Vec<String> = applications.iter().map(audience_of).collect();
