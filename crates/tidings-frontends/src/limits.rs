@@ -330,6 +330,10 @@ pub const PRESENCE_PAGE: usize = 256;
 /// Room in the tables of who is there that is not worth giving back.
 pub const PRESENCE_PENDING_SWEEP: usize = 1_024;
 
+/// Patterns without literal text at begin and end that one receiver may have which shows no token:
+/// a page has one or two, and somebody who wants to keep others out needs many connections.
+pub const BARE_PATTERNS_OF_ONE_STRANGER: usize = 10;
+
 /// Bytes of the largest form that is read where updates have so many bytes of data at most.
 pub const fn form_bytes(update_bytes: usize) -> usize {
     update_bytes.saturating_mul(FORM_BYTES_EACH).saturating_add(FORM_BYTES_BESIDE)

@@ -21,12 +21,14 @@ mod token;
 mod topic;
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
-use tidings_core::{AUDIENCE_PREFIX, Clock, Grant, Hub, Language, Selection, Start, TokenIdentity};
+use tidings_core::{
+    AUDIENCE_PREFIX, Clock, Grant, Hub, Language, Refused, Selection, Start, TokenIdentity,
+};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use url::Url;
@@ -37,19 +39,19 @@ pub use topic::topic;
 
 use crate::http::{Answer, Bodies, Content, Frontend, Lasting, Request, empty};
 use crate::limits::{
-    COURIER_BODIES_BYTES_MAX, COURIER_BODY_BYTES_BESIDE, SOCKET_BURST_DEFAULT,
-    SOCKET_PER_SECOND_DEFAULT,
+    COURIER_BODIES_BYTES_MAX, COURIER_BODY_BYTES_BESIDE, COURIER_LISTS_BYTES_MAX,
+    SOCKET_BURST_DEFAULT, SOCKET_PER_SECOND_DEFAULT,
 };
 use crate::mercure::Mercure;
 use crate::shard::Stream;
-use crate::shard::talk::{FrameLimits, Talk};
+use crate::shard::talk::{Answering, FrameLimits, Talk};
 use crate::sse::Framing;
 use crate::websocket::{frame, handshake};
 use connection::Connection;
 use refusal::Refusal;
 use session::Session;
 use signed::{BadSignature, Signed, Signer};
-use token::{Bearer, Secret};
+use token::{BadToken, Bearer, Secret};
 
 /// Who has made grants of this frontend, for whoever takes some back.
 const ISSUER: &str = "urn:tidings:courier";
@@ -108,11 +110,18 @@ pub struct Courier {
     sign_lifetime: RwLock<Duration>,
     body_bytes_max: usize,
     bodies: Bodies,
+    lists: Lists,
     /// Who may be at the storage: one at a time, so that strangers hold no other threads.
     storage: Arc<Semaphore>,
     /// Messages that are being worked off. Each ends by itself within the time that publishers
     /// wait.
-    tasks: TaskTracker,
+    answering: OnceLock<Arc<Answering>>,
+}
+
+/// Lists of topics on their way to clients.
+struct Lists {
+    making: Semaphore,
+    memory: Bodies,
 }
 
 /// What is served.
@@ -120,6 +129,16 @@ enum Place {
     Socket,
     /// A path below, without the frontend's own before it.
     Rest(String),
+}
+
+/// Whose token it is, for logs and revocation.
+fn identity(email: Option<&str>) -> TokenIdentity {
+    TokenIdentity {
+        issuer: Some(ISSUER.into()),
+        subject: email.map(Into::into),
+        key: Some(KEY.into()),
+        ..TokenIdentity::default()
+    }
 }
 
 impl Courier {
@@ -146,8 +165,12 @@ impl Courier {
             sign_lifetime: RwLock::new(options.sign_lifetime),
             body_bytes_max: options.update_bytes_max.saturating_add(COURIER_BODY_BYTES_BESIDE),
             bodies: Bodies::new(COURIER_BODIES_BYTES_MAX),
+            lists: Lists {
+                making: Semaphore::new(1),
+                memory: Bodies::new(COURIER_LISTS_BYTES_MAX),
+            },
             storage: Arc::new(Semaphore::new(1)),
-            tasks: TaskTracker::new(),
+            answering: OnceLock::new(),
         })
     }
 
@@ -211,13 +234,14 @@ impl Courier {
             |(language, text): &(Language, String)| self.hub().matcher(*language, text).ok();
         // An id is a UUID, so these are patterns.
         let topics: Vec<_> = patterns.iter().filter_map(compiled).collect();
-        let token = TokenIdentity {
-            issuer: Some(ISSUER.into()),
-            subject: email.map(Into::into),
-            key: Some(KEY.into()),
-            ..TokenIdentity::default()
-        };
+        let token = identity(email);
         Arc::new(Grant { publish: topics.clone(), subscribe: topics, expires, token })
+    }
+
+    /// Whether somebody's token still counts: the operator may have revoked it.
+    fn check(&self, email: Option<&str>, expires: Option<u64>) -> Result<(), Refused> {
+        let token = identity(email);
+        self.hub().check_grant(&Grant { expires, token, ..Grant::default() })
     }
 
     /// A socket for whoever sent this request.
@@ -237,6 +261,8 @@ impl Courier {
             }
             Signed::Old(bearer) => (self.audience_of(bearer), &bearer.email, bearer.expires),
         };
+        let counts = self.check(email.as_deref(), expires);
+        counts.map_err(|_| Refusal::BadSignature(BadSignature::Inner(BadToken::Fallen)))?;
         let audience = audience.ok_or(Refusal::NoAudience)?;
         let accepted = handshake::accept(&head, &[]).map_err(Refusal::Handshake)?;
         if closing.has_begun() {
@@ -247,8 +273,9 @@ impl Courier {
         // Nothing at first: what comes is brought by subscriptions.
         let selection = Selection { matchers: Vec::new(), grant: Arc::clone(&grant), scope: None };
         let session = Session::new(&audience.id);
-        let (hub, tasks) = (self.hub().clone(), self.tasks.clone());
-        let hearer = Arc::new(Connection::new(hub, grant, start, id, session, tasks));
+        let answering = self.answering.get_or_init(|| Answering::here(TaskTracker::new()));
+        let (hub, answering) = (self.hub().clone(), Arc::clone(answering));
+        let hearer = Arc::new(Connection::new(hub, grant, start, id, session, answering));
         let opening = Some(frame::text(audiences::fresh_id().as_bytes()));
         let limits = FrameLimits {
             message_bytes: self.body_bytes_max,

@@ -41,6 +41,8 @@ pub(super) enum BadToken {
     Expired,
     #[error("its time has not come yet")]
     TooEarly,
+    #[error("it was revoked")]
+    Fallen,
 }
 
 /// The secret of all tokens.

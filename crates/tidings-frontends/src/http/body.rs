@@ -32,6 +32,17 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
     Body::whole(bytes.into())
 }
 
+/// A whole body that keeps its share of memory for as long as any of it is there.
+pub(crate) fn shared(bytes: Vec<u8>, share: Share) -> Body {
+    struct Owned(Vec<u8>, #[expect(dead_code, reason = "it is there to be dropped")] Share);
+    impl AsRef<[u8]> for Owned {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    Body::whole(Bytes::from_owner(Owned(bytes, share)))
+}
+
 /// No body.
 pub fn empty() -> Body {
     Body::whole(Bytes::new())
@@ -103,6 +114,18 @@ impl Bodies {
             }
         }
         Ok((if whole.is_empty() { first } else { whole.freeze() }, share))
+    }
+
+    /// A share for so many bytes that are not read but made.
+    ///
+    /// # Errors
+    ///
+    /// When there is none in time.
+    pub(crate) async fn share(&self, bytes: usize, time: Duration) -> Result<Share, BodyProblem> {
+        let mut share = Share::default();
+        let more = timeout_at(Instant::now() + time, self.more(&mut share, bytes)).await;
+        more.map_err(|_| BodyProblem::NoMemory)?;
+        Ok(share)
     }
 
     /// Waits until `share` covers `bytes` more.

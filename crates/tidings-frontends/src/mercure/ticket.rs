@@ -10,7 +10,7 @@ use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
-use tidings_core::Language;
+use tidings_core::{Asker, Language};
 
 use super::access::{self, Access, Worded};
 use super::fault::Fault;
@@ -72,7 +72,7 @@ pub(super) async fn make(
     let read = mercure.query_bodies.read(request.body, QUERY_BYTES_MAX, BODY_TIMEOUT).await;
     let (bytes, _share) = read.map_err(|problem| words(problem.into()))?;
     let (matchers, lifetime) = wanted(&bytes).map_err(words)?;
-    subscribe::compile(mercure, &borrowed(&matchers)).map_err(words)?;
+    subscribe::compile(mercure, &borrowed(&matchers), Asker::Known).map_err(words)?;
     let now = mercure.clock.wall();
     let ticket = Ticket { verified, matchers };
     let expires = now.saturating_add(lifetime.saturating_mul(1_000));

@@ -1,7 +1,7 @@
 //! Courier's clients, unchanged: the calls of its document, its sockets, its refusals, alone and in
 //! a hub with other protocols. Heard by a WebSocket client that knows nothing of ours.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -18,6 +18,7 @@ use tungstenite::protocol::WebSocket;
 use crate::http::{self, PATIENCE, Reply};
 use crate::hub::{Launch, PROGRAM, TestHub};
 use crate::mercure::MEMORY;
+use crate::sinks::resident;
 use crate::tokens::{Role, bearer, mint, now, token_final};
 
 const SECRET: &str = "the secret of an application, long enough";
@@ -457,7 +458,7 @@ fn old_url(key: &str, token: &str) -> String {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), token.as_bytes()).unwrap();
+    child.stdin.take().unwrap().write_all(token.as_bytes()).unwrap();
     let sealed = child.wait_with_output().unwrap().stdout;
     format!("/ws?token={}", URL_SAFE.encode([vector, sealed].concat()))
 }
@@ -523,6 +524,7 @@ fn a_person_whom_the_operator_puts_out_stays_out() {
     let (mut here, mut there) = (application.connect(""), other.connect(""));
     here.subscribed("a");
     there.subscribed("b");
+    let signed = format!("/ws?token={}", application.sign()["key"].as_str().unwrap());
     let (name, value) = bearer(token);
     let what = json!({"issuer": "urn:tidings:courier", "subject": "somebody@example.com"});
     let asked = http::request(
@@ -535,6 +537,11 @@ fn a_person_whom_the_operator_puts_out_stays_out() {
     assert_eq!(here.closes(), Some(1008));
     let hook = r#"{"topic":"b","action":"publish","message":1}"#;
     refused(application.post("/v1/hook", hook), 403, "ESTATUS_FORBIDDEN");
+    for path in ["/v1/sign", "/v1/topic"] {
+        refused(application.get(path), 403, "ESTATUS_FORBIDDEN");
+    }
+    refused(application.post("/v1/audience", ""), 403, "ESTATUS_FORBIDDEN");
+    assert_eq!(Client::open(&hub, &signed).err(), Some(403), "a URL of before opens nothing");
     other.hook("b", "2");
     there.expect("2");
 }
@@ -571,6 +578,79 @@ fn what_was_missed_comes_behind_a_place() {
         application.hook("b", "\"end\"");
         client.expect("\"end\"");
         break_off(client);
+    }
+}
+
+#[test]
+fn broadcasts_of_the_past_come_once_and_in_order_whatever_is_subscribed_when() {
+    let hub = alone();
+    let application = Application::new(&hub, AUDIENCE);
+    let broadcast = |message: &str| {
+        let body = format!(r#"{{"topic":"-","action":"broadcast","message":{message}}}"#);
+        application.post("/v1/hook", &body).expect(200);
+    };
+    application.hook("x", "1");
+    broadcast("2");
+    application.hook("x", "3");
+    broadcast("4");
+    let mut client = application.connect("&after=earliest");
+    client.subscribe("x");
+    ["1", "2", "3", "4"].into_iter().for_each(|text| client.expect(text));
+    client.say(r#"{"action":"unsubscribe","topic":"x"}"#);
+    client.subscribe("y");
+    client.publish("y", "\"mine\"");
+    client.expect("\"mine\"");
+    broadcast("5");
+    client.expect("5");
+    // Who takes back what came first is still told what is for all.
+    for _ in 0..20 {
+        let mut client = application.connect("&after=earliest");
+        client.subscribe("x");
+        client.subscribe("y");
+        client.say(r#"{"action":"unsubscribe","topic":"x"}"#);
+        client.publish("y", "\"end\"");
+        let mut broadcasts = Vec::new();
+        loop {
+            match client.next().as_str() {
+                "\"end\"" if broadcasts.len() >= 3 => break,
+                "\"end\"" | "\"mine\"" | "1" | "3" => {}
+                text => broadcasts.push(text.to_owned()),
+            }
+        }
+        assert_eq!(broadcasts, ["2", "4", "5"]);
+    }
+}
+
+#[test]
+fn lists_that_nobody_reads_take_so_much_memory_and_no_more() {
+    let hub = alone();
+    let application = Application::new(&hub, AUDIENCE);
+    let long = "\\u0001".repeat(250);
+    for number in 0..400 {
+        let body = format!(r#"{{"topic":"{long}{number}"}}"#);
+        application.post("/v1/topic", &body).expect(200);
+    }
+    let length = application.get("/v1/topic").expect(200).body.len();
+    assert!(length > 600_000, "{length}");
+    let before = resident(hub.pid());
+    let (name, value) = bearer(&application.token);
+    let asked = http::request("GET", "/v1/topic", &[(name.as_str(), value.as_str())], b"");
+    // Pipelined, so that as many answers as possible are asked for at once.
+    let silent: Vec<TcpStream> = (0..200)
+        .map(|_| {
+            let mut stream = TcpStream::connect(hub.address).unwrap();
+            stream.write_all(&asked).unwrap();
+            stream
+        })
+        .collect();
+    let refused = application.get("/v1/topic").status;
+    assert!(refused == 200 || refused == 503, "{refused}");
+    let after = resident(hub.pid());
+    assert!(after - before < 110 * 1024, "{before} {after}");
+    drop(silent);
+    let begun = Instant::now();
+    while application.get("/v1/topic").status != 200 {
+        assert!(begun.elapsed() < PATIENCE, "what they held is given back");
     }
 }
 

@@ -435,6 +435,63 @@ fn a_wish_that_is_taken_back_is_answered_as_such_before_that() {
 }
 
 #[test]
+fn a_past_is_taken_back_though_its_matcher_is_wanted_by_others_too() {
+    let mut driven = Driven::new();
+    for number in 1..=50 {
+        driven.publish("a", number, 5_000);
+    }
+    let asks = Asks { framing: Framing::Raw, ..Asks::default() };
+    let socket = driven.talk(&asks, LIMITS, &Script::default());
+    let a = [driven.exact("a")];
+    let order = |order| socket.order(order);
+    let join = |number, start, name: &str| {
+        let (matchers, around) = (a.clone().into(), None);
+        order(Order::Join { number, matchers, start, around, answer: answer(name) });
+    };
+    let hold = driven.hold_readers();
+    join(1, Start::Now, "live");
+    join(2, Start::Earliest, "past");
+    join(3, Start::Earliest, "other");
+    driven.turn();
+    order(Order::Leave { number: Some(3), matchers: Box::default(), answer: answer("left") });
+    order(Order::Leave { number: Some(2), matchers: Box::default(), answer: answer("left") });
+    driven.turn();
+    drop(hold);
+    driven.publish("a", 51, 1);
+    driven.settle();
+    let texts = socket.texts();
+    let cancelled = texts.iter().filter(|text| text.starts_with("done") && text.contains("true"));
+    assert_eq!(cancelled.count(), 2, "{texts:?}");
+    let numbers = texts.iter().filter_map(|text| text.split(' ').next()?.parse::<usize>().ok());
+    assert_eq!(numbers.collect::<Vec<_>>(), [51], "nothing of the past, and what comes");
+}
+
+#[test]
+fn a_past_of_which_a_part_is_let_go_of_brings_the_rest() {
+    let mut driven = Driven::new();
+    for number in 1..=50 {
+        driven.publish(if number % 2 == 0 { "a" } else { "b" }, number, 5_000);
+    }
+    let asks = Asks { framing: Framing::Raw, ..Asks::default() };
+    let socket = driven.talk(&asks, LIMITS, &Script::default());
+    let (a, b) = (driven.exact("a"), driven.exact("b"));
+    let hold = driven.hold_readers();
+    socket.join("both", &[Arc::clone(&a), b], Start::Earliest);
+    driven.turn();
+    socket.leave("one", &[a]);
+    driven.turn();
+    drop(hold);
+    driven.until("both are answered", |_| {
+        socket.texts().iter().filter(|text| text.starts_with("done")).count() == 2
+    });
+    let texts = socket.texts();
+    assert!(!texts.iter().any(|text| text.starts_with("done") && text.contains("true")));
+    let numbers: Vec<usize> =
+        texts.iter().filter_map(|text| text.split(' ').next()?.parse().ok()).collect();
+    assert_eq!(numbers, (1..=50).step_by(2).collect::<Vec<_>>());
+}
+
+#[test]
 fn ten_thousand_changes_leave_nothing_behind() {
     let mut driven = Driven::new();
     let asks = Asks { framing: Framing::Raw, ..Asks::default() };
