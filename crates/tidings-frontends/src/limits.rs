@@ -44,6 +44,10 @@ pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
 pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time for a whole request body: 1 MiB takes this long at 280 kbit/s.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for a body that has memory for which others wait.
+pub const BODY_TIMEOUT_SHORT: Duration = Duration::from_secs(5);
+/// How often it is looked at whether others wait for that.
+pub const BODY_MEMORY_JUDGED_EVERY: Duration = Duration::from_secs(1);
 /// Bytes of all publications' bodies that are being read or wait for a place in the hub's queue,
 /// those aside that came with their heads ([`USUAL_REQUEST_BYTES_MAX`] each at most): many times
 /// what a busy hub has under way, and little beside a machine's memory.

@@ -80,6 +80,21 @@ impl Side {
         }
     }
 
+    /// Whether another one that has not begun either is brought together with this: where nothing
+    /// tells them apart, the history is read once.
+    pub(super) fn takes(&self, other: &Side) -> bool {
+        let is_told = self.around.is_some() || other.around.is_some();
+        !is_told && self.since == other.since
+    }
+
+    /// Brings what the other is to bring, and answers for both.
+    pub(super) fn take(&mut self, other: Side) {
+        let (own, others) = (std::mem::take(&mut self.matchers), other.matchers);
+        self.matchers = own.into_iter().chain(others).collect();
+        let own: Answer = std::mem::replace(&mut self.answer, Box::new(|_| Bytes::new()));
+        self.answer = Box::new(move |joined| [own(joined), (other.answer)(joined)].concat().into());
+    }
+
     /// Another grant counts.
     pub(super) fn change_grant(&mut self) {
         self.read_anew();

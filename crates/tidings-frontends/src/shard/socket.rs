@@ -73,11 +73,15 @@ impl Sides {
         self.0.get_or_insert_default().sides.push_back(side);
     }
 
-    /// The one that waits longest.
+    /// The one that waits longest, and with it what can be brought in one go.
     pub(super) fn pop(&mut self) -> Option<Side> {
-        let first = self.0.as_mut()?.sides.pop_front();
+        let sides = &mut self.0.as_mut()?.sides;
+        let mut first = sides.pop_front()?;
+        while let Some(next) = sides.pop_front_if(|next| first.takes(next)) {
+            first.take(next);
+        }
         self.0.take_if(|waiting| waiting.sides.is_empty());
-        first
+        Some(first)
     }
 
     /// Those of which this is so, which go.

@@ -100,7 +100,7 @@ struct Client {
 struct Came {
     /// Numbers of updates, and whether each came as past.
     updates: Vec<(usize, bool)>,
-    /// By order: where in `updates` its answer stands, its place, and whether it was cancelled.
+    /// By order: how many were answered before, its place, and whether it was cancelled.
     answers: HashMap<usize, (usize, u64, bool)>,
 }
 
@@ -116,7 +116,7 @@ fn came(client: &Client) -> Came {
             "done" => {
                 assert!(!is_past, "an answer within the past");
                 let (order, place) = (words[1].parse().unwrap(), words[2].parse().unwrap());
-                let answer = (came.updates.len(), place, words[3] == "true");
+                let answer = (came.answers.len(), place, words[3] == "true");
                 assert!(came.answers.insert(order, answer).is_none(), "answered twice");
             }
             number => came.updates.push((number.parse().unwrap(), is_past)),
@@ -134,13 +134,15 @@ fn check_client(client: &Client, all: &[Published]) {
     let came = came(client);
     assert_eq!(came.answers.len(), client.orders, "every order is answered once");
     let place_of = |order: usize| came.answers[&order].1;
-    // Places at which a matcher was let go of, and at which rights changed.
+    // Places at which a matcher was let go of, and at which rights changed. What was let go of
+    // while its past was brought need not have come at all.
     let left = |wish: &Wish, topic: usize| {
         let places = client.others.iter().filter_map(|other| match other {
-            Other::Left { topics, order } => {
-                (*order > wish.order && topics.contains(&topic)).then(|| place_of(*order))
+            Other::Left { topics, order } if *order > wish.order && topics.contains(&topic) => {
+                let was_on_its_way = came.answers[&wish.order].0 > came.answers[order].0;
+                Some(if was_on_its_way { 0 } else { place_of(*order) })
             }
-            Other::Granted { .. } => None,
+            Other::Left { .. } | Other::Granted { .. } => None,
         });
         places.min().unwrap_or(u64::MAX)
     };
