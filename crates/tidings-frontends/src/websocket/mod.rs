@@ -205,9 +205,12 @@ fn presented<'h>(
     if let Some(token) = lent::bearer(headers, lent)? {
         return Ok(Some((token, false)));
     }
-    let mut offered = handshake::offered(headers);
-    if let Some(token) = offered.find_map(|protocol| protocol.strip_prefix(TOKEN_PREFIX)) {
-        return Ok(Some((token, false)));
+    let offered = handshake::offered(headers);
+    let mut tokens = offered.filter_map(|protocol| protocol.strip_prefix(TOKEN_PREFIX));
+    match (tokens.next(), tokens.next()) {
+        (Some(token), None) => return Ok(Some((token, false))),
+        (Some(_), Some(_)) => return Err(lent.several_tokens()),
+        (None, _) => {}
     }
     Ok(lent.cookie(headers)?.map(|token| (token, true)))
 }

@@ -484,6 +484,31 @@ fn a_token_is_found_wherever_it_may_stand() {
 }
 
 #[test]
+fn two_tokens_as_subprotocols_are_none() {
+    let hub = TestHub::start(MEMORY);
+    let token = format!("bearer.{}", token_final(Role::Subscribe, &["*"]));
+    let twice = request(PATH).with_sub_protocol(&token).with_sub_protocol(&token);
+    assert_eq!(refused(&hub, twice), 400);
+    Socket::over(plain(&hub), request(PATH).with_sub_protocol(&token));
+}
+
+#[test]
+fn a_request_with_a_body_begins_no_socket() {
+    let hub = TestHub::start(ANONYMOUS);
+    let upgrade = [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let reply = hub.request("GET", PATH, &upgrade, b"x").expect(400);
+    assert!(reply.text().contains("a request for a WebSocket has no body"), "{}", reply.text());
+    let chunked = [&upgrade[..], &[("Transfer-Encoding", "chunked")]].concat();
+    let head = http::request("GET", PATH, &chunked, b"");
+    hub.exchange(&[&head[..], b"0\r\n\r\n"].concat()).expect(400);
+}
+
+#[test]
 fn a_page_of_another_origin_opens_no_socket() {
     let hub = TestHub::start(ANONYMOUS);
     let page = |origin: &str| request(PATH).with_header("Origin", origin.to_owned());
