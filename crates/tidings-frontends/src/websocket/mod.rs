@@ -44,8 +44,7 @@ use crate::shard::Stream;
 use crate::shard::talk::{FrameLimits, Talk};
 use crate::sse::Framing;
 use conversation::Conversation;
-use judge::Right;
-use judge::judge;
+use judge::{Right, judge, judge_reader};
 use messages::{Allowed, Message};
 use session::{Rules, Session};
 
@@ -176,12 +175,13 @@ impl WebSocket {
     /// What the token of a request allows; `None` where it has none.
     async fn right(&self, head: &Parts, lent: &Lent) -> Result<Option<Right>, Box<Refused>> {
         let Some((token, by_cookie)) = presented(&head.headers, lent)? else { return Ok(None) };
-        let judged = judge(lent.auth(), self.mercure.clock(), token).await;
-        let mut right = judged.map_err(|cause| lent.bad_token(cause))?;
-        if by_cookie && !lent.publishes_by_cookie(&head.headers) {
-            right.publish = None;
-        }
-        Ok(Some(right))
+        let (auth, clock) = (lent.auth(), self.mercure.clock());
+        let judged = if by_cookie && !lent.publishes_by_cookie(&head.headers) {
+            judge_reader(auth, clock, token).await
+        } else {
+            judge(auth, clock, token).await
+        };
+        judged.map(Some).map_err(|cause| lent.bad_token(cause))
     }
 
     fn hello(&self, cursor: &str, heartbeat: Option<Duration>, limits: Allowed) -> bytes::Bytes {

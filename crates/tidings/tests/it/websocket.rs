@@ -17,7 +17,7 @@ use tungstenite::{Bytes, Message};
 
 use crate::encrypted::{Authority, address, connect};
 use crate::http::{self, PATIENCE};
-use crate::hub::TestHub;
+use crate::hub::{HUB, TestHub};
 use crate::mercure::MEMORY;
 use crate::tokens::{
     PUBLISH_KEY, Role, SUBSCRIBE_KEY, bearer, claims_final, detail, mint, now, token_final,
@@ -481,6 +481,25 @@ fn a_token_is_found_wherever_it_may_stand() {
     socket.say(&subscribe);
     socket.expect("subscribed");
     assert!(!hub.log().contains(&token), "a token in the log");
+}
+
+#[test]
+fn a_publishers_cookie_opens_nothing_for_a_page_that_may_not_publish() {
+    let listed = "cookie = \"token\"\ncors_origins = [\"https://app.example\"]";
+    let publishes = "publish_origins = [\"https://editor.example\"]";
+    let hub = TestHub::start(&format!("{MEMORY}[mercure]\n{listed}\n{publishes}"));
+    let page = |role: Role, origin: &str| {
+        let cookie = format!("token={}", token_final(role, &["*"]));
+        request(PATH).with_header("Cookie", cookie).with_header("Origin", origin.to_owned())
+    };
+    assert_eq!(refused(&hub, page(Role::Publish, "https://app.example")), 401);
+    let cookie = format!("token={}", token_final(Role::Publish, &["*"]));
+    let stream = hub.get(&format!("{HUB}?match=*"), &[("Cookie", &cookie)]);
+    assert_eq!(stream.status, 401, "as for a stream");
+    Socket::over(plain(&hub), page(Role::Subscribe, "https://app.example"));
+    let mut own = Socket::over(plain(&hub), page(Role::Publish, "https://hub.example"));
+    own.say(&json!({"op": "publish", "ref": 1, "topics": [TOPIC], "data": "x"}));
+    own.expect("published");
 }
 
 #[test]
