@@ -2,6 +2,7 @@
 //! `?ticket=` of the hub's URL is who has one. A browser's `EventSource` can send no header, and a
 //! token in a URL ends up in logs (RFC 9700 section 4.3.2); a ticket there is of no use any more.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::json;
 use tidings_core::Language;
 
@@ -26,6 +28,7 @@ use crate::http::{Body, Request, full};
 use crate::limits::{
     BODY_TIMEOUT, MATCHERS_MAX, QUERY_BYTES_MAX, TICKET_LIFETIME_DEFAULT, TICKET_LIFETIME_MAX,
 };
+use crate::problem::shown_name;
 
 /// The parameter of the hub's URL.
 pub(super) const PARAMETER: &str = "ticket";
@@ -34,6 +37,9 @@ const BESIDE: [&str; 6] =
     ["last_event_id", "lastEventID", "lastEventId", "Last-Event-ID", "last-event-id", "continuity"];
 /// The header of an API key.
 const API_KEY: &str = "x-api-key";
+
+/// What a request for a ticket may say.
+const FIELDS: [&str; 2] = ["matchers", "lifetime"];
 
 /// What a request for a ticket says.
 #[derive(Debug, Deserialize)]
@@ -169,8 +175,9 @@ fn of_key(
 /// The matchers and the lifetime in seconds that a body asks for.
 fn wanted(bytes: &[u8]) -> Result<(Vec<(Language, String)>, u64), Refusal> {
     let wrong = |fault| Refusal::BadParameter(fault);
-    let document: Document =
-        serde_json::from_slice(bytes).map_err(|_| wrong(Fault::BadTicketRequest))?;
+    let document: Document = serde_json::from_slice(bytes).map_err(|_| {
+        unknown_field(bytes).unwrap_or_else(|| wrong(Fault::BadTicketRequest))
+    })?;
     if document.matchers.is_empty() {
         return Err(wrong(Fault::NoMatch));
     }
@@ -187,6 +194,13 @@ fn wanted(bytes: &[u8]) -> Result<(Vec<(Language, String)>, u64), Refusal> {
         Some(0) => Err(wrong(Fault::BadTicketRequest)),
         asked => Ok((matchers, asked.unwrap_or(TICKET_LIFETIME_DEFAULT).min(TICKET_LIFETIME_MAX))),
     }
+}
+
+/// The first field of a body that has no meaning here, as a refusal.
+fn unknown_field(bytes: &[u8]) -> Option<Refusal> {
+    let named: BTreeMap<String, IgnoredAny> = serde_json::from_slice(bytes).ok()?;
+    let unknown = named.keys().find(|name| !FIELDS.contains(&name.as_str()))?;
+    Some(Refusal::UnknownField(shown_name(unknown)))
 }
 
 /// Matchers as the rest of the protocol takes them.
@@ -255,5 +269,7 @@ mod tests {
         ] {
             assert_eq!(read(bad), None, "{bad}");
         }
+        let refused = wanted(br#"{"matchers":[{"match":"a"}],"Lifetime":5}"#).unwrap_err();
+        assert!(matches!(refused, Refusal::UnknownField(name) if name == "Lifetime"));
     }
 }

@@ -55,6 +55,7 @@ async fn answer(
     let read = tokens.bodies.read(body, EXCHANGE_BODY_BYTES_MAX, EXCHANGE_BODY_TIMEOUT).await;
     let (bytes, _share) = read?;
     let asked = asked(&head, &bytes)?;
+    check_client(&asked, &key, &tokens.namespace)?;
     if asked.generation == Some(Generation::Draft) && !settings.mercure_info {
         return Err(Refusal::Bad("this hub makes tokens of 1.0 only"));
     }
@@ -77,6 +78,18 @@ async fn answer(
         "authorization_details": portions.iter().map(Portion::detail).collect::<Vec<_>>(),
     });
     Ok(json_answer(StatusCode::OK, document.to_string()))
+}
+
+/// Whether what the body says of its sender and of whom the token is for is so.
+fn check_client(asked: &Asked, key: &ApiKey, namespace: &Namespace) -> Result<(), Refusal> {
+    if asked.client_id.as_ref().is_some_and(|id| *id != key.id) {
+        return Err(Refusal::Bad("`client_id` is not the id of the API key"));
+    }
+    let hub_url = namespace.hub_url().as_str();
+    match asked.targets.iter().all(|target| target == hub_url) {
+        true => Ok(()),
+        false => Err(Refusal::Target),
+    }
 }
 
 /// What the body asks for, by its type.

@@ -146,6 +146,9 @@ fn only_who_may_subscribe_gets_a_ticket() {
     ] {
         ticket_with(&hub, &good, &body).expect(400);
     }
+    let unknown = json!({ "matchers": [{ "match": "a" }], "Lifetime": 5 });
+    let refused = ticket_with(&hub, &good, &unknown).expect(400).text();
+    assert!(refused.contains("`Lifetime`"), "{refused}");
     let get = hub.get(PATH, &good).expect(405);
     assert_eq!(get.header("allow").as_deref(), Some("POST, OPTIONS"));
     for _ in 0..100 {
