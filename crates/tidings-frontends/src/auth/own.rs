@@ -133,10 +133,19 @@ impl OwnIssuer {
         Issuer::own(&self.id, Key::own(KID, &self.secret), &self.hub_url, accepts_draft)
     }
 
+    fn made(&self, token: &TokenIdentity) -> bool {
+        token.issuer.as_deref() == Some(&*self.id)
+    }
+
+    /// The API key that this token was made for, if it is one of the hub's own.
+    pub(crate) fn client_of<'t>(&self, token: &'t TokenIdentity) -> Option<&'t str> {
+        token.client.as_deref().filter(|_| self.made(token))
+    }
+
     /// Whether this is a token of an API key that counts no longer.
     pub(super) fn has_fallen(&self, token: &TokenIdentity, now: u64) -> bool {
         let stands = |client: &str| self.keys.stands(client, now);
-        token.issuer.as_deref() == Some(&*self.id) && !token.client.as_deref().is_some_and(stands)
+        self.made(token) && !token.client.as_deref().is_some_and(stands)
     }
 
     /// Makes a token at `now`, in milliseconds since 1970.

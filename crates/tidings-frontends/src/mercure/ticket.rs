@@ -73,7 +73,7 @@ pub(super) async fn make(
     if request.closing.has_begun() {
         return Err(words(Refusal::ShuttingDown));
     }
-    let (verified, owner) = shown(mercure, &request, settings).await?;
+    let (verified, owners) = shown(mercure, &request, settings).await?;
     super::refuse_coded(&request.head.headers).map_err(words)?;
     let read = mercure.query_bodies.read(request.body, QUERY_BYTES_MAX, BODY_TIMEOUT).await;
     let (bytes, _share) = read.map_err(|problem| words(problem.into()))?;
@@ -82,7 +82,7 @@ pub(super) async fn make(
     let now = mercure.clock.wall();
     let ticket = Ticket { verified, matchers };
     let expires = now.saturating_add(lifetime.saturating_mul(1_000));
-    let text = mercure.tickets.put(ticket, owner, now, expires).map_err(|no| match no {
+    let text = mercure.tickets.put(ticket, owners, now, expires).map_err(|no| match no {
         NoTicket::TooMany => words(Refusal::TooMany(Duration::from_secs(TICKET_LIFETIME_DEFAULT))),
         NoTicket::NoRandomness => words(Refusal::Busy),
     })?;
@@ -114,7 +114,7 @@ async fn shown(
     mercure: &Mercure,
     request: &Request,
     settings: &Settings,
-) -> Worded<(Arc<Verified>, Owner)> {
+) -> Worded<(Arc<Verified>, Vec<Owner>)> {
     let words = |refusal| (Generation::Final, refusal);
     if let Some(key) = presented_key(&request.head) {
         return of_key(mercure, request, settings, key).map_err(words);
@@ -128,8 +128,21 @@ async fn shown(
         // It came in a cookie, which a browser sends whatever page makes the request.
         cookie::check_origin(&request.head.headers, &settings.publish_origins).map_err(words)?;
     }
-    let owner = Owner::Token(Arc::as_ptr(&verified).addr());
-    Ok((verified, owner))
+    let owners = owners(&verified, &request.head.headers, settings);
+    Ok((verified, owners))
+}
+
+/// Whose ticket it is that is asked for by the token of this request.
+fn owners(verified: &Verified, headers: &HeaderMap, settings: &Settings) -> Vec<Owner> {
+    let token = &verified.grant.token;
+    let field = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    let shown = match field.and_then(access::Bearer::parse) {
+        Some(bearer) => Some(bearer.token.as_bytes()),
+        None => settings.cookies.token(headers),
+    };
+    let own = settings.auth.own().and_then(|own| own.client_of(token));
+    let key = own.map(|client| Owner::Key(client.into()));
+    Owner::token(token, shown.unwrap_or_default()).into_iter().chain(key).collect()
 }
 
 /// The API key of a request, if it has one.
@@ -149,7 +162,7 @@ fn of_key(
     request: &Request,
     settings: &Settings,
     presented: &str,
-) -> Result<(Arc<Verified>, Owner), Refusal> {
+) -> Result<(Arc<Verified>, Vec<Owner>), Refusal> {
     let headers = &request.head.headers;
     let fields = [header::AUTHORIZATION.as_str(), API_KEY].map(|name| headers.get_all(name));
     if fields.into_iter().map(|all| all.iter().count()).sum::<usize>() > 1 {
@@ -169,7 +182,7 @@ fn of_key(
     let issued = own.issue(&wanted, now).map_err(|_| Refusal::Busy)?;
     let verified = settings.auth.verify(&issued.token, Role::Subscribe, now);
     let verified = verified.map_err(|problem| Refusal::bad_token(problem.cause))?;
-    Ok((verified, Owner::Key(key.id.as_str().into())))
+    Ok((verified, vec![Owner::Key(key.id.as_str().into())]))
 }
 
 /// The matchers and the lifetime in seconds that a body asks for.

@@ -159,6 +159,26 @@ fn only_who_may_subscribe_gets_a_ticket() {
 }
 
 #[test]
+fn the_tokens_of_a_key_have_no_more_tickets_than_the_key() {
+    let hub = TestHub::start(ADMIN);
+    let shop = key(&hub, "shop", &["*"]);
+    let mut made = 0;
+    for _ in 0..11 {
+        let (name, value) = bearer(&token(&hub, &shop));
+        let of_token = (0..100)
+            .take_while(|_| {
+                let body = json!({ "matchers": [{ "match": TOPIC }], "lifetime": 60 });
+                ticket_with(&hub, &[(&name, &value)], &body).status == 201
+            })
+            .count();
+        made += of_token;
+    }
+    assert_eq!(made, 1_000);
+    let other = key(&hub, "other", &["*"]);
+    ticket(&hub, &token(&hub, &other), TOPIC);
+}
+
+#[test]
 fn a_cookie_gets_a_ticket_for_pages_of_the_hubs_own_origin() {
     let hub = TestHub::start(ADMIN);
     let cookie = format!("__Secure-mercure_access_token={}", token_final(Role::Subscribe, &["*"]));
