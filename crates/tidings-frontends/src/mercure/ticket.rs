@@ -188,9 +188,8 @@ fn of_key(
 /// The matchers and the lifetime in seconds that a body asks for.
 fn wanted(bytes: &[u8]) -> Result<(Vec<(Language, String)>, u64), Refusal> {
     let wrong = |fault| Refusal::BadParameter(fault);
-    let document: Document = serde_json::from_slice(bytes).map_err(|_| {
-        unknown_field(bytes).unwrap_or_else(|| wrong(Fault::BadTicketRequest))
-    })?;
+    let document: Document = serde_json::from_slice(bytes)
+        .map_err(|_| unknown_field(bytes).unwrap_or_else(|| wrong(Fault::BadTicketRequest)))?;
     if document.matchers.is_empty() {
         return Err(wrong(Fault::NoMatch));
     }

@@ -9,10 +9,8 @@ use super::limits::SOCKET_CLOSING_TIMEOUT;
 use super::receiver::{Phase, Sent};
 use super::run::Shard;
 use super::socket::Heard;
+use super::words::End;
 use crate::websocket::frame;
-
-/// Code of a close frame for a client that breaks a rule of the hub (RFC 6455 section 7.4.1).
-const CLOSE_POLICY: u16 = 1008;
 
 impl Shard {
     /// Hears what a socket says, as much as it may say now.
@@ -138,7 +136,7 @@ impl Shard {
             return true;
         }
         if !is_last && has_come(socket.late()) {
-            self.end_by(number, &Bytes::new(), CLOSE_POLICY, "a message took too long");
+            self.end(number, End::TooSlow);
             return true;
         }
         if has_come(socket.paused) {

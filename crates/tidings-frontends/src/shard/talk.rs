@@ -109,6 +109,8 @@ pub(crate) enum Order {
     Done { bytes: usize },
     /// Says these words, then closes with this code (RFC 6455 section 7.4).
     End { close: u16, words: Bytes },
+    /// Ends by a fault of the hub, with the words that the shard has for that.
+    Fail,
 }
 
 /// Renders an answer at its exact place in the stream.
@@ -128,9 +130,6 @@ pub(crate) struct Joined {
     /// It was taken back before it was done.
     pub(crate) cancelled: bool,
 }
-
-/// Code of a close frame: the hub's own fault (RFC 6455 section 7.4.1).
-const CLOSE_OUR_FAULT: u16 = 1011;
 
 /// How one message is answered.
 pub(crate) type AnswerOne = dyn Fn(Said, Ear) -> BoxFuture<'static, ()> + Send + Sync;
@@ -187,7 +186,7 @@ impl Line {
             let answered = AssertUnwindSafe((self.answer)(said, ear.clone())).catch_unwind().await;
             if answered.is_err() {
                 tracing::error!("answering a message panicked: its socket ends");
-                ear.order(Order::End { close: CLOSE_OUR_FAULT, words: Bytes::new() });
+                ear.order(Order::Fail);
             }
             ear.order(Order::Done { bytes });
         }

@@ -390,10 +390,7 @@ mod tests {
 
     #[test]
     fn what_oauth_has_beside_is_taken_at_its_word() {
-        for (name, refusal) in [
-            ("scope", Refusal::Scope),
-            ("grant_type", Refusal::GrantType),
-        ] {
+        for (name, refusal) in [("scope", Refusal::Scope), ("grant_type", Refusal::GrantType)] {
             assert_eq!(form(format!("{name}=x").as_bytes()), Err(refusal.clone()));
             assert_eq!(json(json!({ name: "x" }).to_string().as_bytes()), Err(refusal));
         }

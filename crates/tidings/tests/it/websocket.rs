@@ -693,6 +693,17 @@ fn a_shutdown_says_where_to_go_on() {
     let end = said.last().unwrap();
     assert_eq!((&end["op"], &end["code"]), (&json!("end"), &json!("shutdown")), "{said:?}");
     assert_eq!(end["cursor"], id);
+    assert!(end["retry"].as_u64().is_some(), "{end}");
+}
+
+#[test]
+fn a_socket_that_is_as_old_as_sockets_become_says_where_to_go_on() {
+    let hub = TestHub::start(&format!("{ANONYMOUS}[mercure]\nconnection_age_max = \"1s\""));
+    let id = publish(&hub, TOPIC, "1");
+    let (said, code) = Socket::open(&hub).until_end();
+    let end = said.last().unwrap();
+    let expected = json!({"op": "end", "code": "longest_time", "cursor": id, "retry": 1_000});
+    assert_eq!((code, end), (Some(1001), &expected), "{said:?}");
 }
 
 #[test]
