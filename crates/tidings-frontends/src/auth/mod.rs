@@ -19,6 +19,7 @@ mod keys;
 mod marks;
 mod options;
 mod own;
+mod own_secrets;
 mod pace;
 mod problem;
 mod revocation;
@@ -50,6 +51,7 @@ pub use keys::{WELL_KNOWN_SECRET, is_pathlike, read_bounded, read_key_file, show
 pub use options::{IssuerOptions, KeyOptions, Options};
 pub use own::OwnIssuer;
 pub(crate) use own::{Granting, NoRandomness, Portion, Wanted};
+pub use own_secrets::{OwnSecrets, TooManySecrets};
 pub use problem::{TokenCause, TokenProblem};
 pub use revocation::{BadRevocation, Revocation, Revocations, Revoked};
 pub use secret::Secret;

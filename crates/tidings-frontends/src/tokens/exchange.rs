@@ -13,8 +13,8 @@ use super::refusal::{Refusal, json_answer};
 use super::wanted::{self, Asked};
 use super::{Settings, Tokens, narrowing};
 use crate::auth::{
-    ApiKey, Auth, Generation, Granting, KeptPattern, Options, OwnIssuer, Portion, Role, Wanted,
-    WantedKey,
+    ApiKey, Auth, Generation, Granting, KeptPattern, Options, OwnIssuer, OwnSecrets, Portion, Role,
+    Wanted, WantedKey,
 };
 use crate::http::{Body, Request};
 use crate::limits::{
@@ -154,7 +154,11 @@ impl Asking {
     fn begin() -> Option<Asking> {
         let (public_url, hub_url) = ("https://hub.example", "https://hub.example/hub");
         let hub_url = hub_url.parse().ok()?;
-        let own = Arc::new(OwnIssuer::new(&public_url.parse().ok()?, &hub_url, [1; 32]));
+        let own = Arc::new(OwnIssuer::new(
+            &public_url.parse().ok()?,
+            &hub_url,
+            OwnSecrets::first([1; 32]),
+        ));
         let namespace = Namespace::new(hub_url);
         let auth = Auth::offline(&Options::default(), &namespace).ok()?;
         let auth = auth.with_own(&own, true).ok()?;

@@ -58,3 +58,5 @@ pub const TICKET_BYTES_OF_KEY_MAX: usize = 8 * 1024 * 1024;
 pub const TICKET_BYTES_BESIDE: usize = 1024;
 /// What stands around the text of a matcher, of the ticket or of its token.
 pub const TICKET_MATCHER_BYTES_BESIDE: usize = 64;
+/// Secrets of the hub's own tokens that count at one time: a new one every few days.
+pub const OWN_SECRETS_MAX: usize = 8;

@@ -35,8 +35,8 @@ pub use documents::{
     SinkDocument, SinksDocument, TrialDocument,
 };
 pub use keys::{
-    KEYS_PATH, KeyDocument, KeyRequest, KeysDocument, MadeDocument, RevokedKeyDocument,
-    TopicDocument,
+    IssuerDocument, KEYS_PATH, KeyDocument, KeyRequest, KeysDocument, MadeDocument, ROTATE_PATH,
+    RevokedKeyDocument, RotationRequest, TopicDocument,
 };
 pub use revocations::{ListDocument, REVOCATIONS_PATH, RevocationDocument, RevokedDocument};
 

@@ -23,7 +23,7 @@ use super::healthz::Healthz;
 use super::key_sets::KeySetReaders;
 use crate::admin::{Admin, Current, Ready, RunningSinks};
 use crate::config::{self, Config, CourierOptions};
-use crate::keys::{Keyring, issuer_secret};
+use crate::keys::{Keyring, issuer_secrets};
 use crate::ledger::Ledger;
 
 /// The hub and the protocols in front of it.
@@ -53,13 +53,12 @@ impl Parts {
         let options = hub_options(config);
         let update_bytes_max = options.update_bytes_max;
         let hub = Hub::open(options, Arc::clone(&clock))?;
-        let secret = issuer_secret(hub.state())?;
-        let own = Arc::new(OwnIssuer::new(&config.public_url, &config.hub_url(), secret));
+        let secrets = issuer_secrets(hub.state())?;
+        let own = Arc::new(OwnIssuer::new(&config.public_url, &config.hub_url(), secrets));
         let auth = Auth::new(&config.auth, &hub)?.with_own(&own, config.tokens.mercure_info)?;
         let auth = Arc::new(auth);
         let is_durable = config.history.path.is_some();
-        let keys = Arc::clone(own.keys());
-        let keys = Keyring::open(hub.clone(), keys, Arc::clone(&clock), is_durable)?;
+        let keys = Keyring::open(hub.clone(), Arc::clone(&own), Arc::clone(&clock), is_durable)?;
         if let Some(dev) = &config.dev {
             keys.have(dev_key(), &dev.api_key)?;
         }

@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use crate::http::{self, Reply};
 use crate::hub::{HUB, Launch, PROGRAM, TestHub, configuration, run_in};
 use crate::readme::{blocks, document, placed};
-use crate::tokens::{PUBLIC_URL, bearer};
+use crate::tokens::{PUBLIC_URL, Role, bearer, now, token_final};
 
 pub(crate) const ADMIN: &str =
     "[admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"admin-token-of-the-tests\"";
@@ -137,6 +139,86 @@ fn keys_and_their_tokens_outlive_the_process_and_so_does_their_revocation() {
     exchange(&hub, &gone, &json!({})).expect(401);
     let (name, value) = bearer(&fallen);
     hub.get(&format!("{HUB}?match=*"), &[(&name, &value)]).expect(401);
+}
+
+/// The name of the key that signed a token.
+fn kid(token: &str) -> String {
+    let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
+    let header: Value = serde_json::from_slice(&header).unwrap();
+    header["kid"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_new_secret_signs_and_tokens_from_before_go_on() {
+    let mut hub = TestHub::start(ADMIN);
+    let shop = key(&hub, "shop", &["*"]);
+    let old = token(&hub, &shop);
+    let mut stream = hub.subscribe_with(&old, "match=*", &[]);
+    let (code, said, _) = command(&hub, &["rotate-issuer"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.starts_with("tokens are signed by tidings-2 from now on\n"), "{said}");
+    assert!(said.contains("tidings-1 counts until ") && !said.contains("ended"), "{said}");
+    let new = token(&hub, &shop);
+    assert_eq!((kid(&old).as_str(), kid(&new).as_str()), ("tidings-1", "tidings-2"));
+    hub.publish(&[("topic", TOPIC), ("data", "x"), ("private", "on")]);
+    assert_eq!(stream.data(1), ["x"]);
+    hub.kill9();
+    let hub = hub.restart();
+    for token in [&old, &new] {
+        let mut stream = hub.subscribe_with(token, "match=*", &[]);
+        hub.publish(&[("topic", TOPIC), ("data", "y"), ("private", "on")]);
+        assert_eq!(stream.data(1), ["y"]);
+    }
+    assert_eq!(kid(&token(&hub, &shop)), "tidings-2");
+}
+
+#[test]
+fn a_secret_that_is_ended_at_once_takes_its_tokens_along() {
+    let mut hub = TestHub::start(ADMIN);
+    let shop = key(&hub, "shop", &["*"]);
+    let old = token(&hub, &shop);
+    let mut stream = hub.subscribe_with(&old, "match=*", &[]);
+    let mut others = hub.subscribe_with(&token_final(Role::Subscribe, &["*"]), "match=*", &[]);
+    let begun = Instant::now();
+    let (code, said, _) = command(&hub, &["rotate-issuer", "--now"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("open subscriptions ended: 1\n"), "{said}");
+    assert!(stream.until_end().0.is_empty());
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    hub.publish(&[("topic", TOPIC), ("data", "x"), ("private", "on")]);
+    assert_eq!(others.data(1), ["x"]);
+    let (name, value) = bearer(&old);
+    let target = format!("{HUB}?match=*");
+    hub.get(&target, &[(&name, &value)]).expect(401);
+    let new = token(&hub, &shop);
+    hub.subscribe_with(&new, "match=*", &[]);
+    hub.kill9();
+    let hub = hub.restart();
+    hub.get(&target, &[(&name, &value)]).expect(401);
+    hub.subscribe_with(&new, "match=*", &[]);
+}
+
+#[test]
+fn a_new_secret_is_asked_for_by_nothing_or_by_a_word() {
+    let hub = TestHub::start(ADMIN);
+    let path = "/tidings/admin/issuer/rotate";
+    let answer = ask(&hub, "POST", path, &Value::Null).expect(200).json();
+    assert_eq!((&answer["kid"], &answer["ended"]), (&json!("tidings-2"), &json!(0)));
+    let previous = &answer["previous"][0];
+    assert_eq!(previous["kid"], "tidings-1");
+    let left = previous["until"].as_u64().unwrap() - now();
+    assert!((30 * 86_400 - 60..=30 * 86_400).contains(&left), "{left}");
+    for bad in [json!({ "Now": true }), json!({ "now": 1 }), json!([])] {
+        ask(&hub, "POST", path, &bad).expect(400);
+    }
+    ask(&hub, "GET", path, &Value::Null).expect(405);
+    hub.request("POST", path, &[], b"").expect(404);
+    for _ in 0..6 {
+        ask(&hub, "POST", path, &json!({ "now": false })).expect(200);
+    }
+    ask(&hub, "POST", path, &Value::Null).expect(409);
+    let answer = ask(&hub, "POST", path, &json!({ "now": true })).expect(200).json();
+    assert_eq!(answer["previous"], json!([]));
 }
 
 #[test]
