@@ -60,8 +60,8 @@ pub(super) fn run(command: KeyCommand) -> ExitCode {
         KeyCommand::Revoke { config, admin, named } => {
             with(&config, |config| ask_and_print(client::revoke_key(&config.admin, &admin, &named)))
         }
-        KeyCommand::RotateIssuer { config, admin, now } => with(&config, |config| {
-            ask_and_print(client::rotate_issuer(&config.admin, &admin, now))
-        }),
+        KeyCommand::RotateIssuer { config, admin, now } => {
+            with(&config, |config| ask_and_print(client::rotate_issuer(&config.admin, &admin, now)))
+        }
     }
 }

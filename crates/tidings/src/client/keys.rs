@@ -87,6 +87,29 @@ pub async fn keys(options: &AdminOptions, admin: &AdminArguments) -> Result<Stri
     Ok(list.keys.iter().map(|one| format!("{}\n", line(one))).collect())
 }
 
+/// How the key of this id stands, in words; or why nobody says.
+pub async fn key_standing(options: &AdminOptions, admin: &AdminArguments, id: &str) -> String {
+    let listed = async {
+        let response = admin.request(options, Method::GET, KEYS_PATH, &[], None).await?;
+        json::<KeysDocument>(response).await
+    };
+    match listed.await {
+        Ok(list) => match list.keys.iter().find(|key| key.id == id) {
+            Some(key) => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let is_over = key.expires.is_some_and(|end| end <= now.as_secs());
+                let counts = !is_over && key.revoked.is_none();
+                format!("{}: {}", if counts { "counts" } else { "counts NO longer" }, line(key))
+            }
+            None => "counts NOT: the hub that runs has no key of this id".to_owned(),
+        },
+        Err(problem @ (ClientProblem::NoAdminListener | ClientProblem::NoAdminToken)) => {
+            format!("not asked for, {problem}")
+        }
+        Err(problem) => format!("not known, {}", printable(&problem.to_string())),
+    }
+}
+
 /// Revokes a key, by its id or name, and says what came of it.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use crate::http::{self, Reply};
-use crate::hub::{HUB, Launch, PROGRAM, TestHub, configuration, run_in};
+use crate::hub::{HUB, Launch, PROGRAM, TestHub, configuration, run, run_in};
 use crate::readme::{blocks, document, placed};
 use crate::tokens::{PUBLIC_URL, Role, bearer, now, token_final};
 
@@ -44,12 +44,16 @@ pub(crate) fn token(hub: &TestHub, key: &str) -> String {
     answer["access_token"].as_str().unwrap().to_owned()
 }
 
-/// Runs a command on the hub's own configuration.
+/// Runs `tidings key` on the hub's own configuration.
 fn command(hub: &TestHub, arguments: &[&str]) -> (Option<i32>, String, String) {
+    run_on(hub, &[&["key"], arguments].concat())
+}
+
+/// Runs a command on the hub's own configuration.
+fn run_on(hub: &TestHub, arguments: &[&str]) -> (Option<i32>, String, String) {
     let folder = hub.config().parent().unwrap().to_owned();
     let (admin, config) = (hub.admin.unwrap().to_string(), hub.config());
-    let mut all = vec!["key"];
-    all.extend_from_slice(arguments);
+    let mut all = arguments.to_vec();
     all.extend_from_slice(&["--admin", &admin, "--config", config.to_str().unwrap()]);
     let output = run_in(&folder, &all, None);
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -219,6 +223,44 @@ fn a_new_secret_is_asked_for_by_nothing_or_by_a_word() {
     ask(&hub, "POST", path, &Value::Null).expect(409);
     let answer = ask(&hub, "POST", path, &json!({ "now": true })).expect(200).json();
     assert_eq!(answer["previous"], json!([]));
+}
+
+#[test]
+fn a_token_of_the_hub_is_explained_without_its_secret() {
+    let hub = TestHub::start(&format!("{ADMIN}\n[tokens]\nmercure_info = true"));
+    let shop = key(&hub, "shop", &[TOPIC]);
+    let own = token(&hub, &shop);
+    let explained = |token: &str| {
+        let (code, said, beside) =
+            run_on(&hub, &["token", "explain", token, "--subscribe", TOPIC, "--publish", TOPIC]);
+        assert_eq!(code, Some(1), "nobody judged it: {said}{beside}");
+        assert!(beside.contains("nobody judged the signature"), "{beside}");
+        assert!(!said.contains(token.rsplit('.').next().unwrap()), "{said}");
+        said
+    };
+    let said = explained(&own);
+    for words in [
+        &format!("  iss: \"{PUBLIC_URL}/.well-known/tidings\""),
+        "  kid: \"tidings-1\"",
+        &format!("  API key: counts: {} shop for ", &shop[3..19]),
+        "  sub: \"key:shop\"",
+        &format!("  would grant, where its signature holds: exact {TOPIC:?}"),
+        &format!("  might read private updates of {TOPIC:?}"),
+        &format!("  may NOT publish to {TOPIC:?}"),
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(!said.contains("FAIL"), "{said}");
+    let of_shlink = hub.get("/rest/v3/mercure-info", &[("X-Api-Key", &shop)]).expect(200).json();
+    let said = explained(of_shlink["token"].as_str().unwrap());
+    assert!(said.contains("  API key: counts: "), "{said}");
+    assert_eq!(command(&hub, &["revoke", "shop"]).0, Some(0));
+    let said = explained(&own);
+    assert!(said.contains("  API key: counts NO longer: ") && said.contains("revoked"), "{said}");
+    let without_admin = "[history]\ndurability = \"memory\"";
+    let output = run(&["token", "explain", &own], Some(without_admin));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("  API key: not asked for, there is no admin token"), "{said}");
 }
 
 #[test]
