@@ -1,5 +1,6 @@
 //! Runs a session: what it wants is ordered from its socket, or published. Knows no message.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -20,6 +21,23 @@ const TRY_AGAIN: u16 = 1013;
 /// A socket's hearer.
 pub(super) struct Connection {
     line: Arc<Line>,
+    _counted: Counted,
+}
+
+/// One of the connections that are open, as long as this is here.
+pub(super) struct Counted(Arc<AtomicU64>);
+
+impl Counted {
+    pub(super) fn one_more(open: &Arc<AtomicU64>) -> Counted {
+        open.fetch_add(1, Ordering::Relaxed);
+        Counted(Arc::clone(open))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Who answers.
@@ -40,7 +58,7 @@ impl Connection {
         start: Start,
         request: RequestId,
         session: Session,
-        tasks: TaskTracker,
+        (tasks, counted): (TaskTracker, Counted),
     ) -> Connection {
         let session = Mutex::new(session);
         let partner = Arc::new(Partner { hub, grant, start, request, session });
@@ -48,7 +66,8 @@ impl Connection {
             let partner = Arc::clone(&partner);
             Box::pin(async move { partner.answer(said, &ear).await })
         };
-        Connection { line: Line::new(Handle::current(), tasks, Arc::new(answer)) }
+        let line = Line::new(Handle::current(), tasks, Arc::new(answer));
+        Connection { line, _counted: counted }
     }
 }
 

@@ -21,6 +21,7 @@ mod token;
 mod topic;
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -45,7 +46,7 @@ use crate::shard::Stream;
 use crate::shard::talk::{FrameLimits, Talk};
 use crate::sse::Framing;
 use crate::websocket::{frame, handshake};
-use connection::Connection;
+use connection::{Connection, Counted};
 use refusal::Refusal;
 use session::Session;
 use signed::{BadSignature, Signed, Signer};
@@ -113,6 +114,8 @@ pub struct Courier {
     /// Messages that are being worked off. Each ends by itself within the time that publishers
     /// wait.
     tasks: TaskTracker,
+    /// How many are connected.
+    connections: Arc<AtomicU64>,
 }
 
 /// What is served.
@@ -148,6 +151,7 @@ impl Courier {
             bodies: Bodies::new(COURIER_BODIES_BYTES_MAX),
             storage: Arc::new(Semaphore::new(1)),
             tasks: TaskTracker::new(),
+            connections: Arc::default(),
         })
     }
 
@@ -158,6 +162,11 @@ impl Courier {
 
     fn sign_lifetime(&self) -> Duration {
         *self.sign_lifetime.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
     }
 
     fn hub(&self) -> &Hub {
@@ -247,7 +256,8 @@ impl Courier {
         // Nothing at first: what comes is brought by subscriptions.
         let selection = Selection { matchers: Vec::new(), grant: Arc::clone(&grant), scope: None };
         let session = Session::new(&audience.id);
-        let (hub, tasks) = (self.hub().clone(), self.tasks.clone());
+        let (hub, counted) = (self.hub().clone(), Counted::one_more(&self.connections));
+        let tasks = (self.tasks.clone(), counted);
         let hearer = Arc::new(Connection::new(hub, grant, start, id, session, tasks));
         let opening = Some(frame::text(audiences::fresh_id().as_bytes()));
         let limits = FrameLimits {

@@ -106,6 +106,7 @@ impl Parts {
             (Arc::clone(&self.current), (Arc::clone(&self.ledger), Arc::clone(&self.keys)));
         let (clock, sinks) = (Arc::clone(&self.clock), Arc::clone(&self.sinks));
         Admin::new(ready, self.hub.clone(), public, current, trust, clock, sinks)
+            .with_courier(self.courier.clone())
     }
 
     /// What creators of endpoints may read, by the issuers of each moment.
