@@ -28,7 +28,9 @@ enum Asked {
 }
 
 impl Asked {
+    /// HEAD is GET, whose body nobody sends (RFC 9110 section 9.3.2).
     fn of(path: &str, method: &Method) -> Result<Asked, Refusal> {
+        let method = if *method == Method::HEAD { &Method::GET } else { method };
         let asked = match (path, method) {
             ("/v1/audience", &Method::POST) => Asked::MakeAudience,
             ("/v1/topic", &Method::POST) => Asked::MakeTopic,
