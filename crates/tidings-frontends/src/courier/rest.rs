@@ -54,7 +54,7 @@ pub(super) async fn answer(
 ) -> Result<Response<Body>, Refusal> {
     let Request { head, body, closing, .. } = request;
     let token = token::presented(&head.headers)?;
-    let bearer = courier.secret.verify(token, courier.clock().wall())?;
+    let bearer = courier.keys().secret.verify(token, courier.clock().wall())?;
     let asked = Asked::of(path, &head.method)?;
     if closing.has_begun() {
         return Err(Refusal::NotNow("the hub is shutting down"));
@@ -137,7 +137,8 @@ async fn hook(
     match spoken.update(&audience.id) {
         Some(update) => {
             let (email, expires) = (bearer.email.as_deref(), bearer.expires);
-            let grant = courier.grant(&audience.id, email, expires);
+            let mark = Some(courier.keys().mark);
+            let grant = courier.grant(&audience.id, email, expires, mark);
             // Larger than the rest, and waits longest.
             let published = Box::pin(publish(courier.hub(), &grant, update)).await;
             published.map_err(|problem| match problem {
@@ -169,7 +170,8 @@ fn sign(
     bearer: &Bearer,
 ) -> Result<Response<Body>, Refusal> {
     let now = courier.clock().wall();
-    let key = courier.signer.seal(&audience.id, bearer, now, courier.sign_lifetime());
+    let keys = courier.keys();
+    let key = keys.signer.seal(&audience.id, bearer, now, keys.sign_lifetime);
     let key = key.ok_or(Refusal::NotSigned)?;
     let mut url = courier.ws_url.clone();
     url.query_pairs_mut().append_pair("token", &key);
