@@ -356,3 +356,5 @@ pub(crate) const TARGET_BYTES_MAX: usize = 256;
 /// An event of this size leaves in a piece of its own, shared by all who get it: to copy it for
 /// each would cost a slow reader's share of memory many times over.
 pub(crate) const PIECE_BYTES: usize = 16 * 1024;
+/// Bytes of an unknown field's name that its sender is shown: enough to find it.
+pub(crate) const FIELD_NAME_BYTES_SHOWN_MAX: usize = 64;

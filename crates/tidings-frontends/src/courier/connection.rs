@@ -1,5 +1,6 @@
 //! Runs a session: what it wants is ordered from its socket, or published. Knows no message.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -24,6 +25,23 @@ pub(super) struct Connection {
     request: RequestId,
     line: Line,
     session: Mutex<Session>,
+    _counted: Counted,
+}
+
+/// One of the connections that are open, as long as this is here.
+pub(super) struct Counted(Arc<AtomicU64>);
+
+impl Counted {
+    pub(super) fn one_more(open: &Arc<AtomicU64>) -> Counted {
+        open.fetch_add(1, Ordering::Relaxed);
+        Counted(Arc::clone(open))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Connection {
@@ -34,10 +52,10 @@ impl Connection {
         start: Start,
         request: RequestId,
         session: Session,
-        answering: Arc<Answering>,
+        (answering, _counted): (Arc<Answering>, Counted),
     ) -> Connection {
         let (line, session) = (Line::new(answering), Mutex::new(session));
-        Connection { hub, grant, start, request, line, session }
+        Connection { hub, grant, start, request, line, session, _counted }
     }
 }
 

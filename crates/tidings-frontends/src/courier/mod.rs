@@ -9,6 +9,7 @@ mod audiences;
 mod connection;
 pub(crate) mod delivery;
 mod documents;
+mod keys;
 pub(crate) mod limits;
 mod refusal;
 mod rest;
@@ -21,6 +22,7 @@ mod token;
 mod topic;
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -34,6 +36,7 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 pub use audiences::{Audience, AudienceProblem, Audiences, Dates, NotedTopic};
+pub use keys::Keys;
 pub use signed::{BadKeySecret, NoSeal, check_key_secret};
 pub use topic::topic;
 
@@ -47,11 +50,11 @@ use crate::shard::Stream;
 use crate::shard::talk::{Answering, FrameLimits, Talk};
 use crate::sse::Framing;
 use crate::websocket::{frame, handshake};
-use connection::Connection;
+use connection::{Connection, Counted};
 use refusal::Refusal;
 use session::Session;
-use signed::{BadSignature, Signed, Signer};
-use token::{BadToken, Bearer, Secret};
+use signed::{BadSignature, Signed};
+use token::{BadToken, Bearer};
 
 /// Who has made grants of this frontend, for whoever takes some back.
 const ISSUER: &str = "urn:tidings:courier";
@@ -103,11 +106,11 @@ pub enum NoCourier {
 pub struct Courier {
     mercure: Arc<Mercure>,
     audiences: Arc<Audiences>,
-    secret: Secret,
-    signer: Signer,
+    /// Seals URLs: the same as ever.
+    own: [u8; 32],
+    keys: RwLock<Arc<Keys>>,
     ws_url: Url,
     base: String,
-    sign_lifetime: RwLock<Duration>,
     body_bytes_max: usize,
     bodies: Bodies,
     lists: Lists,
@@ -116,6 +119,8 @@ pub struct Courier {
     /// Messages that are being worked off. Each ends by itself within the time that publishers
     /// wait.
     answering: OnceLock<Arc<Answering>>,
+    /// How many are connected.
+    connections: Arc<AtomicU64>,
 }
 
 /// Lists of topics on their way to clients.
@@ -132,11 +137,12 @@ enum Place {
 }
 
 /// Whose token it is, for logs and revocation.
-fn identity(email: Option<&str>) -> TokenIdentity {
+fn identity(email: Option<&str>, mark: Option<u64>) -> TokenIdentity {
     TokenIdentity {
         issuer: Some(ISSUER.into()),
         subject: email.map(Into::into),
         key: Some(KEY.into()),
+        key_mark: mark,
         ..TokenIdentity::default()
     }
 }
@@ -154,15 +160,13 @@ impl Courier {
     ) -> Result<Courier, NoCourier> {
         let hub = mercure.hub().clone();
         let own = signed::kept_key(hub.state())?;
-        let signer = Signer::new(&own, options.key_secret.as_deref())?;
         Ok(Courier {
             audiences: Arc::new(Audiences::open(hub, clock)?),
             mercure,
-            secret: Secret::new(&options.jwt_secret),
-            signer: signer.ok_or(NoSeal::Damaged)?,
+            keys: RwLock::new(Arc::new(Keys::new(&own, options)?)),
+            own,
             ws_url: options.ws_url.clone(),
             base: options.path.clone(),
-            sign_lifetime: RwLock::new(options.sign_lifetime),
             body_bytes_max: options.update_bytes_max.saturating_add(COURIER_BODY_BYTES_BESIDE),
             bodies: Bodies::new(COURIER_BODIES_BYTES_MAX),
             lists: Lists {
@@ -171,16 +175,39 @@ impl Courier {
             },
             storage: Arc::new(Semaphore::new(1)),
             answering: OnceLock::new(),
+            connections: Arc::default(),
         })
     }
 
-    /// Signs URLs for so long from now on. Everything else needs a new frontend.
-    pub fn reload(&self, sign_lifetime: Duration) {
-        *self.sign_lifetime.write().unwrap_or_else(PoisonError::into_inner) = sign_lifetime;
+    /// What a reload would replace: secrets, and how long URLs are signed for. Everything else
+    /// needs a new frontend.
+    ///
+    /// # Errors
+    ///
+    /// When the key of old URLs is none.
+    pub fn prepared(&self, options: &Options) -> Result<Keys, NoCourier> {
+        Keys::new(&self.own, options)
     }
 
-    fn sign_lifetime(&self) -> Duration {
-        *self.sign_lifetime.read().unwrap_or_else(PoisonError::into_inner)
+    /// Uses these from the next request on. What was opened by others falls as soon as the hub
+    /// judges by [`Courier::marks`].
+    pub fn reload(&self, keys: Keys) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// All that grants of this frontend may stand on now.
+    pub fn marks(&self) -> Vec<u64> {
+        let keys = self.keys();
+        [Some(keys.mark), keys.old_mark].into_iter().flatten().collect()
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
     }
 
     fn hub(&self) -> &Hub {
@@ -222,8 +249,15 @@ impl Courier {
         done.await.unwrap_or(Err(AudienceProblem::Damaged))
     }
 
-    /// What somebody of an audience may do: everything in it, and nothing beside it.
-    fn grant(&self, audience: &str, email: Option<&str>, expires: Option<u64>) -> Arc<Grant> {
+    /// What somebody of an audience may do: everything in it, and nothing beside it. `mark` is what
+    /// it stands on.
+    fn grant(
+        &self,
+        audience: &str,
+        email: Option<&str>,
+        expires: Option<u64>,
+        mark: Option<u64>,
+    ) -> Arc<Grant> {
         let own = format!("{AUDIENCE_PREFIX}{audience}");
         let patterns = [
             (Language::Exact, own.clone()),
@@ -234,13 +268,18 @@ impl Courier {
             |(language, text): &(Language, String)| self.hub().matcher(*language, text).ok();
         // An id is a UUID, so these are patterns.
         let topics: Vec<_> = patterns.iter().filter_map(compiled).collect();
-        let token = identity(email);
+        let token = identity(email, mark);
         Arc::new(Grant { publish: topics.clone(), subscribe: topics, expires, token })
     }
 
     /// Whether somebody's token still counts: the operator may have revoked it.
-    fn check(&self, email: Option<&str>, expires: Option<u64>) -> Result<(), Refused> {
-        let token = identity(email);
+    fn check(
+        &self,
+        email: Option<&str>,
+        expires: Option<u64>,
+        mark: Option<u64>,
+    ) -> Result<(), Refused> {
+        let token = identity(email, mark);
         self.hub().check_grant(&Grant { expires, token, ..Grant::default() })
     }
 
@@ -253,28 +292,32 @@ impl Courier {
             pairs.find(|(found, _)| found == name).map(|(_, value)| value.into_owned())
         };
         let token = given("token").ok_or(Refusal::BadSignature(BadSignature::Missing))?;
-        let opened = self.signer.open(&token, &self.secret, self.clock().wall());
+        let keys = self.keys();
+        let opened = keys.signer.open(&token, &keys.secret, self.clock().wall());
         let opened = opened.map_err(Refusal::BadSignature)?;
-        let (audience, email, expires) = match &opened {
+        let (audience, email, expires, mark) = match &opened {
             Signed::Sealed { audience, email, expires } => {
-                (self.audiences.find_id(audience), email, *expires)
+                (self.audiences.find_id(audience), email, *expires, Some(keys.mark))
             }
-            Signed::Old(bearer) => (self.audience_of(bearer), &bearer.email, bearer.expires),
+            Signed::Old(bearer) => {
+                (self.audience_of(bearer), &bearer.email, bearer.expires, keys.old_mark)
+            }
         };
-        let counts = self.check(email.as_deref(), expires);
+        let counts = self.check(email.as_deref(), expires, mark);
         counts.map_err(|_| Refusal::BadSignature(BadSignature::Inner(BadToken::Fallen)))?;
         let audience = audience.ok_or(Refusal::NoAudience)?;
         let accepted = handshake::accept(&head, &[]).map_err(Refusal::Handshake)?;
         if closing.has_begun() {
             return Err(Refusal::NotNow("the hub is shutting down"));
         }
-        let grant = self.grant(&audience.id, email.as_deref(), expires);
+        let grant = self.grant(&audience.id, email.as_deref(), expires, mark);
         let start = self.start(&grant, given("after")).await?;
         // Nothing at first: what comes is brought by subscriptions.
         let selection = Selection { matchers: Vec::new(), grant: Arc::clone(&grant), scope: None };
         let session = Session::new(&audience.id);
         let answering = self.answering.get_or_init(|| Answering::here(TaskTracker::new()));
-        let (hub, answering) = (self.hub().clone(), Arc::clone(answering));
+        let counted = Counted::one_more(&self.connections);
+        let (hub, answering) = (self.hub().clone(), (Arc::clone(answering), counted));
         let hearer = Arc::new(Connection::new(hub, grant, start, id, session, answering));
         let opening = Some(frame::text(audiences::fresh_id().as_bytes()));
         let limits = FrameLimits {
@@ -371,10 +414,10 @@ pub fn fuzz_courier(bytes: &[u8]) {
 /// Takes bytes for what stands in a signed URL: nothing of it opens anything.
 #[doc(hidden)]
 pub fn fuzz_signed(bytes: &[u8]) {
-    let secret = Secret::new("a secret that nobody knows");
+    let secret = token::Secret::new("a secret that nobody knows");
     let text = String::from_utf8_lossy(bytes);
     for old in ["0123456789abcdef", "0123456789abcdef01234567"] {
-        if let Ok(Some(signer)) = Signer::new(&[7; 32], Some(old)) {
+        if let Ok(Some(signer)) = signed::Signer::new(&[7; 32], Some(old), "the same") {
             assert!(signer.open(&text, &secret, 0).is_err());
         }
     }

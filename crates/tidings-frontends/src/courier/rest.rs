@@ -27,7 +27,9 @@ enum Asked {
 }
 
 impl Asked {
+    /// HEAD is GET, whose body nobody sends (RFC 9110 section 9.3.2).
     fn of(path: &str, method: &Method) -> Result<Asked, Refusal> {
+        let method = if *method == Method::HEAD { &Method::GET } else { method };
         let asked = match (path, method) {
             ("/v1/audience", &Method::POST) => Asked::MakeAudience,
             ("/v1/topic", &Method::POST) => Asked::MakeTopic,
@@ -51,8 +53,9 @@ pub(super) async fn answer(
 ) -> Result<Response<Body>, Refusal> {
     let Request { head, body, closing, .. } = request;
     let token = token::presented(&head.headers)?;
-    let bearer = courier.secret.verify(token, courier.clock().wall())?;
-    courier.check(bearer.email.as_deref(), bearer.expires)?;
+    let keys = courier.keys();
+    let bearer = keys.secret.verify(token, courier.clock().wall())?;
+    courier.check(bearer.email.as_deref(), bearer.expires, Some(keys.mark))?;
     let asked = Asked::of(path, &head.method)?;
     if closing.has_begun() {
         return Err(Refusal::NotNow("the hub is shutting down"));
@@ -140,7 +143,8 @@ async fn hook(
     match spoken.update(&audience.id) {
         Some(update) => {
             let (email, expires) = (bearer.email.as_deref(), bearer.expires);
-            let grant = courier.grant(&audience.id, email, expires);
+            let mark = Some(courier.keys().mark);
+            let grant = courier.grant(&audience.id, email, expires, mark);
             // Larger than the rest, and waits longest.
             let published = Box::pin(publish(courier.hub(), &grant, update)).await;
             published.map_err(|problem| match problem {
@@ -172,7 +176,8 @@ fn sign(
     bearer: &Bearer,
 ) -> Result<Response<Body>, Refusal> {
     let now = courier.clock().wall();
-    let key = courier.signer.seal(&audience.id, bearer, now, courier.sign_lifetime());
+    let keys = courier.keys();
+    let key = keys.signer.seal(&audience.id, bearer, now, keys.sign_lifetime);
     let key = key.ok_or(Refusal::NotSigned)?;
     let mut url = courier.ws_url.clone();
     url.query_pairs_mut().append_pair("token", &key);

@@ -26,3 +26,6 @@ pub(crate) const SOCKET_MEMORY_RETRY: Duration = Duration::from_millis(100);
 pub(crate) const SOCKET_GRANTS_REMEMBERED: usize = 8;
 /// Wishes that a socket let go of while a past is brought, which are remembered for the same end.
 pub(crate) const SOCKET_LEFT_REMEMBERED: usize = 64;
+/// When a socket may come back that ends alone: at once, as far as people can tell, and not without
+/// a pause where it ends again.
+pub(crate) const SOCKET_COMES_BACK: Duration = Duration::from_secs(1);

@@ -135,8 +135,8 @@ impl Shard {
             self.close(number);
             return true;
         }
-        if let Some((close, reason)) = socket.is_late(self.now).filter(|_| !is_last) {
-            self.end_by(number, &Bytes::new(), close, reason);
+        if let Some(why) = socket.is_late(self.now).filter(|_| !is_last) {
+            self.end(number, why);
             return true;
         }
         if has_come(socket.paused) {

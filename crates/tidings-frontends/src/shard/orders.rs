@@ -7,6 +7,7 @@ use tidings_core::{Grant, Matcher, Offset, Scope, Start};
 use super::run::{RECEIVER_KEY, Shard};
 use super::side::Side;
 use super::talk::{Answer, Joined, Order};
+use super::words::End;
 
 impl Shard {
     /// Does one order, unless its socket is gone or about to end.
@@ -34,6 +35,7 @@ impl Shard {
                 self.listen_on(number);
             }
             Order::End { close, words } => self.end_by(number, &words, close, ""),
+            Order::Fail => self.end(number, End::Internal),
         }
     }
 

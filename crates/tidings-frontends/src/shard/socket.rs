@@ -19,13 +19,9 @@ use super::receiver::Receiver;
 use super::side::Side;
 use super::talk::{Ear, FrameLimits, Hearer, Said};
 use super::wants::Wants;
+use super::words::End;
 use crate::http::HttpCounters;
 use crate::websocket::frame::{self, Decoder, Event, Fault};
-
-/// Codes of a close frame (RFC 6455 section 7.4.1 and its registry): for a client that breaks a rule
-/// of the hub, and for one that is to come back.
-const CLOSE_POLICY: u16 = 1008;
-const CLOSE_TRY_AGAIN: u16 = 1013;
 
 /// The talking side of a receiver.
 pub(super) struct Socket {
@@ -221,16 +217,15 @@ impl Socket {
         Some(judged.min(since + SOCKET_MESSAGE_TIMEOUT))
     }
 
-    /// Why a message has taken its client too long by now, if it has: a code of a close frame and
-    /// its reason.
-    pub(super) fn is_late(&self, now: Duration) -> Option<(u16, &'static str)> {
+    /// How it ends by now because a message has taken its client too long, if one has.
+    pub(super) fn is_late(&self, now: Duration) -> Option<End> {
         let since = self.unfinished?;
         if now >= since + SOCKET_MESSAGE_TIMEOUT {
-            return Some((CLOSE_POLICY, "a message took too long"));
+            return Some(End::TooSlow);
         }
         let is_short =
             now >= since + SOCKET_MESSAGE_TIMEOUT_SHORT && self.decoder.keeps_others_waiting();
-        is_short.then_some((CLOSE_TRY_AGAIN, "a message took too long while others wait"))
+        is_short.then_some(End::Crowded)
     }
 
     /// Whether too much waits to hear more. Notes when that ends by itself.

@@ -112,6 +112,8 @@ pub(crate) enum Order {
     Done { bytes: usize },
     /// Says these words, then closes with this code (RFC 6455 section 7.4).
     End { close: u16, words: Bytes },
+    /// Ends by a fault of the hub, with the words that the shard has for that.
+    Fail,
 }
 
 /// Renders an answer at its exact place in the stream.
@@ -131,9 +133,6 @@ pub(crate) struct Joined {
     /// It was taken back before it was done.
     pub(crate) cancelled: bool,
 }
-
-/// Code of a close frame: the hub's own fault (RFC 6455 section 7.4.1).
-const CLOSE_OUR_FAULT: u16 = 1011;
 
 /// Who answers the messages of one socket, one after the other.
 pub(crate) trait Partner: Send + Sync + 'static {
@@ -210,7 +209,7 @@ async fn work_off(partner: Arc<impl Partner>) {
         let answering = Arc::clone(&partner).answer(said, ear.clone());
         if AssertUnwindSafe(answering).catch_unwind().await.is_err() {
             tracing::error!("answering a message panicked: its socket ends");
-            ear.order(Order::End { close: CLOSE_OUR_FAULT, words: Bytes::new() });
+            ear.order(Order::Fail);
         }
         ear.order(Order::Done { bytes });
     }

@@ -45,8 +45,7 @@ use crate::shard::Stream;
 use crate::shard::talk::{Answering, FrameLimits, Talk};
 use crate::sse::Framing;
 use conversation::Conversation;
-use judge::Right;
-use judge::judge;
+use judge::{Right, judge, judge_reader};
 use messages::{Allowed, Message};
 use session::{Rules, Session};
 
@@ -182,12 +181,13 @@ impl WebSocket {
     /// What the token of a request allows; `None` where it has none.
     async fn right(&self, head: &Parts, lent: &Lent) -> Result<Option<Right>, Box<Refused>> {
         let Some((token, by_cookie)) = presented(&head.headers, lent)? else { return Ok(None) };
-        let judged = judge(lent.auth(), self.mercure.clock(), token).await;
-        let mut right = judged.map_err(|cause| lent.bad_token(cause))?;
-        if by_cookie && !lent.publishes_by_cookie(&head.headers) {
-            right.publish = None;
-        }
-        Ok(Some(right))
+        let (auth, clock) = (lent.auth(), self.mercure.clock());
+        let judged = if by_cookie && !lent.publishes_by_cookie(&head.headers) {
+            judge_reader(auth, clock, token).await
+        } else {
+            judge(auth, clock, token).await
+        };
+        judged.map(Some).map_err(|cause| lent.bad_token(cause))
     }
 
     fn hello(&self, cursor: &str, heartbeat: Option<Duration>, limits: Allowed) -> bytes::Bytes {
@@ -221,9 +221,12 @@ fn presented<'h>(
     if let Some(token) = lent::bearer(headers, lent)? {
         return Ok(Some((token, false)));
     }
-    let mut offered = handshake::offered(headers);
-    if let Some(token) = offered.find_map(|protocol| protocol.strip_prefix(TOKEN_PREFIX)) {
-        return Ok(Some((token, false)));
+    let offered = handshake::offered(headers);
+    let mut tokens = offered.filter_map(|protocol| protocol.strip_prefix(TOKEN_PREFIX));
+    match (tokens.next(), tokens.next()) {
+        (Some(token), None) => return Ok(Some((token, false))),
+        (Some(_), Some(_)) => return Err(lent.several_tokens()),
+        (None, _) => {}
     }
     Ok(lent.cookie(headers)?.map(|token| (token, true)))
 }

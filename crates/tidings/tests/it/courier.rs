@@ -16,7 +16,7 @@ use tungstenite::error::Error;
 use tungstenite::protocol::WebSocket;
 
 use crate::http::{self, PATIENCE, Reply};
-use crate::hub::{Launch, PROGRAM, TestHub};
+use crate::hub::{Launch, PROGRAM, TestHub, configuration};
 use crate::mercure::MEMORY;
 use crate::sinks::resident;
 use crate::tokens::{Role, bearer, mint, now, token_final};
@@ -426,6 +426,108 @@ fn a_name_is_one_audience_and_a_list_of_names_the_first_that_is_there() {
         Application::new(&hub, "c").get("/v1/topic").expect(200).json(),
         json!({"data": []})
     );
+}
+
+#[test]
+fn head_is_answered_as_get_without_a_body() {
+    let hub = alone();
+    let application = Application::new(&hub, AUDIENCE);
+    application.post("/v1/topic", r#"{"topic":"x"}"#).expect(200);
+    let whole = application.get("/v1/topic").expect(200);
+    let head = application.request("HEAD", "/v1/topic", "", "").expect(200);
+    assert_eq!(head.text(), "");
+    for name in ["content-type", "content-length"] {
+        assert_eq!(head.header(name), whole.header(name), "{name}");
+    }
+    assert_eq!(application.request("HEAD", "/v1/sign", "", "").expect(200).text(), "");
+    assert_eq!(application.request("HEAD", "/v1/hook", "", "").status, 405);
+    assert_eq!(application.request("HEAD", "/v1/nothing", "", "").status, 404);
+}
+
+#[test]
+fn names_in_json_are_read_in_any_case() {
+    let hub = alone();
+    let application = Application::new(&hub, AUDIENCE);
+    let topic = application.post("/v1/topic", r#"{"Topic":"x"}"#).expect(200).json();
+    assert_eq!(topic["data"]["topic"], "x");
+    let mut client = application.connect("");
+    client.say(r#"{"ACTION":"subscribe","Topic":"x"}"#);
+    client.say(r#"{"Action":"publish","TOPIC":"x","Message":{"Any":1}}"#);
+    client.expect(r#"{"Any":1}"#);
+    let body = r#"{"Action":"publish","Topic":"y","topic":"x","message":2,"Message":3}"#;
+    let echo = application.post("/v1/hook", body).expect(200).text();
+    assert_eq!(echo, format!("{{\"data\":{body}}}"));
+    client.expect("2");
+}
+
+#[test]
+fn connections_are_counted() {
+    let more = [("TIDINGS_ADMIN_LISTEN", "127.0.0.1:0")];
+    let hub = TestHub::launch(launch(&more));
+    assert_eq!(hub.metric("tidings_courier_connections"), 0);
+    let application = Application::new(&hub, AUDIENCE);
+    let (mut one, other) = (application.connect(""), application.connect(""));
+    assert_eq!(hub.metric("tidings_courier_connections"), 2);
+    one.socket.close(None).unwrap();
+    one.closes();
+    drop(other);
+    hub.wait_for_metric("tidings_courier_connections", 0);
+}
+
+#[test]
+fn a_reload_takes_other_secrets_and_ends_what_the_old_ones_opened() {
+    const OTHER: &str = "another secret of the application, as long";
+    let settings = |secret: &str, key: &str| {
+        format!(
+            "{MEMORY}[courier]\njwt_secret = \"{secret}\"\nkey_secret = \"{key}\"\n\
+             path = \"/courier\"\n"
+        )
+    };
+    let hub = TestHub::start(&settings(SECRET, KEY));
+    let reload = |secret: &str, key: &str, times: usize| {
+        let folder = hub.config().parent().unwrap().to_owned();
+        let launch = Launch::toml(&settings(secret, key));
+        std::fs::write(hub.config(), configuration(&folder, &launch)).unwrap();
+        hub.signal("HUP");
+        let begun = Instant::now();
+        while hub.log().matches("configuration reloaded").count() < times {
+            assert!(begun.elapsed() < PATIENCE);
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    };
+    let application = Application { hub: &hub, base: "/courier", token: token(AUDIENCE) };
+    application.post("/v1/audience", "").expect(200);
+    let old = |key: &str| format!("/courier{}", old_url(key, &token(AUDIENCE)));
+    let mut of_url = Client::open(&hub, &old(KEY)).unwrap();
+    let mut sealed = application.connect("");
+    for client in [&mut of_url, &mut sealed] {
+        client.subscribed("a");
+    }
+    // Another key of old URLs concerns what they opened.
+    let key = "fedcba9876543210";
+    reload(SECRET, key, 1);
+    assert_eq!(of_url.closes(), Some(1008));
+    assert_eq!(Client::open(&hub, &old(KEY)).err(), Some(403));
+    let mut of_url = Client::open(&hub, &old(key)).unwrap();
+    application.hook("a", "1");
+    sealed.expect("1");
+
+    // Another secret of tokens concerns all.
+    let signed = application.sign();
+    let (_, query) = signed["url"].as_str().unwrap().split_once('?').unwrap();
+    reload(OTHER, key, 2);
+    for client in [&mut of_url, &mut sealed] {
+        assert_eq!(client.closes(), Some(1008));
+    }
+    refused(application.get("/v1/sign"), 403, "ESTATUS_FORBIDDEN");
+    assert_eq!(Client::open(&hub, &format!("/courier/ws?{query}")).err(), Some(403));
+    assert_eq!(Client::open(&hub, &old(key)).err(), Some(403));
+    let claims = json!({"aud": AUDIENCE, "email": "somebody@example.com"});
+    let token = mint(&json!({"alg": "HS256", "typ": "JWT"}), &claims, OTHER);
+    let later = Application { hub: &hub, base: "/courier", token };
+    later.connect("").subscribed("a");
+    assert!(!hub.log().contains("needs a restart"), "{}", hub.log());
+    assert!(!hub.log().contains(OTHER));
 }
 
 #[test]

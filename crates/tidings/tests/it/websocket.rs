@@ -17,7 +17,7 @@ use tungstenite::{Bytes, Message};
 
 use crate::encrypted::{Authority, address, connect};
 use crate::http::{self, PATIENCE};
-use crate::hub::TestHub;
+use crate::hub::{HUB, TestHub};
 use crate::mercure::MEMORY;
 use crate::tokens::{
     PUBLISH_KEY, Role, SUBSCRIBE_KEY, bearer, claims_final, detail, mint, now, token_final,
@@ -484,6 +484,50 @@ fn a_token_is_found_wherever_it_may_stand() {
 }
 
 #[test]
+fn a_publishers_cookie_opens_nothing_for_a_page_that_may_not_publish() {
+    let listed = "cookie = \"token\"\ncors_origins = [\"https://app.example\"]";
+    let publishes = "publish_origins = [\"https://editor.example\"]";
+    let hub = TestHub::start(&format!("{MEMORY}[mercure]\n{listed}\n{publishes}"));
+    let page = |role: Role, origin: &str| {
+        let cookie = format!("token={}", token_final(role, &["*"]));
+        request(PATH).with_header("Cookie", cookie).with_header("Origin", origin.to_owned())
+    };
+    assert_eq!(refused(&hub, page(Role::Publish, "https://app.example")), 401);
+    let cookie = format!("token={}", token_final(Role::Publish, &["*"]));
+    let stream = hub.get(&format!("{HUB}?match=*"), &[("Cookie", &cookie)]);
+    assert_eq!(stream.status, 401, "as for a stream");
+    Socket::over(plain(&hub), page(Role::Subscribe, "https://app.example"));
+    let mut own = Socket::over(plain(&hub), page(Role::Publish, "https://hub.example"));
+    own.say(&json!({"op": "publish", "ref": 1, "topics": [TOPIC], "data": "x"}));
+    own.expect("published");
+}
+
+#[test]
+fn two_tokens_as_subprotocols_are_none() {
+    let hub = TestHub::start(MEMORY);
+    let token = format!("bearer.{}", token_final(Role::Subscribe, &["*"]));
+    let twice = request(PATH).with_sub_protocol(&token).with_sub_protocol(&token);
+    assert_eq!(refused(&hub, twice), 400);
+    Socket::over(plain(&hub), request(PATH).with_sub_protocol(&token));
+}
+
+#[test]
+fn a_request_with_a_body_begins_no_socket() {
+    let hub = TestHub::start(ANONYMOUS);
+    let upgrade = [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let reply = hub.request("GET", PATH, &upgrade, b"x").expect(400);
+    assert!(reply.text().contains("a request for a WebSocket has no body"), "{}", reply.text());
+    let chunked = [&upgrade[..], &[("Transfer-Encoding", "chunked")]].concat();
+    let head = http::request("GET", PATH, &chunked, b"");
+    hub.exchange(&[&head[..], b"0\r\n\r\n"].concat()).expect(400);
+}
+
+#[test]
 fn a_page_of_another_origin_opens_no_socket() {
     let hub = TestHub::start(ANONYMOUS);
     let page = |origin: &str| request(PATH).with_header("Origin", origin.to_owned());
@@ -782,6 +826,17 @@ fn a_shutdown_says_where_to_go_on() {
     let end = said.last().unwrap();
     assert_eq!((&end["op"], &end["code"]), (&json!("end"), &json!("shutdown")), "{said:?}");
     assert_eq!(end["cursor"], id);
+    assert!(end["retry"].as_u64().is_some(), "{end}");
+}
+
+#[test]
+fn a_socket_that_is_as_old_as_sockets_become_says_where_to_go_on() {
+    let hub = TestHub::start(&format!("{ANONYMOUS}[mercure]\nconnection_age_max = \"1s\""));
+    let id = publish(&hub, TOPIC, "1");
+    let (said, code) = Socket::open(&hub).until_end();
+    let end = said.last().unwrap();
+    let expected = json!({"op": "end", "code": "longest_time", "cursor": id, "retry": 1_000});
+    assert_eq!((code, end), (Some(1001), &expected), "{said:?}");
 }
 
 #[test]
