@@ -97,7 +97,8 @@ impl Connection {
                 }
             }
             Some(Output::Drop(reason)) => {
-                tracing::info!(request = %self.request, reason, "a message is dropped");
+                // The client's doing, as often as it likes: nothing to fill a log with.
+                tracing::debug!(request = %self.request, reason, "a message is dropped");
             }
             Some(Output::End(close)) => ear.order(Order::End { close, words: Bytes::new() }),
             None => {}
