@@ -1,5 +1,6 @@
-//! Frames and closing, judged by the suite that most WebSocket libraries are judged by. It needs
-//! Python 2.7 and is brought from its package registry, so it runs with `--ignored` only.
+//! Frames and closing, judged by the suite that most WebSocket libraries are judged by: all of it
+//! but compression, which is not offered. It needs a Python 2.7 and is brought from its package
+//! registry, so it runs with `--ignored` only, and by `scripts/test` where there is one.
 
 // A test says no by panicking; the lint's own exception only covers functions marked as tests.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
@@ -72,7 +73,7 @@ fn serve(runtime: &tokio::runtime::Runtime) -> SocketAddr {
 }
 
 #[test]
-#[ignore = "takes minutes and a Python 2.7 that installs packages: run it with --ignored"]
+#[ignore = "takes half a minute and a Python 2.7 that installs packages: run it with --ignored"]
 fn the_autobahn_suite_finds_nothing() {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let program = suite(&target.join("autobahn"));

@@ -37,23 +37,25 @@ impl Shard {
         place
     }
 
-    /// Has a socket hear with those who want the same as it does now, from its place on, which is
-    /// answered: what lies before it stays as it was given, and everything behind it is still to
-    /// come. What the new audience has been given beyond it, the history brings.
-    pub(super) fn move_to_wants(&mut self, number: u32) -> Offset {
-        let place = self.place_of(number);
-        let Some(receiver) = self.receivers.get_mut(number as usize) else { return place };
-        let Some(socket) = &mut receiver.socket else { return place };
+    /// Has a socket hear with those who want the same as it does now, from its place on: what lies
+    /// before it stays as it was given, and everything behind it is still to come. What the new
+    /// audience has been given beyond it, the history brings.
+    ///
+    /// The place is the one at which its wants were changed. It is not asked for again: others
+    /// publish meanwhile, and what the old audience passes over may be for the new one.
+    pub(super) fn move_to_wants(&mut self, number: u32, place: Offset) {
+        let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
+        let Some(socket) = &mut receiver.socket else { return };
         if let Some(side) = &mut socket.side {
             side.holds = false;
         }
         let selection = socket.wants.selection();
         let audience = self.audience_of(selection);
-        let Some(receiver) = self.receivers.get_mut(number as usize) else { return place };
+        let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
         if receiver.audience == audience {
-            return place;
+            return;
         }
-        let Some(joined) = self.audiences.get_mut(audience as usize) else { return place };
+        let Some(joined) = self.audiences.get_mut(audience as usize) else { return };
         let (old, seat, was_behind) = (receiver.audience, receiver.seat, receiver.is_behind());
         let is_behind = place < joined.passed;
         joined.behind += usize::from(is_behind);
@@ -65,7 +67,6 @@ impl Shard {
         receiver.position = place;
         receiver.phase = if is_behind { Phase::Lagging } else { Phase::Live };
         self.leave_audience(old, seat, was_behind);
-        place
     }
 
     /// Takes a receiver from its seat, and the audience away when it was the last.

@@ -56,7 +56,7 @@ impl Shard {
         let Some(socket) = &mut receiver.socket else { return };
         if since >= place {
             socket.wants.add(&side.matchers, since, since);
-            return self.answer_moved(number, Vec::new(), side.answer);
+            return self.answer_moved(number, place, Vec::new(), side.answer);
         }
         socket.sides.push(side);
         self.go_on_beside(number);
@@ -81,7 +81,7 @@ impl Shard {
         cancelled.extend(socket.side.take_if(|side| is_over(side)).map(|side| *side));
         cancelled.extend(socket.sides.extract_if(is_over));
         socket.wants.remove(matchers, place, socket.side.is_some());
-        self.answer_moved(number, cancelled, answer);
+        self.answer_moved(number, place, cancelled, answer);
     }
 
     /// From here on another grant decides.
@@ -104,14 +104,14 @@ impl Shard {
             side.change_grant();
         }
         socket.wants.set_grant(grant, scope, place);
-        self.answer_moved(number, Vec::new(), answer);
+        self.answer_moved(number, place, Vec::new(), answer);
         // It may have fallen already.
         self.look(number);
     }
 
-    /// Moves a socket to what it wants now and says the answers there.
-    fn answer_moved(&mut self, number: u32, cancelled: Vec<Side>, answer: Answer) {
-        let place = self.move_to_wants(number);
+    /// Moves a socket to what it wants from this place on, and says the answers there.
+    fn answer_moved(&mut self, number: u32, place: Offset, cancelled: Vec<Side>, answer: Answer) {
+        self.move_to_wants(number, place);
         for side in cancelled {
             let missed = side.missed;
             self.say(number, (side.answer)(Joined { place, missed, cancelled: true }));

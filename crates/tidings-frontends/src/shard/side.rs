@@ -219,7 +219,7 @@ impl Shard {
             false => socket.wants.add(&side.matchers, side.since, place),
             true => socket.wants.add_in_part(&side.matchers, side.since, place),
         }
-        let place = self.move_to_wants(number);
+        self.move_to_wants(number, place);
         self.answer_at(number, place, side.missed, side.answer);
     }
 

@@ -4,7 +4,7 @@
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
@@ -87,12 +87,18 @@ impl<'h> Application<'h> {
         self.request("GET", path, "", "")
     }
 
-    fn hook(&self, topic: &str, message: &str) {
+    pub(crate) fn hook(&self, topic: &str, message: &str) {
         let body = format!(r#"{{"topic":"{topic}","action":"publish","message":{message}}}"#);
         assert_eq!(
             self.post("/v1/hook", &body).expect(200).text(),
             format!(r#"{{"data":{body}}}"#)
         );
+    }
+
+    /// Says something to all of the audience.
+    pub(crate) fn broadcast(&self, message: &str) {
+        let body = format!(r#"{{"topic":"x","action":"broadcast","message":{message}}}"#);
+        self.post("/v1/hook", &body).expect(200);
     }
 
     fn sign(&self) -> Value {
@@ -118,6 +124,7 @@ impl Client {
     fn open(hub: &TestHub, target: &str) -> Result<Client, u16> {
         let stream = TcpStream::connect(hub.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
         let uri = format!("ws://courier.example{target}").parse().unwrap();
         let request = ClientRequestBuilder::new(uri).with_header(CHOSEN.0, CHOSEN.1);
         match tungstenite::client(request, stream) {
@@ -149,7 +156,7 @@ impl Client {
     }
 
     #[track_caller]
-    fn next(&mut self) -> String {
+    pub(crate) fn next(&mut self) -> String {
         match self.read().unwrap() {
             Message::Text(text) => text.as_str().to_owned(),
             other => panic!("{other:?}"),
@@ -169,7 +176,7 @@ impl Client {
         self.say(&format!(r#"{{"action":"subscribe","topic":"{topic}"}}"#));
     }
 
-    fn publish(&mut self, topic: &str, message: &str) {
+    pub(crate) fn publish(&mut self, topic: &str, message: &str) {
         self.say(&format!(r#"{{"action":"publish","topic":"{topic}","message":{message}}}"#));
     }
 
@@ -183,7 +190,7 @@ impl Client {
 
     /// The code by which the other side ends it.
     #[track_caller]
-    fn closes(&mut self) -> Option<u16> {
+    pub(crate) fn closes(&mut self) -> Option<u16> {
         let mut code = None;
         loop {
             match self.read() {
@@ -290,6 +297,19 @@ fn everybody_of_a_topic_gets_what_is_published_and_so_does_who_published() {
     other.expect("\"d\"");
     silent.publish("x", "\"end\"");
     silent.expect("\"end\"");
+}
+
+#[test]
+fn who_publishes_right_behind_a_subscription_hears_itself_every_time() {
+    let hub = alone();
+    let application = Application::new(&hub, AUDIENCE);
+    // As much as a client may say at once; over and over, since it is about a moment.
+    for _ in 0..60 {
+        let mut client = application.connect("");
+        for topic in 0..95 {
+            client.subscribed(&topic.to_string());
+        }
+    }
 }
 
 #[test]
@@ -492,7 +512,7 @@ fn a_reload_takes_other_secrets_and_ends_what_the_old_ones_opened() {
         let begun = Instant::now();
         while hub.log().matches("configuration reloaded").count() < times {
             assert!(begun.elapsed() < PATIENCE);
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(10));
         }
     };
     let application = Application { hub: &hub, base: "/courier", token: token(AUDIENCE) };
@@ -613,39 +633,98 @@ fn a_connection_ends_with_its_token() {
     assert_eq!(client.closes(), Some(1008));
 }
 
-#[test]
-fn a_person_whom_the_operator_puts_out_stays_out() {
-    let token = "admin-token-of-the-tests";
-    let hub = TestHub::launch(launch(&[
+const ADMIN_TOKEN: &str = "admin-token-of-the-tests";
+
+fn with_operator() -> TestHub {
+    TestHub::launch(launch(&[
         ("TIDINGS_ADMIN_LISTEN", "127.0.0.1:0"),
-        ("TIDINGS_ADMIN_TOKEN", token),
-    ]));
-    let application = Application::new(&hub, AUDIENCE);
-    let mut other = Application::new(&hub, AUDIENCE);
-    other.token = token_of(&json!({"aud": AUDIENCE, "email": "other@example.com"}));
-    let (mut here, mut there) = (application.connect(""), other.connect(""));
-    here.subscribed("a");
-    there.subscribed("b");
-    let signed = format!("/ws?token={}", application.sign()["key"].as_str().unwrap());
-    let (name, value) = bearer(token);
-    let what = json!({"issuer": "urn:tidings:courier", "subject": "somebody@example.com"});
-    let asked = http::request(
-        "POST",
-        "/tidings/admin/revocations",
-        &[(name.as_str(), value.as_str())],
-        what.to_string().as_bytes(),
-    );
+        ("TIDINGS_ADMIN_TOKEN", ADMIN_TOKEN),
+    ]))
+}
+
+/// Takes something back, and says when that was answered.
+fn revoke(hub: &TestHub, what: &Value) -> Instant {
+    let (name, value) = bearer(ADMIN_TOKEN);
+    let headers = [(name.as_str(), value.as_str())];
+    let path = "/tidings/admin/revocations";
+    let asked = http::request("POST", path, &headers, what.to_string().as_bytes());
     http::exchange(hub.admin.unwrap(), &asked).expect(201);
-    assert_eq!(here.closes(), Some(1008));
-    let hook = r#"{"topic":"b","action":"publish","message":1}"#;
-    refused(application.post("/v1/hook", hook), 403, "ESTATUS_FORBIDDEN");
+    Instant::now()
+}
+
+/// Within a second of this moment each of them is told that it has no right any more.
+#[track_caller]
+fn are_ended(clients: &mut [Client], revoked: Instant) {
+    for client in clients {
+        assert_eq!(client.closes(), Some(1008));
+    }
+    assert!(revoked.elapsed() < Duration::from_secs(1), "{:?}", revoked.elapsed());
+}
+
+/// Whatever it does now comes to nothing, also by URLs that were signed before.
+#[track_caller]
+fn stays_out(application: &Application<'_>, signed: &str, topic: &str) {
+    let hook = format!(r#"{{"topic":"{topic}","action":"publish","message":1}}"#);
+    refused(application.post("/v1/hook", &hook), 403, "ESTATUS_FORBIDDEN");
     for path in ["/v1/sign", "/v1/topic"] {
         refused(application.get(path), 403, "ESTATUS_FORBIDDEN");
     }
     refused(application.post("/v1/audience", ""), 403, "ESTATUS_FORBIDDEN");
-    assert_eq!(Client::open(&hub, &signed).err(), Some(403), "a URL of before opens nothing");
-    other.hook("b", "2");
-    there.expect("2");
+    assert_eq!(Client::open(application.hub, signed).err(), Some(403));
+}
+
+#[test]
+fn a_person_whom_the_operator_puts_out_is_out_within_a_second_and_stays_out() {
+    for issuer in [json!("urn:tidings:courier"), Value::Null] {
+        let hub = with_operator();
+        let application = Application::new(&hub, AUDIENCE);
+        let mut other = Application::new(&hub, AUDIENCE);
+        other.token = token_of(&json!({"aud": AUDIENCE, "email": "other@example.com"}));
+        let signed = format!("/ws?token={}", application.sign()["key"].as_str().unwrap());
+        let (mut here, mut there) = (application.connect(""), other.connect(""));
+        here.subscribed("a");
+        there.subscribed("b");
+        let mut what = json!({"subject": "somebody@example.com"});
+        if !issuer.is_null() {
+            what["issuer"] = issuer;
+        }
+        let revoked = revoke(&hub, &what);
+        are_ended(&mut [here], revoked);
+        stays_out(&application, &signed, "b");
+        other.hook("b", "2");
+        there.expect("2");
+    }
+}
+
+#[test]
+fn everybody_of_every_audience_is_out_within_a_second_when_the_operator_says_so() {
+    let hub = with_operator();
+    let [one, two] = ["one", "two"].map(|name| Application::new(&hub, name));
+    let signed = format!("/ws?token={}", one.sign()["key"].as_str().unwrap());
+    let mut clients = [one.connect(""), two.connect(""), two.connect("")];
+    for (client, topic) in clients.iter_mut().zip(["a", "a", "b"]) {
+        client.subscribed(topic);
+    }
+    let revoked = revoke(&hub, &json!({"issuer": "urn:tidings:courier", "key": "courier"}));
+    are_ended(&mut clients, revoked);
+    stays_out(&one, &signed, "a");
+}
+
+#[test]
+fn another_secret_voids_what_was_signed_under_the_one_before() {
+    let data = TempDir::new().unwrap();
+    let path = data.path().to_str().unwrap().to_owned();
+    let hub = TestHub::launch(launch(&[("TIDINGS_DATA", &path)]));
+    let signed = {
+        let application = Application::new(&hub, AUDIENCE);
+        format!("/ws?token={}", application.sign()["key"].as_str().unwrap())
+    };
+    assert!(Client::open(&hub, &signed).is_ok());
+    let other = "another secret of the application, long enough";
+    let hub = hub.restart_with(launch(&[("TIDINGS_DATA", &path), ("COURIER_JWT_SECRET", other)]));
+    let application = Application { hub: &hub, base: "", token: token(AUDIENCE) };
+    refused(application.get("/v1/sign"), 403, "ESTATUS_FORBIDDEN");
+    assert_eq!(Client::open(&hub, &signed).err(), Some(403));
 }
 
 #[test]

@@ -470,17 +470,27 @@ pub(crate) fn stream_http2(
     headers: Pairs<'_>,
     body: &[u8],
 ) -> EventStream {
+    let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    stream_by(client, method, format!("http://{address}{target}"), headers, body)
+}
+
+/// The same by a client that agrees on HTTP/2 with whoever answers at this URL.
+pub(crate) fn stream_by(
+    client: reqwest::Client,
+    method: &str,
+    url: String,
+    headers: Pairs<'_>,
+    body: &[u8],
+) -> EventStream {
     let (heads, head) = mpsc::sync_channel(1);
     let (parts, received) = mpsc::sync_channel(1024);
     let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
-    let url = format!("http://{address}{target}");
     let headers: Vec<(String, String)> =
         headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let body = body.to_vec();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async move {
-            let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
             let mut request = client.request(method, url).body(body);
             for (name, value) in headers {
                 request = request.header(name, value);

@@ -10,7 +10,7 @@ use crate::tokens::{HUB_URL, PUBLIC_URL, Role, bearer, token_draft, token_final}
 const PATH: &str = "/.well-known/tidings/ticket";
 const TOPIC: &str = "https://tickets.example/1";
 
-fn ticket_with(hub: &TestHub, headers: &[(&str, &str)], body: &Value) -> Reply {
+pub(crate) fn ticket_with(hub: &TestHub, headers: &[(&str, &str)], body: &Value) -> Reply {
     let mut all = vec![("Content-Type", "application/json")];
     all.extend_from_slice(headers);
     hub.request("POST", PATH, &all, body.to_string().as_bytes())
@@ -21,7 +21,7 @@ fn all_of(topic: &str) -> Value {
 }
 
 /// A ticket by this token.
-fn ticket(hub: &TestHub, token: &str, topic: &str) -> String {
+pub(crate) fn ticket(hub: &TestHub, token: &str, topic: &str) -> String {
     let (name, value) = bearer(token);
     let answer = ticket_with(hub, &[(&name, &value)], &all_of(topic)).expect(201).json();
     answer["ticket"].as_str().unwrap().to_owned()

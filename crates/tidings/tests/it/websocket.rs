@@ -23,7 +23,7 @@ use crate::tokens::{
     PUBLISH_KEY, Role, SUBSCRIBE_KEY, bearer, claims_final, detail, mint, now, token_final,
 };
 
-const PATH: &str = "/.well-known/tidings/ws";
+pub(crate) const PATH: &str = "/.well-known/tidings/ws";
 const PROTOCOL: &str = "tidings.v1.json";
 const REVOCATIONS: &str = "/tidings/admin/revocations";
 const TOPIC: &str = "https://sockets.example/1";
@@ -31,29 +31,30 @@ const OTHER: &str = "https://sockets.example/2";
 const ANONYMOUS: &str = "[history]\ndurability = \"memory\"\n[auth]\nanonymous = true\n";
 
 /// What carries a socket.
-trait Carrier: Read + Write {}
+pub(crate) trait Carrier: Read + Write {}
 impl<C: Read + Write> Carrier for C {}
 
 /// A client.
-struct Socket {
+pub(crate) struct Socket {
     socket: WebSocket<Box<dyn Carrier>>,
     hello: Value,
 }
 
-fn plain(hub: &TestHub) -> Box<dyn Carrier> {
+pub(crate) fn plain(hub: &TestHub) -> Box<dyn Carrier> {
     let stream = TcpStream::connect(hub.address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
     Box::new(stream)
 }
 
-fn request(target: &str) -> ClientRequestBuilder {
+pub(crate) fn request(target: &str) -> ClientRequestBuilder {
     let uri = format!("ws://hub.example{target}").parse().unwrap();
     ClientRequestBuilder::new(uri).with_sub_protocol(PROTOCOL)
 }
 
 impl Socket {
     #[track_caller]
-    fn over(carrier: Box<dyn Carrier>, request: ClientRequestBuilder) -> Socket {
+    pub(crate) fn over(carrier: Box<dyn Carrier>, request: ClientRequestBuilder) -> Socket {
         let (socket, answer) = tungstenite::client(request, carrier).unwrap();
         assert_eq!(answer.headers()["sec-websocket-protocol"], PROTOCOL);
         let mut socket = Socket { socket, hello: Value::Null };
@@ -62,19 +63,19 @@ impl Socket {
     }
 
     #[track_caller]
-    fn open(hub: &TestHub) -> Socket {
+    pub(crate) fn open(hub: &TestHub) -> Socket {
         Socket::over(plain(hub), request(PATH))
     }
 
     /// With a token in the header.
     #[track_caller]
-    fn open_with(hub: &TestHub, token: &str) -> Socket {
+    pub(crate) fn open_with(hub: &TestHub, token: &str) -> Socket {
         let (name, value) = bearer(token);
         Socket::over(plain(hub), request(PATH).with_header(name, value))
     }
 
     #[track_caller]
-    fn say(&mut self, command: &Value) {
+    pub(crate) fn say(&mut self, command: &Value) {
         self.socket.send(Message::text(command.to_string())).unwrap();
     }
 
@@ -90,7 +91,7 @@ impl Socket {
 
     /// The next message that is not a ping.
     #[track_caller]
-    fn next(&mut self) -> Value {
+    pub(crate) fn next(&mut self) -> Value {
         loop {
             match self.read().unwrap() {
                 Message::Text(text) => return serde_json::from_str(&text).unwrap(),
@@ -101,14 +102,14 @@ impl Socket {
     }
 
     #[track_caller]
-    fn expect(&mut self, op: &str) -> Value {
+    pub(crate) fn expect(&mut self, op: &str) -> Value {
         let message = self.next();
         assert_eq!(message["op"], op, "{message}");
         message
     }
 
     #[track_caller]
-    fn expect_error(&mut self, code: &str) -> Value {
+    pub(crate) fn expect_error(&mut self, code: &str) -> Value {
         let message = self.expect("error");
         assert_eq!(message["code"], code, "{message}");
         message
@@ -116,7 +117,12 @@ impl Socket {
 
     /// Subscribes to exact topics, until it is done; what came before that, in a word each.
     #[track_caller]
-    fn subscribe(&mut self, name: &str, topics: &[&str], start: &Value) -> (Vec<String>, Value) {
+    pub(crate) fn subscribe(
+        &mut self,
+        name: &str,
+        topics: &[&str],
+        start: &Value,
+    ) -> (Vec<String>, Value) {
         let matchers: Vec<_> = topics.iter().map(|topic| json!({"match": topic})).collect();
         self.say(&json!({
             "op": "subscribe", "ref": name, "matchers": matchers, "start": start,
@@ -133,7 +139,7 @@ impl Socket {
     }
 
     #[track_caller]
-    fn expect_data(&mut self, data: &str) -> Value {
+    pub(crate) fn expect_data(&mut self, data: &str) -> Value {
         let update = self.expect("update");
         assert_eq!(update["data"], data, "{update}");
         update
@@ -141,7 +147,7 @@ impl Socket {
 
     /// Reads to the end: what was said before, and the code of the close frame.
     #[track_caller]
-    fn until_end(&mut self) -> (Vec<Value>, Option<u16>) {
+    pub(crate) fn until_end(&mut self) -> (Vec<Value>, Option<u16>) {
         let (mut said, mut code) = (Vec::new(), None);
         loop {
             match self.read() {
@@ -157,7 +163,7 @@ impl Socket {
 
 /// What a handshake is answered that is refused.
 #[track_caller]
-fn refused(hub: &TestHub, request: ClientRequestBuilder) -> u16 {
+pub(crate) fn refused(hub: &TestHub, request: ClientRequestBuilder) -> u16 {
     match tungstenite::client(request, plain(hub)) {
         Err(tungstenite::HandshakeError::Failure(Error::Http(answer))) => answer.status().as_u16(),
         Err(other) => panic!("{other}"),
