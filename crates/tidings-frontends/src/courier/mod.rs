@@ -11,6 +11,7 @@ pub(crate) mod delivery;
 mod documents;
 mod keys;
 pub(crate) mod limits;
+mod opening;
 mod refusal;
 mod rest;
 mod session;
@@ -28,11 +29,8 @@ use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
-use tidings_core::{
-    AUDIENCE_PREFIX, Clock, Grant, Hub, Language, Refused, Selection, Start, TokenIdentity,
-};
+use tidings_core::{AUDIENCE_PREFIX, Clock, Grant, Hub, Language, Refused, TokenIdentity};
 use tokio::sync::Semaphore;
-use tokio_util::task::TaskTracker;
 use url::Url;
 
 pub use audiences::{Audience, AudienceProblem, Audiences, Dates, NotedTopic};
@@ -40,21 +38,12 @@ pub use keys::Keys;
 pub use signed::{BadKeySecret, NoSeal, check_key_secret};
 pub use topic::topic;
 
-use crate::http::{Answer, Bodies, Content, Frontend, Lasting, Request, empty};
-use crate::limits::{
-    COURIER_BODIES_BYTES_MAX, COURIER_BODY_BYTES_BESIDE, COURIER_LISTS_BYTES_MAX,
-    SOCKET_BURST_DEFAULT, SOCKET_PER_SECOND_DEFAULT,
-};
+use crate::http::{Answer, Bodies, Content, Frontend, Request, empty};
+use crate::limits::{COURIER_BODIES_BYTES_MAX, COURIER_BODY_BYTES_BESIDE, COURIER_LISTS_BYTES_MAX};
 use crate::mercure::Mercure;
-use crate::shard::Stream;
-use crate::shard::talk::{Answering, FrameLimits, Talk};
-use crate::sse::Framing;
-use crate::websocket::{frame, handshake};
-use connection::{Connection, Counted};
+use crate::shard::talk::Answering;
 use refusal::Refusal;
-use session::Session;
-use signed::{BadSignature, Signed};
-use token::{BadToken, Bearer};
+use token::Bearer;
 
 /// Who has made grants of this frontend, for whoever takes some back.
 const ISSUER: &str = "urn:tidings:courier";
@@ -281,79 +270,6 @@ impl Courier {
     ) -> Result<(), Refused> {
         let token = identity(email, mark);
         self.hub().check_grant(&Grant { expires, token, ..Grant::default() })
-    }
-
-    /// A socket for whoever sent this request.
-    async fn open(&self, request: Request) -> Result<Response<Content>, Refusal> {
-        let Request { head, id, closing, .. } = request;
-        let query = head.uri.query().unwrap_or_default();
-        let given = |name| {
-            let mut pairs = url::form_urlencoded::parse(query.as_bytes());
-            pairs.find(|(found, _)| found == name).map(|(_, value)| value.into_owned())
-        };
-        let token = given("token").ok_or(Refusal::BadSignature(BadSignature::Missing))?;
-        let keys = self.keys();
-        let opened = keys.signer.open(&token, &keys.secret, self.clock().wall());
-        let opened = opened.map_err(Refusal::BadSignature)?;
-        let (audience, email, expires, mark) = match &opened {
-            Signed::Sealed { audience, email, expires } => {
-                (self.audiences.find_id(audience), email, *expires, Some(keys.mark))
-            }
-            Signed::Old(bearer) => {
-                (self.audience_of(bearer), &bearer.email, bearer.expires, keys.old_mark)
-            }
-        };
-        let counts = self.check(email.as_deref(), expires, mark);
-        counts.map_err(|_| Refusal::BadSignature(BadSignature::Inner(BadToken::Fallen)))?;
-        let audience = audience.ok_or(Refusal::NoAudience)?;
-        let accepted = handshake::accept(&head, &[]).map_err(Refusal::Handshake)?;
-        if closing.has_begun() {
-            return Err(Refusal::NotNow("the hub is shutting down"));
-        }
-        let grant = self.grant(&audience.id, email.as_deref(), expires, mark);
-        let start = self.start(&grant, given("after")).await?;
-        // Nothing at first: what comes is brought by subscriptions.
-        let selection = Selection { matchers: Vec::new(), grant: Arc::clone(&grant), scope: None };
-        let session = Session::new(&audience.id);
-        let answering = self.answering.get_or_init(|| Answering::here(TaskTracker::new()));
-        let counted = Counted::one_more(&self.connections);
-        let (hub, answering) = (self.hub().clone(), (Arc::clone(answering), counted));
-        let hearer = Arc::new(Connection::new(hub, grant, start, id, session, answering));
-        let opening = Some(frame::text(audiences::fresh_id().as_bytes()));
-        let limits = FrameLimits {
-            message_bytes: self.body_bytes_max,
-            binary: false,
-            per_second: SOCKET_PER_SECOND_DEFAULT,
-            burst: SOCKET_BURST_DEFAULT,
-        };
-        let stream = Stream {
-            request: id,
-            selection,
-            start: Start::After(self.hub().end()),
-            limits: self.mercure.lent().limits(expires),
-            tells: None,
-            present: None,
-            talk: Some(Box::new(Talk { hearer, limits, opening })),
-            closing,
-        };
-        tracing::debug!(request = %id, "a connection of an audience opens");
-        let shards = Arc::clone(self.mercure.shards());
-        let begin = Lasting::messages(Framing::Raw, move |carrier| shards.begin(stream, carrier));
-        Ok(accepted.answer(Content::Lasting(begin)))
-    }
-
-    /// Where subscriptions of a connection begin that names a place: `earliest`, a cursor, or only
-    /// the UUID in one. What is not known means everything that is kept.
-    async fn start(&self, grant: &Arc<Grant>, after: Option<String>) -> Result<Start, Refusal> {
-        let Some(after) = after.filter(|after| !after.is_empty()) else { return Ok(Start::Now) };
-        let is_bare = after.len() == 36 && !after.starts_with("urn:");
-        let cursor = if is_bare { format!("urn:uuid:{after}") } else { after };
-        let grant = Arc::clone(grant);
-        let selection = Selection { matchers: Vec::new(), grant, scope: None };
-        let begun = Box::pin(self.mercure.begin(selection, None, cursor)).await;
-        // A reader that panicked has said why; what it would have found is not known.
-        let (start, _) = begun.ok_or(Refusal::NotNow("the place could not be looked up"))?;
-        Ok(start)
     }
 
     async fn answer(self: Arc<Self>, request: Request) -> Response<Content> {

@@ -21,8 +21,8 @@ const TOO_MANY: Output = Output::Drop("the connection has too many subscriptions
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Output {
-    /// Begins to bring these from where the connection's subscriptions begin, and what is for all of
-    /// the audience from now on, where it has been brought before.
+    /// Begins to bring these from where subscriptions of the connection begin, and what is for all
+    /// of the audience from now on, where it has been brought before.
     Join { topics: Vec<Topic>, again: Option<Topic> },
     /// Brings these no more.
     Leave(Vec<Topic>),
