@@ -1,11 +1,12 @@
 //! The sources that run: started from what they are told, and ended. Knows no system but by its
 //! source.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tidings_core::{Grant, Hub, TokenIdentity};
+use serde_json::Value;
+use tidings_core::{AUDIENCE_PREFIX, Grant, Hub, Language, Matcher, TokenIdentity, audience};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,40 @@ pub struct Sources {
     running: Mutex<BTreeMap<String, One>>,
 }
 
+/// What a source may publish: every topic, but of audiences only those that the operator's own
+/// options name. Whoever may publish to its system is not let into others for that.
+fn grant(hub: &Hub, told: &SourceSpecification) -> Grant {
+    let mut audiences = BTreeSet::new();
+    told.from.options.values().for_each(|option| named_in(option, &mut audiences));
+    let own = audiences.iter().map(|id| format!("{AUDIENCE_PREFIX}{id}"));
+    let patterns = own.flat_map(|own| {
+        [(Language::UriTemplate, format!("{own}:{{+topic}}")), (Language::Exact, own)]
+    });
+    // What is no pattern is no audience's name either, and nothing can be published to it.
+    let named = patterns.filter_map(|(language, text)| hub.matcher(language, &text).ok());
+    let publish = std::iter::once(Arc::new(Matcher::Any)).chain(named).collect();
+    // Keys of one source's messages never meet those of another or of a publisher.
+    let token = TokenIdentity {
+        issuer: Some("tidings:source".into()),
+        subject: Some(told.name.as_str().into()),
+        ..TokenIdentity::default()
+    };
+    Grant { publish, token, ..Grant::default() }
+}
+
+/// The audiences to whose topics an option leads.
+fn named_in(option: &Value, audiences: &mut BTreeSet<String>) {
+    match option {
+        Value::String(text) => {
+            let id = audience(text).filter(|id| !id.is_empty());
+            audiences.extend(id.map(str::to_owned));
+        }
+        Value::Array(items) => items.iter().for_each(|item| named_in(item, audiences)),
+        Value::Object(fields) => fields.values().for_each(|field| named_in(field, audiences)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
 impl Sources {
     /// None yet.
     pub fn new(hub: Hub) -> Sources {
@@ -57,13 +92,7 @@ impl Sources {
         let (to, from) = mpsc::channel(INCOMING_MAX);
         let stop = CancellationToken::new();
         let (hub, name) = (self.hub.clone(), told.name.clone());
-        // Keys of one source's messages never meet those of another or of a publisher.
-        let token = TokenIdentity {
-            issuer: Some("tidings:source".into()),
-            subject: Some(told.name.as_str().into()),
-            ..TokenIdentity::default()
-        };
-        let grant = Grant { token, ..Grant::operator() };
+        let grant = grant(&hub, &told);
         let mut tasks = JoinSet::new();
         let (recalled, stopped) = ((hub.clone(), name.clone()), stop.clone());
         tasks.spawn(async move {
@@ -114,5 +143,35 @@ async fn end(mut ending: Vec<One>, patience: Duration) {
     };
     if tokio::time::timeout(patience, ended).await.is_err() {
         tracing::warn!("a source was cut off: what it did not acknowledge comes again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tidings_core::Candidate;
+
+    use super::*;
+    use crate::in_memory::{self, Still};
+    use crate::specification::SystemOptions;
+
+    #[test]
+    fn a_source_publishes_to_an_audience_only_where_the_operator_names_it() {
+        let hub = in_memory::hub(Arc::new(Still(1)), 1_000);
+        let id = "8a9c4f6e-7d1b-4f53-9c0e-3b1f0a2d4c5e";
+        let (own, other) =
+            (format!("{AUDIENCE_PREFIX}{id}:a%2Fb"), format!("{AUDIENCE_PREFIX}{id}x:a"));
+        let may = |options: Value, topic: &str| {
+            let options = options.as_object().unwrap().clone();
+            let from = SystemOptions { kind: "nats".to_owned(), options };
+            let told = SourceSpecification { name: "s".to_owned(), private: true, from };
+            grant(&hub, &told).covers_publishing(&Candidate::new(topic, hub.namespace()))
+        };
+        let strange = json!({"subjects": [">"]});
+        assert!(may(strange.clone(), "a.b") && !may(strange, &own));
+        let named = json!({"topic": {"replace": ["x.", format!("{AUDIENCE_PREFIX}{id}:")]}});
+        assert!(may(named.clone(), &own) && may(named.clone(), "a.b") && !may(named, &other));
+        assert!(may(json!({"subjects": [own]}), &own));
+        assert!(!may(json!({"subjects": [AUDIENCE_PREFIX]}), &own));
     }
 }

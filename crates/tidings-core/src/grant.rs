@@ -5,6 +5,15 @@ use std::sync::Arc;
 
 use crate::matcher::{Candidate, Matcher};
 
+/// Whether somebody who subscribes has shown who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// By a token.
+    Known,
+    /// By nothing: of what is scarce it has a share with everybody else.
+    Stranger,
+}
+
 /// What one party may do. Held, not looked up: whoever has none cannot call the hub.
 #[derive(Debug, Clone, Default)]
 pub struct Grant {

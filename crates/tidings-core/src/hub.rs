@@ -9,13 +9,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::answers::Answer;
 use crate::clock::Clock;
 use crate::error::{OpenError, Refused};
-use crate::grant::Grant;
+use crate::grant::{Asker, Grant};
 use crate::history::History;
 use crate::hold::Holds;
 use crate::ids::Ids;
 use crate::intake::Duty;
 use crate::interner::Interner;
-use crate::limits::{QUEUE_PERMIT_BYTES, QUEUE_UPDATES_MAX};
+use crate::limits::{
+    BARE_PATTERNS_MAX, BARE_PATTERNS_OF_STRANGERS, QUEUE_PERMIT_BYTES, QUEUE_UPDATES_MAX,
+};
 use crate::matcher::{BadPattern, Candidate, Language, Matcher};
 use crate::metrics::{Counters, count};
 use crate::namespace::{Namespace, audience};
@@ -216,16 +218,21 @@ impl Hub {
     /// # Errors
     ///
     /// As [`Hub::matcher`]; also for a pattern without literal text at its begin and its end when
-    /// subscribers use [`crate::limits::BARE_PATTERNS_MAX`] others already.
+    /// subscribers use [`crate::limits::BARE_PATTERNS_MAX`] others already, or, for a stranger,
+    /// [`crate::limits::BARE_PATTERNS_OF_STRANGERS`].
     pub fn matcher_of_subscriber(
         &self,
         language: Language,
         pattern: &str,
+        asker: Asker,
     ) -> Result<Arc<Matcher>, BadPattern> {
         let matcher = self.matcher(language, pattern)?;
-        if self.inner.shared.subscribers.is_crowded_for(&matcher) {
-            let reason = "too many patterns without fixed text are in use".to_owned();
-            return Err(BadPattern::TooComplex { reason });
+        let bare_patterns_max = match asker {
+            Asker::Known => BARE_PATTERNS_MAX,
+            Asker::Stranger => BARE_PATTERNS_OF_STRANGERS,
+        };
+        if self.inner.shared.subscribers.is_crowded_for(&matcher, bare_patterns_max) {
+            return Err(BadPattern::Crowded);
         }
         Ok(matcher)
     }
@@ -281,7 +288,11 @@ impl Hub {
     }
 
     /// Whether a grant counts just now.
-    pub(crate) fn check_grant(&self, grant: &Grant) -> Result<(), Refused> {
+    ///
+    /// # Errors
+    ///
+    /// When it has expired, or fallen.
+    pub fn check_grant(&self, grant: &Grant) -> Result<(), Refused> {
         if grant.expires.is_some_and(|expires| expires <= self.inner.clock.0.wall()) {
             return Err(Refused::Expired);
         }

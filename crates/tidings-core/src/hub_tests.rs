@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::limits::{BARE_PATTERNS_MAX, PENDING_BYTES_MAX};
+use crate::limits::{BARE_PATTERNS_MAX, BARE_PATTERNS_OF_STRANGERS, PENDING_BYTES_MAX};
 use crate::*;
 
 /// A clock that stands still until told.
@@ -169,23 +169,28 @@ async fn a_private_update_needs_a_grant_on_one_of_its_topics() {
 async fn subscribers_bring_so_many_patterns_without_fixed_text_and_no_more() {
     let hub = memory_hub();
     let bare = |number: usize| format!("{{x{number}}}");
+    let ask = |text: &str, asker| hub.matcher_of_subscriber(Language::UriTemplate, text, asker);
     let mut open: Vec<Subscription> = Vec::new();
     for number in 0..BARE_PATTERNS_MAX {
-        let wanted = hub.matcher_of_subscriber(Language::UriTemplate, &bare(number)).unwrap();
+        let asker =
+            if number < BARE_PATTERNS_OF_STRANGERS { Asker::Stranger } else { Asker::Known };
+        let wanted = ask(&bare(number), asker).unwrap();
         let selection =
             Selection { matchers: vec![wanted], grant: Arc::new(Grant::anonymous()), scope: None };
         open.push(hub.subscribe(selection, Start::Now));
+        let other = ask("{other}", Asker::Stranger);
+        assert_eq!(other.is_ok(), number + 1 < BARE_PATTERNS_OF_STRANGERS, "{number}");
     }
-    let refused = hub.matcher_of_subscriber(Language::UriTemplate, &bare(BARE_PATTERNS_MAX));
-    assert!(matches!(refused, Err(BadPattern::TooComplex { .. })), "{refused:?}");
+    let refused = ask(&bare(BARE_PATTERNS_MAX), Asker::Known);
+    assert!(matches!(refused, Err(BadPattern::Crowded)), "{refused:?}");
     // What is there already, what has fixed text and what the operator grants goes on.
-    assert!(hub.matcher_of_subscriber(Language::UriTemplate, &bare(0)).is_ok());
-    assert!(hub.matcher_of_subscriber(Language::UriTemplate, "{a}.json").is_ok());
-    assert!(hub.matcher_of_subscriber(Language::Exact, "*").is_ok());
+    assert!(ask(&bare(0), Asker::Stranger).is_ok());
+    assert!(ask("{a}.json", Asker::Stranger).is_ok());
+    assert!(hub.matcher_of_subscriber(Language::Exact, "*", Asker::Stranger).is_ok());
     assert!(hub.matcher(Language::UriTemplate, &bare(BARE_PATTERNS_MAX)).is_ok());
     // Whoever leaves makes room.
     open.pop();
-    assert!(hub.matcher_of_subscriber(Language::UriTemplate, "{other}").is_ok());
+    assert!(ask("{other}", Asker::Known).is_ok());
 }
 
 #[tokio::test]

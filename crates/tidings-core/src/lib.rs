@@ -53,7 +53,7 @@ mod writer;
 pub use batch::Batch;
 pub use clock::Clock;
 pub use error::{Missed, OpenError, Refused};
-pub use grant::{Grant, TokenIdentity};
+pub use grant::{Asker, Grant, TokenIdentity};
 pub use held::Held;
 pub use history::open::{CheckReport, SegmentReport};
 pub use hold::HistoryHold;

@@ -84,6 +84,9 @@ pub const MATCH_STEPS_MAX: u64 = 20_000_000;
 /// such as `{scheme}://{+host}/{id}`: each update asks every one of them. The operator's own, in
 /// grants, are not refused. A thousand cost an update with one topic a tenth of a millisecond.
 pub const BARE_PATTERNS_MAX: usize = 1_000;
+/// Of these, when they are so many strangers bring no others: who shows a token has a place that
+/// nobody takes away who shows none.
+pub const BARE_PATTERNS_OF_STRANGERS: usize = BARE_PATTERNS_MAX / 2;
 /// What the authors of one pattern's regular expressions may write, in bytes: a list of fifty
 /// words. Reading it costs less than a millisecond.
 pub const EXPRESSION_BYTES_MAX: usize = 512;

@@ -7,7 +7,6 @@ use std::task::Waker;
 
 use crate::deal::Deal;
 use crate::held::Holders;
-use crate::limits::BARE_PATTERNS_MAX;
 use crate::matcher::index::{Budget, Index, MatcherId};
 use crate::matcher::{Candidate, Matcher};
 use crate::metrics::{Counters, add};
@@ -106,13 +105,13 @@ impl Subscribers {
         committed
     }
 
-    /// Whether there are so many patterns without literal text that no other one may join them.
-    pub(crate) fn is_crowded_for(&self, matcher: &Arc<Matcher>) -> bool {
+    /// Whether there are so many patterns without literal text that this may not join them.
+    pub(crate) fn is_crowded_for(&self, matcher: &Arc<Matcher>, bare_max: usize) -> bool {
         if !matcher.is_bare() {
             return false;
         }
         let registry = self.lock();
-        registry.index.bare_patterns() >= BARE_PATTERNS_MAX
+        registry.index.bare_patterns() >= bare_max
             && !registry.ids.contains_key(&MatcherKey::of(matcher))
     }
 

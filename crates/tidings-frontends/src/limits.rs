@@ -44,6 +44,10 @@ pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
 pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time for a whole request body: 1 MiB takes this long at 280 kbit/s.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for a body that has memory for which others wait.
+pub const BODY_TIMEOUT_SHORT: Duration = Duration::from_secs(5);
+/// How often it is looked at whether others wait for that.
+pub const BODY_MEMORY_JUDGED_EVERY: Duration = Duration::from_secs(1);
 /// Bytes of all publications' bodies that are being read or wait for a place in the hub's queue,
 /// those aside that came with their heads ([`USUAL_REQUEST_BYTES_MAX`] each at most): many times
 /// what a busy hub has under way, and little beside a machine's memory.
@@ -330,6 +334,10 @@ pub const PRESENCE_PAGE: usize = 256;
 /// Room in the tables of who is there that is not worth giving back.
 pub const PRESENCE_PENDING_SWEEP: usize = 1_024;
 
+/// Patterns without literal text at begin and end that one receiver may have which shows no token:
+/// a page has one or two, and somebody who wants to keep others out needs many connections.
+pub const BARE_PATTERNS_OF_ONE_STRANGER: usize = 10;
+
 /// Bytes of the largest form that is read where updates have so many bytes of data at most.
 pub const fn form_bytes(update_bytes: usize) -> usize {
     update_bytes.saturating_mul(FORM_BYTES_EACH).saturating_add(FORM_BYTES_BESIDE)
@@ -348,3 +356,5 @@ pub(crate) const TARGET_BYTES_MAX: usize = 256;
 /// An event of this size leaves in a piece of its own, shared by all who get it: to copy it for
 /// each would cost a slow reader's share of memory many times over.
 pub(crate) const PIECE_BYTES: usize = 16 * 1024;
+/// Bytes of an unknown field's name that its sender is shown: enough to find it.
+pub(crate) const FIELD_NAME_BYTES_SHOWN_MAX: usize = 64;

@@ -4,10 +4,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidings_core::{Clock, Hub, State, StateError, Table, Write};
-use tidings_frontends::auth::{ApiKey, ApiKeys, BadApiKey, WantedKey};
+use tidings_frontends::auth::{
+    ApiKey, ApiKeys, BadApiKey, OwnIssuer, OwnSecrets, TooManySecrets, WantedKey,
+};
 use tidings_frontends::limits::API_KEYS_MAX;
 
-/// The row with the secret of the hub's own tokens.
+/// The row with the secrets of the hub's own tokens.
 const SECRET: &[u8] = b"tokens";
 
 /// A key was not made or revoked. Nothing has changed then.
@@ -22,9 +24,15 @@ pub enum KeyringProblem {
     /// There are as many as there may be.
     #[error("there are {API_KEYS_MAX} keys already: revoke some")]
     Full,
+    /// Too many secrets of the hub's own tokens count.
+    #[error(transparent)]
+    Rotated(#[from] TooManySecrets),
     /// The hub's storage.
     #[error("the keys cannot be stored: {0}")]
     Storage(#[from] StateError),
+    /// The system.
+    #[error("the system gives no random numbers: {0}")]
+    NoRandomness(#[from] getrandom::Error),
 }
 
 /// The keys from before, or the secret of the hub's tokens, cannot be put to use. The fault of the
@@ -45,24 +53,31 @@ pub enum UnreadableKeys {
     NoRandomness(#[from] getrandom::Error),
 }
 
-/// The secret of the hub's own tokens: the same as ever, or a new one where there is none.
+/// The secrets of the hub's own tokens: the same as ever, or a new one where there is none.
 ///
 /// # Errors
 ///
-/// When it can neither be read nor made.
-pub(crate) fn issuer_secret(state: &State) -> Result<[u8; 32], UnreadableKeys> {
+/// When they can neither be read nor made.
+pub(crate) fn issuer_secrets(state: &State) -> Result<OwnSecrets, UnreadableKeys> {
     if let Some(kept) = state.get(Table::Issuer, SECRET)? {
-        return kept.as_slice().try_into().map_err(|_| UnreadableKeys::Damaged);
+        return OwnSecrets::read(&kept).ok_or(UnreadableKeys::Damaged);
     }
     let mut secret = [0; 32];
     getrandom::fill(&mut secret)?;
-    state.commit(&[Write { table: Table::Issuer, key: SECRET, value: Some(&secret) }])?;
-    Ok(secret)
+    let secrets = OwnSecrets::first(secret);
+    keep(state, &secrets)?;
+    Ok(secrets)
+}
+
+fn keep(state: &State, secrets: &OwnSecrets) -> Result<(), StateError> {
+    let written = secrets.written();
+    state.commit(&[Write { table: Table::Issuer, key: SECRET, value: Some(&written) }])
 }
 
 /// The keys.
 pub(crate) struct Keyring {
     hub: Hub,
+    own: Arc<OwnIssuer>,
     keys: Arc<ApiKeys>,
     clock: Arc<dyn Clock>,
     list: Mutex<Vec<ApiKey>>,
@@ -71,14 +86,14 @@ pub(crate) struct Keyring {
 }
 
 impl Keyring {
-    /// Reads the keys from before and puts them to use in `keys`.
+    /// Reads the keys from before and puts them to use with `own`.
     ///
     /// # Errors
     ///
     /// When the hub's state cannot be read, or a row of it is damaged.
     pub(crate) fn open(
         hub: Hub,
-        keys: Arc<ApiKeys>,
+        own: Arc<OwnIssuer>,
         clock: Arc<dyn Clock>,
         is_durable: bool,
     ) -> Result<Keyring, UnreadableKeys> {
@@ -92,8 +107,9 @@ impl Keyring {
             }
             list.push(key);
         }
+        let keys = Arc::clone(own.keys());
         keys.replace(list.clone());
-        Ok(Keyring { hub, keys, clock, list: Mutex::new(list), is_durable })
+        Ok(Keyring { hub, own, keys, clock, list: Mutex::new(list), is_durable })
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<ApiKey>> {
@@ -206,6 +222,29 @@ impl Keyring {
         drop(list);
         Ok(Some((revoked, self.hub.judge_again())))
     }
+
+    /// Signs the hub's own tokens by a new secret from now on. Tokens of those before go on until
+    /// they end, or fall `at_once`. Answers what counts now, and how many subscriptions ended.
+    /// Blocks on the disk.
+    ///
+    /// # Errors
+    ///
+    /// See [`KeyringProblem`].
+    pub(crate) fn rotate_issuer(
+        &self,
+        at_once: bool,
+    ) -> Result<(OwnSecrets, usize), KeyringProblem> {
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret)?;
+        // One at a time, as with the keys.
+        let list = self.lock();
+        let secrets = self.own.secrets().rotated(secret, self.clock.wall(), at_once)?;
+        keep(self.hub.state(), &secrets)?;
+        self.own.replace_secrets(secrets.clone());
+        drop(list);
+        let ended = if at_once { self.hub.judge_again() } else { 0 };
+        Ok((secrets, ended))
+    }
 }
 
 /// The id of the key that has been of no use for longest, if any is.
@@ -235,9 +274,15 @@ mod tests {
         Hub::open(options, Arc::new(SystemClock::new())).unwrap()
     }
 
+    fn own(hub: &Hub) -> Arc<OwnIssuer> {
+        let secrets = issuer_secrets(hub.state()).unwrap();
+        let public_url = "https://hub.example".parse().unwrap();
+        Arc::new(OwnIssuer::new(&public_url, hub.namespace().hub_url(), secrets))
+    }
+
     fn open(hub: &Hub) -> Keyring {
         let clock = Arc::new(SystemClock::new());
-        Keyring::open(hub.clone(), Arc::default(), clock, false).unwrap()
+        Keyring::open(hub.clone(), own(hub), clock, false).unwrap()
     }
 
     fn wanted(name: &str) -> WantedKey {
@@ -335,19 +380,40 @@ mod tests {
             let write = Write { table: Table::ApiKeys, key: id, value: Some(damaged) };
             hub.state().commit(&[write]).unwrap();
             let clock = Arc::new(SystemClock::new());
-            let opened = Keyring::open(hub.clone(), Arc::default(), clock, false);
+            let opened = Keyring::open(hub.clone(), own(&hub), clock, false);
             assert!(matches!(opened, Err(UnreadableKeys::Damaged)));
         }
     }
 
     #[test]
+    fn a_new_secret_is_kept_with_those_before_it_unless_they_end_at_once() {
+        let hub = hub();
+        let ring = open(&hub);
+        let kept = || issuer_secrets(hub.state()).unwrap();
+        let (secrets, ended) = ring.rotate_issuer(false).unwrap();
+        assert_eq!((secrets.kid().as_str(), ended), ("tidings-2", 0));
+        assert_eq!(kept().written(), secrets.written());
+        assert_eq!(ring.own.secrets().previous().count(), 1);
+        let (secrets, _) = ring.rotate_issuer(true).unwrap();
+        assert_eq!((secrets.kid().as_str(), secrets.previous().count()), ("tidings-3", 0));
+        assert_eq!(kept().written(), secrets.written());
+        for _ in 0..7 {
+            ring.rotate_issuer(false).unwrap();
+        }
+        let before = kept().written();
+        let refused = ring.rotate_issuer(false).unwrap_err();
+        assert!(matches!(refused, KeyringProblem::Rotated(_)), "{refused}");
+        assert_eq!(kept().written(), before);
+    }
+
+    #[test]
     fn the_secret_of_the_hubs_tokens_is_made_once() {
         let hub = hub();
-        let secret = issuer_secret(hub.state()).unwrap();
-        assert_ne!(secret, [0; 32]);
-        assert_eq!(issuer_secret(hub.state()).unwrap(), secret);
+        let secrets = issuer_secrets(hub.state()).unwrap().written();
+        assert_ne!(secrets, OwnSecrets::first([0; 32]).written());
+        assert_eq!(issuer_secrets(hub.state()).unwrap().written(), secrets);
         let write = Write { table: Table::Issuer, key: SECRET, value: Some(b"short") };
         hub.state().commit(&[write]).unwrap();
-        assert!(matches!(issuer_secret(hub.state()), Err(UnreadableKeys::Damaged)));
+        assert!(matches!(issuer_secrets(hub.state()), Err(UnreadableKeys::Damaged)));
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod dates;
 mod decode;
 mod explain;
 mod mint;
+mod own;
 
 pub(crate) use decode::decode;
 #[cfg(test)]
@@ -13,6 +14,7 @@ pub(crate) use explain::{ExplainArguments, explain};
 #[cfg(test)]
 use mint::MintError;
 pub(crate) use mint::{MintArguments, mint};
+pub(crate) use own::{OwnToken, own};
 
 #[cfg(test)]
 mod tests;

@@ -60,6 +60,10 @@ pub enum BadPattern {
         /// Which bound it exceeds.
         reason: String,
     },
+    /// As good as any, but others of its kind take all the time that there is for them. Another
+    /// time there may be a place.
+    #[error("too many patterns without fixed text are in use: try again later")]
+    Crowded,
 }
 
 /// Picks topics.
@@ -114,7 +118,7 @@ impl Matcher {
 
     /// Whether it is a pattern without literal text at its begin and its end: every topic has to
     /// ask it.
-    pub(crate) fn is_bare(&self) -> bool {
+    pub fn is_bare(&self) -> bool {
         match self {
             Matcher::UrlPattern(pattern) => {
                 pattern.literal_prefix().is_empty() && pattern.literal_suffix().is_empty()

@@ -13,6 +13,7 @@ use super::key_set::{KeySet, KeySetPlace, Snapshot};
 use super::keys::{Key, Weakness, read_bounded};
 use super::marks::{Print, mark, print};
 use super::options::{IssuerOptions, KeyOptions};
+use super::own_secrets::OwnKeys;
 use super::{Generation, Role};
 use crate::limits::KEY_SET_BYTES_MAX;
 
@@ -35,7 +36,12 @@ pub(super) enum Keys {
     One(Arc<Snapshot>),
     /// Those of a set, with these algorithms.
     Set(Arc<KeySet>, Vec<Algorithm>),
+    /// The hub's own secrets, of which there may be new ones.
+    Own(Arc<OwnKeys>),
 }
+
+/// What stands for the hub's own secrets in marks and prints.
+const OWN: &str = "the hub's own";
 
 impl Keys {
     /// The algorithms that keys are used with.
@@ -43,6 +49,7 @@ impl Keys {
         match self {
             Keys::One(one) => one.keys.iter().map(|key| key.algorithm).collect(),
             Keys::Set(_, algorithms) => algorithms.clone(),
+            Keys::Own(_) => vec![Algorithm::Hs256],
         }
     }
 
@@ -51,21 +58,24 @@ impl Keys {
         match self {
             Keys::One(one) => Some(Arc::clone(one)),
             Keys::Set(set, _) => set.snapshot(),
+            Keys::Own(own) => Some(Arc::clone(&own.now().verify)),
         }
     }
 
     pub(super) fn set(&self) -> Option<&Arc<KeySet>> {
         match self {
-            Keys::One(_) => None,
+            Keys::One(_) | Keys::Own(_) => None,
             Keys::Set(set, _) => Some(set),
         }
     }
 
-    /// Which key or set this is. A set stays itself whatever keys it holds.
+    /// Which key or set this is. A set stays itself whatever keys it holds; of its own secrets the
+    /// hub knows which were ended.
     fn mark(&self) -> u64 {
         match self {
             Keys::One(one) => mark(&one.keys.iter().map(|key| key.print).collect::<Vec<_>>()),
             Keys::Set(set, _) => mark(set.place()),
+            Keys::Own(_) => mark(&OWN),
         }
     }
 
@@ -80,13 +90,14 @@ impl Keys {
                 let (kind, place) = set.place().written();
                 print(&[kind.as_bytes(), place.as_bytes()])
             }
+            Keys::Own(_) => print(&[OWN.as_bytes()]),
         }
     }
 }
 
 impl Issuer {
     /// The hub itself, whose tokens are for subscribers at `hub_url`.
-    pub(super) fn own(id: &str, key: Key, hub_url: &str, accepts_draft: bool) -> Issuer {
+    pub(super) fn own(id: &str, keys: &Arc<OwnKeys>, hub_url: &str, accepts_draft: bool) -> Issuer {
         Issuer {
             id: id.into(),
             accepts_draft,
@@ -95,7 +106,7 @@ impl Issuer {
             discovers: false,
             is_own: true,
             publish: None,
-            subscribe: Some(Keys::One(Arc::new(Snapshot::of(key)))),
+            subscribe: Some(Keys::Own(Arc::clone(keys))),
         }
     }
 

@@ -65,7 +65,12 @@ pub(super) struct Snapshot {
 impl Snapshot {
     /// A key that never changes.
     pub(super) fn of(key: Key) -> Snapshot {
-        Snapshot { keys: vec![key], generation: 0, content: None }
+        Snapshot::fixed(vec![key])
+    }
+
+    /// Keys that never change.
+    pub(super) fn fixed(keys: Vec<Key>) -> Snapshot {
+        Snapshot { keys, generation: 0, content: None }
     }
 }
 

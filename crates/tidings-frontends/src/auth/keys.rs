@@ -41,6 +41,8 @@ pub(super) struct Key {
     pub(super) is_short: bool,
     /// Which key this is, whatever its name, in every process. As secret as the key.
     pub(super) print: Print,
+    /// From when on it verifies nothing, in milliseconds since 1970; `None` for never.
+    pub(super) ends: Option<u64>,
     material: Material,
 }
 
@@ -89,14 +91,16 @@ impl Key {
             }
         };
         let kid = options.kid.as_deref().map(Box::from);
-        Ok(Key { algorithm, kid, is_short, print: print(&[name.as_bytes(), &bytes]), material })
+        let print = print(&[name.as_bytes(), &bytes]);
+        Ok(Key { algorithm, kid, is_short, print, ends: None, material })
     }
 
-    /// The secret of the hub's own tokens.
-    pub(super) fn own(kid: &str, secret: &[u8; 32]) -> Key {
+    /// A secret of the hub's own tokens, until it ends in milliseconds since 1970.
+    pub(super) fn own(kid: &str, secret: &[u8; 32], ends: Option<u64>) -> Key {
+        let (algorithm, kid) = (Algorithm::Hs256, Some(kid.into()));
         let material = Material::Secret(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret)));
-        let print = print(&[Algorithm::Hs256.name().as_bytes(), secret]);
-        Key { algorithm: Algorithm::Hs256, kid: Some(kid.into()), is_short: false, print, material }
+        let print = print(&[algorithm.name().as_bytes(), secret]);
+        Key { algorithm, kid, is_short: false, print, ends, material }
     }
 
     /// A public key of a set, in one of the forms that its algorithm's keys have in DER, or as the
@@ -105,7 +109,7 @@ impl Key {
         let Verification::Public(verification) = algorithm.verification() else { return None };
         let parsed = ParsedPublicKey::new(verification, key).ok()?;
         let material = Material::Public(parsed);
-        Some(Key { algorithm, kid, is_short: false, print: print(&[key]), material })
+        Some(Key { algorithm, kid, is_short: false, print: print(&[key]), ends: None, material })
     }
 
     /// Whether `signature` is this key's for `signed`. Compares secrets in constant time.

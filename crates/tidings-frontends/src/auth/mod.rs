@@ -19,6 +19,7 @@ mod keys;
 mod marks;
 mod options;
 mod own;
+mod own_secrets;
 mod pace;
 mod problem;
 mod revocation;
@@ -50,6 +51,7 @@ pub use keys::{WELL_KNOWN_SECRET, is_pathlike, read_bounded, read_key_file, show
 pub use options::{IssuerOptions, KeyOptions, Options};
 pub use own::OwnIssuer;
 pub(crate) use own::{Granting, NoRandomness, Portion, Wanted};
+pub use own_secrets::{OwnSecrets, TooManySecrets};
 pub use problem::{TokenCause, TokenProblem};
 pub use revocation::{BadRevocation, Revocation, Revocations, Revoked};
 pub use secret::Secret;
@@ -258,7 +260,13 @@ impl Auth {
     /// accepts such tokens, and its key, or the set that this was in, is configured. A key that
     /// left its set ends nothing here: who has a token of it is refused the next time.
     pub fn judgement(&self, clock: Arc<dyn Clock>) -> Judgement {
-        let marks: HashSet<u64> = self.issuers.iter().flat_map(Issuer::marks).collect();
+        self.judgement_beside(clock, &[])
+    }
+
+    /// The same where grants of other makers stand as well, on what has one of these marks.
+    pub fn judgement_beside(&self, clock: Arc<dyn Clock>, beside: &[u64]) -> Judgement {
+        let own = self.issuers.iter().flat_map(Issuer::marks);
+        let marks: HashSet<u64> = own.chain(beside.iter().copied()).collect();
         let revocations = Arc::clone(&self.revocations);
         let own = self.own.clone();
         Arc::new(move |grant| {
@@ -350,6 +358,11 @@ impl Auth {
         };
         TokenProblem { generation, recognized: recognized.is_some(), cause }
     }
+}
+
+/// What grants stand on that others make, as a mark for [`Auth::judgement_beside`].
+pub(crate) fn mark_of(parts: &[&[u8]]) -> u64 {
+    marks::mark(&("beside", parts))
 }
 
 /// Feeds outside bytes to everything that reads tokens: as they are, and as header and payload

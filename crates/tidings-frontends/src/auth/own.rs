@@ -17,20 +17,17 @@ use super::flaw::BadKeys;
 use super::issuer::Issuer;
 use super::jwt::{DETAILS, LEGACY};
 use super::kept::KeptPattern;
-use super::keys::Key;
+use super::own_secrets::{OwnKeys, OwnSecrets};
 use super::{Auth, Role, Verified};
 
 /// What the issuer's name has behind the public URL.
 const PATH: &str = "/.well-known/tidings";
-/// The name of the key that signs.
-const KID: &str = "tidings-1";
 
 /// The issuer of the hub's own tokens.
 pub struct OwnIssuer {
     id: Box<str>,
     hub_url: Box<str>,
-    secret: [u8; 32],
-    signs: hmac::Key,
+    secrets: Arc<OwnKeys>,
     keys: Arc<ApiKeys>,
 }
 
@@ -106,16 +103,26 @@ pub(crate) struct Issued {
 pub(crate) struct NoRandomness;
 
 impl OwnIssuer {
-    /// The issuer of the hub at `hub_url`, which clients reach under `public_url`. The secret is
+    /// The issuer of the hub at `hub_url`, which clients reach under `public_url`. The secrets are
     /// the same in every run, or tokens of an earlier one would not count.
-    pub fn new(public_url: &Url, hub_url: &Url, secret: [u8; 32]) -> OwnIssuer {
+    pub fn new(public_url: &Url, hub_url: &Url, secrets: OwnSecrets) -> OwnIssuer {
         OwnIssuer {
             id: OwnIssuer::id_of(public_url).into(),
             hub_url: hub_url.as_str().into(),
-            signs: hmac::Key::new(hmac::HMAC_SHA256, &secret),
-            secret,
+            secrets: Arc::new(OwnKeys::new(secrets)),
             keys: Arc::default(),
         }
+    }
+
+    /// The secrets of this moment.
+    pub fn secrets(&self) -> OwnSecrets {
+        self.secrets.now().secrets.clone()
+    }
+
+    /// Signs and verifies by other secrets from now on. What was opened by one that was ended falls
+    /// the next time that the hub judges.
+    pub fn replace_secrets(&self, secrets: OwnSecrets) {
+        self.secrets.replace(secrets);
     }
 
     /// The `iss` of the tokens of a hub with this public URL.
@@ -130,13 +137,24 @@ impl OwnIssuer {
 
     /// As `Auth` trusts it.
     pub(super) fn issuer(&self, accepts_draft: bool) -> Issuer {
-        Issuer::own(&self.id, Key::own(KID, &self.secret), &self.hub_url, accepts_draft)
+        Issuer::own(&self.id, &self.secrets, &self.hub_url, accepts_draft)
     }
 
-    /// Whether this is a token of an API key that counts no longer.
+    fn made(&self, token: &TokenIdentity) -> bool {
+        token.issuer.as_deref() == Some(&*self.id)
+    }
+
+    /// The API key that this token was made for, if it is one of the hub's own.
+    pub(crate) fn client_of<'t>(&self, token: &'t TokenIdentity) -> Option<&'t str> {
+        token.client.as_deref().filter(|_| self.made(token))
+    }
+
+    /// Whether this is a token of an API key that counts no longer, or of a secret that was ended.
     pub(super) fn has_fallen(&self, token: &TokenIdentity, now: u64) -> bool {
         let stands = |client: &str| self.keys.stands(client, now);
-        token.issuer.as_deref() == Some(&*self.id) && !token.client.as_deref().is_some_and(stands)
+        self.made(token)
+            && (!token.client.as_deref().is_some_and(stands)
+                || self.secrets.now().has_ended(token.key.as_deref()))
     }
 
     /// Makes a token at `now`, in milliseconds since 1970.
@@ -172,10 +190,11 @@ impl OwnIssuer {
             }
             claims.insert(name.to_owned(), granted);
         }
-        let header = json!({ "alg": "HS256", "typ": kind, "kid": KID }).to_string();
+        let standing = self.secrets.now();
+        let header = json!({ "alg": "HS256", "typ": kind, "kid": standing.kid }).to_string();
         let encoded = |text: &str| URL_SAFE_NO_PAD.encode(text);
         let mut token = format!("{}.{}", encoded(&header), encoded(&claims.to_string()));
-        let signature = hmac::sign(&self.signs, token.as_bytes());
+        let signature = hmac::sign(&standing.signs, token.as_bytes());
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
         Ok(Issued { token, expires: end, lifetime: end.saturating_sub(begin) })
@@ -228,7 +247,8 @@ mod tests {
 
     fn own() -> Arc<OwnIssuer> {
         let public_url = "https://hub.example".parse().unwrap();
-        Arc::new(OwnIssuer::new(&public_url, &HUB.parse().unwrap(), [7; 32]))
+        let secrets = OwnSecrets::first([7; 32]);
+        Arc::new(OwnIssuer::new(&public_url, &HUB.parse().unwrap(), secrets))
     }
 
     fn namespace() -> Namespace {
@@ -288,6 +308,70 @@ mod tests {
     }
 
     #[test]
+    fn tokens_of_a_secret_before_count_until_the_longest_of_them_has_ended() {
+        let own = own();
+        let auth = auth(&own, false);
+        let key = key(&own, None);
+        let old = issued(&own, &key, portions()).token;
+        own.replace_secrets(own.secrets().rotated([8; 32], 6_000, false).unwrap());
+        let new = issued(&own, &key, portions()).token;
+        let verified = |token: &str, now| auth.verify(token, Role::Subscribe, now);
+        assert_eq!(verified(&old, 7_000).unwrap().grant.token.key.as_deref(), Some("tidings-1"));
+        assert_eq!(verified(&new, 7_000).unwrap().grant.token.key.as_deref(), Some("tidings-2"));
+
+        // Who knows the secret from before makes no token that outlives it.
+        let forging = OwnIssuer::new(
+            &"https://hub.example".parse().unwrap(),
+            &HUB.parse().unwrap(),
+            OwnSecrets::first([7; 32]),
+        );
+        let mut long = key.clone();
+        long.lifetime_max = u64::MAX;
+        let wanted = Wanted {
+            key: &long,
+            subject: None,
+            granting: portions(),
+            lifetime: 100 * 24 * 60 * 60,
+        };
+        let forged = forging.issue(&wanted, 6_000).unwrap().token;
+        let end = 6_000 + crate::limits::ISSUED_LIFETIME_LIMIT * 1_000;
+        assert_eq!(verified(&forged, 7_000).unwrap().grant.expires, Some(end));
+        assert_eq!(verified(&forged, end).unwrap_err().cause, TokenCause::BadSignature);
+    }
+
+    #[test]
+    fn a_secret_that_is_ended_at_once_takes_its_tokens_along() {
+        struct Begun;
+        impl Clock for Begun {
+            fn wall(&self) -> u64 {
+                6_000
+            }
+
+            fn monotonic(&self) -> std::time::Duration {
+                std::time::Duration::ZERO
+            }
+        }
+        let own = own();
+        let auth = auth(&own, false);
+        let key = key(&own, None);
+        let old = issued(&own, &key, portions()).token;
+        let opened = Arc::clone(&auth.verify(&old, Role::Subscribe, 6_000).unwrap().grant);
+        let kept = auth.keep(&old, 6_000).unwrap();
+        let stands = auth.judgement(Arc::new(Begun));
+        own.replace_secrets(own.secrets().rotated([8; 32], 6_000, false).unwrap());
+        assert!(stands(&opened) && stands(&auth.restore(&kept).unwrap()));
+        own.replace_secrets(own.secrets().rotated([9; 32], 6_000, true).unwrap());
+        assert!(!stands(&opened) && !stands(&auth.restore(&kept).unwrap()));
+        let cause = auth.verify(&old, Role::Subscribe, 6_000).unwrap_err().cause;
+        assert_eq!(cause, TokenCause::Revoked, "also where it was remembered");
+        let fresh = self::auth(&own, false);
+        let cause = fresh.verify(&old, Role::Subscribe, 6_000).unwrap_err().cause;
+        assert_eq!(cause, TokenCause::BadSignature);
+        let new = issued(&own, &key, portions()).token;
+        assert!(auth.verify(&new, Role::Subscribe, 6_000).is_ok());
+    }
+
+    #[test]
     fn a_token_ends_with_its_key() {
         let own = own();
         let key = key(&own, Some(20));
@@ -314,7 +398,7 @@ mod tests {
         let claims = r#"{"mercure":{"subscribe":["*"]}}"#;
         let encoded = |text: &str| URL_SAFE_NO_PAD.encode(text);
         let signed = format!("{}.{}", encoded(r#"{"alg":"HS256"}"#), encoded(claims));
-        let signature = hmac::sign(&own.signs, signed.as_bytes());
+        let signature = hmac::sign(&own.secrets.now().signs, signed.as_bytes());
         let token = format!("{signed}.{}", encoded_bytes(signature.as_ref()));
         let refused = auth.verify(&token, Role::Subscribe, 0).unwrap_err();
         assert_eq!(refused.cause, TokenCause::IssuerMissing, "a nameless token is not its own");

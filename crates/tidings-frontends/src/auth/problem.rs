@@ -111,6 +111,8 @@ impl TokenCause {
             BadPattern::TooLong { .. } => "too long",
             BadPattern::Invalid { .. } => "not valid in its language",
             BadPattern::TooComplex { .. } => "too complex",
+            // Of subscribers only; a token's patterns are not counted.
+            BadPattern::Crowded => "one of too many",
         })
     }
 }

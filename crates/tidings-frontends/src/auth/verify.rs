@@ -99,6 +99,11 @@ impl Auth {
         }
         let granted = self.granted(&token, generation, role).map_err(refuse)?;
         let expires = claims::expiry(&token.claims).map_err(refuse)?;
+        // Nothing counts for longer than what signed it.
+        let expires = [expires, signer.ends].into_iter().flatten().min();
+        if signer.ends.is_some_and(|ends| ends <= now) {
+            return Err(refuse(TokenCause::BadSignature));
+        }
         let not_before = claims::not_before(&token.claims).map_err(refuse)?;
         let identity = identity(&token, &signer, role, generation).map_err(refuse)?;
         let mut grant = Grant { expires, token: identity, ..Grant::default() };
@@ -181,6 +186,8 @@ pub(super) struct Signer<'a> {
     pub(super) issuer: &'a Issuer,
     /// The name of the key, if it has one.
     kid: Option<Box<str>>,
+    /// When the key ends, in milliseconds since 1970, if it does.
+    ends: Option<u64>,
     /// The set that the key was in, and in which state of it.
     found_in: Option<(Arc<KeySet>, u64)>,
 }
@@ -215,7 +222,7 @@ pub(super) fn signer<'a>(
             let mut tried = tried.filter(|key| is_named(key) == named);
             if let Some(key) = tried.find(|key| key.verifies(token.signed, &token.signature)) {
                 let found_in = keys.set().map(|set| (Arc::clone(set), now.generation));
-                return Ok(Signer { issuer, kid: key.kid.clone(), found_in });
+                return Ok(Signer { issuer, kid: key.kid.clone(), ends: key.ends, found_in });
             }
         }
     }

@@ -1,82 +1,95 @@
 //! Runs a session: what it wants is ordered from its socket, or published. Knows no message.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tidings_core::{Grant, Hub, Language, Matcher, Refused, Start, Topic, Update};
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio_util::task::TaskTracker;
 
 use super::session::{Output, Session};
 use crate::http::RequestId;
 use crate::limits::PUBLISH_ROOM_WAIT_MAX;
-use crate::shard::talk::{Answer, Ear, Hearer, Line, Order, Said};
+use crate::shard::talk::{Answer, Answering, Ear, Hearer, Line, Order, Partner, Said};
 
 /// Close code (RFC 6455 section 7.4.1 and its registry): come back.
 const TRY_AGAIN: u16 = 1013;
 
-/// A socket's hearer.
+/// A socket's hearer, which does what it hears.
 pub(super) struct Connection {
-    line: Arc<Line>,
-}
-
-/// Who answers.
-struct Partner {
     hub: Hub,
     grant: Arc<Grant>,
     /// Where each subscription begins.
     start: Start,
     request: RequestId,
+    line: Line,
     session: Mutex<Session>,
+    _counted: Counted,
+}
+
+/// One of the connections that are open, as long as this is here.
+pub(super) struct Counted(Arc<AtomicU64>);
+
+impl Counted {
+    pub(super) fn one_more(open: &Arc<AtomicU64>) -> Counted {
+        open.fetch_add(1, Ordering::Relaxed);
+        Counted(Arc::clone(open))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Connection {
-    /// With the client of this request. What it says is worked off by tasks of `tasks`.
+    /// With the client of this request.
     pub(super) fn new(
         hub: Hub,
         grant: Arc<Grant>,
         start: Start,
         request: RequestId,
         session: Session,
-        tasks: TaskTracker,
+        (answering, _counted): (Arc<Answering>, Counted),
     ) -> Connection {
-        let session = Mutex::new(session);
-        let partner = Arc::new(Partner { hub, grant, start, request, session });
-        let answer = move |said, ear: Ear| -> BoxFuture<'static, ()> {
-            let partner = Arc::clone(&partner);
-            Box::pin(async move { partner.answer(said, &ear).await })
-        };
-        Connection { line: Line::new(Handle::current(), tasks, Arc::new(answer)) }
+        let (line, session) = (Line::new(answering), Mutex::new(session));
+        Connection { hub, grant, start, request, line, session, _counted }
     }
 }
 
 impl Hearer for Connection {
-    fn heard(&self, said: Said, ear: &Ear) {
-        self.line.put(said, ear);
+    fn heard(self: Arc<Self>, said: Said, ear: &Ear) {
+        Line::put(&self, said, ear);
     }
 
     fn ended(&self) {}
 }
 
-impl Partner {
-    async fn answer(&self, said: Said, ear: &Ear) {
+impl Partner for Connection {
+    fn line(&self) -> &Line {
+        &self.line
+    }
+
+    fn answer(self: Arc<Self>, said: Said, ear: Ear) -> BoxFuture<'static, ()> {
+        Box::pin(async move { self.answer_one(said, &ear).await })
+    }
+}
+
+impl Connection {
+    async fn answer_one(&self, said: Said, ear: &Ear) {
         let output = self.session.lock().unwrap_or_else(PoisonError::into_inner).hear(&said);
         match output {
-            Some(Output::Join(topics)) => self.join(&topics, ear),
-            Some(Output::Leave(topics)) => {
-                let (done, is_done) = oneshot::channel();
-                let answer: Answer = Box::new(move |_| {
-                    // Who waits for it may be gone, and that is all the same.
-                    let _told = done.send(());
-                    Bytes::new()
-                });
-                ear.order(Order::Leave { matchers: self.matchers(&topics), answer });
-                // What is published from here on is not brought. A socket that is gone answers
-                // nothing, which ends the wait too.
-                let _done = is_done.await;
+            Some(Output::Join { topics, again }) => {
+                // From here on, not from when the socket gets to it: what this client publishes
+                // next is for it as well.
+                let now = Start::After(self.hub.end());
+                let start = if self.start == Start::Now { now } else { self.start };
+                self.join(&topics, start, ear);
+                again.iter().for_each(|topic| self.join(std::slice::from_ref(topic), now, ear));
             }
+            Some(Output::Leave(topics)) => self.leave(&topics, ear).await,
             Some(Output::Publish(update)) => {
                 if let Err(reason) = publish(&self.hub, &self.grant, *update).await {
                     // Nobody is told, as ever.
@@ -84,7 +97,8 @@ impl Partner {
                 }
             }
             Some(Output::Drop(reason)) => {
-                tracing::info!(request = %self.request, reason, "a message is dropped");
+                // The client's doing, as often as it likes: nothing to fill a log with.
+                tracing::debug!(request = %self.request, reason, "a message is dropped");
             }
             Some(Output::End(close)) => ear.order(Order::End { close, words: Bytes::new() }),
             None => {}
@@ -97,13 +111,7 @@ impl Partner {
         topics.iter().filter_map(matcher).collect()
     }
 
-    fn join(&self, topics: &[Topic], ear: &Ear) {
-        // From here on, not from when the socket gets to it: what this client publishes next is
-        // for it as well.
-        let start = match self.start {
-            Start::Now => Start::After(self.hub.end()),
-            start => start,
-        };
+    fn join(&self, topics: &[Topic], start: Start, ear: &Ear) {
         let own = ear.clone();
         let answer: Answer = Box::new(move |joined| {
             if joined.missed.is_some() && !joined.cancelled {
@@ -112,8 +120,22 @@ impl Partner {
             }
             Bytes::new()
         });
-        let matchers = self.matchers(topics);
-        ear.order(Order::Join { matchers, start, around: None, answer });
+        // What is taken back is named by its topics.
+        let (number, matchers) = (0, self.matchers(topics));
+        ear.order(Order::Join { number, matchers, start, around: None, answer });
+    }
+
+    /// What is published from here on is not brought.
+    async fn leave(&self, topics: &[Topic], ear: &Ear) {
+        let (done, is_done) = oneshot::channel();
+        let answer: Answer = Box::new(move |_| {
+            // Who waits for it may be gone, and that is all the same.
+            let _told = done.send(());
+            Bytes::new()
+        });
+        ear.order(Order::Leave { number: None, matchers: self.matchers(topics), answer });
+        // A socket that is gone answers nothing, which ends the wait too.
+        let _done = is_done.await;
     }
 }
 

@@ -21,6 +21,11 @@ pub const SIGN_LIFETIME_DEFAULT: Duration = Duration::from_secs(5 * 60);
 pub const COURIER_BODY_BYTES_BESIDE: usize = 64 * 1024;
 /// Bytes of all bodies that are being read: as many as publishers of other protocols have.
 pub const COURIER_BODIES_BYTES_MAX: usize = crate::limits::BODIES_BYTES_MAX;
+/// Bytes of all lists of topics that clients have not taken yet: the longest of one audience, and
+/// many usual ones beside it.
+pub const COURIER_LISTS_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How long a list waits for others before it.
+pub const COURIER_LIST_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Bytes of a secret below which signatures can be guessed (RFC 7518 section 3.2). Such a secret is
 /// used all the same, and said to be short.
 pub const COURIER_SECRET_BYTES_USUAL: usize = 32;

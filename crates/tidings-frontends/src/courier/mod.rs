@@ -9,7 +9,9 @@ mod audiences;
 mod connection;
 pub(crate) mod delivery;
 mod documents;
+mod keys;
 pub(crate) mod limits;
+mod opening;
 mod refusal;
 mod rest;
 mod session;
@@ -21,35 +23,27 @@ mod token;
 mod topic;
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
-use tidings_core::{AUDIENCE_PREFIX, Clock, Grant, Hub, Language, Selection, Start, TokenIdentity};
+use tidings_core::{AUDIENCE_PREFIX, Clock, Grant, Hub, Language, Refused, TokenIdentity};
 use tokio::sync::Semaphore;
-use tokio_util::task::TaskTracker;
 use url::Url;
 
 pub use audiences::{Audience, AudienceProblem, Audiences, Dates, NotedTopic};
+pub use keys::Keys;
 pub use signed::{BadKeySecret, NoSeal, check_key_secret};
 pub use topic::topic;
 
-use crate::http::{Answer, Bodies, Content, Frontend, Lasting, Request, empty};
-use crate::limits::{
-    COURIER_BODIES_BYTES_MAX, COURIER_BODY_BYTES_BESIDE, SOCKET_BURST_DEFAULT,
-    SOCKET_PER_SECOND_DEFAULT,
-};
+use crate::http::{Answer, Bodies, Content, Frontend, Request, empty};
+use crate::limits::{COURIER_BODIES_BYTES_MAX, COURIER_BODY_BYTES_BESIDE, COURIER_LISTS_BYTES_MAX};
 use crate::mercure::Mercure;
-use crate::shard::Stream;
-use crate::shard::talk::{FrameLimits, Talk};
-use crate::sse::Framing;
-use crate::websocket::{frame, handshake};
-use connection::Connection;
+use crate::shard::talk::Answering;
 use refusal::Refusal;
-use session::Session;
-use signed::{BadSignature, Signed, Signer};
-use token::{Bearer, Secret};
+use token::Bearer;
 
 /// Who has made grants of this frontend, for whoever takes some back.
 const ISSUER: &str = "urn:tidings:courier";
@@ -101,18 +95,27 @@ pub enum NoCourier {
 pub struct Courier {
     mercure: Arc<Mercure>,
     audiences: Arc<Audiences>,
-    secret: Secret,
-    signer: Signer,
+    /// Seals URLs: the same as ever.
+    own: [u8; 32],
+    keys: RwLock<Arc<Keys>>,
     ws_url: Url,
     base: String,
-    sign_lifetime: RwLock<Duration>,
     body_bytes_max: usize,
     bodies: Bodies,
+    lists: Lists,
     /// Who may be at the storage: one at a time, so that strangers hold no other threads.
     storage: Arc<Semaphore>,
     /// Messages that are being worked off. Each ends by itself within the time that publishers
     /// wait.
-    tasks: TaskTracker,
+    answering: OnceLock<Arc<Answering>>,
+    /// How many are connected.
+    connections: Arc<AtomicU64>,
+}
+
+/// Lists of topics on their way to clients.
+struct Lists {
+    making: Semaphore,
+    memory: Bodies,
 }
 
 /// What is served.
@@ -120,6 +123,17 @@ enum Place {
     Socket,
     /// A path below, without the frontend's own before it.
     Rest(String),
+}
+
+/// Whose token it is, for logs and revocation.
+fn identity(email: Option<&str>, mark: Option<u64>) -> TokenIdentity {
+    TokenIdentity {
+        issuer: Some(ISSUER.into()),
+        subject: email.map(Into::into),
+        key: Some(KEY.into()),
+        key_mark: mark,
+        ..TokenIdentity::default()
+    }
 }
 
 impl Courier {
@@ -134,30 +148,55 @@ impl Courier {
         options: &Options,
     ) -> Result<Courier, NoCourier> {
         let hub = mercure.hub().clone();
-        let own = signed::key_under(&signed::kept_key(hub.state())?, &options.jwt_secret);
-        let signer = Signer::new(&own, options.key_secret.as_deref())?;
+        let own = signed::kept_key(hub.state())?;
         Ok(Courier {
             audiences: Arc::new(Audiences::open(hub, clock)?),
             mercure,
-            secret: Secret::new(&options.jwt_secret),
-            signer: signer.ok_or(NoSeal::Damaged)?,
+            keys: RwLock::new(Arc::new(Keys::new(&own, options)?)),
+            own,
             ws_url: options.ws_url.clone(),
             base: options.path.clone(),
-            sign_lifetime: RwLock::new(options.sign_lifetime),
             body_bytes_max: options.update_bytes_max.saturating_add(COURIER_BODY_BYTES_BESIDE),
             bodies: Bodies::new(COURIER_BODIES_BYTES_MAX),
+            lists: Lists {
+                making: Semaphore::new(1),
+                memory: Bodies::new(COURIER_LISTS_BYTES_MAX),
+            },
             storage: Arc::new(Semaphore::new(1)),
-            tasks: TaskTracker::new(),
+            answering: OnceLock::new(),
+            connections: Arc::default(),
         })
     }
 
-    /// Signs URLs for so long from now on. Everything else needs a new frontend.
-    pub fn reload(&self, sign_lifetime: Duration) {
-        *self.sign_lifetime.write().unwrap_or_else(PoisonError::into_inner) = sign_lifetime;
+    /// What a reload would replace: secrets, and how long URLs are signed for. Everything else
+    /// needs a new frontend.
+    ///
+    /// # Errors
+    ///
+    /// When the key of old URLs is none.
+    pub fn prepared(&self, options: &Options) -> Result<Keys, NoCourier> {
+        Keys::new(&self.own, options)
     }
 
-    fn sign_lifetime(&self) -> Duration {
-        *self.sign_lifetime.read().unwrap_or_else(PoisonError::into_inner)
+    /// Uses these from the next request on. What was opened by others falls as soon as the hub
+    /// judges by [`Courier::marks`].
+    pub fn reload(&self, keys: Keys) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// All that grants of this frontend may stand on now.
+    pub fn marks(&self) -> Vec<u64> {
+        let keys = self.keys();
+        [Some(keys.mark), keys.old_mark].into_iter().flatten().collect()
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
     }
 
     fn hub(&self) -> &Hub {
@@ -199,8 +238,15 @@ impl Courier {
         done.await.unwrap_or(Err(AudienceProblem::Damaged))
     }
 
-    /// What somebody of an audience may do: everything in it, and nothing beside it.
-    fn grant(&self, audience: &str, email: Option<&str>, expires: Option<u64>) -> Arc<Grant> {
+    /// What somebody of an audience may do: everything in it, and nothing beside it. `mark` is what
+    /// it stands on.
+    fn grant(
+        &self,
+        audience: &str,
+        email: Option<&str>,
+        expires: Option<u64>,
+        mark: Option<u64>,
+    ) -> Arc<Grant> {
         let own = format!("{AUDIENCE_PREFIX}{audience}");
         let patterns = [
             (Language::Exact, own.clone()),
@@ -211,79 +257,19 @@ impl Courier {
             |(language, text): &(Language, String)| self.hub().matcher(*language, text).ok();
         // An id is a UUID, so these are patterns.
         let topics: Vec<_> = patterns.iter().filter_map(compiled).collect();
-        let token = TokenIdentity {
-            issuer: Some(ISSUER.into()),
-            subject: email.map(Into::into),
-            key: Some(KEY.into()),
-            ..TokenIdentity::default()
-        };
+        let token = identity(email, mark);
         Arc::new(Grant { publish: topics.clone(), subscribe: topics, expires, token })
     }
 
-    /// A socket for whoever sent this request.
-    async fn open(&self, request: Request) -> Result<Response<Content>, Refusal> {
-        let Request { head, id, closing, .. } = request;
-        let query = head.uri.query().unwrap_or_default();
-        let given = |name| {
-            let mut pairs = url::form_urlencoded::parse(query.as_bytes());
-            pairs.find(|(found, _)| found == name).map(|(_, value)| value.into_owned())
-        };
-        let token = given("token").ok_or(Refusal::BadSignature(BadSignature::Missing))?;
-        let opened = self.signer.open(&token, &self.secret, self.clock().wall());
-        let opened = opened.map_err(Refusal::BadSignature)?;
-        let (audience, email, expires) = match &opened {
-            Signed::Sealed { audience, email, expires } => {
-                (self.audiences.find_id(audience), email, *expires)
-            }
-            Signed::Old(bearer) => (self.audience_of(bearer), &bearer.email, bearer.expires),
-        };
-        let audience = audience.ok_or(Refusal::NoAudience)?;
-        let accepted = handshake::accept(&head, &[]).map_err(Refusal::Handshake)?;
-        if closing.has_begun() {
-            return Err(Refusal::NotNow("the hub is shutting down"));
-        }
-        let grant = self.grant(&audience.id, email.as_deref(), expires);
-        let start = self.start(&grant, given("after")).await?;
-        // Nothing at first: what comes is brought by subscriptions.
-        let selection = Selection { matchers: Vec::new(), grant: Arc::clone(&grant), scope: None };
-        let session = Session::new(&audience.id);
-        let (hub, tasks) = (self.hub().clone(), self.tasks.clone());
-        let hearer = Arc::new(Connection::new(hub, grant, start, id, session, tasks));
-        let opening = Some(frame::text(audiences::fresh_id().as_bytes()));
-        let limits = FrameLimits {
-            message_bytes: self.body_bytes_max,
-            binary: false,
-            per_second: SOCKET_PER_SECOND_DEFAULT,
-            burst: SOCKET_BURST_DEFAULT,
-        };
-        let stream = Stream {
-            request: id,
-            selection,
-            start: Start::After(self.hub().end()),
-            limits: self.mercure.lent().limits(expires),
-            tells: None,
-            present: None,
-            talk: Some(Box::new(Talk { hearer, limits, opening })),
-            closing,
-        };
-        tracing::debug!(request = %id, "a connection of an audience opens");
-        let shards = Arc::clone(self.mercure.shards());
-        let begin = Lasting::messages(Framing::Raw, move |carrier| shards.begin(stream, carrier));
-        Ok(accepted.answer(Content::Lasting(begin)))
-    }
-
-    /// Where subscriptions of a connection begin that names a place: `earliest`, a cursor, or only
-    /// the UUID in one. What is not known means everything that is kept.
-    async fn start(&self, grant: &Arc<Grant>, after: Option<String>) -> Result<Start, Refusal> {
-        let Some(after) = after.filter(|after| !after.is_empty()) else { return Ok(Start::Now) };
-        let is_bare = after.len() == 36 && !after.starts_with("urn:");
-        let cursor = if is_bare { format!("urn:uuid:{after}") } else { after };
-        let grant = Arc::clone(grant);
-        let selection = Selection { matchers: Vec::new(), grant, scope: None };
-        let begun = Box::pin(self.mercure.begin(selection, None, cursor)).await;
-        // A reader that panicked has said why; what it would have found is not known.
-        let (start, _) = begun.ok_or(Refusal::NotNow("the place could not be looked up"))?;
-        Ok(start)
+    /// Whether somebody's token still counts: the operator may have revoked it.
+    fn check(
+        &self,
+        email: Option<&str>,
+        expires: Option<u64>,
+        mark: Option<u64>,
+    ) -> Result<(), Refused> {
+        let token = identity(email, mark);
+        self.hub().check_grant(&Grant { expires, token, ..Grant::default() })
     }
 
     async fn answer(self: Arc<Self>, request: Request) -> Response<Content> {
@@ -344,10 +330,10 @@ pub fn fuzz_courier(bytes: &[u8]) {
 /// Takes bytes for what stands in a signed URL: nothing of it opens anything.
 #[doc(hidden)]
 pub fn fuzz_signed(bytes: &[u8]) {
-    let secret = Secret::new("a secret that nobody knows");
+    let secret = token::Secret::new("a secret that nobody knows");
     let text = String::from_utf8_lossy(bytes);
     for old in ["0123456789abcdef", "0123456789abcdef01234567"] {
-        if let Ok(Some(signer)) = Signer::new(&[7; 32], Some(old)) {
+        if let Ok(Some(signer)) = signed::Signer::new(&[7; 32], Some(old), "the same") {
             assert!(signer.open(&text, &secret, 0).is_err());
         }
     }

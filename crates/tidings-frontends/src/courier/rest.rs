@@ -1,7 +1,6 @@
 //! The requests of Courier but that for a socket: audiences, topics, the hook and signed URLs. What
 //! is checked in which order is that of the programs that clients were written for.
 
-use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response};
 use serde::Serialize;
@@ -14,8 +13,8 @@ use super::documents::{AudienceDocument, SignDocument, TopicDocument};
 use super::refusal::Refusal;
 use super::spoken::Spoken;
 use super::token::{self, Bearer};
-use crate::http::{Body, Request, full};
-use crate::limits::BODY_TIMEOUT;
+use crate::http::{Body, Request, full, shared};
+use crate::limits::{BODY_TIMEOUT, COURIER_LIST_WAIT_MAX};
 
 /// What a path and a method ask for.
 #[derive(Clone, Copy)]
@@ -28,7 +27,9 @@ enum Asked {
 }
 
 impl Asked {
+    /// HEAD is GET, whose body nobody sends (RFC 9110 section 9.3.2).
     fn of(path: &str, method: &Method) -> Result<Asked, Refusal> {
+        let method = if *method == Method::HEAD { &Method::GET } else { method };
         let asked = match (path, method) {
             ("/v1/audience", &Method::POST) => Asked::MakeAudience,
             ("/v1/topic", &Method::POST) => Asked::MakeTopic,
@@ -52,7 +53,9 @@ pub(super) async fn answer(
 ) -> Result<Response<Body>, Refusal> {
     let Request { head, body, closing, .. } = request;
     let token = token::presented(&head.headers)?;
-    let bearer = courier.secret.verify(token, courier.clock().wall())?;
+    let keys = courier.keys();
+    let bearer = keys.secret.verify(token, courier.clock().wall())?;
+    courier.check(bearer.email.as_deref(), bearer.expires, Some(keys.mark))?;
     let asked = Asked::of(path, &head.method)?;
     if closing.has_begun() {
         return Err(Refusal::NotNow("the hub is shutting down"));
@@ -105,11 +108,16 @@ async fn make_topic(
 }
 
 async fn list_topics(courier: &Courier, audience: &Audience) -> Result<Response<Body>, Refusal> {
+    // One list at a time is made; how many wait for their clients is a matter of their bytes.
+    let alone = tokio::time::timeout(COURIER_LIST_WAIT_MAX, courier.lists.making.acquire());
+    let _alone = alone.await.map_err(|_| Refusal::NotNow("too many lists are asked for"))?;
     let id = audience.id.clone();
     let topics = courier.with_audiences(move |audiences| audiences.topics(&id)).await;
     let topics = topics.map_err(Refusal::TopicsUnread)?;
     let documents: Vec<_> = topics.iter().map(|topic| TopicDocument::of(audience, topic)).collect();
-    Ok(good(&documents))
+    let bytes = rendered(&documents);
+    let share = courier.lists.memory.share(bytes.len(), COURIER_LIST_WAIT_MAX).await?;
+    Ok(as_json(shared(bytes, share)))
 }
 
 async fn hook(
@@ -135,7 +143,8 @@ async fn hook(
     match spoken.update(&audience.id) {
         Some(update) => {
             let (email, expires) = (bearer.email.as_deref(), bearer.expires);
-            let grant = courier.grant(&audience.id, email, expires);
+            let mark = Some(courier.keys().mark);
+            let grant = courier.grant(&audience.id, email, expires, mark);
             // Larger than the rest, and waits longest.
             let published = Box::pin(publish(courier.hub(), &grant, update)).await;
             published.map_err(|problem| match problem {
@@ -167,7 +176,8 @@ fn sign(
     bearer: &Bearer,
 ) -> Result<Response<Body>, Refusal> {
     let now = courier.clock().wall();
-    let key = courier.signer.seal(&audience.id, bearer, now, courier.sign_lifetime());
+    let keys = courier.keys();
+    let key = keys.signer.seal(&audience.id, bearer, now, keys.sign_lifetime);
     let key = key.ok_or(Refusal::NotSigned)?;
     let mut url = courier.ws_url.clone();
     url.query_pairs_mut().append_pair("token", &key);
@@ -202,10 +212,17 @@ struct Wrapped<'a, T: ?Sized> {
     data: &'a T,
 }
 
-fn good<T: Serialize + ?Sized>(data: &T) -> Response<Body> {
+fn rendered<T: Serialize + ?Sized>(data: &T) -> Vec<u8> {
     // Texts and numbers, into memory: nothing of it can fail.
-    let body = serde_json::to_vec(&Wrapped { data }).unwrap_or_default();
-    let mut answer = Response::new(full(Bytes::from(body)));
+    serde_json::to_vec(&Wrapped { data }).unwrap_or_default()
+}
+
+fn good<T: Serialize + ?Sized>(data: &T) -> Response<Body> {
+    as_json(full(rendered(data)))
+}
+
+fn as_json(body: Body) -> Response<Body> {
+    let mut answer = Response::new(body);
     let json = HeaderValue::from_static("application/json");
     answer.headers_mut().insert(header::CONTENT_TYPE, json);
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

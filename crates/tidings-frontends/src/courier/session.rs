@@ -21,8 +21,9 @@ const TOO_MANY: Output = Output::Drop("the connection has too many subscriptions
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Output {
-    /// Begins to bring these.
-    Join(Vec<Topic>),
+    /// Begins to bring these from where subscriptions of the connection begin, and what is for all
+    /// of the audience from now on, where it has been brought before.
+    Join { topics: Vec<Topic>, again: Option<Topic> },
     /// Brings these no more.
     Leave(Vec<Topic>),
     /// Publishes this.
@@ -37,11 +38,13 @@ pub(super) enum Output {
 pub(super) struct Session {
     audience: Box<str>,
     topics: HashSet<Topic>,
+    /// What is for all of the audience was brought from where subscriptions begin.
+    has_begun: bool,
 }
 
 impl Session {
     pub(super) fn new(audience: &str) -> Session {
-        Session { audience: audience.into(), topics: HashSet::new() }
+        Session { audience: audience.into(), topics: HashSet::new(), has_begun: false }
     }
 
     /// Takes one message. Nothing is answered, and what cannot be done is not done.
@@ -69,7 +72,11 @@ impl Session {
         // With the first topic comes what is for all of the audience, once for the connection.
         let first = self.topics.is_empty().then(|| self.broadcast()).flatten();
         self.topics.insert(topic.clone());
-        Some(Output::Join(first.into_iter().chain([topic]).collect()))
+        let (first, again) = match std::mem::replace(&mut self.has_begun, true) {
+            false => (first, None),
+            true => (None, first),
+        };
+        Some(Output::Join { topics: first.into_iter().chain([topic]).collect(), again })
     }
 
     fn unsubscribe(&mut self, text: &str) -> Option<Output> {
@@ -100,9 +107,10 @@ pub(super) fn fuzz(bytes: &[u8]) {
             _ => Said::Text(Bytes::copy_from_slice(String::from_utf8_lossy(line).as_bytes())),
         };
         match session.hear(&said) {
-            Some(Output::Join(topics)) => {
-                assert!(topics.iter().all(is_own), "topics are the audience's");
-                assert!(topics.into_iter().all(|topic| joined.insert(topic)), "joined once");
+            Some(Output::Join { topics, again }) => {
+                let mut topics = topics.into_iter().chain(again);
+                assert!(topics.clone().all(|topic| is_own(&topic)), "topics are the audience's");
+                assert!(topics.all(|topic| joined.insert(topic)), "joined once");
             }
             Some(Output::Leave(topics)) => {
                 assert!(topics.iter().all(|topic| joined.remove(topic)), "left what was joined");
@@ -133,7 +141,7 @@ mod tests {
     fn the_first_subscription_brings_broadcasts_and_the_last_takes_them() {
         let mut session = Session::new("a");
         let joined = |output| match output {
-            Some(Output::Join(topics)) => topics,
+            Some(Output::Join { topics, again: None }) => topics,
             other => panic!("{other:?}"),
         };
         let first = joined(hear(&mut session, r#"{"action":"subscribe","topic":"x"}"#));
@@ -150,6 +158,10 @@ mod tests {
         assert_eq!(hear(&mut session, r#"{"action":"unsubscribe","topic":"x"}"#), None);
         let last = left(hear(&mut session, r#"{"action":"unsubscribe","topic":""}"#));
         assert_eq!(names(&last), ["urn:tidings:audience:a", "urn:tidings:audience:a:"]);
+        let once_more = hear(&mut session, r#"{"action":"subscribe","topic":"x"}"#);
+        let Some(Output::Join { topics, again: Some(again) }) = once_more else { panic!() };
+        assert_eq!(names(&topics), ["urn:tidings:audience:a:x"]);
+        assert_eq!(again.as_str(), "urn:tidings:audience:a", "from now on");
     }
 
     #[test]

@@ -25,6 +25,8 @@ const PURPOSE: &[u8] = b"tidings courier t1";
 const ROW: &[u8] = b"courier";
 /// Bytes of it.
 const KEY_BYTES: usize = 32;
+/// Bytes of a hash that tell one secret of tokens from another.
+const NAME_BYTES: usize = 12;
 /// Bytes of an initialization vector (AES-CFB128).
 const VECTOR_BYTES: usize = 16;
 
@@ -60,6 +62,8 @@ pub(super) enum BadSignature {
     NoOldKey,
     #[error("the time of the URL is over")]
     Expired,
+    #[error("the secret of tokens is another one since it was signed")]
+    OtherSecret,
     #[error("the token in it does not count: {0}")]
     Inner(#[from] BadToken),
 }
@@ -80,6 +84,9 @@ struct Content {
     a: String,
     /// When it opens nothing any more, in milliseconds since 1970.
     e: u64,
+    /// By tokens of which secret.
+    #[serde(default)]
+    k: String,
     /// Whose it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     s: Option<String>,
@@ -92,6 +99,8 @@ struct Content {
 pub(super) struct Signer {
     own: RandomizedNonceKey,
     old: Option<OldKey>,
+    /// Which secret the tokens have of those who ask.
+    asked_by: String,
 }
 
 impl fmt::Debug for Signer {
@@ -156,19 +165,9 @@ pub(super) fn kept_key(state: &State) -> Result<[u8; KEY_BYTES], NoSeal> {
     Ok(key)
 }
 
-/// The key of the seals as long as this is the secret of the application's tokens: what a token
-/// could sign for falls with it.
-pub(super) fn key_under(kept: &[u8; KEY_BYTES], secret: &str) -> [u8; KEY_BYTES] {
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, kept), secret.as_bytes());
-    let mut key = [0; KEY_BYTES];
-    for (byte, made) in key.iter_mut().zip(tag.as_ref()) {
-        *byte = *made;
-    }
-    key
-}
-
 impl Signer {
-    /// Seals with this key, and opens what was put under the old one, where there is one.
+    /// Seals with this key for tokens of the secret `asked_by`, and opens what was put under the
+    /// old one, where there is one.
     ///
     /// # Errors
     ///
@@ -176,11 +175,15 @@ impl Signer {
     pub(super) fn new(
         own: &[u8; KEY_BYTES],
         old: Option<&str>,
+        asked_by: &str,
     ) -> Result<Option<Signer>, BadKeySecret> {
         let old = old.map(OldKey::new).transpose()?;
         // A key of the right length is one.
         let own = RandomizedNonceKey::new(&AES_256_GCM, own).ok();
-        Ok(own.map(|own| Signer { own, old }))
+        let hashed = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, PURPOSE), asked_by.as_bytes());
+        let asked_by = hashed.as_ref().get(..NAME_BYTES).unwrap_or_default();
+        let asked_by = URL_SAFE_NO_PAD.encode(asked_by);
+        Ok(own.map(|own| Signer { own, old, asked_by }))
     }
 
     /// What opens connections of an audience for so long, at most as long as who asks may.
@@ -194,8 +197,13 @@ impl Signer {
     ) -> Option<String> {
         let lifetime = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
         let ends = now.saturating_add(lifetime).min(bearer.expires.unwrap_or(u64::MAX));
-        let content =
-            Content { a: audience.to_owned(), e: ends, s: bearer.email.clone(), x: bearer.expires };
+        let content = Content {
+            a: audience.to_owned(),
+            e: ends,
+            k: self.asked_by.clone(),
+            s: bearer.email.clone(),
+            x: bearer.expires,
+        };
         let mut sealed = serde_json::to_vec(&content).ok()?;
         let nonce = self.own.seal_in_place_append_tag(Aad::from(PURPOSE), &mut sealed).ok()?;
         let whole = [&nonce.as_ref()[..], &sealed].concat();
@@ -226,6 +234,9 @@ impl Signer {
         if content.e <= now {
             return Err(BadSignature::Expired);
         }
+        if content.k != self.asked_by {
+            return Err(BadSignature::OtherSecret);
+        }
         Ok(Signed::Sealed { audience: content.a, email: content.s, expires: content.x })
     }
 
@@ -253,7 +264,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn signer(old: Option<&str>) -> Signer {
-        Signer::new(&[7; 32], old).unwrap().unwrap()
+        Signer::new(&[7; 32], old, SECRET).unwrap().unwrap()
     }
 
     fn bearer(expires: Option<u64>) -> Bearer {
@@ -302,8 +313,10 @@ mod tests {
             assert!(signer.open(&changed, &secret, NOW).is_err(), "{changed}");
             assert!(signer.open(&token[..at], &secret, NOW).is_err());
         }
-        let other = Signer::new(&[8; 32], None).unwrap().unwrap();
+        let other = Signer::new(&[8; 32], None, SECRET).unwrap().unwrap();
         assert_eq!(other.open(&token, &secret, NOW), Err(BadSignature::Unreadable));
+        let later = Signer::new(&[7; 32], None, "another secret").unwrap().unwrap();
+        assert_eq!(later.open(&token, &secret, NOW), Err(BadSignature::OtherSecret));
         assert_eq!(signer.open(&"x".repeat(50_000), &secret, NOW), Err(BadSignature::TooLong));
     }
 

@@ -41,6 +41,8 @@ pub(super) enum BadToken {
     Expired,
     #[error("its time has not come yet")]
     TooEarly,
+    #[error("it was revoked")]
+    Fallen,
 }
 
 /// The secret of all tokens.
@@ -113,8 +115,13 @@ impl Secret {
         }
         hmac::verify(&self.0, signed.as_bytes(), &decode(signature)?)
             .map_err(|_| BadToken::BadSignature)?;
-        let claims: Claims =
-            serde_json::from_slice(&decode(claims)?).map_err(|_| BadToken::BadClaims)?;
+        let claims = decode(claims)?;
+        // An object (RFC 7519 section 4): a list of the same values would be read as well.
+        let begin = claims.iter().find(|byte| !byte.is_ascii_whitespace());
+        if begin != Some(&b'{') {
+            return Err(BadToken::BadClaims);
+        }
+        let claims: Claims = serde_json::from_slice(&claims).map_err(|_| BadToken::BadClaims)?;
         claims.bearer(now)
     }
 }
@@ -194,6 +201,7 @@ mod tests {
             (json!({"exp": 1e300}), BadToken::BadClaims),
             (json!({"aud": 1}), BadToken::BadClaims),
             (json!({"aud": ["a", 1]}), BadToken::BadClaims),
+            (json!(["a"]), BadToken::BadClaims),
         ] {
             assert_eq!(judged(&bad), Err(cause), "{bad}");
         }

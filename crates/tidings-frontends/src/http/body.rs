@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http_body::Frame;
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use super::Body;
+use crate::limits::{BODY_MEMORY_JUDGED_EVERY, BODY_TIMEOUT_SHORT};
 
 /// Why a request's body was not read. All but `NoMemory` is the client's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +34,17 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
     Body::whole(bytes.into())
 }
 
+/// A whole body that keeps its share of memory for as long as any of it is there.
+pub(crate) fn shared(bytes: Vec<u8>, share: Share) -> Body {
+    struct Owned(Vec<u8>, #[expect(dead_code, reason = "it is there to be dropped")] Share);
+    impl AsRef<[u8]> for Owned {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    Body::whole(Bytes::from_owner(Owned(bytes, share)))
+}
+
 /// No body.
 pub fn empty() -> Body {
     Body::whole(Bytes::new())
@@ -41,6 +54,7 @@ pub fn empty() -> Body {
 /// and then nothing holds no more of it than it sent, and all of them together no more than this.
 #[derive(Debug)]
 pub struct Bodies {
+    bytes_max: usize,
     bytes: Arc<Semaphore>,
     /// One body at a time goes on when no memory is left. Without it, bodies that all wait for
     /// their last piece would wait for each other.
@@ -58,7 +72,7 @@ impl Bodies {
     /// Memory of `bytes_max` bytes, and of the one body beside that may go beyond.
     pub fn new(bytes_max: usize) -> Bodies {
         let bytes = Arc::new(Semaphore::new(bytes_max.min(Semaphore::MAX_PERMITS)));
-        Bodies { bytes, beyond: Arc::new(Semaphore::new(1)) }
+        Bodies { bytes_max, bytes, beyond: Arc::new(Semaphore::new(1)) }
     }
 
     /// Reads a whole body of at most `bytes_max` bytes within `time`. A declared length over the
@@ -79,12 +93,14 @@ impl Bodies {
         if body.size_hint().lower() > bytes_max as u64 {
             return Err(BodyProblem::TooLarge);
         }
-        let end = Instant::now() + time;
+        let begun = Instant::now();
+        let end = begun + time;
         let mut share = Share::default();
         let mut first = Bytes::new();
         let mut whole = BytesMut::new();
         loop {
-            let frame = timeout_at(end, body.frame()).await.map_err(|_| BodyProblem::TooSlow)?;
+            let has_share = share.bytes.is_some() || share.beyond.is_some();
+            let frame = self.next(&mut body, begun, end, has_share).await?;
             let Some(frame) = frame else { break };
             let Ok(piece) = frame.map_err(|_| BodyProblem::Broken)?.into_data() else { continue };
             if first.len().max(whole.len()) + piece.len() > bytes_max {
@@ -103,6 +119,43 @@ impl Bodies {
             }
         }
         Ok((if whole.is_empty() { first } else { whole.freeze() }, share))
+    }
+
+    /// The next frame of a body. One that has memory for which others wait does not take long.
+    async fn next<B>(
+        &self,
+        body: &mut B,
+        begun: Instant,
+        end: Instant,
+        has_share: bool,
+    ) -> Result<Option<Result<Frame<Bytes>, B::Error>>, BodyProblem>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
+        let mut looked = begun + BODY_TIMEOUT_SHORT;
+        loop {
+            let until = looked.max(Instant::now()).min(end);
+            if let Ok(frame) = timeout_at(until, body.frame()).await {
+                return Ok(frame);
+            }
+            let is_short = self.bytes.available_permits() < self.bytes_max / 8;
+            if until >= end || (has_share && is_short) {
+                return Err(BodyProblem::TooSlow);
+            }
+            looked = until + BODY_MEMORY_JUDGED_EVERY;
+        }
+    }
+
+    /// A share for so many bytes that are not read but made.
+    ///
+    /// # Errors
+    ///
+    /// When there is none in time.
+    pub(crate) async fn share(&self, bytes: usize, time: Duration) -> Result<Share, BodyProblem> {
+        let mut share = Share::default();
+        let more = timeout_at(Instant::now() + time, self.more(&mut share, bytes)).await;
+        more.map_err(|_| BodyProblem::NoMemory)?;
+        Ok(share)
     }
 
     /// Waits until `share` covers `bytes` more.
@@ -132,7 +185,6 @@ mod tests {
     use super::*;
     use crate::http::{BoxError, boxed};
     use futures_util::stream;
-    use http_body::Frame;
     use http_body_util::StreamBody;
 
     fn pieces(
@@ -195,6 +247,27 @@ mod tests {
         });
         assert_eq!(waiting.unwrap().0, "123");
         drop(beyond);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_keeps_others_waiting_for_memory_has_less_time() {
+        let bodies = Bodies::new(16);
+        let long = Duration::from_secs(30);
+        let begun = Instant::now();
+        let stalled = || bodies.read(unfinished("12345678"), 16, long);
+        assert_eq!(stalled().await.unwrap_err(), BodyProblem::TooSlow);
+        assert_eq!(begun.elapsed(), long, "nobody waits");
+        let begun = Instant::now();
+        let (one, two, beyond, other) = tokio::join!(stalled(), stalled(), stalled(), async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let read = bodies.read(full("123"), 16, long).await;
+            (read.map(|(whole, _)| whole), begun.elapsed())
+        });
+        for stalled in [one, two, beyond] {
+            assert_eq!(stalled.unwrap_err(), BodyProblem::TooSlow);
+        }
+        assert_eq!(other.0.unwrap(), "123");
+        assert!(other.1 < Duration::from_secs(7), "{:?}", other.1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -39,6 +39,7 @@ mod vanished;
 mod wire;
 
 pub use accept::{HttpOptions, Listener, Server, bind};
+pub(crate) use body::shared;
 pub use body::{Bodies, BodyProblem, Share, empty, full};
 pub use certificate::{BadCertificate, CertificateFiles, Expired, Flaw, check_certificate};
 pub use closing::{Closing, Open, Shutdown};

@@ -54,6 +54,9 @@ pub(super) enum Presentation {
     /// Several `Authorization` fields: which one counts would be a guess.
     #[error("more than one Authorization header")]
     Repeated,
+    /// Several subprotocols with a token, for the same reason.
+    #[error("more than one subprotocol that begins with `bearer.`")]
+    RepeatedProtocol,
     /// Not `Bearer` and a token.
     #[error("the Authorization header is not `Bearer` and a token")]
     NotBearer,

@@ -146,6 +146,11 @@ impl Lent {
         self.refused(&Refusal::bad_token(cause))
     }
 
+    /// The answer to a request that offers several tokens as subprotocols.
+    pub(crate) fn several_tokens(&self) -> Box<Refused> {
+        self.refused(&Refusal::BadPresentation(Presentation::RepeatedProtocol))
+    }
+
     /// The answer to a request that comes too late.
     pub(crate) fn shutting_down(&self) -> Box<Refused> {
         self.refused(&Refusal::ShuttingDown)

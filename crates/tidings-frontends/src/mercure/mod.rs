@@ -47,6 +47,7 @@ use metadata::Metadata;
 pub(crate) use origins::Origins;
 use presence::Presence;
 use refusal::Refusal;
+pub(crate) use subscribe::too_many_bare;
 use tickets::Tickets;
 
 const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use tidings_core::{Flaw, Refused};
 
@@ -72,6 +72,9 @@ pub(super) enum Refusal {
     /// The client's: a parameter.
     #[error("a parameter is wrong: {0}")]
     BadParameter(Fault),
+    /// The client's: a field of a document that has no meaning, by its name as it may be shown.
+    #[error("a field of the document is unknown")]
+    UnknownField(String),
     /// The client's: a pattern that its language does not allow.
     #[error("a pattern is wrong: {0}")]
     BadPattern(tidings_core::BadPattern),
@@ -222,28 +225,17 @@ impl Refusal {
         if later {
             headers.insert(header::RETRY_AFTER, crate::limits::PUBLISH_RETRY_SECONDS.into());
         }
-        match self {
-            Refusal::TooMany(wait) => {
-                headers.insert(header::RETRY_AFTER, (wait.as_secs() + 1).into());
-            }
-            Refusal::PostOnly => {
-                let allowed = HeaderValue::from_static(super::cors::POST_METHODS);
-                headers.insert(header::ALLOW, allowed);
-            }
-            _ => {}
-        }
-        if matches!(self, Refusal::BadMethod) {
-            headers.insert(header::ALLOW, HeaderValue::from_static(super::cors::METHODS));
-        }
-        if matches!(self, Refusal::ReadOnly) {
-            headers.insert(header::ALLOW, HeaderValue::from_static(super::cors::READ_METHODS));
-        }
-        if matches!(self, Refusal::UnsupportedBody) {
-            headers.insert("accept-query", HeaderValue::from_static(FORM_TYPE));
-        }
-        if matches!(self, Refusal::Coded) {
-            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        }
+        let text = HeaderValue::from_static;
+        let (name, value) = match self {
+            Refusal::TooMany(wait) => (header::RETRY_AFTER, (wait.as_secs() + 1).into()),
+            Refusal::PostOnly => (header::ALLOW, text(super::cors::POST_METHODS)),
+            Refusal::BadMethod => (header::ALLOW, text(super::cors::METHODS)),
+            Refusal::ReadOnly => (header::ALLOW, text(super::cors::READ_METHODS)),
+            Refusal::UnsupportedBody => (HeaderName::from_static("accept-query"), text(FORM_TYPE)),
+            Refusal::Coded => (header::ACCEPT_ENCODING, text("identity")),
+            _ => return answer,
+        };
+        headers.insert(name, value);
         answer
     }
 
@@ -261,9 +253,10 @@ impl Refusal {
                 (StatusCode::BAD_REQUEST, bearer("invalid_request"))
             }
             Refusal::NotGranted { .. } => (StatusCode::FORBIDDEN, bearer("insufficient_scope")),
-            Refusal::Reserved | Refusal::BadParameter(_) | Refusal::BadPattern(_) => {
-                (StatusCode::BAD_REQUEST, Challenge::None)
-            }
+            Refusal::Reserved
+            | Refusal::BadParameter(_)
+            | Refusal::UnknownField(_)
+            | Refusal::BadPattern(_) => (StatusCode::BAD_REQUEST, Challenge::None),
             Refusal::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, Challenge::None),
             Refusal::TooSlow => (StatusCode::REQUEST_TIMEOUT, Challenge::None),
             Refusal::UnsupportedBody | Refusal::Coded => {
@@ -334,6 +327,7 @@ impl Refusal {
             Refusal::Crowded => "Too many bodies are on their way: try again.".to_owned(),
             Refusal::NoSpace => "No space is left: try again later.".to_owned(),
             Refusal::StorageFailed(_) => "Updates cannot be stored.".to_owned(),
+            Refusal::UnknownField(name) => format!("The field `{name}` is unknown."),
             Refusal::TooSlow
             | Refusal::BadMethod
             | Refusal::ReadOnly
@@ -370,6 +364,7 @@ impl Refusal {
             Refusal::NotFound => (StatusCode::NOT_FOUND, "404 page not found"),
             Refusal::TooLarge(_)
             | Refusal::TooSlow
+            | Refusal::UnknownField(_)
             | Refusal::UnsupportedBody
             | Refusal::Coded
             | Refusal::BadMethod

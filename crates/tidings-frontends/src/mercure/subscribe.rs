@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response};
-use tidings_core::{Hub, Language, Matcher, Selection, Start};
+use tidings_core::{Asker, BadPattern, Hub, Language, Matcher, Selection, Start};
 
 use super::access::{self, Access, Worded};
 use super::cursor::{self, Beginning, Reader};
@@ -20,7 +20,8 @@ use super::{Mercure, Settings, is_form, refuse_coded, ticket};
 use crate::auth::{Generation, Role};
 use crate::http::{Bodies, Content, Lasting, Received, Request, empty};
 use crate::limits::{
-    BODY_TIMEOUT, DRAFT_TOPICS_MAX, FORM_FIELDS_MAX, MATCHERS_MAX, QUERY_BYTES_MAX,
+    BARE_PATTERNS_OF_ONE_STRANGER, BODY_TIMEOUT, DRAFT_TOPICS_MAX, FORM_FIELDS_MAX, MATCHERS_MAX,
+    QUERY_BYTES_MAX,
 };
 use crate::shard::{Limits, Stream};
 use crate::sse::continuity::Continuity;
@@ -71,7 +72,8 @@ pub(super) async fn subscribe(
         Some(ticket) => ticket::borrowed(&ticket.matchers),
         None => read_matchers(generation, query, &body).map_err(|no| (generation, no))?,
     };
-    let matchers = compile(mercure, &asked).map_err(|refusal| (generation, refusal))?;
+    let asker = if access.verified().is_some() { Asker::Known } else { Asker::Stranger };
+    let matchers = compile(mercure, &asked, asker).map_err(|refusal| (generation, refusal))?;
     let tells = read_continuity(query, &body).map_err(|refusal| (generation, refusal))?;
 
     let grant = access.grant();
@@ -284,17 +286,37 @@ fn distinct(mut asked: Vec<Asked<'_>>) -> Vec<Asked<'_>> {
 pub(super) fn compile(
     mercure: &Mercure,
     asked: &[Asked<'_>],
+    asker: Asker,
 ) -> Result<Vec<Arc<Matcher>>, Refusal> {
     let mut has_wildcard = false;
-    asked
+    let matchers: Result<Vec<_>, _> = asked
         .iter()
         // The wildcard comes before the language: `*` is every topic in each of them.
         .filter(|asked| asked.text != "*" || !std::mem::replace(&mut has_wildcard, true))
         .map(|Asked { language, text }| {
             let language = if *text == "*" { Language::Exact } else { *language };
-            mercure.hub.matcher_of_subscriber(language, text).map_err(Refusal::BadPattern)
+            mercure.hub.matcher_of_subscriber(language, text, asker)
         })
-        .collect()
+        .collect();
+    let matchers = matchers.map_err(|bad| match bad {
+        BadPattern::Crowded => Refusal::Busy,
+        bad => Refusal::BadPattern(bad),
+    })?;
+    match too_many_bare(&matchers, asker) {
+        Some(bad) => Err(Refusal::BadPattern(bad)),
+        None => Ok(matchers),
+    }
+}
+
+/// Why one receiver of a stranger may not have all of these, if it may not.
+pub(crate) fn too_many_bare(matchers: &[Arc<Matcher>], asker: Asker) -> Option<BadPattern> {
+    let bare = || matchers.iter().filter(|matcher| matcher.is_bare()).count();
+    let is_too_much = asker == Asker::Stranger && bare() > BARE_PATTERNS_OF_ONE_STRANGER;
+    is_too_much.then(|| {
+        let max = BARE_PATTERNS_OF_ONE_STRANGER;
+        let reason = format!("more than {max} patterns without fixed text need a token");
+        BadPattern::TooComplex { reason }
+    })
 }
 
 /// What tells browsers and proxies that this is a stream and nothing to keep.

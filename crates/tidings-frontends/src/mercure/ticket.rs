@@ -2,6 +2,7 @@
 //! `?ticket=` of the hub's URL is who has one. A browser's `EventSource` can send no header, and a
 //! token in a URL ends up in logs (RFC 9700 section 4.3.2); a ticket there is of no use any more.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,9 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::json;
-use tidings_core::Language;
+use tidings_core::{Asker, Language};
 
 use super::access::{self, Access, Worded};
 use super::fault::Fault;
@@ -26,6 +28,7 @@ use crate::http::{Body, Request, full};
 use crate::limits::{
     BODY_TIMEOUT, MATCHERS_MAX, QUERY_BYTES_MAX, TICKET_LIFETIME_DEFAULT, TICKET_LIFETIME_MAX,
 };
+use crate::problem::shown_name;
 
 /// The parameter of the hub's URL.
 pub(super) const PARAMETER: &str = "ticket";
@@ -34,6 +37,9 @@ const BESIDE: [&str; 6] =
     ["last_event_id", "lastEventID", "lastEventId", "Last-Event-ID", "last-event-id", "continuity"];
 /// The header of an API key.
 const API_KEY: &str = "x-api-key";
+
+/// What a request for a ticket may say.
+const FIELDS: [&str; 2] = ["matchers", "lifetime"];
 
 /// What a request for a ticket says.
 #[derive(Debug, Deserialize)]
@@ -67,16 +73,16 @@ pub(super) async fn make(
     if request.closing.has_begun() {
         return Err(words(Refusal::ShuttingDown));
     }
-    let (verified, owner) = shown(mercure, &request, settings).await?;
+    let (verified, owners) = shown(mercure, &request, settings).await?;
     super::refuse_coded(&request.head.headers).map_err(words)?;
     let read = mercure.query_bodies.read(request.body, QUERY_BYTES_MAX, BODY_TIMEOUT).await;
     let (bytes, _share) = read.map_err(|problem| words(problem.into()))?;
     let (matchers, lifetime) = wanted(&bytes).map_err(words)?;
-    subscribe::compile(mercure, &borrowed(&matchers)).map_err(words)?;
+    subscribe::compile(mercure, &borrowed(&matchers), Asker::Known).map_err(words)?;
     let now = mercure.clock.wall();
     let ticket = Ticket { verified, matchers };
     let expires = now.saturating_add(lifetime.saturating_mul(1_000));
-    let text = mercure.tickets.put(ticket, owner, now, expires).map_err(|no| match no {
+    let text = mercure.tickets.put(ticket, owners, now, expires).map_err(|no| match no {
         NoTicket::TooMany => words(Refusal::TooMany(Duration::from_secs(TICKET_LIFETIME_DEFAULT))),
         NoTicket::NoRandomness => words(Refusal::Busy),
     })?;
@@ -108,7 +114,7 @@ async fn shown(
     mercure: &Mercure,
     request: &Request,
     settings: &Settings,
-) -> Worded<(Arc<Verified>, Owner)> {
+) -> Worded<(Arc<Verified>, Vec<Owner>)> {
     let words = |refusal| (Generation::Final, refusal);
     if let Some(key) = presented_key(&request.head) {
         return of_key(mercure, request, settings, key).map_err(words);
@@ -122,8 +128,21 @@ async fn shown(
         // It came in a cookie, which a browser sends whatever page makes the request.
         cookie::check_origin(&request.head.headers, &settings.publish_origins).map_err(words)?;
     }
-    let owner = Owner::Token(Arc::as_ptr(&verified).addr());
-    Ok((verified, owner))
+    let owners = owners(&verified, &request.head.headers, settings);
+    Ok((verified, owners))
+}
+
+/// Whose ticket it is that is asked for by the token of this request.
+fn owners(verified: &Verified, headers: &HeaderMap, settings: &Settings) -> Vec<Owner> {
+    let token = &verified.grant.token;
+    let field = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    let shown = match field.and_then(access::Bearer::parse) {
+        Some(bearer) => Some(bearer.token.as_bytes()),
+        None => settings.cookies.token(headers),
+    };
+    let own = settings.auth.own().and_then(|own| own.client_of(token));
+    let key = own.map(|client| Owner::Key(client.into()));
+    Owner::token(token, shown.unwrap_or_default()).into_iter().chain(key).collect()
 }
 
 /// The API key of a request, if it has one.
@@ -143,7 +162,7 @@ fn of_key(
     request: &Request,
     settings: &Settings,
     presented: &str,
-) -> Result<(Arc<Verified>, Owner), Refusal> {
+) -> Result<(Arc<Verified>, Vec<Owner>), Refusal> {
     let headers = &request.head.headers;
     let fields = [header::AUTHORIZATION.as_str(), API_KEY].map(|name| headers.get_all(name));
     if fields.into_iter().map(|all| all.iter().count()).sum::<usize>() > 1 {
@@ -163,14 +182,14 @@ fn of_key(
     let issued = own.issue(&wanted, now).map_err(|_| Refusal::Busy)?;
     let verified = settings.auth.verify(&issued.token, Role::Subscribe, now);
     let verified = verified.map_err(|problem| Refusal::bad_token(problem.cause))?;
-    Ok((verified, Owner::Key(key.id.as_str().into())))
+    Ok((verified, vec![Owner::Key(key.id.as_str().into())]))
 }
 
 /// The matchers and the lifetime in seconds that a body asks for.
 fn wanted(bytes: &[u8]) -> Result<(Vec<(Language, String)>, u64), Refusal> {
     let wrong = |fault| Refusal::BadParameter(fault);
-    let document: Document =
-        serde_json::from_slice(bytes).map_err(|_| wrong(Fault::BadTicketRequest))?;
+    let document: Document = serde_json::from_slice(bytes)
+        .map_err(|_| unknown_field(bytes).unwrap_or_else(|| wrong(Fault::BadTicketRequest)))?;
     if document.matchers.is_empty() {
         return Err(wrong(Fault::NoMatch));
     }
@@ -187,6 +206,13 @@ fn wanted(bytes: &[u8]) -> Result<(Vec<(Language, String)>, u64), Refusal> {
         Some(0) => Err(wrong(Fault::BadTicketRequest)),
         asked => Ok((matchers, asked.unwrap_or(TICKET_LIFETIME_DEFAULT).min(TICKET_LIFETIME_MAX))),
     }
+}
+
+/// The first field of a body that has no meaning here, as a refusal.
+fn unknown_field(bytes: &[u8]) -> Option<Refusal> {
+    let named: BTreeMap<String, IgnoredAny> = serde_json::from_slice(bytes).ok()?;
+    let unknown = named.keys().find(|name| !FIELDS.contains(&name.as_str()))?;
+    Some(Refusal::UnknownField(shown_name(unknown)))
 }
 
 /// Matchers as the rest of the protocol takes them.
@@ -255,5 +281,7 @@ mod tests {
         ] {
             assert_eq!(read(bad), None, "{bad}");
         }
+        let refused = wanted(br#"{"matchers":[{"match":"a"}],"Lifetime":5}"#).unwrap_err();
+        assert!(matches!(refused, Refusal::UnknownField(name) if name == "Lifetime"));
     }
 }

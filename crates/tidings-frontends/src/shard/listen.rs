@@ -11,22 +11,20 @@ use super::run::Shard;
 use super::socket::Heard;
 use crate::websocket::frame;
 
-/// Code of a close frame for a client that breaks a rule of the hub (RFC 6455 section 7.4.1).
-const CLOSE_POLICY: u16 = 1008;
-
 impl Shard {
     /// Hears what a socket says, as much as it may say now.
     pub(super) fn listen(&mut self, number: u32) {
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
-        let heard = receiver.listen(&mut self.scratch, self.now);
-        let pongs = receiver.socket.as_mut().map(|socket| std::mem::take(&mut socket.pongs));
-        let pongs = pongs.filter(|pongs| !pongs.is_empty() && !receiver.phase.is_last());
-        if let Some(pongs) = pongs {
+        let (heard, pongs) = receiver.listen(&mut self.scratch, self.now);
+        if !pongs.is_empty() && !receiver.phase.is_last() {
             self.say(number, pongs.into());
         }
         match heard {
             Heard::All | Heard::NotNow => self.arm(number),
-            Heard::Some => self.hungry.push(number),
+            Heard::Some => {
+                self.hungry.push(number);
+                self.arm(number);
+            }
             Heard::Close(code) => self.answer_close(number, code),
             Heard::Fault(fault) => {
                 self.end_by(number, &Bytes::new(), fault.close(), &fault.to_string());
@@ -137,8 +135,8 @@ impl Shard {
             self.close(number);
             return true;
         }
-        if !is_last && has_come(socket.late()) {
-            self.end_by(number, &Bytes::new(), CLOSE_POLICY, "a message took too long");
+        if let Some(why) = socket.is_late(self.now).filter(|_| !is_last) {
+            self.end(number, why);
             return true;
         }
         if has_come(socket.paused) {

@@ -6,7 +6,8 @@ use tidings_core::{Grant, Matcher, Offset, Scope, Start};
 
 use super::run::{RECEIVER_KEY, Shard};
 use super::side::Side;
-use super::talk::{Answer, Around, Joined, Order};
+use super::talk::{Answer, Joined, Order};
+use super::words::End;
 
 impl Shard {
     /// Does one order, unless its socket is gone or about to end.
@@ -18,10 +19,13 @@ impl Shard {
         let Some(socket) = &mut receiver.socket else { return };
         match order {
             Order::Say(words) => self.say(number, words),
-            Order::Join { matchers, start, around, answer } => {
-                self.join_more(number, matchers, start, around, answer);
+            Order::Join { number: join, matchers, start, around, answer } => {
+                let since = self.since(start);
+                self.join_more(number, since, Side::new(join, matchers, since, around, answer));
             }
-            Order::Leave { matchers, answer } => self.leave_some(number, &matchers, answer),
+            Order::Leave { number: join, matchers, answer } => {
+                self.leave_some(number, join, &matchers, answer);
+            }
             Order::Grant { grant, scope, expires, answer } => {
                 self.change_grant(number, grant, scope, expires, answer);
             }
@@ -31,44 +35,51 @@ impl Shard {
                 self.listen_on(number);
             }
             Order::End { close, words } => self.end_by(number, &words, close, ""),
+            Order::Fail => self.end(number, End::Internal),
+        }
+    }
+
+    /// Behind which place the past of a join begins.
+    fn since(&self, start: Start) -> Offset {
+        match start {
+            Start::Now => self.hub.end(),
+            Start::Earliest => self.hub.before_first(),
+            Start::After(place) | Start::Judged { after: place, .. } => place.min(self.hub.end()),
         }
     }
 
     /// Adds matchers: at once where nothing of their past lies before the socket's place, else as
     /// soon as that was brought.
-    fn join_more(
-        &mut self,
-        number: u32,
-        matchers: Box<[Arc<Matcher>]>,
-        start: Start,
-        around: Option<Around>,
-        answer: Answer,
-    ) {
-        let since = match start {
-            Start::Now => self.hub.end(),
-            Start::Earliest => self.hub.before_first(),
-            Start::After(place) | Start::Judged { after: place, .. } => place.min(self.hub.end()),
-        };
+    fn join_more(&mut self, number: u32, since: Offset, side: Side) {
         let place = self.place_of(number);
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
         let Some(socket) = &mut receiver.socket else { return };
         if since >= place {
-            socket.wants.add(&matchers, since, since);
-            return self.answer_moved(number, place, Vec::new(), answer);
+            socket.wants.add(&side.matchers, since, since);
+            return self.answer_moved(number, place, Vec::new(), side.answer);
         }
-        socket.sides.push(Side::new(matchers, since, around, answer));
+        socket.sides.push(side);
         self.go_on_beside(number);
     }
 
-    /// Takes matchers away, and with them every past that was to be brought for one of them.
-    fn leave_some(&mut self, number: u32, matchers: &[Arc<Matcher>], answer: Answer) {
+    /// Takes matchers away, and with them every past that is left without, or is of this join.
+    fn leave_some(
+        &mut self,
+        number: u32,
+        join: Option<u32>,
+        matchers: &[Arc<Matcher>],
+        answer: Answer,
+    ) {
         let place = self.place_of(number);
         let Some(receiver) = self.receivers.get_mut(number as usize) else { return };
         let Some(socket) = &mut receiver.socket else { return };
+        let is_over = |side: &mut Side| {
+            side.let_go(matchers);
+            Some(side.number) == join || side.matchers.is_empty()
+        };
         let mut cancelled: Vec<Side> = Vec::new();
-        let side = socket.side.take_if(|side| side.is_for_some(matchers));
-        cancelled.extend(side.map(|side| *side));
-        cancelled.extend(socket.sides.extract_if(.., |side| side.is_for_some(matchers)));
+        cancelled.extend(socket.side.take_if(|side| is_over(side)).map(|side| *side));
+        cancelled.extend(socket.sides.extract_if(is_over));
         socket.wants.remove(matchers, place, socket.side.is_some());
         self.answer_moved(number, place, cancelled, answer);
     }

@@ -309,7 +309,7 @@ impl Receiver {
         let silent = silence.map(|silence| self.written + silence);
         let closes = self.closes.as_ref().map(|closes| closes.0);
         let socket = self.socket.as_ref();
-        let talks = socket.map_or([None, None], |socket| [socket.paused, socket.late()]);
+        let talks = socket.map_or([None, None], |socket| [socket.paused, socket.late(now)]);
         let all = [late, expires, silent, self.ends, closes];
         all.into_iter().chain(talks).flatten().min()
     }

@@ -55,7 +55,7 @@ pub(super) struct Shard {
     /// Whether the program's end is listened for.
     pub(super) watches: bool,
     pub(super) scratch: Box<[u8]>,
-    begun: Instant,
+    pub(super) begun: Instant,
     /// How long the last turn wrote to audiences.
     wrote_for: Duration,
     /// How many receivers were served or looked at since that was noted.

@@ -20,7 +20,9 @@ use crate::sse::Framing;
 
 /// One past on its way.
 pub(super) struct Side {
-    matchers: Box<[Arc<Matcher>]>,
+    /// The join's.
+    pub(super) number: u32,
+    pub(super) matchers: Box<[Arc<Matcher>]>,
     /// Where it begins.
     since: Offset,
     /// Up to here it was brought.
@@ -54,12 +56,14 @@ pub(super) struct SideTurn {
 
 impl Side {
     pub(super) fn new(
+        number: u32,
         matchers: Box<[Arc<Matcher>]>,
         since: Offset,
         around: Option<Around>,
         answer: Answer,
     ) -> Side {
         Side {
+            number,
             matchers,
             since,
             place: since,
@@ -76,15 +80,39 @@ impl Side {
         }
     }
 
-    /// Whether it is for one of these.
-    pub(super) fn is_for_some(&self, matchers: &[Arc<Matcher>]) -> bool {
-        self.matchers.iter().any(|own| matchers.iter().any(|other| Arc::ptr_eq(own, other)))
+    /// Whether another one that has not begun either is brought together with this: where nothing
+    /// tells them apart, the history is read once.
+    pub(super) fn takes(&self, other: &Side) -> bool {
+        let is_told = self.around.is_some() || other.around.is_some();
+        !is_told && self.since == other.since
     }
 
-    /// Another grant counts: what is on its way does not.
+    /// Brings what the other is to bring, and answers for both.
+    pub(super) fn take(&mut self, other: Side) {
+        let (own, others) = (std::mem::take(&mut self.matchers), other.matchers);
+        self.matchers = own.into_iter().chain(others).collect();
+        let own: Answer = std::mem::replace(&mut self.answer, Box::new(|_| Bytes::new()));
+        self.answer = Box::new(move |joined| [own(joined), (other.answer)(joined)].concat().into());
+    }
+
+    /// Another grant counts.
     pub(super) fn change_grant(&mut self) {
-        (self.turn, self.reading, self.has_reached) = (None, None, false);
+        self.read_anew();
         self.is_of_several = true;
+    }
+
+    /// Brings nothing more for these.
+    pub(super) fn let_go(&mut self, matchers: &[Arc<Matcher>]) {
+        let goes = |own: &Arc<Matcher>| matchers.iter().any(|other| Arc::ptr_eq(own, other));
+        if self.matchers.iter().any(goes) {
+            self.matchers = self.matchers.iter().filter(|own| !goes(own)).cloned().collect();
+            self.read_anew();
+        }
+    }
+
+    /// What is on its way does not count.
+    fn read_anew(&mut self) {
+        (self.turn, self.reading, self.has_reached) = (None, None, false);
     }
 
     fn note(&mut self, gap: Gap) {
@@ -158,7 +186,7 @@ impl Shard {
         let Some(socket) = &mut receiver.socket else { return };
         if socket.side.is_none() {
             socket.wants.forget_left();
-            socket.side = (!socket.sides.is_empty()).then(|| Box::new(socket.sides.remove(0)));
+            socket.side = socket.sides.pop().map(Box::new);
         }
         let Some(side) = &mut socket.side else { return };
         if !has_room || side.turn.is_some() || !(is_live || side.holds) {

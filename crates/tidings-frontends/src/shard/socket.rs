@@ -1,6 +1,7 @@
 //! What a receiver has that can be talked to: what its client may say, what was not answered yet,
 //! and what it wants. Knows nobody else, and not what messages mean.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,14 +10,16 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 
 use super::limits::{
-    SOCKET_ANSWERS_BYTES, SOCKET_BYTES_WAITING, SOCKET_MEMORY_RETRY, SOCKET_MESSAGE_TIMEOUT,
-    SOCKET_MESSAGES_WAITING, SOCKET_TURN_BYTES,
+    SOCKET_ANSWERS_BYTES, SOCKET_BYTES_WAITING, SOCKET_MEMORY_JUDGED_EVERY, SOCKET_MEMORY_RETRY,
+    SOCKET_MESSAGE_TIMEOUT, SOCKET_MESSAGE_TIMEOUT_SHORT, SOCKET_MESSAGES_WAITING,
+    SOCKET_TURN_BYTES,
 };
 use super::outlet::Outlet;
 use super::receiver::Receiver;
 use super::side::Side;
 use super::talk::{Ear, FrameLimits, Hearer, Said};
 use super::wants::Wants;
+use super::words::End;
 use crate::http::HttpCounters;
 use crate::websocket::frame::{self, Decoder, Event, Fault};
 
@@ -28,16 +31,14 @@ pub(super) struct Socket {
     ear: Ear,
     credit: Credit,
     bucket: Bucket,
-    /// What was read and could not be heard yet.
-    unread: Bytes,
+    /// What was read and could not be heard yet. Most have none.
+    unread: Option<Box<Bytes>>,
     /// There may be more to read, and nobody will say so.
     has_more: bool,
     /// Not read before this.
     pub(super) paused: Option<Duration>,
     /// Since when a message is not whole.
     unfinished: Option<Duration>,
-    /// Answers to pings, in their order.
-    pub(super) pongs: Vec<u8>,
     /// The client has said its last.
     pub(super) has_ended: bool,
     /// What it says makes no sense any more.
@@ -47,7 +48,49 @@ pub(super) struct Socket {
     pub(super) wants: Wants,
     /// The past that is brought now, and what waits behind it.
     pub(super) side: Option<Box<Side>>,
-    pub(super) sides: Vec<Side>,
+    pub(super) sides: Sides,
+}
+
+/// Joins whose past waits for that of another. Most sockets have none.
+#[derive(Default)]
+pub(super) struct Sides(Option<Box<Waiting>>);
+
+#[derive(Default)]
+struct Waiting {
+    sides: VecDeque<Side>,
+}
+
+impl Sides {
+    fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |waiting| waiting.sides.len())
+    }
+
+    pub(super) fn push(&mut self, side: Side) {
+        self.0.get_or_insert_default().sides.push_back(side);
+    }
+
+    /// The one that waits longest, and with it what can be brought in one go.
+    pub(super) fn pop(&mut self) -> Option<Side> {
+        let sides = &mut self.0.as_mut()?.sides;
+        let mut first = sides.pop_front()?;
+        while let Some(next) = sides.pop_front_if(|next| first.takes(next)) {
+            first.take(next);
+        }
+        self.0.take_if(|waiting| waiting.sides.is_empty());
+        Some(first)
+    }
+
+    /// Those of which this is so, which go.
+    pub(super) fn extract_if(&mut self, mut goes: impl FnMut(&mut Side) -> bool) -> Vec<Side> {
+        let Some(waiting) = &mut self.0 else { return Vec::new() };
+        let (mut gone, mut left) = (Vec::new(), VecDeque::new());
+        for mut side in std::mem::take(&mut waiting.sides) {
+            if goes(&mut side) { gone.push(side) } else { left.push_back(side) }
+        }
+        waiting.sides = left;
+        self.0.take_if(|waiting| waiting.sides.is_empty());
+        gone
+    }
 }
 
 /// Told also when a panic takes the shard's sockets with it.
@@ -61,8 +104,9 @@ impl Drop for Socket {
 /// Messages that are not answered.
 #[derive(Default)]
 struct Credit {
-    messages: usize,
-    bytes: usize,
+    messages: u32,
+    /// A message has fewer than 2^32.
+    bytes: u32,
 }
 
 /// How much was said lately.
@@ -122,17 +166,16 @@ impl Socket {
             ear,
             credit: Credit::default(),
             bucket: Bucket::default(),
-            unread: begun,
+            unread: boxed(begun),
             has_more: true,
             paused: None,
             unfinished: None,
-            pongs: Vec::new(),
             has_ended: false,
             is_broken: false,
             closes: None,
             wants,
             side: None,
-            sides: Vec::new(),
+            sides: Sides::default(),
         }
     }
 
@@ -144,7 +187,7 @@ impl Socket {
     /// One message is answered.
     pub(super) fn done(&mut self, bytes: usize) {
         self.credit.messages = self.credit.messages.saturating_sub(1);
-        self.credit.bytes = self.credit.bytes.saturating_sub(bytes);
+        self.credit.bytes = self.credit.bytes.saturating_sub(short(bytes));
     }
 
     /// The kernel said that there is something to read.
@@ -154,7 +197,7 @@ impl Socket {
 
     /// Whether listening may bring something.
     pub(super) fn is_unread(&self) -> bool {
-        self.has_more || !self.unread.is_empty()
+        self.has_more || self.unread.is_some()
     }
 
     /// Whether it broke the protocol: what it says makes no sense any more.
@@ -167,16 +210,29 @@ impl Socket {
         self.side.as_ref().is_some_and(|side| side.holds)
     }
 
-    /// When a message has taken its client too long.
-    pub(super) fn late(&self) -> Option<Duration> {
-        self.unfinished.map(|since| since + SOCKET_MESSAGE_TIMEOUT)
+    /// When to look next whether a message takes its client too long.
+    pub(super) fn late(&self, now: Duration) -> Option<Duration> {
+        let since = self.unfinished?;
+        let judged = (since + SOCKET_MESSAGE_TIMEOUT_SHORT).max(now + SOCKET_MEMORY_JUDGED_EVERY);
+        Some(judged.min(since + SOCKET_MESSAGE_TIMEOUT))
+    }
+
+    /// How it ends by now because a message has taken its client too long, if one has.
+    pub(super) fn is_late(&self, now: Duration) -> Option<End> {
+        let since = self.unfinished?;
+        if now >= since + SOCKET_MESSAGE_TIMEOUT {
+            return Some(End::TooSlow);
+        }
+        let is_short =
+            now >= since + SOCKET_MESSAGE_TIMEOUT_SHORT && self.decoder.keeps_others_waiting();
+        is_short.then_some(End::Crowded)
     }
 
     /// Whether too much waits to hear more. Notes when that ends by itself.
     fn is_busy(&mut self, now: Duration) -> bool {
         let sides = self.sides.len() + usize::from(self.side.is_some());
-        if self.credit.messages + sides >= SOCKET_MESSAGES_WAITING
-            || self.credit.bytes >= SOCKET_BYTES_WAITING
+        if self.credit.messages as usize + sides >= SOCKET_MESSAGES_WAITING
+            || self.credit.bytes as usize >= SOCKET_BYTES_WAITING
         {
             return true;
         }
@@ -185,32 +241,39 @@ impl Socket {
     }
 
     /// Hears as much of these as may be heard now: how many, and why not all.
-    fn hear(&mut self, bytes: &[u8], now: Duration, is_over: bool) -> (usize, Option<Heard>) {
+    fn hear(&mut self, bytes: &[u8], ears: &mut Ears) -> (usize, Option<Heard>) {
         let mut taken = 0;
         loop {
             if self.is_broken {
                 return (bytes.len(), None);
             }
-            if !is_over && self.is_busy(now) {
+            if !ears.is_over && self.is_busy(ears.now) {
                 return (taken, Some(Heard::NotNow));
             }
             let rest = bytes.get(taken..).unwrap_or_default();
-            match self.decoder.feed(rest) {
-                Ok(more) => taken += more,
+            let event = match self.decoder.feed(rest) {
+                Ok((more, event)) => {
+                    taken += more;
+                    event
+                }
                 Err(fault) => {
                     self.is_broken = true;
                     return (bytes.len(), Some(Heard::Fault(fault)));
                 }
-            }
-            match self.decoder.next() {
+            };
+            match event {
                 Some(event) => {
-                    self.bucket.take(&self.decoder.limits(), now);
-                    if let Some(code) = self.on_event(event, is_over) {
+                    self.bucket.take(&self.decoder.limits(), ears.now);
+                    if let Some(code) = self.on_event(event, ears) {
                         return (bytes.len(), Some(Heard::Close(code)));
                     }
                 }
                 None if taken < bytes.len() => {
-                    self.paused = Some(now + SOCKET_MEMORY_RETRY);
+                    if !self.decoder.has_memory() {
+                        // It is not its client that takes time.
+                        self.unfinished = None;
+                    }
+                    self.paused = Some(ears.now + SOCKET_MEMORY_RETRY);
                     return (taken, Some(Heard::NotNow));
                 }
                 None => return (taken, None),
@@ -219,7 +282,7 @@ impl Socket {
     }
 
     /// Answers with the code when it was the last that the client says.
-    fn on_event(&mut self, event: Event, is_over: bool) -> Option<Option<u16>> {
+    fn on_event(&mut self, event: Event, ears: &mut Ears) -> Option<Option<u16>> {
         if matches!(event, Event::Said(_)) {
             // The next one has its own time.
             self.unfinished = None;
@@ -231,9 +294,9 @@ impl Socket {
                 self.is_broken = true;
                 return Some(code);
             }
-            Event::Said(said) if !is_over => self.pass_on(said),
-            Event::Ping(payload) if !is_over => {
-                self.pongs.extend_from_slice(&frame::pong(&payload));
+            Event::Said(said) if !ears.is_over => self.pass_on(said),
+            Event::Ping(payload) if !ears.is_over => {
+                ears.pongs.extend_from_slice(&frame::pong(&payload));
             }
             Event::Said(_) | Event::Ping(_) | Event::Pong => {}
         }
@@ -243,24 +306,18 @@ impl Socket {
     fn pass_on(&mut self, said: Said) {
         self.counters.socket_messages.fetch_add(1, Ordering::Relaxed);
         self.credit.messages += 1;
-        self.credit.bytes += said.bytes().len();
-        self.hearer.heard(said, &self.ear);
+        self.credit.bytes = self.credit.bytes.saturating_add(short(said.bytes().len()));
+        Arc::clone(&self.hearer).heard(said, &self.ear);
     }
 
     /// Reads on, from where it stopped.
-    fn listen(
-        &mut self,
-        outlet: &mut Outlet,
-        scratch: &mut [u8],
-        now: Duration,
-        is_over: bool,
-    ) -> Heard {
+    fn listen(&mut self, outlet: &mut Outlet, scratch: &mut [u8], ears: &mut Ears) -> Heard {
         self.paused = None;
-        let mut unread = std::mem::take(&mut self.unread);
-        let (taken, stopped) = self.hear(&unread, now, is_over);
+        let mut unread = self.unread.take().map(|unread| *unread).unwrap_or_default();
+        let (taken, stopped) = self.hear(&unread, ears);
         if let Some(why) = stopped {
             unread.advance(taken);
-            self.unread = if unread.is_empty() { Bytes::new() } else { unread };
+            self.unread = boxed(unread);
             return why;
         }
         let mut read = 0;
@@ -276,9 +333,10 @@ impl Socket {
             };
             read += count;
             let bytes = scratch.get(..count).unwrap_or_default();
-            let (taken, stopped) = self.hear(bytes, now, is_over);
+            let (taken, stopped) = self.hear(bytes, ears);
             if let Some(why) = stopped {
-                self.unread = Bytes::copy_from_slice(bytes.get(taken..).unwrap_or_default());
+                let left = bytes.get(taken..).unwrap_or_default();
+                self.unread = boxed(Bytes::copy_from_slice(left));
                 return why;
             }
         }
@@ -286,20 +344,41 @@ impl Socket {
     }
 }
 
+/// One turn of listening.
+struct Ears {
+    now: Duration,
+    /// What is said does not count any more.
+    is_over: bool,
+    /// Answers to pings, in their order.
+    pongs: Vec<u8>,
+}
+
 impl Receiver {
-    /// Hears what the client says, as much as may be heard now.
-    pub(super) fn listen(&mut self, scratch: &mut [u8], now: Duration) -> Heard {
+    /// Hears what the client says, as much as may be heard now: what came of it, and the answers
+    /// to its pings.
+    pub(super) fn listen(&mut self, scratch: &mut [u8], now: Duration) -> (Heard, Vec<u8>) {
         let (is_over, owes) = (self.phase.is_last(), self.unsent_words() >= SOCKET_ANSWERS_BYTES);
-        let Some(socket) = &mut self.socket else { return Heard::All };
+        let mut ears = Ears { now, is_over, pongs: Vec::new() };
+        let Some(socket) = &mut self.socket else { return (Heard::All, ears.pongs) };
         if owes && !is_over {
             // Who takes no answers asks nothing more.
-            return Heard::NotNow;
+            return (Heard::NotNow, ears.pongs);
         }
-        let heard = socket.listen(&mut self.outlet, scratch, now, is_over);
+        let heard = socket.listen(&mut self.outlet, scratch, &mut ears);
         let waits = socket.decoder.is_waiting();
         socket.unfinished = waits.then(|| socket.unfinished.unwrap_or(now));
-        heard
+        (heard, ears.pongs)
     }
+}
+
+/// Nothing where there are none.
+fn boxed(bytes: Bytes) -> Option<Box<Bytes>> {
+    (!bytes.is_empty()).then(|| Box::new(bytes))
+}
+
+/// As many as are counted.
+fn short(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ impl Said {
 /// Hears a socket. Called by whoever works for its shard, so it waits for nothing.
 pub(crate) trait Hearer: Send + Sync {
     /// Each message is answered by [`Order::Done`] some time, or the socket is not read any more.
-    fn heard(&self, said: Said, ear: &Ear);
+    fn heard(self: Arc<Self>, said: Said, ear: &Ear);
 
     /// The socket is gone, and nothing that is ordered happens any more. Called once.
     fn ended(&self);
@@ -86,15 +86,18 @@ pub(crate) enum Order {
     /// Adds matchers. What they pick behind `start` is brought, what older ones brought is not
     /// repeated, and the answer is said as soon as the past is over.
     Join {
+        /// By which it can be taken back as a whole; the socket's own.
+        number: u32,
         matchers: Box<[Arc<Matcher>]>,
         start: Start,
         /// What is said around each part of the past; nothing where there is none.
         around: Option<Around>,
         answer: Answer,
     },
-    /// Takes matchers away; also ends a join of these that is not answered yet, whose answer is
-    /// said before this one.
-    Leave { matchers: Box<[Arc<Matcher>]>, answer: Answer },
+    /// Takes matchers away, also from joins that are not answered yet, and with them a whole join
+    /// by its number, whatever others want of its matchers. What is left of no matcher is
+    /// answered before this.
+    Leave { number: Option<u32>, matchers: Box<[Arc<Matcher>]>, answer: Answer },
     /// Another grant from here on.
     Grant {
         grant: Arc<Grant>,
@@ -109,6 +112,8 @@ pub(crate) enum Order {
     Done { bytes: usize },
     /// Says these words, then closes with this code (RFC 6455 section 7.4).
     End { close: u16, words: Bytes },
+    /// Ends by a fault of the hub, with the words that the shard has for that.
+    Fail,
 }
 
 /// Renders an answer at its exact place in the stream.
@@ -129,67 +134,83 @@ pub(crate) struct Joined {
     pub(crate) cancelled: bool,
 }
 
-/// Code of a close frame: the hub's own fault (RFC 6455 section 7.4.1).
-const CLOSE_OUR_FAULT: u16 = 1011;
+/// Who answers the messages of one socket, one after the other.
+pub(crate) trait Partner: Send + Sync + 'static {
+    /// What waits to be answered.
+    fn line(&self) -> &Line;
 
-/// How one message is answered.
-pub(crate) type AnswerOne = dyn Fn(Said, Ear) -> BoxFuture<'static, ()> + Send + Sync;
+    /// Answers one message to its end, but for [`Order::Done`].
+    fn answer(self: Arc<Self>, said: Said, ear: Ear) -> BoxFuture<'static, ()>;
+}
 
-/// Messages of one socket, answered one after the other by a task that is there only while some
-/// wait. Says [`Order::Done`] for each by itself.
-pub(crate) struct Line {
+/// Where messages are answered: in tasks of a runtime, whose owner counts them.
+pub(crate) struct Answering {
     runtime: Handle,
     tasks: TaskTracker,
-    answer: Arc<AnswerOne>,
-    waiting: Mutex<Waiting>,
+}
+
+impl Answering {
+    /// In the runtime of whoever calls this.
+    pub(crate) fn here(tasks: TaskTracker) -> Arc<Answering> {
+        Arc::new(Answering { runtime: Handle::current(), tasks })
+    }
+}
+
+/// Messages of one socket, answered by a task that is there only while some wait. Says
+/// [`Order::Done`] for each by itself.
+pub(crate) struct Line {
+    answering: Arc<Answering>,
+    /// As long as there is a task.
+    waiting: Mutex<Option<Box<Waiting>>>,
 }
 
 /// Bounded by the socket, which is not read while too many are not answered.
 #[derive(Default)]
 struct Waiting {
     said: VecDeque<(Said, Ear)>,
-    has_task: bool,
 }
 
 impl Line {
-    /// Tasks run in `runtime` and are counted by `tasks`, whose owner ends them.
-    pub(crate) fn new(runtime: Handle, tasks: TaskTracker, answer: Arc<AnswerOne>) -> Arc<Line> {
-        Arc::new(Line { runtime, tasks, answer, waiting: Mutex::default() })
+    /// Where nobody waits yet.
+    pub(crate) fn new(answering: Arc<Answering>) -> Line {
+        Line { answering, waiting: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, Option<Box<Waiting>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has `said` answered behind what was put before. Waits for nothing.
-    pub(crate) fn put(self: &Arc<Self>, said: Said, ear: &Ear) {
-        let mut waiting = self.lock();
-        waiting.said.push_back((said, ear.clone()));
-        if !std::mem::replace(&mut waiting.has_task, true) {
-            let line = Arc::clone(self);
-            self.tasks.spawn_on(line.work_off(), &self.runtime);
+    pub(crate) fn put(partner: &Arc<impl Partner>, said: Said, ear: &Ear) {
+        let line = partner.line();
+        let mut waiting = line.lock();
+        let has_task = waiting.is_some();
+        waiting.get_or_insert_default().said.push_back((said, ear.clone()));
+        if !has_task {
+            let task = work_off(Arc::clone(partner));
+            line.answering.tasks.spawn_on(task, &line.answering.runtime);
         }
     }
 
     fn next(&self) -> Option<(Said, Ear)> {
         let mut waiting = self.lock();
-        let next = waiting.said.pop_front();
+        let next = waiting.as_mut().and_then(|waiting| waiting.said.pop_front());
         if next.is_none() {
             // An idle socket keeps no room for it.
-            *waiting = Waiting::default();
+            *waiting = None;
         }
         next
     }
+}
 
-    async fn work_off(self: Arc<Self>) {
-        while let Some((said, ear)) = self.next() {
-            let bytes = said.bytes().len();
-            let answered = AssertUnwindSafe((self.answer)(said, ear.clone())).catch_unwind().await;
-            if answered.is_err() {
-                tracing::error!("answering a message panicked: its socket ends");
-                ear.order(Order::End { close: CLOSE_OUR_FAULT, words: Bytes::new() });
-            }
-            ear.order(Order::Done { bytes });
+async fn work_off(partner: Arc<impl Partner>) {
+    while let Some((said, ear)) = partner.line().next() {
+        let bytes = said.bytes().len();
+        let answering = Arc::clone(&partner).answer(said, ear.clone());
+        if AssertUnwindSafe(answering).catch_unwind().await.is_err() {
+            tracing::error!("answering a message panicked: its socket ends");
+            ear.order(Order::Fail);
         }
+        ear.order(Order::Done { bytes });
     }
 }

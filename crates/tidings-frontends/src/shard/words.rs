@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tidings_core::{Hub, Missed, Offset};
 
+use super::limits::SOCKET_COMES_BACK;
 use crate::sse::continuity::Continuity;
 use crate::sse::{COMMENT, Framing, continuity, farewell};
 use crate::websocket::{frame, words};
@@ -23,6 +24,12 @@ pub(super) enum End {
     Shutdown(Duration),
     /// Entries are missing, and the framing has no words for that.
     Missing,
+    /// A client took too long over one message.
+    TooSlow,
+    /// The same, where others wait for the memory that the message has.
+    Crowded,
+    /// A fault of the hub.
+    Internal,
 }
 
 impl End {
@@ -34,6 +41,9 @@ impl End {
             End::LongestTime => "its longest time is over",
             End::Shutdown(_) => "the hub is shutting down",
             End::Missing => "entries are missing",
+            End::TooSlow => "a message took too long",
+            End::Crowded => "a message took too long while others wait",
+            End::Internal => "what it said could not be answered",
         }
     }
 
@@ -45,6 +55,9 @@ impl End {
             End::LongestTime => "longest_time",
             End::Shutdown(_) => "shutdown",
             End::Missing => "gap",
+            End::TooSlow => "too_slow",
+            End::Crowded => "busy",
+            End::Internal => "internal",
         }
     }
 
@@ -53,15 +66,29 @@ impl End {
     pub(super) fn close(self) -> u16 {
         match self {
             End::LongestTime | End::Shutdown(_) => 1001,
-            End::Expired | End::Revoked => 1008,
-            End::Missing => 1013,
+            End::Expired | End::Revoked | End::TooSlow => 1008,
+            End::Internal => 1011,
+            End::Missing | End::Crowded => 1013,
         }
     }
 
+    /// How long a stream of events is told to wait. It would keep to that whenever it comes back,
+    /// so nothing is said where its own time does.
     fn pause(self) -> Option<Duration> {
         match self {
             End::Shutdown(pause) => Some(pause),
-            End::Expired | End::Revoked | End::LongestTime | End::Missing => None,
+            _ => None,
+        }
+    }
+
+    /// How long a socket is to wait before it comes back: nothing where it would be refused again.
+    fn pause_of_socket(self) -> Option<Duration> {
+        match self {
+            End::Shutdown(pause) => Some(pause),
+            End::LongestTime | End::Missing | End::TooSlow | End::Crowded | End::Internal => {
+                Some(SOCKET_COMES_BACK)
+            }
+            End::Expired | End::Revoked => None,
         }
     }
 }
@@ -110,7 +137,7 @@ pub(super) fn last(framing: Framing, hub: &Hub, why: End, place: Offset, is_news
     let mut last = BytesMut::new();
     if framing.is_messages() {
         if framing != Framing::Raw {
-            last.extend_from_slice(&words::end(hub, why.code(), place, why.pause()));
+            last.extend_from_slice(&words::end(hub, why.code(), place, why.pause_of_socket()));
         }
         last.extend_from_slice(&frame::close(Some(why.close()), why.code()));
         return last.freeze();

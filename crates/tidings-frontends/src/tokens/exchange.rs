@@ -13,8 +13,8 @@ use super::refusal::{Refusal, json_answer};
 use super::wanted::{self, Asked};
 use super::{Settings, Tokens, narrowing};
 use crate::auth::{
-    ApiKey, Auth, Generation, Granting, KeptPattern, Options, OwnIssuer, Portion, Role, Wanted,
-    WantedKey,
+    ApiKey, Auth, Generation, Granting, KeptPattern, Options, OwnIssuer, OwnSecrets, Portion, Role,
+    Wanted, WantedKey,
 };
 use crate::http::{Body, Request};
 use crate::limits::{
@@ -55,6 +55,7 @@ async fn answer(
     let read = tokens.bodies.read(body, EXCHANGE_BODY_BYTES_MAX, EXCHANGE_BODY_TIMEOUT).await;
     let (bytes, _share) = read?;
     let asked = asked(&head, &bytes)?;
+    check_client(&asked, &key, &tokens.namespace)?;
     if asked.generation == Some(Generation::Draft) && !settings.mercure_info {
         return Err(Refusal::Bad("this hub makes tokens of 1.0 only"));
     }
@@ -77,6 +78,18 @@ async fn answer(
         "authorization_details": portions.iter().map(Portion::detail).collect::<Vec<_>>(),
     });
     Ok(json_answer(StatusCode::OK, document.to_string()))
+}
+
+/// Whether what the body says of its sender and of whom the token is for is so.
+fn check_client(asked: &Asked, key: &ApiKey, namespace: &Namespace) -> Result<(), Refusal> {
+    if asked.client_id.as_ref().is_some_and(|id| *id != key.id) {
+        return Err(Refusal::Bad("`client_id` is not the id of the API key"));
+    }
+    let hub_url = namespace.hub_url().as_str();
+    match asked.targets.iter().all(|target| target == hub_url) {
+        true => Ok(()),
+        false => Err(Refusal::Target),
+    }
 }
 
 /// What the body asks for, by its type.
@@ -141,7 +154,11 @@ impl Asking {
     fn begin() -> Option<Asking> {
         let (public_url, hub_url) = ("https://hub.example", "https://hub.example/hub");
         let hub_url = hub_url.parse().ok()?;
-        let own = Arc::new(OwnIssuer::new(&public_url.parse().ok()?, &hub_url, [1; 32]));
+        let own = Arc::new(OwnIssuer::new(
+            &public_url.parse().ok()?,
+            &hub_url,
+            OwnSecrets::first([1; 32]),
+        ));
         let namespace = Namespace::new(hub_url);
         let auth = Auth::offline(&Options::default(), &namespace).ok()?;
         let auth = auth.with_own(&own, true).ok()?;

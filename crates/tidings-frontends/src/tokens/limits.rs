@@ -43,7 +43,20 @@ pub const TICKET_LIFETIME_DEFAULT: u64 = 30;
 pub const TICKET_LIFETIME_MAX: u64 = 60;
 /// Tickets at one time: each has some kilobytes at most, usually a few hundred bytes.
 pub const TICKETS_MAX: usize = 100_000;
-/// Tickets of one token or API key at one time: a browser with many tabs needs a few.
+/// Tickets of one token at one time: a browser with many tabs needs a few.
 pub const TICKETS_EACH_MAX: usize = 100;
-/// Bytes of all matchers of the tickets at one time.
+/// Tickets of one API key and of all tokens that were made for it at one time: thirty visitors a
+/// second whose tickets nobody uses.
+pub const TICKETS_OF_KEY_MAX: usize = 1_000;
+/// Bytes of all tickets at one time, with what stands around each.
 pub const TICKET_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The same of one token.
+pub const TICKET_BYTES_EACH_MAX: usize = 1024 * 1024;
+/// The same of one API key with all its tokens: an eighth of all, so that one cannot have it all.
+pub const TICKET_BYTES_OF_KEY_MAX: usize = 8 * 1024 * 1024;
+/// What a ticket without matchers takes: its rows, its owners' names and what is kept of a token.
+pub const TICKET_BYTES_BESIDE: usize = 1024;
+/// What stands around the text of a matcher, of the ticket or of its token.
+pub const TICKET_MATCHER_BYTES_BESIDE: usize = 64;
+/// Secrets of the hub's own tokens that count at one time: a new one every few days.
+pub const OWN_SECRETS_MAX: usize = 8;

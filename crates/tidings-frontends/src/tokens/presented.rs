@@ -15,7 +15,7 @@ pub(super) const API_KEY: &str = "x-api-key";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Presentation {
     /// None at all.
-    #[error("no API key was sent")]
+    #[error("no API key was sent in the header Authorization or X-Api-Key")]
     Missing,
     /// More than one: which one counts would be a guess.
     #[error("more than one API key was sent")]

@@ -25,6 +25,15 @@ pub(super) enum Refusal {
     /// The client's: something in the request.
     #[error("the request is wrong: {0}")]
     Bad(&'static str),
+    /// The client's: a field without a meaning, by its name as it may be shown to it.
+    #[error("a field is unknown, and reading over it could widen the token")]
+    UnknownField(String),
+    /// The client's: a scope, of which there are none.
+    #[error("there are no scopes here: what a token may read is said by `topics`")]
+    Scope,
+    /// The client's: a token for somebody else (RFC 8707 section 2).
+    #[error("`resource` and `audience` can only be the URL of this hub")]
+    Target,
     /// The client's: a grant type that is not served.
     #[error("the grant type is not client_credentials")]
     GrantType,
@@ -84,9 +93,11 @@ pub(super) fn seconds(wait: Duration) -> u64 {
 impl Refusal {
     fn verdict(&self) -> (StatusCode, &'static str) {
         match self {
-            Refusal::Presentation(Presentation::Repeated) | Refusal::Bad(_) => {
-                (StatusCode::BAD_REQUEST, "invalid_request")
-            }
+            Refusal::Presentation(Presentation::Repeated)
+            | Refusal::Bad(_)
+            | Refusal::UnknownField(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
+            Refusal::Scope => (StatusCode::BAD_REQUEST, "invalid_scope"),
+            Refusal::Target => (StatusCode::BAD_REQUEST, "invalid_target"),
             Refusal::Presentation(_) | Refusal::BadKey(_) => {
                 (StatusCode::UNAUTHORIZED, "invalid_client")
             }
@@ -108,6 +119,7 @@ impl Refusal {
             Refusal::Bad(what) | Refusal::Details(what) | Refusal::NotNow(what) => {
                 (*what).to_owned()
             }
+            Refusal::UnknownField(name) => format!("the field `{name}` is unknown"),
             Refusal::Method => "send a POST".to_owned(),
             other => other.to_string(),
         }

@@ -1,11 +1,15 @@
 //! What a request to exchange a key asks for, as JSON or as a form. Knows no key.
 
+use std::collections::BTreeMap;
+
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::refusal::Refusal;
 use crate::auth::{DETAIL_TYPE, Generation, KeptPattern, Portion, Role};
 use crate::limits::ISSUED_SUBJECT_BYTES_MAX;
+use crate::problem::shown_name;
 
 /// What a request asks for; everything has a default.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -18,10 +22,29 @@ pub(super) struct Asked {
     pub(super) subject: Option<String>,
     /// Of the token.
     pub(super) generation: Option<Generation>,
+    /// Who the client says it is, beside its key.
+    pub(super) client_id: Option<String>,
+    /// Whom the token is meant for (RFC 8707 and RFC 8693): this hub, or nobody who is known here.
+    pub(super) targets: Vec<String>,
 }
 
-/// The body as JSON. What OAuth knows beside and means nothing here is read over; anything else is
-/// a mistake that could widen a token.
+/// The fields of a body. Any other one is a mistake that could widen a token, so it is not read
+/// over, as RFC 6749 section 3.2 wants it.
+const FIELDS: [&str; 11] = [
+    "topics",
+    "authorization_details",
+    "lifetime",
+    "subject",
+    "generation",
+    "grant_type",
+    "client_id",
+    "client_secret",
+    "scope",
+    "resource",
+    "audience",
+];
+
+/// The body as JSON.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Document {
@@ -33,14 +56,28 @@ struct Document {
     subject: Option<String>,
     generation: Option<Generation>,
     grant_type: Option<String>,
-    #[serde(rename = "client_id")]
-    _client_id: Option<Value>,
-    #[serde(rename = "scope")]
-    _scope: Option<Value>,
-    #[serde(rename = "resource")]
-    _resource: Option<Value>,
-    #[serde(rename = "audience")]
-    _audience: Option<Value>,
+    client_id: Option<String>,
+    client_secret: Option<String>,
+    scope: Option<String>,
+    #[serde(deserialize_with = "texts")]
+    resource: Vec<String>,
+    #[serde(deserialize_with = "texts")]
+    audience: Vec<String>,
+}
+
+/// One text or several.
+fn texts<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Texts {
+        One(String),
+        Several(Vec<String>),
+    }
+    Ok(match Option::deserialize(from)? {
+        None => Vec::new(),
+        Some(Texts::One(text)) => vec![text],
+        Some(Texts::Several(texts)) => texts,
+    })
 }
 
 /// What is named has to be there: `null` would be taken for all that the key has.
@@ -108,12 +145,21 @@ pub(super) fn json(body: &[u8]) -> Result<Asked, Refusal> {
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(BAD_JSON);
     }
-    let document: Document = serde_json::from_slice(body).map_err(|_| BAD_JSON)?;
-    complete(document)
+    match serde_json::from_slice(body) {
+        Ok(document) => complete(document),
+        Err(_) => Err(unknown_field(body).unwrap_or(BAD_JSON)),
+    }
 }
 
-/// Reads a form: `topic` may stand in it several times, everything else once. Unknown fields are
-/// read over (RFC 6749 section 3.2).
+/// The first field of an object in JSON that has no meaning here, as a refusal.
+fn unknown_field(body: &[u8]) -> Option<Refusal> {
+    let named: BTreeMap<String, IgnoredAny> = serde_json::from_slice(body).ok()?;
+    let unknown = named.keys().find(|name| !FIELDS.contains(&name.as_str()))?;
+    Some(Refusal::UnknownField(shown_name(unknown)))
+}
+
+/// Reads a form: `topic`, `resource` and `audience` may stand in it several times, everything else
+/// once.
 pub(super) fn form(body: &[u8]) -> Result<Asked, Refusal> {
     let mut document = Document::default();
     for (name, value) in url::form_urlencoded::parse(body) {
@@ -150,7 +196,18 @@ pub(super) fn form(body: &[u8]) -> Result<Asked, Refusal> {
                 document.generation.replace(generation).is_some()
             }
             "grant_type" => document.grant_type.replace(text).is_some(),
-            _ => false,
+            "client_id" => document.client_id.replace(text).is_some(),
+            "client_secret" => document.client_secret.replace(text).is_some(),
+            "scope" => document.scope.replace(text).is_some(),
+            "resource" => {
+                document.resource.push(text);
+                false
+            }
+            "audience" => {
+                document.audience.push(text);
+                false
+            }
+            unknown => return Err(Refusal::UnknownField(shown_name(unknown))),
         };
         if twice {
             return Err(Refusal::Bad("a field stands there twice"));
@@ -164,6 +221,16 @@ const BAD_LIFETIME: Refusal = Refusal::Bad("`lifetime` is no number of seconds, 
 fn complete(document: Document) -> Result<Asked, Refusal> {
     if document.grant_type.is_some_and(|kind| kind != "client_credentials") {
         return Err(Refusal::GrantType);
+    }
+    // Fields of OAuth without a value are as if they were not there (RFC 6749 section 3.2).
+    let has = |field: &Option<String>| field.as_ref().is_some_and(|text| !text.is_empty());
+    if has(&document.client_secret) {
+        return Err(Refusal::Bad(
+            "send the API key in a header, by HTTP Basic or as a bearer token, and not in the body",
+        ));
+    }
+    if has(&document.scope) {
+        return Err(Refusal::Scope);
     }
     if document.lifetime == Some(0) {
         return Err(BAD_LIFETIME);
@@ -184,8 +251,11 @@ fn complete(document: Document) -> Result<Asked, Refusal> {
         (None, Some(details)) => Some(details.into_iter().map(portion).collect::<Result<_, _>>()?),
         (None, None) => None,
     };
-    let Document { lifetime, subject, generation, .. } = document;
-    Ok(Asked { portions, lifetime, subject, generation })
+    let Document { lifetime, subject, generation, resource, audience, .. } = document;
+    let targets = [resource, audience].concat().into_iter().filter(|text| !text.is_empty());
+    let client_id = document.client_id.filter(|text| !text.is_empty());
+    let targets = targets.collect();
+    Ok(Asked { portions, lifetime, subject, generation, client_id, targets })
 }
 
 /// Names that keys give themselves are not for their visitors.
@@ -230,12 +300,14 @@ mod tests {
     fn json_names_topics_by_text_or_by_pattern() {
         let body = json!({
             "topics": ["a", { "match": "b/+", "match_type": "mqtt" }, { "match": "c" }],
-            "lifetime": 60, "subject": "alice", "generation": "0.x", "scope": "x",
-            "grant_type": "client_credentials",
+            "lifetime": 60, "subject": "alice", "generation": "0.x", "scope": "",
+            "grant_type": "client_credentials", "client_id": "id", "audience": ["a", "b"],
+            "resource": "c",
         });
         let asked = json(body.to_string().as_bytes()).unwrap();
         assert_eq!((asked.lifetime, asked.subject.as_deref()), (Some(60), Some("alice")));
         assert_eq!(asked.generation, Some(Generation::Draft));
+        assert_eq!((asked.client_id.as_deref(), asked.targets.len()), (Some("id"), 3));
         assert_eq!(topics(asked), [pair("a", "exact"), pair("b/+", "mqtt"), pair("c", "exact")]);
         assert_eq!(json(b"{}").unwrap(), Asked::default());
     }
@@ -273,8 +345,9 @@ mod tests {
 
     #[test]
     fn a_form_repeats_topics_and_nothing_else() {
-        let asked = form(b"topic=a&topic=b+c&lifetime=5&unknown=1&unknown=2").unwrap();
+        let asked = form(b"topic=a&topic=b+c&lifetime=5&resource=r&resource=s&scope=").unwrap();
         assert_eq!(asked.lifetime, Some(5));
+        assert_eq!(asked.targets, ["r", "s"]);
         assert_eq!(topics(asked), [pair("a", "exact"), pair("b c", "exact")]);
         assert_eq!(form(b"").unwrap(), Asked::default());
         let details = json!([{
@@ -303,13 +376,38 @@ mod tests {
     }
 
     #[test]
+    fn an_unknown_field_is_refused_by_its_name() {
+        let unknown = |name: &str| Err(Refusal::UnknownField(name.to_owned()));
+        assert_eq!(form(b"Topic=a"), unknown("Topic"));
+        assert_eq!(form(b"topic=a&t%22%0A%C3%A9=b"), unknown("t%22%0A%C3%A9"));
+        assert_eq!(json(br#"{"Topics":["a"]}"#), unknown("Topics"));
+        assert_eq!(json(br#"{"topics":["a"],"topic":"a"}"#), unknown("topic"));
+        for name in FIELDS {
+            let read = json(json!({ name: {} }).to_string().as_bytes());
+            assert_eq!(read, Err(BAD_JSON), "{name} is known, and no object");
+        }
+    }
+
+    #[test]
+    fn what_oauth_has_beside_is_taken_at_its_word() {
+        for (name, refusal) in [("scope", Refusal::Scope), ("grant_type", Refusal::GrantType)] {
+            assert_eq!(form(format!("{name}=x").as_bytes()), Err(refusal.clone()));
+            assert_eq!(json(json!({ name: "x" }).to_string().as_bytes()), Err(refusal));
+        }
+        let secret = form(b"client_id=a&client_secret=b");
+        assert!(matches!(secret, Err(Refusal::Bad(_))), "{secret:?}");
+        let empty = form(b"client_id=&client_secret=&scope=&resource=&audience=");
+        assert_eq!(empty, Ok(Asked::default()));
+    }
+
+    #[test]
     fn what_could_widen_a_token_by_mistake_is_refused() {
         for bad in [
             "",
             "[]",
             "null",
             "1",
-            r#"{"topic":["a"]}"#,
+            r#"{"topics":["a"],"topics":["b"]}"#,
             r#"{"topics":"a"}"#,
             r#"{"topics":null}"#,
             r#"{"authorization_details":null}"#,

@@ -1,79 +1,95 @@
 //! Runs a session: does what it wants and tells it what came of that. Knows no socket, only the ear
 //! of one; what is to stand at an exact place of the socket's stream is ordered.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tidings_core::{Flaw, Grant, Hub, Matcher, Receipt, Refused, Selection, Start, Update};
-use tokio::runtime::Handle;
-use tokio_util::task::TaskTracker;
+use futures_util::future::BoxFuture;
+use tidings_core::{
+    BadPattern, Flaw, Grant, Hub, Matcher, Receipt, Refused, Selection, Start, Update,
+};
 
 use super::commands::{Pattern, Token};
 use super::judge::Right;
 use super::judge::judge;
 use super::messages::{Code, Goes, Message, Reference};
 use super::session::{Denial, Input, Joining, Output, Session, denial};
+use crate::auth::Verified;
 use crate::http::RequestId;
 use crate::limits::PUBLISH_ROOM_WAIT_MAX;
 use crate::mercure::Mercure;
-use crate::shard::talk::{Answer, Around, Ear, Hearer, Joined, Line, Order, Said};
+use crate::shard::talk::{
+    Answer, Answering, Around, Ear, Hearer, Joined, Line, Order, Partner, Said,
+};
 use crate::sse::continuity::Continuity;
 
-/// A socket's hearer.
+/// A socket's hearer, which answers what it hears.
 pub(super) struct Conversation {
-    partner: Arc<Partner>,
-    line: Arc<Line>,
-}
-
-/// Who answers.
-struct Partner {
     mercure: Arc<Mercure>,
     request: RequestId,
+    line: Line,
     state: Mutex<State>,
+    /// The socket is gone.
+    has_ended: AtomicBool,
 }
 
 struct State {
     session: Session,
-    /// Others see subscriptions as long as these are here.
-    shown: Vec<(String, Box<dyn Send>)>,
-    /// The socket is gone.
-    has_ended: bool,
+    /// Subscriptions that others see, as long as these are here.
+    shown: Vec<Shown>,
+}
+
+struct Shown {
+    name: Box<str>,
+    patterns: Box<[Pattern]>,
+    present: Box<dyn Send>,
 }
 
 impl Conversation {
-    /// With the client of this request. Its answers are tasks of `tasks`.
+    /// With the client of this request.
     pub(super) fn new(
         mercure: Arc<Mercure>,
         request: RequestId,
         session: Session,
-        tasks: TaskTracker,
+        answering: Arc<Answering>,
     ) -> Conversation {
-        let state = State { session, shown: Vec::new(), has_ended: false };
-        let partner = Arc::new(Partner { mercure, request, state: Mutex::new(state) });
-        let answering = Arc::clone(&partner);
-        let answer = move |said, ear: Ear| -> futures_util::future::BoxFuture<'static, ()> {
-            let partner = Arc::clone(&answering);
-            Box::pin(async move { partner.answer(said, &ear).await })
-        };
-        let line = Line::new(Handle::current(), tasks, Arc::new(answer));
-        Conversation { partner, line }
+        let state = Mutex::new(State { session, shown: Vec::new() });
+        let (line, has_ended) = (Line::new(answering), AtomicBool::new(false));
+        Conversation { mercure, request, line, state, has_ended }
     }
 }
 
 impl Hearer for Conversation {
-    fn heard(&self, said: Said, ear: &Ear) {
-        self.line.put(said, ear);
+    fn heard(self: Arc<Self>, said: Said, ear: &Ear) {
+        Line::put(&self, said, ear);
     }
 
     fn ended(&self) {
-        let mut state = self.partner.lock();
-        state.has_ended = true;
-        state.shown = Vec::new();
+        self.has_ended.store(true, Ordering::SeqCst);
+        // Whoever is at work with it sees that, and it is not waited for here.
+        if let Ok(mut state) = self.state.try_lock() {
+            state.shown = Vec::new();
+        }
     }
 }
 
-impl Partner {
+impl Partner for Conversation {
+    fn line(&self) -> &Line {
+        &self.line
+    }
+
+    fn answer(self: Arc<Self>, said: Said, ear: Ear) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            self.answer_one(said, &ear).await;
+            if self.has_ended.load(Ordering::SeqCst) {
+                self.lock().shown = Vec::new();
+            }
+        })
+    }
+}
+
+impl Conversation {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -83,7 +99,9 @@ impl Partner {
     }
 
     /// Answers one message to its end.
-    async fn answer(&self, said: Said, ear: &Ear) {
+    async fn answer_one(&self, said: Said, ear: &Ear) {
+        let anonymous = self.mercure.lent().auth().anonymous_allowed();
+        self.lock().session.let_strangers(anonymous);
         let mut next = Some(Input::Said(said));
         while let Some(input) = next.take() {
             let outputs = self.lock().session.handle(input);
@@ -111,16 +129,20 @@ impl Partner {
                 return Some(Input::Published(published));
             }
             Output::Join(joining) => self.join(joining, ear),
-            Output::Leave { reference, name, matchers } => {
-                self.lock().shown.retain(|(shown, _)| *shown != name);
+            Output::Leave { number, reference, name, matchers } => {
+                self.lock().shown.retain(|shown| *shown.name != *name);
                 let hub = self.hub().clone();
                 let answer: Answer = Box::new(move |joined| {
                     let (reference, cursor) = (&reference, &*hub.cursor(joined.place));
                     Message::Unsubscribed { reference, name: &name, cursor }.frame()
                 });
-                ear.order(Order::Leave { matchers: matchers.into(), answer });
+                let (number, matchers) = (Some(number), matchers.into());
+                ear.order(Order::Leave { number, matchers, answer });
             }
-            Output::Grant { reference, right } => self.grant(reference, &right, ear),
+            Output::Grant { reference, right, before } => {
+                self.show_again(&right, before.as_ref());
+                self.grant(reference, &right, ear);
+            }
         }
         None
     }
@@ -136,9 +158,16 @@ impl Partner {
     }
 
     fn compiled(&self, patterns: &[Pattern]) -> Result<Vec<Arc<Matcher>>, Denial> {
+        let asker = self.lock().session.asker();
         let compile = |pattern: &Pattern| {
-            let matcher = self.hub().matcher_of_subscriber(pattern.language, &pattern.text);
-            matcher.map_err(|bad| Denial { code: Code::BadPattern, reason: bad.to_string() })
+            let Pattern { language, text } = pattern;
+            self.hub().matcher_of_subscriber(*language, text, asker).map_err(|bad| {
+                let code = match bad {
+                    BadPattern::Crowded => Code::Busy,
+                    _ => Code::BadPattern,
+                };
+                Denial { code, reason: bad.to_string() }
+            })
         };
         patterns.iter().map(compile).collect()
     }
@@ -198,20 +227,19 @@ impl Partner {
     }
 
     fn join(&self, joining: Joining, ear: &Ear) {
-        let Joining { reference, name, patterns, matchers, start, goes, withdrawn } = joining;
-        let pairs = patterns.iter().map(|pattern| (pattern.language, pattern.text.as_str()));
+        let Joining { number, reference, name, patterns, matchers, start, goes } = joining;
         let verified = self.lock().session.right().and_then(|right| right.subscribe.clone());
-        if let Some(shown) = self.mercure.join(verified.as_ref(), pairs) {
+        if let Some(present) = self.present(verified.as_ref(), &patterns) {
+            let (name, patterns) = (name.as_str().into(), patterns.into());
             let mut state = self.lock();
-            if !state.has_ended {
-                state.shown.push((name.clone(), shown));
-            }
+            state.shown.reserve_exact(1);
+            state.shown.push(Shown { name, patterns, present });
         }
         let around = (start != Start::Now).then(|| self.around(reference.clone()));
         let hub = self.hub().clone();
         let answer: Answer = Box::new(move |joined: Joined| {
             let reference = &reference;
-            if joined.cancelled || withdrawn.load(Ordering::Relaxed) {
+            if joined.cancelled {
                 let reason = "taken back by `unsubscribe`";
                 let (reference, code) = (Some(reference), Code::Cancelled);
                 return Message::Error { reference, code, reason }.frame();
@@ -223,7 +251,31 @@ impl Partner {
             let cursor = &*hub.cursor(joined.place);
             Message::Subscribed { reference, name: &name, continuity, cursor }.frame()
         });
-        ear.order(Order::Join { matchers: matchers.into(), start, around, answer });
+        let matchers = matchers.into();
+        ear.order(Order::Join { number, matchers, start, around, answer });
+    }
+
+    /// Shows a subscription to others, where the operator wants that.
+    fn present(
+        &self,
+        verified: Option<&Arc<Verified>>,
+        patterns: &[Pattern],
+    ) -> Option<Box<dyn Send>> {
+        let pairs = patterns.iter().map(|pattern| (pattern.language, pattern.text.as_str()));
+        self.mercure.join(verified, pairs)
+    }
+
+    /// Shows what is subscribed as somebody else's, where the token is.
+    fn show_again(&self, right: &Right, before: Option<&Right>) {
+        let verified = right.subscribe.as_ref();
+        if is_alike(verified, before.and_then(|before| before.subscribe.as_ref())) {
+            return;
+        }
+        for shown in &mut self.lock().shown {
+            if let Some(present) = self.present(verified, &shown.patterns) {
+                shown.present = present;
+            }
+        }
     }
 
     /// What is said around each part of the past.
@@ -249,6 +301,17 @@ impl Partner {
         let scope = self.mercure.scope();
         ear.order(Order::Grant { grant, scope, expires: ends, answer });
     }
+}
+
+/// Whether others see the same of two tokens.
+fn is_alike(one: Option<&Arc<Verified>>, other: Option<&Arc<Verified>>) -> bool {
+    let (Some(one), Some(other)) = (one, other) else { return one.is_none() && other.is_none() };
+    let (token, before) = (&one.grant.token, &other.grant.token);
+    let payloads = |verified: &Verified| -> Vec<Option<serde_json::Value>> {
+        verified.details.iter().map(|detail| detail.payload.clone()).collect()
+    };
+    (&token.issuer, &token.subject) == (&before.issuer, &before.subject)
+        && payloads(one) == payloads(other)
 }
 
 /// A refusal without the topic that it names, for the log.

@@ -3,13 +3,12 @@
 //! Knows no socket, no clock and none of the protocols that are spoken in messages. Extensions are
 //! not negotiated, so their bits are mistakes. Between messages nothing is held.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use bytes::{Bytes, BytesMut};
 
+use super::assembling::{ALL, Assembling};
 use super::fault::Fault;
 use super::frame::{Opcode, unmask};
-use crate::limits::{ASSEMBLING_BYTES_MAX, CONTROL_BYTES_MAX, FRAGMENT_BYTES_USUAL, FRAGMENTS_MAX};
+use crate::limits::{CONTROL_BYTES_MAX, FRAGMENT_BYTES_USUAL, FRAGMENTS_MAX};
 use crate::shard::talk::{FrameLimits, Said};
 
 /// What a client's bytes say, whole.
@@ -25,34 +24,6 @@ pub(crate) enum Event {
     Close(Option<u16>),
 }
 
-/// Memory for messages that are not whole yet: what several sockets take together.
-#[derive(Debug)]
-pub(crate) struct Assembling {
-    bytes_max: usize,
-    claimed: AtomicUsize,
-}
-
-/// That of all sockets of this program.
-static ALL: Assembling = Assembling::up_to(ASSEMBLING_BYTES_MAX);
-
-impl Assembling {
-    const fn up_to(bytes_max: usize) -> Assembling {
-        Assembling { bytes_max, claimed: AtomicUsize::new(0) }
-    }
-
-    fn claim(&self, bytes: usize) -> bool {
-        let more = |claimed: usize| {
-            let all = claimed.saturating_add(bytes);
-            (all <= self.bytes_max).then_some(all)
-        };
-        self.claimed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
-    }
-
-    fn release(&self, bytes: usize) {
-        self.claimed.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
-
 /// A frame whose head was read.
 #[derive(Debug)]
 struct Frame {
@@ -62,8 +33,8 @@ struct Frame {
     mask: [u8; 4],
     /// Bytes that are still to come.
     left: usize,
-    /// What has come of a control frame that did not come at once.
-    control: Vec<u8>,
+    /// What has come of a control frame. Few bytes, apart from what every socket keeps.
+    control: Option<Box<BytesMut>>,
 }
 
 /// A message that is not whole yet.
@@ -95,7 +66,16 @@ pub(crate) struct Decoder {
     head_bytes: u8,
     frame: Option<Frame>,
     partial: Option<Box<Partial>>,
-    ready: Option<Event>,
+}
+
+/// What came of taking bytes.
+enum Step {
+    /// Something is whole.
+    Whole(Event),
+    /// The next thing can begin.
+    On,
+    /// More bytes are needed, or memory for them.
+    Wait,
 }
 
 impl Decoder {
@@ -106,7 +86,7 @@ impl Decoder {
 
     fn within(limits: FrameLimits, memory: &'static Assembling) -> Decoder {
         let head = [0; HEAD_BYTES];
-        Decoder { limits, memory, head, head_bytes: 0, frame: None, partial: None, ready: None }
+        Decoder { limits, memory, head, head_bytes: 0, frame: None, partial: None }
     }
 
     /// What its client may say.
@@ -124,43 +104,49 @@ impl Decoder {
         self.head_bytes > 0 || self.frame.is_some() || self.partial.is_some()
     }
 
-    /// Takes bytes until something is whole, which [`Decoder::next`] then hands out, and says how
-    /// many it took. Fewer than all without something whole means that there is no memory for them
-    /// now: they are to be fed again after a while. Nothing is taken before what is whole was
-    /// handed out.
+    /// Whether it has memory for a message.
+    pub(crate) fn has_memory(&self) -> bool {
+        self.partial.as_ref().is_some_and(|partial| partial.claimed > 0)
+    }
+
+    /// Whether others may have to wait for the memory that it has.
+    pub(crate) fn keeps_others_waiting(&self) -> bool {
+        self.partial.as_ref().is_some_and(|partial| self.memory.is_short(partial.claimed))
+    }
+
+    /// Takes bytes until something is whole, and says how many it took. Fewer than all without
+    /// something whole means that there is no memory for them now: they are to be fed again after
+    /// a while.
     ///
     /// # Errors
     ///
     /// See [`Fault`]. Nothing may be fed behind one.
-    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<(usize, Option<Event>), Fault> {
         let mut rest = bytes;
-        while self.ready.is_none() {
-            let goes_on = match self.frame.take() {
+        let event = loop {
+            let step = match self.frame.take() {
                 None => self.take_head(&mut rest)?,
                 Some(frame) if frame.opcode.is_control() => self.take_control(frame, &mut rest)?,
                 Some(frame) => self.take_payload(frame, &mut rest)?,
             };
-            if !goes_on {
-                break;
+            match step {
+                Step::Whole(event) => break Some(event),
+                Step::On => {}
+                Step::Wait => break None,
             }
-        }
-        Ok(bytes.len() - rest.len())
+        };
+        Ok((bytes.len() - rest.len(), event))
     }
 
-    /// What is whole, once.
-    pub(crate) fn next(&mut self) -> Option<Event> {
-        self.ready.take()
-    }
-
-    /// Reads on in a head; whether it is whole.
-    fn take_head(&mut self, rest: &mut &[u8]) -> Result<bool, Fault> {
+    /// Reads on in a head.
+    fn take_head(&mut self, rest: &mut &[u8]) -> Result<Step, Fault> {
         loop {
             let have = usize::from(self.head_bytes);
             let need = self.head_length();
             if have == need {
                 break;
             }
-            let Some((byte, behind)) = rest.split_first() else { return Ok(false) };
+            let Some((byte, behind)) = rest.split_first() else { return Ok(Step::Wait) };
             if let Some(place) = self.head.get_mut(have) {
                 *place = *byte;
             }
@@ -174,7 +160,7 @@ impl Decoder {
         self.head_bytes = 0;
         let frame = self.read_head()?;
         self.frame = Some(frame);
-        Ok(true)
+        Ok(Step::On)
     }
 
     /// Bytes of the head that has begun: at least two, and what the second one asks for.
@@ -244,51 +230,53 @@ impl Decoder {
             }
         }
         let is_last = first & 0x80 != 0;
-        Ok(Frame { opcode, is_last, mask, left: length, control: Vec::new() })
+        Ok(Frame { opcode, is_last, mask, left: length, control: None })
     }
 
-    /// Reads on in a control frame; whether it is whole.
-    fn take_control(&mut self, mut frame: Frame, rest: &mut &[u8]) -> Result<bool, Fault> {
-        let piece = taken(&mut frame, rest);
-        let begin = frame.control.len();
-        frame.control.extend_from_slice(piece);
-        if let Some(piece) = frame.control.get_mut(begin..) {
+    /// Reads on in a control frame.
+    fn take_control(&mut self, mut frame: Frame, rest: &mut &[u8]) -> Result<Step, Fault> {
+        let mut control = frame.control.take().unwrap_or_default();
+        let begin = control.len();
+        control.extend_from_slice(taken(&mut frame, rest));
+        if let Some(piece) = control.get_mut(begin..) {
             unmask(piece, &mut frame.mask);
         }
         if frame.left > 0 {
+            frame.control = Some(control);
             self.frame = Some(frame);
-            return Ok(false);
+            return Ok(Step::Wait);
         }
-        self.ready = Some(match frame.opcode {
-            Opcode::Ping => Event::Ping(frame.control.into()),
-            Opcode::Close => Event::Close(close_code(&frame.control)?),
+        Ok(Step::Whole(match frame.opcode {
+            Opcode::Ping => Event::Ping(control.freeze()),
+            Opcode::Close => Event::Close(close_code(&control)?),
             _ => Event::Pong,
-        });
-        Ok(true)
+        }))
     }
 
-    /// Reads on in a message; whether its frame is whole.
-    fn take_payload(&mut self, mut frame: Frame, rest: &mut &[u8]) -> Result<bool, Fault> {
+    /// Reads on in a message.
+    fn take_payload(&mut self, mut frame: Frame, rest: &mut &[u8]) -> Result<Step, Fault> {
         let is_text = frame.opcode == Opcode::Text;
         let is_here = self.partial.is_none() && frame.is_last && frame.left <= rest.len();
         if is_here {
             // As most messages come: in one frame that was read at once.
             let mut bytes = BytesMut::from(taken(&mut frame, rest));
             unmask(&mut bytes, &mut frame.mask);
-            self.ready = Some(said(is_text, bytes.freeze())?);
-            return Ok(true);
+            return Ok(Step::Whole(said(is_text, bytes.freeze())?));
         }
         let memory = self.memory;
         let partial = self.partial.get_or_insert_with(|| {
             let bytes = BytesMut::new();
             Box::new(Partial { memory, is_text, bytes, claimed: 0, fragments: 1 })
         });
-        let bytes = frame.left.min(rest.len());
-        if !memory.claim(bytes) {
-            self.frame = Some(frame);
-            return Ok(false);
+        // For the whole frame at once: who has a part does not wait for the rest beside others.
+        let needed = partial.bytes.len() + frame.left;
+        if needed > partial.claimed {
+            if !memory.claim(partial.claimed, needed) {
+                self.frame = Some(frame);
+                return Ok(Step::Wait);
+            }
+            partial.claimed = needed;
         }
-        partial.claimed += bytes;
         let begin = partial.bytes.len();
         partial.bytes.extend_from_slice(taken(&mut frame, rest));
         if let Some(piece) = partial.bytes.get_mut(begin..) {
@@ -296,15 +284,15 @@ impl Decoder {
         }
         if frame.left > 0 {
             self.frame = Some(frame);
-            return Ok(false);
+            return Ok(Step::Wait);
         }
         if frame.is_last
             && let Some(mut partial) = self.partial.take()
         {
             let bytes = std::mem::take(&mut partial.bytes).freeze();
-            self.ready = Some(said(partial.is_text, bytes)?);
+            return Ok(Step::Whole(said(partial.is_text, bytes)?));
         }
-        Ok(true)
+        Ok(Step::On)
     }
 }
 
@@ -369,14 +357,17 @@ mod tests {
         for piece in pieces {
             let mut rest = *piece;
             loop {
-                match decoder.feed(rest) {
+                let event = match decoder.feed(rest) {
                     Err(fault) => {
                         heard.push(format!("{fault:?} {}", fault.close()));
                         return heard;
                     }
-                    Ok(taken) => rest = &rest[taken..],
-                }
-                let Some(event) = decoder.next() else { break };
+                    Ok((taken, event)) => {
+                        rest = &rest[taken..];
+                        event
+                    }
+                };
+                let Some(event) = event else { break };
                 heard.push(match event {
                     Event::Said(Said::Text(text)) => format!("text {}", shown(&text)),
                     Event::Said(Said::Binary(bytes)) => format!("binary {}", shown(&bytes)),
@@ -619,24 +610,38 @@ mod tests {
 
     #[test]
     fn unfinished_messages_share_their_memory_and_wait_for_it() {
-        let memory: &'static Assembling = Box::leak(Box::new(Assembling::up_to(10)));
+        let memory: &'static Assembling = Box::leak(Box::new(Assembling::up_to(10, 20)));
         let (mut one, mut other) =
             (Decoder::within(LIMITS, memory), Decoder::within(LIMITS, memory));
         let begun = sent(0x01, b"12345678");
-        assert_eq!(one.feed(&begun), Ok(begun.len()));
+        assert_eq!(one.feed(&begun), Ok((begun.len(), None)));
         assert!(one.is_waiting() && !other.is_waiting());
-        assert_eq!(other.feed(&begun), Ok(6), "the head, and nothing behind it");
-        assert!(other.next().is_none());
-        assert_eq!(other.feed(&begun[6..]), Ok(0));
+        assert_eq!(other.feed(&begun), Ok((6, None)), "the head, and nothing behind it");
+        assert_eq!(other.feed(&begun[6..]), Ok((0, None)));
+        assert!(other.is_waiting() && !other.has_memory());
         let whole = sent(0x81, b"12345678901234567890");
         let mut third = Decoder::within(LIMITS, memory);
-        assert_eq!(third.feed(&whole), Ok(whole.len()), "what is whole needs none of it");
+        let third = third.feed(&whole).unwrap();
+        assert!(third.0 == whole.len() && third.1.is_some(), "what is whole needs none of it");
         let end = sent(0x80, b"9");
-        assert_eq!(one.feed(&end), Ok(end.len()));
-        assert_eq!(one.next(), Some(Event::Said(Said::Text("123456789".into()))));
-        assert_eq!(other.feed(&begun[6..]), Ok(8), "it was given back");
+        let said = Event::Said(Said::Text("123456789".into()));
+        assert_eq!(one.feed(&end), Ok((end.len(), Some(said))));
+        assert_eq!(other.feed(&begun[6..]), Ok((8, None)), "it was given back");
         drop(other);
-        assert_eq!(memory.claimed.load(Ordering::Relaxed), 0);
+        assert_eq!(memory.claimed(), 0);
+    }
+
+    #[test]
+    fn memory_is_claimed_for_a_whole_frame_at_once() {
+        let memory: &'static Assembling = Box::leak(Box::new(Assembling::up_to(10, 36)));
+        let frame = sent(0x81, &[b'x'; 28]);
+        let mut one = Decoder::within(LIMITS, memory);
+        assert_eq!(one.feed(&frame[..8]), Ok((8, None)));
+        assert!(one.has_memory() && one.keeps_others_waiting() && memory.claimed() == 28);
+        let mut other = Decoder::within(LIMITS, memory);
+        assert_eq!(other.feed(&sent(0x81, &[b'x'; 10])[..8]), Ok((6, None)));
+        assert_eq!(one.feed(&frame[8..]).unwrap().0, 26);
+        assert!(!one.has_memory() && memory.claimed() == 0);
     }
 
     #[test]
@@ -644,7 +649,7 @@ mod tests {
         let mut decoder = Decoder::new(LIMITS);
         let bytes = all(&[(0x01, b"a"), (0x89, b"p"), (0x80, b"b"), (0x88, b"")]);
         assert_eq!(heard(&mut decoder, &[&bytes]).len(), 3);
-        assert!(!decoder.is_waiting() && decoder.ready.is_none());
+        assert!(!decoder.is_waiting() && decoder.partial.is_none());
         assert!(size_of::<Decoder>() <= 256, "{}", size_of::<Decoder>());
     }
 

@@ -67,7 +67,7 @@ impl Frontend for Echo {
 struct Repeats;
 
 impl Hearer for Repeats {
-    fn heard(&self, said: Said, ear: &Ear) {
+    fn heard(self: Arc<Self>, said: Said, ear: &Ear) {
         let bytes = said.bytes().len();
         let frame: Bytes = match said {
             Said::Text(text) => frame::message(TEXT, &text),

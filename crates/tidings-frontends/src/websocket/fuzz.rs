@@ -27,12 +27,14 @@ fn heard(bytes: &[u8], piece: usize) -> (Vec<Event>, Option<Fault>) {
         let mut rest = piece;
         loop {
             match decoder.feed(rest) {
-                Ok(taken) => rest = rest.get(taken..).unwrap_or_default(),
+                Ok((taken, event)) => {
+                    rest = rest.get(taken..).unwrap_or_default();
+                    match event {
+                        Some(event) => events.push(event),
+                        None => break,
+                    }
+                }
                 Err(fault) => return (events, Some(fault)),
-            }
-            match decoder.next() {
-                Some(event) => events.push(event),
-                None => break,
             }
         }
         assert!(rest.is_empty(), "there is memory for all of it");
@@ -55,14 +57,10 @@ pub fn fuzz_frames(bytes: &[u8]) {
 /// Takes each line of `bytes` for a message of a client, in text or, behind a null byte, in binary.
 pub fn fuzz_sessions(bytes: &[u8]) {
     let limits = (LIMITS, FrameLimits { message_bytes: 8 * 1024, ..LIMITS });
-    let rules = Rules {
-        subscriptions_max: SUBSCRIPTIONS,
-        anonymous: bytes.len().is_multiple_of(2),
-        reader: limits.0,
-        publisher: limits.1,
-    };
+    let rules = Rules { subscriptions_max: SUBSCRIPTIONS, reader: limits.0, publisher: limits.1 };
+    let anonymous = bytes.len().is_multiple_of(2);
     let mut script = Script::default();
-    let mut session = Session::new(rules, None);
+    let mut session = Session::new(Arc::new(rules), anonymous, None);
     for line in bytes.split(|byte| *byte == b'\n').take(64) {
         let said = match line.split_first() {
             Some((0, binary)) => Said::Binary(Bytes::copy_from_slice(binary)),

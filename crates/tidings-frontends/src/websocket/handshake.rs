@@ -29,6 +29,11 @@ pub(crate) enum Refusal {
     NoUpgrade,
     #[error("the field `Sec-WebSocket-Version` has to be 13")]
     OtherProtocol,
+    #[error(
+        "a request for a WebSocket has no body: send neither `Transfer-Encoding` nor a \
+         `Content-Length` above 0, and messages behind the answer"
+    )]
+    Body,
     #[error("the field `Sec-WebSocket-Key` has to be 16 bytes in base64, once")]
     BadKey,
     #[error("none of the subprotocols in `Sec-WebSocket-Protocol` is spoken here")]
@@ -42,7 +47,9 @@ impl Refusal {
             Refusal::BadVersion | Refusal::NoUpgrade | Refusal::OtherProtocol => {
                 (StatusCode::UPGRADE_REQUIRED, "Upgrade required")
             }
-            Refusal::BadKey | Refusal::NoSubprotocol => (StatusCode::BAD_REQUEST, "Bad request"),
+            Refusal::Body | Refusal::BadKey | Refusal::NoSubprotocol => {
+                (StatusCode::BAD_REQUEST, "Bad request")
+            }
         }
     }
 
@@ -119,6 +126,9 @@ pub(crate) fn accept(head: &Parts, protocols: &[&'static str]) -> Result<Accepte
     if !matches!((versions.next(), versions.next()), (Some(version), None) if version == VERSION) {
         return Err(Refusal::OtherProtocol);
     }
+    if has_body(headers) {
+        return Err(Refusal::Body);
+    }
     let key = accepted_key(headers).ok_or(Refusal::BadKey)?;
     let mut offered = offered(headers).peekable();
     let has_offered = offered.peek().is_some();
@@ -139,6 +149,14 @@ pub(crate) fn offered(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
     let fields = headers.get_all(name).iter().filter_map(|field| field.to_str().ok());
     fields.flat_map(|field| field.split(',')).map(str::trim).filter(|token| !token.is_empty())
+}
+
+/// Whether a body follows the head (RFC 9112 section 6.3). Who has framed its bytes as a body and
+/// who takes them for frames would read different things.
+fn has_body(headers: &HeaderMap) -> bool {
+    let is_none = |length: &HeaderValue| length.to_str().is_ok_and(|text| text.trim() == "0");
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || !headers.get_all(header::CONTENT_LENGTH).iter().all(is_none)
 }
 
 fn accepted_key(headers: &HeaderMap) -> Option<HeaderValue> {
@@ -218,6 +236,11 @@ mod tests {
         for value in [None, Some(""), Some("AAAA"), Some("dGhlIHNhbXBsZSBub25jZQ"), Some("é")] {
             check(&with("sec-websocket-key", value), Refusal::BadKey, 400);
         }
+        for length in ["1", "0, 1", "x"] {
+            check(&with("content-length", Some(length)), Refusal::Body, 400);
+        }
+        check(&with("transfer-encoding", Some("chunked")), Refusal::Body, 400);
+        assert!(accept(&with("content-length", Some("0")), &["a"]).is_ok());
         let twice = [&FIELDS[..], &[("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")]].concat();
         check(&head(&twice), Refusal::BadKey, 400);
     }

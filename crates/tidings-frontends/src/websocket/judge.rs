@@ -55,6 +55,30 @@ pub(super) async fn judge(
     if may_come.await { right(both()) } else { right(first) }
 }
 
+/// The same for who may only read by it, whatever else it allows. A token that allows no reading is
+/// worth nothing then, as to a stream.
+///
+/// # Errors
+///
+/// As of [`judge`].
+pub(super) async fn judge_reader(
+    auth: &Auth,
+    clock: &dyn Clock,
+    token: &str,
+) -> Result<Right, TokenCause> {
+    let judged_by = auth.keys_generation();
+    let subscriber = || auth.verify(token, Role::Subscribe, clock.wall());
+    let first = subscriber();
+    let judged = match &first {
+        Err(problem) if Box::pin(auth.key_may_come(&problem.cause, judged_by)).await => {
+            subscriber()
+        }
+        _ => first,
+    };
+    let verified = judged.map_err(|problem| problem.cause)?;
+    Ok(Right { subscribe: Some(verified), publish: None })
+}
+
 fn right([subscribe, publish]: [Judged; 2]) -> Result<Right, TokenCause> {
     let publish = publish.ok().filter(|verified| may_publish(verified));
     match subscribe {

@@ -11,7 +11,8 @@ pub const FRAGMENTS_MAX: usize = 1_024;
 /// stand before.
 pub const FRAGMENT_BYTES_USUAL: usize = 64;
 /// Bytes of all messages of all sockets that are not whole yet: little beside a machine's memory,
-/// and a thousand clients can say as much as strangers may at the same time.
+/// and in half of it, which is for the first bytes of each message, five hundred clients can say as
+/// much as strangers may at the same time.
 pub const ASSEMBLING_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes of a message of somebody who may not publish: a token, or as many matchers as one command
 /// may have.

@@ -5,6 +5,7 @@
 //! says is read by `commands` and understood by a `session`, around which a `conversation` does
 //! what takes time. `messages` are the answers, `delivery` and `words` what nobody asked for.
 
+mod assembling;
 mod commands;
 mod conversation;
 mod decoder;
@@ -20,7 +21,7 @@ mod messages;
 mod session;
 pub(crate) mod words;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use http::request::Parts;
@@ -41,11 +42,10 @@ use crate::limits::{
 use crate::mercure::Mercure;
 use crate::mercure::lent::{self, Lent, Refused};
 use crate::shard::Stream;
-use crate::shard::talk::{FrameLimits, Talk};
+use crate::shard::talk::{Answering, FrameLimits, Talk};
 use crate::sse::Framing;
 use conversation::Conversation;
-use judge::Right;
-use judge::judge;
+use judge::{Right, judge, judge_reader};
 use messages::{Allowed, Message};
 use session::{Rules, Session};
 
@@ -57,7 +57,7 @@ const TOKEN_PREFIX: &str = "bearer.";
 const BINARY: &str = "binary=1";
 
 /// What the operator decides about this frontend.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// Matchers of all subscriptions of one socket together.
     pub subscriptions_max: usize,
@@ -85,28 +85,33 @@ impl Default for Options {
 pub struct WebSocket {
     mercure: Arc<Mercure>,
     path: String,
-    options: RwLock<Options>,
+    /// For sockets that open from now on: those of text, and those of binary messages too.
+    rules: RwLock<[Arc<Rules>; 2]>,
     /// Answers on their way. Each ends by itself within the time that publishers wait.
-    tasks: TaskTracker,
+    answering: OnceLock<Arc<Answering>>,
 }
 
 impl WebSocket {
     /// At this path, over the hub of `mercure`.
     pub fn new(mercure: Arc<Mercure>, path: String, options: Options) -> WebSocket {
-        WebSocket { mercure, path, options: RwLock::new(options), tasks: TaskTracker::new() }
+        let rules = RwLock::new(rules(&options));
+        WebSocket { mercure, path, rules, answering: OnceLock::new() }
     }
 
     /// Uses other options for sockets that open from now on.
     pub fn reload(&self, options: Options) {
-        *self.options.write().unwrap_or_else(PoisonError::into_inner) = options;
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules(&options);
     }
 
-    fn rules(&self, anonymous: bool, binary: bool) -> Rules {
-        let options = self.options.read().unwrap_or_else(PoisonError::into_inner);
-        let Options { subscriptions_max, message_bytes_max, per_second, burst } = *options;
-        let limits = |message_bytes| FrameLimits { message_bytes, binary, per_second, burst };
-        let reader = limits(SOCKET_MESSAGE_BYTES_DEFAULT.min(message_bytes_max));
-        Rules { subscriptions_max, anonymous, reader, publisher: limits(message_bytes_max) }
+    fn rules(&self, binary: bool) -> Arc<Rules> {
+        let [text, both] = &*self.rules.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(if binary { both } else { text })
+    }
+
+    /// Where sockets are answered: the runtime that serves the first of them.
+    fn answering(&self) -> Arc<Answering> {
+        let made = self.answering.get_or_init(|| Answering::here(TaskTracker::new()));
+        Arc::clone(made)
     }
 
     async fn answer(self: Arc<Self>, request: Request) -> Response<Content> {
@@ -140,7 +145,7 @@ impl WebSocket {
         let right = self.right(&head, &lent).await?;
         let anonymous = lent.auth().anonymous_allowed();
         let binary = head.uri.query().is_some_and(|query| query.split('&').any(|it| it == BINARY));
-        let rules = self.rules(anonymous, binary);
+        let rules = self.rules(binary);
         let expires = match &right {
             Some(right) => right.expires(),
             None if anonymous => None,
@@ -149,13 +154,13 @@ impl WebSocket {
         };
         let grant = right.as_ref().and_then(Right::grant);
         let grant = grant.unwrap_or_else(|| Arc::new(Grant::anonymous()));
-        let session = Session::new(rules, right);
+        let session = Session::new(rules, anonymous, right);
         let (limits, allowed) = (session.limits(), session.allowed());
         let life = lent.limits(expires);
         let place = mercure.hub().end();
         let opening = Some(self.hello(&mercure.hub().cursor(place), life.heartbeat, allowed));
-        let (mercure, tasks) = (Arc::clone(mercure), self.tasks.clone());
-        let hearer = Arc::new(Conversation::new(mercure, id, session, tasks));
+        let (mercure, answering) = (Arc::clone(mercure), self.answering());
+        let hearer = Arc::new(Conversation::new(mercure, id, session, answering));
         let stream = Stream {
             request: id,
             // Nothing at first: what comes is brought by subscriptions.
@@ -176,12 +181,13 @@ impl WebSocket {
     /// What the token of a request allows; `None` where it has none.
     async fn right(&self, head: &Parts, lent: &Lent) -> Result<Option<Right>, Box<Refused>> {
         let Some((token, by_cookie)) = presented(&head.headers, lent)? else { return Ok(None) };
-        let judged = judge(lent.auth(), self.mercure.clock(), token).await;
-        let mut right = judged.map_err(|cause| lent.bad_token(cause))?;
-        if by_cookie && !lent.publishes_by_cookie(&head.headers) {
-            right.publish = None;
-        }
-        Ok(Some(right))
+        let (auth, clock) = (lent.auth(), self.mercure.clock());
+        let judged = if by_cookie && !lent.publishes_by_cookie(&head.headers) {
+            judge_reader(auth, clock, token).await
+        } else {
+            judge(auth, clock, token).await
+        };
+        judged.map(Some).map_err(|cause| lent.bad_token(cause))
     }
 
     fn hello(&self, cursor: &str, heartbeat: Option<Duration>, limits: Allowed) -> bytes::Bytes {
@@ -196,6 +202,16 @@ impl WebSocket {
     }
 }
 
+/// What these options mean for sockets of text, and for those of binary messages too.
+fn rules(options: &Options) -> [Arc<Rules>; 2] {
+    let Options { subscriptions_max, message_bytes_max, per_second, burst } = *options;
+    [false, true].map(|binary| {
+        let limits = |message_bytes| FrameLimits { message_bytes, binary, per_second, burst };
+        let reader = limits(SOCKET_MESSAGE_BYTES_DEFAULT.min(message_bytes_max));
+        Arc::new(Rules { subscriptions_max, reader, publisher: limits(message_bytes_max) })
+    })
+}
+
 /// The token of a request, and whether a browser added it by itself: of the header, of a
 /// subprotocol, or of a cookie. What stands behind the first of them is not looked at.
 fn presented<'h>(
@@ -205,9 +221,12 @@ fn presented<'h>(
     if let Some(token) = lent::bearer(headers, lent)? {
         return Ok(Some((token, false)));
     }
-    let mut offered = handshake::offered(headers);
-    if let Some(token) = offered.find_map(|protocol| protocol.strip_prefix(TOKEN_PREFIX)) {
-        return Ok(Some((token, false)));
+    let offered = handshake::offered(headers);
+    let mut tokens = offered.filter_map(|protocol| protocol.strip_prefix(TOKEN_PREFIX));
+    match (tokens.next(), tokens.next()) {
+        (Some(token), None) => return Ok(Some((token, false))),
+        (Some(_), Some(_)) => return Err(lent.several_tokens()),
+        (None, _) => {}
     }
     Ok(lent.cookie(headers)?.map(|token| (token, true)))
 }

@@ -5,29 +5,26 @@
 //! next input; one command is answered before the next one is looked at.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use tidings_core::{Durability, Grant, Matcher, Receipt, Start, Update};
+use tidings_core::{Asker, Durability, Grant, Matcher, Receipt, Start, Update};
 
 use super::commands::{self, Begin, Command, Mistake, Pattern, Token};
 use super::judge::Right;
 use super::messages::{Allowed, Code, Goes, Message, Reference};
 use crate::auth::Generation;
 use crate::limits::SOCKET_MISTAKES_MAX;
-use crate::mercure::is_reserved_in_draft;
+use crate::mercure::{is_reserved_in_draft, too_many_bare};
 use crate::shard::talk::{FrameLimits, Said};
 
 /// Code of a close frame: who says such things is not let go on (RFC 6455 section 7.4.1).
 const CLOSE_POLICY: u16 = 1008;
 
-/// What the operator decides.
-#[derive(Debug, Clone)]
+/// What the operator decides, for all sockets that open as long as nothing else is decided.
+#[derive(Debug)]
 pub(super) struct Rules {
     /// Matchers of all subscriptions together.
     pub(super) subscriptions_max: usize,
-    /// Whether somebody without a token may subscribe.
-    pub(super) anonymous: bool,
     /// What may be said by who may not publish, and by who may.
     pub(super) reader: FrameLimits,
     pub(super) publisher: FrameLimits,
@@ -68,10 +65,11 @@ pub(super) enum Output {
     Publish { update: Box<Update>, grant: Arc<Grant> },
     /// Begins a subscription, and says so where it begins.
     Join(Joining),
-    /// Ends one, and says so. Only these matchers are nobody's any more.
-    Leave { reference: Reference, name: String, matchers: Vec<Arc<Matcher>> },
-    /// Another right counts.
-    Grant { reference: Reference, right: Right },
+    /// Ends the one that joined by this number, and says so. Only these matchers are nobody's any
+    /// more.
+    Leave { number: u32, reference: Reference, name: String, matchers: Vec<Arc<Matcher>> },
+    /// Another right counts, instead of this one.
+    Grant { reference: Reference, right: Right, before: Option<Right> },
     /// Other messages may be said.
     Limits(FrameLimits),
     /// Says these words and closes.
@@ -80,21 +78,27 @@ pub(super) enum Output {
 
 /// A subscription that begins.
 pub(super) struct Joining {
+    /// Each one's own.
+    pub(super) number: u32,
     pub(super) reference: Reference,
     pub(super) name: String,
     pub(super) patterns: Vec<Pattern>,
     pub(super) matchers: Vec<Arc<Matcher>>,
     pub(super) start: Start,
     pub(super) goes: Goes,
-    /// Becomes true when it is taken back.
-    pub(super) withdrawn: Arc<AtomicBool>,
 }
 
 /// A subscription.
 struct Subscribed {
+    number: u32,
     name: Box<str>,
     matchers: Box<[Arc<Matcher>]>,
-    withdrawn: Arc<AtomicBool>,
+}
+
+impl Subscribed {
+    fn has(&self, matcher: &Arc<Matcher>) -> bool {
+        self.matchers.iter().any(|own| Arc::ptr_eq(own, matcher))
+    }
 }
 
 /// The command that is being done.
@@ -107,13 +111,13 @@ enum Pending {
 
 /// The machine.
 pub(super) struct Session {
-    rules: Rules,
+    rules: Arc<Rules>,
+    /// Whether somebody without a token may subscribe.
+    anonymous: bool,
     right: Option<Right>,
     subscriptions: Vec<Subscribed>,
-    /// How many subscriptions have each matcher.
-    uses: Vec<(Arc<Matcher>, usize)>,
-    /// Matchers of all subscriptions together.
-    matchers: usize,
+    /// How many subscriptions there were.
+    joined: u32,
     /// Commands without sense since the last one with.
     mistakes: u32,
     /// Apart, because most sockets have none most of the time.
@@ -122,16 +126,25 @@ pub(super) struct Session {
 
 impl Session {
     /// Of a client whose request carried this.
-    pub(super) fn new(rules: Rules, right: Option<Right>) -> Session {
-        Session {
-            rules,
-            right,
-            subscriptions: Vec::new(),
-            uses: Vec::new(),
-            matchers: 0,
-            mistakes: 0,
-            pending: None,
-        }
+    pub(super) fn new(rules: Arc<Rules>, anonymous: bool, right: Option<Right>) -> Session {
+        let subscriptions = Vec::new();
+        Session { rules, anonymous, right, subscriptions, joined: 0, mistakes: 0, pending: None }
+    }
+
+    /// From now on somebody without a token may subscribe, or may not. What is there goes on.
+    pub(super) fn let_strangers(&mut self, anonymous: bool) {
+        self.anonymous = anonymous;
+    }
+
+    /// Who subscribes.
+    pub(super) fn asker(&self) -> Asker {
+        let shown = self.right.as_ref().and_then(|right| right.subscribe.as_ref());
+        shown.map_or(Asker::Stranger, |_| Asker::Known)
+    }
+
+    /// Matchers of all subscriptions, those of several as often.
+    fn matchers(&self) -> impl Iterator<Item = &Arc<Matcher>> {
+        self.subscriptions.iter().flat_map(|subscribed| &subscribed.matchers)
     }
 
     /// What may be said now.
@@ -220,7 +233,7 @@ impl Session {
 
     /// Whether this client may do anything but show a token.
     fn known(&self) -> Result<(), Denial> {
-        if self.right.is_some() || self.rules.anonymous {
+        if self.right.is_some() || self.anonymous {
             return Ok(());
         }
         Err(denial(Code::Unauthenticated, "show a token by `authenticate` first"))
@@ -230,14 +243,14 @@ impl Session {
         self.known()?;
         if let Some(right) = &self.right
             && right.subscribe.is_none()
-            && !self.rules.anonymous
+            && !self.anonymous
         {
             return Err(denial(Code::Forbidden, "the token does not allow to subscribe"));
         }
         if self.subscriptions.iter().any(|subscribed| *subscribed.name == *name) {
             return Err(denial(Code::NameTaken, "a subscription of this name is there"));
         }
-        if self.matchers + more > self.rules.subscriptions_max {
+        if self.matchers().count() + more > self.rules.subscriptions_max {
             let max = self.rules.subscriptions_max;
             let reason = format!("all subscriptions of a socket have {max} matchers at most");
             return Err(Denial { code: Code::TooManySubscriptions, reason });
@@ -266,16 +279,16 @@ impl Session {
             // What it listens to would have nobody's right.
             Ok(right)
                 if right.subscribe.is_none()
-                    && !self.rules.anonymous
+                    && !self.anonymous
                     && !self.subscriptions.is_empty() =>
             {
                 let reason = "the token does not allow to subscribe: unsubscribe first";
                 self.refuse(Some(&reference), denial(Code::Forbidden, reason))
             }
             Ok(right) => {
-                self.right = Some(right.clone());
+                let before = self.right.replace(right.clone());
                 let limits = Output::Limits(self.limits());
-                self.done(vec![limits, Output::Grant { reference, right }])
+                self.done(vec![limits, Output::Grant { reference, right, before }])
             }
         }
     }
@@ -288,9 +301,14 @@ impl Session {
         matchers: Vec<Arc<Matcher>>,
         begin: Begin,
     ) -> Vec<Output> {
-        let (withdrawn, asked) = (Arc::new(AtomicBool::new(false)), matchers.clone());
+        let all: Vec<_> = self.matchers().chain(&matchers).cloned().collect();
+        if let Some(bad) = too_many_bare(&all, self.asker()) {
+            let denial = Denial { code: Code::TooManySubscriptions, reason: bad.to_string() };
+            return self.refuse(Some(&reference), denial);
+        }
+        let (number, asked) = (self.joined, matchers.clone());
         let (start, goes) = (Start::Now, Goes::Live);
-        let joining = Joining { reference, name, patterns, matchers, start, goes, withdrawn };
+        let joining = Joining { number, reference, name, patterns, matchers, start, goes };
         match begin {
             Begin::Now => self.join(joining),
             Begin::Behind(cursor) => {
@@ -301,16 +319,13 @@ impl Session {
     }
 
     fn join(&mut self, joining: Joining) -> Vec<Output> {
-        for matcher in &joining.matchers {
-            match self.uses.iter_mut().find(|(known, _)| Arc::ptr_eq(known, matcher)) {
-                Some((_, uses)) => *uses += 1,
-                None => self.uses.push((Arc::clone(matcher), 1)),
-            }
-        }
-        self.matchers += joining.matchers.len();
+        self.joined = self.joined.wrapping_add(1);
         let (name, matchers) = (joining.name.as_str().into(), joining.matchers.clone().into());
-        let withdrawn = Arc::clone(&joining.withdrawn);
-        self.subscriptions.push(Subscribed { name, matchers, withdrawn });
+        if self.subscriptions.len() == self.subscriptions.capacity() {
+            // A socket with one keeps room for one.
+            self.subscriptions.reserve_exact(self.subscriptions.len().max(1));
+        }
+        self.subscriptions.push(Subscribed { number: joining.number, name, matchers });
         self.done(vec![Output::Join(joining)])
     }
 
@@ -323,22 +338,10 @@ impl Session {
             let unknown = denial(Code::UnknownName, "no subscription of this name is there");
             return self.refuse(Some(&reference), unknown);
         };
-        let subscribed = self.subscriptions.swap_remove(place);
-        subscribed.withdrawn.store(true, Ordering::Relaxed);
-        self.matchers -= subscribed.matchers.len();
-        let mut matchers = subscribed.matchers.into_vec();
-        matchers.retain(|matcher| {
-            let known = self.uses.iter().position(|(known, _)| Arc::ptr_eq(known, matcher));
-            let Some(place) = known else { return false };
-            let Some((_, uses)) = self.uses.get_mut(place) else { return false };
-            *uses -= 1;
-            let is_last = *uses == 0;
-            if is_last {
-                self.uses.swap_remove(place);
-            }
-            is_last
-        });
-        self.done(vec![Output::Leave { reference, name, matchers }])
+        let Subscribed { number, matchers, .. } = self.subscriptions.swap_remove(place);
+        let mut matchers = matchers.into_vec();
+        matchers.retain(|matcher| !self.subscriptions.iter().any(|other| other.has(matcher)));
+        self.done(vec![Output::Leave { number, reference, name, matchers }])
     }
 
     /// A command had sense.
@@ -394,8 +397,8 @@ mod tests {
     const PUBLISHER: FrameLimits = FrameLimits { message_bytes: 1_000, ..READER };
 
     fn session(anonymous: bool, right: Option<Right>) -> Session {
-        let rules = Rules { subscriptions_max: 3, anonymous, reader: READER, publisher: PUBLISHER };
-        Session::new(rules, right)
+        let rules = Rules { subscriptions_max: 3, reader: READER, publisher: PUBLISHER };
+        Session::new(Arc::new(rules), anonymous, right)
     }
 
     fn matcher(text: &str) -> Arc<Matcher> {
@@ -647,7 +650,7 @@ mod tests {
         check(&mut session, leave("one"), &["leave one 1"]);
         check(&mut session, leave("one"), &["error unknown_name"]);
         check(&mut session, leave("two"), &["leave two 1"]);
-        assert!(session.uses.is_empty() && session.matchers == 0);
+        assert!(session.subscriptions.is_empty());
         check(&mut session, said(&again), &["compile 1"]);
     }
 
@@ -665,19 +668,56 @@ mod tests {
         let lost = Input::Begun(Err(denial(Code::Internal, "")));
         check(&mut session, lost, &["error internal"]);
         check(&mut session, said(&command), &["compile 1"]);
-        assert!(session.uses.is_empty() && session.subscriptions.is_empty());
+        assert!(session.subscriptions.is_empty());
     }
 
     #[test]
-    fn what_is_taken_back_knows_it() {
+    fn a_subscription_is_taken_back_by_the_number_by_which_it_joined() {
         let mut session = session(true, None);
-        let command = json!({"op": "subscribe", "ref": "n", "matchers": [{"match": "a"}]});
-        session.handle(said(&command));
-        let outputs = session.handle(Input::Compiled(Ok(vec![matcher("a")])));
-        let Some(Output::Join(joining)) = outputs.first() else { panic!("it joins") };
-        assert!(!joining.withdrawn.load(Ordering::Relaxed));
-        session.handle(said(&json!({"op": "unsubscribe", "ref": 1, "name": "n"})));
-        assert!(joining.withdrawn.load(Ordering::Relaxed));
+        let command =
+            |name| said(&json!({"op": "subscribe", "ref": name, "matchers": [{"match": "a"}]}));
+        let shared = matcher("a");
+        let join = |session: &mut Session, name| {
+            session.handle(command(name));
+            let outputs = session.handle(Input::Compiled(Ok(vec![Arc::clone(&shared)])));
+            let Some(Output::Join(joining)) = outputs.first() else { panic!("it joins") };
+            joining.number
+        };
+        let (one, two) = (join(&mut session, "one"), join(&mut session, "two"));
+        assert_ne!(one, two);
+        let outputs = session.handle(said(&json!({"op": "unsubscribe", "ref": 1, "name": "two"})));
+        let Some(Output::Leave { number, matchers, .. }) = outputs.first() else { panic!() };
+        assert_eq!((*number, matchers.len()), (two, 0), "its matcher is another one's too");
+    }
+
+    #[test]
+    fn a_stranger_has_few_patterns_without_fixed_text() {
+        let namespace = Namespace::new("https://hub.example/hub".parse().unwrap());
+        let bare = |number: usize| {
+            let text = format!("{{x{number}}}");
+            Arc::new(Matcher::parse(Language::UriTemplate, &text, &namespace).unwrap())
+        };
+        let rules = Rules { subscriptions_max: 100, reader: READER, publisher: PUBLISHER };
+        let rules = Arc::new(rules);
+        for (right, expected) in
+            [(None, "error too_many_subscriptions"), (Some(right(true, false)), "join 11")]
+        {
+            let mut session = Session::new(Arc::clone(&rules), true, right);
+            let ten: Vec<_> = (0..10).map(bare).collect();
+            subscribe(&mut session, "ten", &ten);
+            let command = json!({"op": "subscribe", "ref": 11, "matchers": [{"match": "a"}]});
+            check(&mut session, said(&command), &["compile 1"]);
+            check(&mut session, Input::Compiled(Ok(vec![bare(10)])), &[expected]);
+        }
+    }
+
+    #[test]
+    fn strangers_who_are_not_let_in_any_more_ask_for_nothing_new() {
+        let mut session = session(true, None);
+        subscribe(&mut session, "a", &[matcher("a")]);
+        session.let_strangers(false);
+        check(&mut session, said(&commands()[2]), &["error unauthenticated"]);
+        assert_eq!(session.subscriptions.len(), 1, "what is there goes on");
     }
 
     #[test]
@@ -700,11 +740,8 @@ mod tests {
         check(&mut session, reader, &["limits 100", "grant"]);
         check(&mut session, said(&commands()[4]), &["error forbidden"]);
         // Nobody goes on listening by a token that only publishes.
-        session.subscriptions.push(Subscribed {
-            name: "a".into(),
-            matchers: Box::default(),
-            withdrawn: Arc::default(),
-        });
+        let subscribed = Subscribed { number: 0, name: "a".into(), matchers: Box::default() };
+        session.subscriptions.push(subscribed);
         check(&mut session, show(), &["judge"]);
         check(&mut session, Input::Judged(Ok(right(false, true))), &["error forbidden"]);
         assert!(session.right().unwrap().subscribe.is_some());

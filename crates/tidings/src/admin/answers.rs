@@ -1,6 +1,7 @@
 //! How the operator's listener answers: JSON, problems (RFC 9457), and what a body says. Knows no
 //! meaning of either.
 
+use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -72,8 +73,34 @@ pub(super) async fn body<T: DeserializeOwned>(
     title: &str,
     hint: &str,
 ) -> Result<T, Box<Response<Body>>> {
+    let bytes = whole(asked, title).await?;
+    serde_json::from_slice(&bytes).map_err(|_| Box::new(bad(title, hint)))
+}
+
+/// The same where nothing at all may be sent.
+///
+/// # Errors
+///
+/// As of [`body`].
+pub(super) async fn body_or_default<T: DeserializeOwned + Default>(
+    asked: Asked,
+    title: &str,
+    hint: &str,
+) -> Result<T, Box<Response<Body>>> {
+    let bytes = whole(asked, title).await?;
+    if bytes.is_empty() {
+        return Ok(T::default());
+    }
+    // A list would be taken for the fields in their order.
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Err(Box::new(bad(title, hint)));
+    }
+    serde_json::from_slice(&bytes).map_err(|_| Box::new(bad(title, hint)))
+}
+
+async fn whole(asked: Asked, title: &str) -> Result<Bytes, Box<Response<Body>>> {
     let Asked { admin, request, .. } = asked;
     let read = admin.bodies.read(request.body, ADMIN_BODY_BYTES_MAX, ADMIN_BODY_TIMEOUT).await;
     let (bytes, _share) = read.map_err(|error| Box::new(bad(title, &format!("{error}."))))?;
-    serde_json::from_slice(&bytes).map_err(|_| Box::new(bad(title, hint)))
+    Ok(bytes)
 }

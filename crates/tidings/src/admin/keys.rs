@@ -1,5 +1,6 @@
 //! `/tidings/admin/keys`: lists, makes and revokes API keys, for operators who present the admin
-//! token. Knows no storage.
+//! token; and `/tidings/admin/issuer/rotate`, a new secret for the tokens that they get. Knows no
+//! storage.
 
 use std::sync::Arc;
 
@@ -16,6 +17,9 @@ use crate::keys::{Keyring, KeyringProblem};
 
 /// Where they are.
 pub const KEYS_PATH: &str = "/tidings/admin/keys";
+
+/// Where the secret of the hub's own tokens is changed.
+pub const ROTATE_PATH: &str = "/tidings/admin/issuer/rotate";
 
 /// What a request that makes no sense is called.
 const TITLE: &str = "Not a key";
@@ -136,6 +140,36 @@ pub struct RevokedKeyDocument {
     pub ended: usize,
 }
 
+/// How a new secret begins.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RotationRequest {
+    /// Whether tokens of those before end at once.
+    pub now: bool,
+}
+
+/// The answer to who wanted a new secret.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct IssuerDocument {
+    /// The `kid` of tokens from now on.
+    pub kid: String,
+    /// Those before it whose tokens go on.
+    pub previous: Vec<PreviousDocument>,
+    /// Subscriptions that ended by it.
+    pub ended: usize,
+    /// `"disk"`, or `"memory"` when they end with the process.
+    pub kept: String,
+}
+
+/// A secret that signs no more.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PreviousDocument {
+    /// The `kid` of its tokens.
+    pub kid: String,
+    /// Until when they count at most, in seconds since 1970.
+    pub until: u64,
+}
+
 fn kept(ring: &Keyring) -> String {
     if ring.is_durable() { "disk" } else { "memory" }.to_owned()
 }
@@ -185,12 +219,36 @@ pub(super) async fn revoke(asked: Asked) -> Response<Body> {
     }
 }
 
+/// Has tokens signed by a new secret from now on. Without a body, those before go on.
+pub(super) async fn rotate_issuer(asked: Asked) -> Response<Body> {
+    let ring = Arc::clone(&asked.admin.keys);
+    let hint = "Send nothing, or JSON with `now`, which is true or false.";
+    let request: RotationRequest =
+        match answers::body_or_default(asked, "Not a rotation", hint).await {
+            Ok(request) => request,
+            Err(answer) => return *answer,
+        };
+    let (own, now) = (Arc::clone(&ring), request.now);
+    match tokio::task::spawn_blocking(move || own.rotate_issuer(now)).await {
+        Ok(Ok((secrets, ended))) => {
+            let kid = secrets.kid();
+            tracing::warn!(kid, now, ended, "the hub's own tokens are signed by a new secret");
+            let previous = secrets.previous().map(|(kid, until)| PreviousDocument { kid, until });
+            let previous = previous.collect();
+            json(StatusCode::OK, &IssuerDocument { kid, previous, ended, kept: kept(&ring) })
+        }
+        Ok(Err(error)) => refused(&error),
+        Err(_) => failed(),
+    }
+}
+
 fn refused(error: &KeyringProblem) -> Response<Body> {
     let (status, title) = match error {
         KeyringProblem::Bad(_) => (StatusCode::BAD_REQUEST, TITLE),
         KeyringProblem::Taken(_) => (StatusCode::CONFLICT, "The name is taken"),
         KeyringProblem::Full => (StatusCode::CONFLICT, "Too many keys"),
-        KeyringProblem::Storage(_) => {
+        KeyringProblem::Rotated(_) => (StatusCode::CONFLICT, "Too many secrets"),
+        KeyringProblem::Storage(_) | KeyringProblem::NoRandomness(_) => {
             tracing::error!(%error, "what was asked of the API keys failed");
             (StatusCode::SERVICE_UNAVAILABLE, "Not stored")
         }

@@ -62,12 +62,13 @@ pub(super) struct Trust<'a> {
     pub(super) now: u64,
 }
 
-/// All metrics, as text.
+/// All metrics, as text. `courier` are the connections of its clients, where they are served.
 pub(super) fn render(
     hub: &Hub,
     server: &Server,
     trust: &Trust<'_>,
     told: &Told,
+    courier: Option<u64>,
 ) -> Result<String, fmt::Error> {
     let mut samples = of_hub(hub);
     samples.extend(of_trust(trust));
@@ -76,6 +77,9 @@ pub(super) fn render(
     samples.extend(server.certificate_seconds_left().map(|left| {
         let help = "Seconds until the first certificate expires.";
         gauge("tidings_certificate_remaining_seconds", help, left)
+    }));
+    samples.extend(courier.map(|connections| {
+        gauge("tidings_courier_connections", "Connections of Courier's clients now.", connections)
     }));
     samples.extend(of_process());
     let mut registry = Registry::default();

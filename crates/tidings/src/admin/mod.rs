@@ -12,6 +12,7 @@ use tidings_connectors::sinks::Sinks;
 use tidings_connectors::sources::Sources;
 use tidings_core::{Clock, Hub};
 use tidings_frontends::auth::{Auth, Secret};
+use tidings_frontends::courier::Courier;
 use tidings_frontends::http::{Answer, Bodies, Body, Content, Frontend, Request, Server, full};
 use tidings_frontends::problem::problem;
 
@@ -35,8 +36,8 @@ pub use documents::{
     SinkDocument, SinksDocument, TrialDocument,
 };
 pub use keys::{
-    KEYS_PATH, KeyDocument, KeyRequest, KeysDocument, MadeDocument, RevokedKeyDocument,
-    TopicDocument,
+    IssuerDocument, KEYS_PATH, KeyDocument, KeyRequest, KeysDocument, MadeDocument, ROTATE_PATH,
+    RevokedKeyDocument, RotationRequest, TopicDocument,
 };
 pub use revocations::{ListDocument, REVOCATIONS_PATH, RevocationDocument, RevokedDocument};
 
@@ -85,6 +86,8 @@ pub struct Admin {
     clock: Arc<dyn Clock>,
     /// See [`RunningSinks`].
     pub sinks: RunningSinks,
+    /// Courier's side of the hub, where it is served.
+    courier: Option<Arc<Courier>>,
     bodies: Bodies,
 }
 
@@ -128,7 +131,13 @@ impl Admin {
         sinks: RunningSinks,
     ) -> Admin {
         let bodies = Bodies::new(ADMIN_BODIES_BYTES_MAX);
-        Admin { ready, hub, public, current, ledger, keys, clock, sinks, bodies }
+        let courier = None;
+        Admin { ready, hub, public, current, ledger, keys, clock, sinks, courier, bodies }
+    }
+
+    /// The same, which also tells of Courier's connections.
+    pub(crate) fn with_courier(self, courier: Option<Arc<Courier>>) -> Admin {
+        Admin { courier, ..self }
     }
 
     /// What verifies tokens now.
@@ -181,7 +190,8 @@ impl Admin {
             Some(running) => metrics::told_of(&running.sinks, &running.sources).await,
             None => metrics::Told::default(),
         };
-        match metrics::render(&self.hub, &self.public, &trust, &sinks) {
+        let courier = self.courier.as_ref().map(|courier| courier.connections());
+        match metrics::render(&self.hub, &self.public, &trust, &sinks, courier) {
             Ok(body) => {
                 let mut response = text(&body);
                 let kind = HeaderValue::from_static(metrics::CONTENT_TYPE);

@@ -74,6 +74,7 @@ pub(super) const ROUTES: &[Route] = &[
     row("GET", "/tidings/admin/keys", |asked| Box::pin(keys::list(asked))),
     row("POST", "/tidings/admin/keys", |asked| Box::pin(keys::create(asked))),
     row("DELETE", "/tidings/admin/keys/{id}", |asked| Box::pin(keys::revoke(asked))),
+    row("POST", "/tidings/admin/issuer/rotate", |asked| Box::pin(keys::rotate_issuer(asked))),
     row("GET", "/tidings/admin/sinks", |asked| Box::pin(sinks::list(asked))),
     row("POST", "/tidings/admin/sinks", |asked| Box::pin(endpoints::create(asked))),
     row("GET", "/tidings/admin/sinks/{name}", |asked| Box::pin(sinks::show(asked))),

@@ -5,7 +5,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tidings_connectors::endpoints::Grants;
-use tidings_core::{Clock, Durability, Grant, HistoryOptions, Hub, HubOptions, Keep, Namespace};
+use tidings_core::{
+    Clock, Durability, Grant, HistoryOptions, Hub, HubOptions, Judgement, Keep, Namespace,
+};
 use tidings_frontends::Shards;
 use tidings_frontends::auth::{Auth, KeptGrant, KeptPattern, OwnIssuer, Secret, WantedKey};
 use tidings_frontends::courier::{self, Courier};
@@ -23,7 +25,7 @@ use super::healthz::Healthz;
 use super::key_sets::KeySetReaders;
 use crate::admin::{Admin, Current, Ready, RunningSinks};
 use crate::config::{self, Config, CourierOptions};
-use crate::keys::{Keyring, issuer_secret};
+use crate::keys::{Keyring, issuer_secrets};
 use crate::ledger::Ledger;
 
 /// The hub and the protocols in front of it.
@@ -53,19 +55,17 @@ impl Parts {
         let options = hub_options(config);
         let update_bytes_max = options.update_bytes_max;
         let hub = Hub::open(options, Arc::clone(&clock))?;
-        let secret = issuer_secret(hub.state())?;
-        let own = Arc::new(OwnIssuer::new(&config.public_url, &config.hub_url(), secret));
+        let secrets = issuer_secrets(hub.state())?;
+        let own = Arc::new(OwnIssuer::new(&config.public_url, &config.hub_url(), secrets));
         let auth = Auth::new(&config.auth, &hub)?.with_own(&own, config.tokens.mercure_info)?;
         let auth = Arc::new(auth);
         let is_durable = config.history.path.is_some();
-        let keys = Arc::clone(own.keys());
-        let keys = Keyring::open(hub.clone(), keys, Arc::clone(&clock), is_durable)?;
+        let keys = Keyring::open(hub.clone(), Arc::clone(&own), Arc::clone(&clock), is_durable)?;
         if let Some(dev) = &config.dev {
             keys.have(dev_key(), &dev.api_key)?;
         }
         let revocations = Arc::clone(auth.revocations());
         let ledger = Ledger::open(hub.clone(), revocations, Arc::clone(&clock), is_durable)?;
-        hub.judge_by(auth.judgement(Arc::clone(&clock)));
         let options = mercure_options(config, update_bytes_max);
         let shards = Shards::start(&hub, &clock)?;
         let (of_mercure, time) = (Arc::clone(&auth), Arc::clone(&clock));
@@ -78,10 +78,12 @@ impl Parts {
             config.public_url.path(),
             &tokens_options(config),
         )?;
+        let courier = courier(config, &mercure, &clock, update_bytes_max)?;
+        hub.judge_by(judgement(&auth, courier.as_ref(), &clock));
         Ok(Parts {
             hub,
             websocket: websocket(config, &mercure),
-            courier: courier(config, &mercure, &clock, update_bytes_max)?,
+            courier,
             mercure,
             own,
             keys: Arc::new(keys),
@@ -107,6 +109,7 @@ impl Parts {
             (Arc::clone(&self.current), (Arc::clone(&self.ledger), Arc::clone(&self.keys)));
         let (clock, sinks) = (Arc::clone(&self.clock), Arc::clone(&self.sinks));
         Admin::new(ready, self.hub.clone(), public, current, trust, clock, sinks)
+            .with_courier(self.courier.clone())
     }
 
     /// What creators of endpoints may read, by the issuers of each moment.
@@ -169,24 +172,37 @@ impl Parts {
         let auth = self.auth.renewed(&config.auth, &self.hub)?;
         let auth = Arc::new(auth.with_own(&self.own, config.tokens.mercure_info)?);
         let options = mercure_options(config, self.update_bytes_max);
+        let courier = self.courier.as_ref().zip(courier_options(config, self.update_bytes_max));
+        let prepared = courier.map(|(courier, options)| courier.prepared(&options)).transpose()?;
         self.mercure.reload(Arc::clone(&auth), &options)?;
         if let Some(websocket) = &self.websocket {
             websocket.reload(websocket_options(config));
         }
         self.tokens.reload(&tokens_options(config))?;
-        if let (Some(courier), Some(options)) = (&self.courier, &config.courier) {
-            courier.reload(options.sign_lifetime);
+        if let (Some(courier), Some(prepared)) = (&self.courier, prepared) {
+            courier.reload(prepared);
         }
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = current(config, &auth);
         self.auth = auth;
         self.read_key_sets();
         // Last, so that nobody comes in by what is gone already.
-        let ended = self.hub.judge_by(self.auth.judgement(Arc::clone(&self.clock)));
+        let judged = judgement(&self.auth, self.courier.as_ref(), &self.clock);
+        let ended = self.hub.judge_by(judged);
         if ended > 0 {
             tracing::info!(ended, "subscriptions ended: their issuer or key is not configured");
         }
         Ok(())
     }
+}
+
+/// Which grants stand, of all who make some.
+fn judgement(
+    auth: &Arc<Auth>,
+    courier: Option<&Arc<Courier>>,
+    clock: &Arc<dyn Clock>,
+) -> Judgement {
+    let beside = courier.map(|courier| courier.marks()).unwrap_or_default();
+    auth.judgement_beside(Arc::clone(clock), &beside)
 }
 
 fn current(config: &Config, auth: &Arc<Auth>) -> Current {
@@ -256,16 +272,20 @@ fn courier(
     clock: &Arc<dyn Clock>,
     update_bytes_max: usize,
 ) -> Result<Option<Arc<Courier>>, AppProblem> {
-    let Some(options) = &config.courier else { return Ok(None) };
-    let options = courier::Options {
+    let Some(options) = courier_options(config, update_bytes_max) else { return Ok(None) };
+    Ok(Some(Arc::new(Courier::new(Arc::clone(mercure), Arc::clone(clock), &options)?)))
+}
+
+fn courier_options(config: &Config, update_bytes_max: usize) -> Option<courier::Options> {
+    let options = config.courier.as_ref()?;
+    Some(courier::Options {
         jwt_secret: options.jwt_secret.clone(),
         key_secret: options.key_secret.clone(),
         ws_url: options.ws_url.clone(),
         path: options.path.clone(),
         sign_lifetime: options.sign_lifetime,
         update_bytes_max,
-    };
-    Ok(Some(Arc::new(Courier::new(Arc::clone(mercure), Arc::clone(clock), &options)?)))
+    })
 }
 
 /// The API key of a development hub, which reads everything.
@@ -309,11 +329,13 @@ pub(super) fn http_options(config: &Config, connections_possible: usize) -> Http
 }
 
 /// The settings of Courier that a running program cannot take.
-fn others_than_lifetime(config: &Config) -> Option<CourierOptions> {
-    config
-        .courier
-        .clone()
-        .map(|options| CourierOptions { sign_lifetime: Duration::ZERO, ..options })
+fn fixed_of_courier(config: &Config) -> Option<CourierOptions> {
+    config.courier.clone().map(|options| CourierOptions {
+        sign_lifetime: Duration::ZERO,
+        jwt_secret: String::new(),
+        key_secret: None,
+        ..options
+    })
 }
 
 /// Settings that differ and that a running program cannot take.
@@ -328,7 +350,7 @@ pub(super) fn needs_restart(running: &Config, new: &Config) -> Vec<&'static str>
         ("mercure.subscriptions", running.mercure.subscriptions != new.mercure.subscriptions),
         ("websocket.enabled", running.websocket.enabled != new.websocket.enabled),
         ("websocket.path", running.websocket.path != new.websocket.path),
-        ("[courier]", others_than_lifetime(running) != others_than_lifetime(new)),
+        ("[courier]", fixed_of_courier(running) != fixed_of_courier(new)),
         ("webhooks.allow", running.webhooks.allow != new.webhooks.allow),
         ("webhooks.key_file", running.webhooks.key_file != new.webhooks.key_file),
         ("[history]", running.history != new.history),

@@ -1,4 +1,5 @@
-//! `tidings key`: makes, lists and revokes API keys. Knows exit codes; the work is elsewhere.
+//! `tidings key`: makes, lists and revokes API keys, and changes what signs their tokens. Knows
+//! exit codes; the work is elsewhere.
 
 use std::process::ExitCode;
 
@@ -35,6 +36,16 @@ pub(super) enum KeyCommand {
         #[arg(value_name = "ID|NAME")]
         named: String,
     },
+    /// Sign the tokens that keys get by a new secret; those from before go on until they end
+    RotateIssuer {
+        #[command(flatten)]
+        config: ConfigArguments,
+        #[command(flatten)]
+        admin: AdminArguments,
+        /// End all tokens from before at once, as when their secret is known to others
+        #[arg(long)]
+        now: bool,
+    },
 }
 
 /// Does what a command says.
@@ -48,6 +59,9 @@ pub(super) fn run(command: KeyCommand) -> ExitCode {
         }
         KeyCommand::Revoke { config, admin, named } => {
             with(&config, |config| ask_and_print(client::revoke_key(&config.admin, &admin, &named)))
+        }
+        KeyCommand::RotateIssuer { config, admin, now } => {
+            with(&config, |config| ask_and_print(client::rotate_issuer(&config.admin, &admin, now)))
         }
     }
 }

@@ -1,5 +1,5 @@
-//! `tidings key create`, `list` and `revoke`: ask the admin listener of a running hub. Knows the
-//! listener's address and token; what a key may do the hub decides.
+//! `tidings key create`, `list`, `revoke` and `rotate-issuer`: ask the admin listener of a running
+//! hub. Knows the listener's address and token; what a key may do the hub decides.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,8 +9,8 @@ use tidings_frontends::auth::KeptPattern;
 use super::revocations::json;
 use super::{AdminArguments, ClientProblem, printable};
 use crate::admin::{
-    KEYS_PATH, KeyDocument, KeyRequest, KeysDocument, MadeDocument, RevokedKeyDocument,
-    TopicDocument,
+    IssuerDocument, KEYS_PATH, KeyDocument, KeyRequest, KeysDocument, MadeDocument, ROTATE_PATH,
+    RevokedKeyDocument, RotationRequest, TopicDocument,
 };
 use crate::config::{AdminOptions, duration};
 use crate::token::dates;
@@ -87,6 +87,29 @@ pub async fn keys(options: &AdminOptions, admin: &AdminArguments) -> Result<Stri
     Ok(list.keys.iter().map(|one| format!("{}\n", line(one))).collect())
 }
 
+/// How the key of this id stands, in words; or why nobody says.
+pub async fn key_standing(options: &AdminOptions, admin: &AdminArguments, id: &str) -> String {
+    let listed = async {
+        let response = admin.request(options, Method::GET, KEYS_PATH, &[], None).await?;
+        json::<KeysDocument>(response).await
+    };
+    match listed.await {
+        Ok(list) => match list.keys.iter().find(|key| key.id == id) {
+            Some(key) => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let is_over = key.expires.is_some_and(|end| end <= now.as_secs());
+                let counts = !is_over && key.revoked.is_none();
+                format!("{}: {}", if counts { "counts" } else { "counts NO longer" }, line(key))
+            }
+            None => "counts NOT: the hub that runs has no key of this id".to_owned(),
+        },
+        Err(problem @ (ClientProblem::NoAdminListener | ClientProblem::NoAdminToken)) => {
+            format!("not asked for, {problem}")
+        }
+        Err(problem) => format!("not known, {}", printable(&problem.to_string())),
+    }
+}
+
 /// Revokes a key, by its id or name, and says what came of it.
 ///
 /// # Errors
@@ -104,12 +127,40 @@ pub async fn revoke_key(
     Ok(format!("revoked: {named}\nopen subscriptions ended: {}\n", answer.ended))
 }
 
-fn line(key: &KeyDocument) -> String {
+/// Has the hub's own tokens signed by a new secret, and says what became of those before.
+///
+/// # Errors
+/// When the hub says no, as when too many secrets count, or cannot be reached.
+pub async fn rotate_issuer(
+    options: &AdminOptions,
+    admin: &AdminArguments,
+    now: bool,
+) -> Result<String, ClientProblem> {
+    let body = serde_json::to_vec(&RotationRequest { now }).unwrap_or_default();
+    let response = admin.request(options, Method::POST, ROTATE_PATH, &[], Some(body)).await?;
+    let answer: IssuerDocument = json(response).await?;
+    let mut text = format!("tokens are signed by {} from now on\n", answer.kid);
+    for one in &answer.previous {
+        text.push_str(&format!("{} counts until {} at most\n", one.kid, date(one.until)));
+    }
+    if now {
+        let ended = answer.ended;
+        text.push_str(&format!("no other counts\nopen subscriptions ended: {ended}\n"));
+    }
+    if answer.kept == "memory" {
+        text.push_str("The hub forgets this when it ends.\n");
+    }
+    Ok(printable(&text))
+}
+
+/// Seconds since 1970 as people read them.
+fn date(seconds: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let signed = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
-    let date = |seconds: u64| {
-        dates::shown(signed(seconds), signed(now)).unwrap_or_else(|| seconds.to_string())
-    };
+    dates::shown(signed(seconds), signed(now)).unwrap_or_else(|| seconds.to_string())
+}
+
+fn line(key: &KeyDocument) -> String {
     let topic = |topic: &KeptPattern| match topic.match_type.as_str() {
         "exact" => format!("{:?}", topic.pattern),
         kind => format!("{kind} {:?}", topic.pattern),

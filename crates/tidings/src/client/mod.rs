@@ -26,7 +26,7 @@ mod subscribe;
 
 pub use egress::{EgressArguments, egress};
 pub use healthcheck::healthcheck;
-pub use keys::{KeyArguments, create_key, keys, revoke_key};
+pub use keys::{KeyArguments, create_key, key_standing, keys, revoke_key, rotate_issuer};
 pub use publish::PublishArguments;
 pub use revocations::{
     AdminArguments, EndArguments, RevokedArguments, revocations, revoke, unrevoke,

@@ -49,6 +49,7 @@ pub(crate) fn decode(token: &str, now: u64) -> String {
     text
 }
 
-fn part(text: &str) -> Option<Value> {
+/// A part of a token as the JSON that it is.
+pub(super) fn part(text: &str) -> Option<Value> {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).ok()?).ok()
 }

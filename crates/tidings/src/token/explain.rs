@@ -166,10 +166,10 @@ pub(crate) fn explain(
 }
 
 /// Matchers of a token with their words.
-type Granted<'m> = Vec<(&'m Matcher, &'m str)>;
+pub(super) type Granted<'m> = Vec<(&'m Matcher, &'m str)>;
 
 /// What grants a topic, or why nothing does.
-fn judge(
+pub(super) fn judge(
     topic: &str,
     role: Role,
     granted: Option<&(Generation, Granted<'_>)>,

@@ -1,7 +1,7 @@
 //! Courier's clients, unchanged: the calls of its document, its sockets, its refusals, alone and in
 //! a hub with other protocols. Heard by a WebSocket client that knows nothing of ours.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,8 +16,9 @@ use tungstenite::error::Error;
 use tungstenite::protocol::WebSocket;
 
 use crate::http::{self, PATIENCE, Reply};
-use crate::hub::{Launch, PROGRAM, TestHub};
+use crate::hub::{Launch, PROGRAM, TestHub, configuration};
 use crate::mercure::MEMORY;
+use crate::sinks::resident;
 use crate::tokens::{Role, bearer, mint, now, token_final};
 
 const SECRET: &str = "the secret of an application, long enough";
@@ -448,6 +449,108 @@ fn a_name_is_one_audience_and_a_list_of_names_the_first_that_is_there() {
 }
 
 #[test]
+fn head_is_answered_as_get_without_a_body() {
+    let hub = alone();
+    let application = Application::new(&hub, AUDIENCE);
+    application.post("/v1/topic", r#"{"topic":"x"}"#).expect(200);
+    let whole = application.get("/v1/topic").expect(200);
+    let head = application.request("HEAD", "/v1/topic", "", "").expect(200);
+    assert_eq!(head.text(), "");
+    for name in ["content-type", "content-length"] {
+        assert_eq!(head.header(name), whole.header(name), "{name}");
+    }
+    assert_eq!(application.request("HEAD", "/v1/sign", "", "").expect(200).text(), "");
+    assert_eq!(application.request("HEAD", "/v1/hook", "", "").status, 405);
+    assert_eq!(application.request("HEAD", "/v1/nothing", "", "").status, 404);
+}
+
+#[test]
+fn names_in_json_are_read_in_any_case() {
+    let hub = alone();
+    let application = Application::new(&hub, AUDIENCE);
+    let topic = application.post("/v1/topic", r#"{"Topic":"x"}"#).expect(200).json();
+    assert_eq!(topic["data"]["topic"], "x");
+    let mut client = application.connect("");
+    client.say(r#"{"ACTION":"subscribe","Topic":"x"}"#);
+    client.say(r#"{"Action":"publish","TOPIC":"x","Message":{"Any":1}}"#);
+    client.expect(r#"{"Any":1}"#);
+    let body = r#"{"Action":"publish","Topic":"y","topic":"x","message":2,"Message":3}"#;
+    let echo = application.post("/v1/hook", body).expect(200).text();
+    assert_eq!(echo, format!("{{\"data\":{body}}}"));
+    client.expect("2");
+}
+
+#[test]
+fn connections_are_counted() {
+    let more = [("TIDINGS_ADMIN_LISTEN", "127.0.0.1:0")];
+    let hub = TestHub::launch(launch(&more));
+    assert_eq!(hub.metric("tidings_courier_connections"), 0);
+    let application = Application::new(&hub, AUDIENCE);
+    let (mut one, other) = (application.connect(""), application.connect(""));
+    assert_eq!(hub.metric("tidings_courier_connections"), 2);
+    one.socket.close(None).unwrap();
+    one.closes();
+    drop(other);
+    hub.wait_for_metric("tidings_courier_connections", 0);
+}
+
+#[test]
+fn a_reload_takes_other_secrets_and_ends_what_the_old_ones_opened() {
+    const OTHER: &str = "another secret of the application, as long";
+    let settings = |secret: &str, key: &str| {
+        format!(
+            "{MEMORY}[courier]\njwt_secret = \"{secret}\"\nkey_secret = \"{key}\"\n\
+             path = \"/courier\"\n"
+        )
+    };
+    let hub = TestHub::start(&settings(SECRET, KEY));
+    let reload = |secret: &str, key: &str, times: usize| {
+        let folder = hub.config().parent().unwrap().to_owned();
+        let launch = Launch::toml(&settings(secret, key));
+        std::fs::write(hub.config(), configuration(&folder, &launch)).unwrap();
+        hub.signal("HUP");
+        let begun = Instant::now();
+        while hub.log().matches("configuration reloaded").count() < times {
+            assert!(begun.elapsed() < PATIENCE);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let application = Application { hub: &hub, base: "/courier", token: token(AUDIENCE) };
+    application.post("/v1/audience", "").expect(200);
+    let old = |key: &str| format!("/courier{}", old_url(key, &token(AUDIENCE)));
+    let mut of_url = Client::open(&hub, &old(KEY)).unwrap();
+    let mut sealed = application.connect("");
+    for client in [&mut of_url, &mut sealed] {
+        client.subscribed("a");
+    }
+    // Another key of old URLs concerns what they opened.
+    let key = "fedcba9876543210";
+    reload(SECRET, key, 1);
+    assert_eq!(of_url.closes(), Some(1008));
+    assert_eq!(Client::open(&hub, &old(KEY)).err(), Some(403));
+    let mut of_url = Client::open(&hub, &old(key)).unwrap();
+    application.hook("a", "1");
+    sealed.expect("1");
+
+    // Another secret of tokens concerns all.
+    let signed = application.sign();
+    let (_, query) = signed["url"].as_str().unwrap().split_once('?').unwrap();
+    reload(OTHER, key, 2);
+    for client in [&mut of_url, &mut sealed] {
+        assert_eq!(client.closes(), Some(1008));
+    }
+    refused(application.get("/v1/sign"), 403, "ESTATUS_FORBIDDEN");
+    assert_eq!(Client::open(&hub, &format!("/courier/ws?{query}")).err(), Some(403));
+    assert_eq!(Client::open(&hub, &old(key)).err(), Some(403));
+    let claims = json!({"aud": AUDIENCE, "email": "somebody@example.com"});
+    let token = mint(&json!({"alg": "HS256", "typ": "JWT"}), &claims, OTHER);
+    let later = Application { hub: &hub, base: "/courier", token };
+    later.connect("").subscribed("a");
+    assert!(!hub.log().contains("needs a restart"), "{}", hub.log());
+    assert!(!hub.log().contains(OTHER));
+}
+
+#[test]
 fn pages_of_every_origin_may_call() {
     let hub = alone();
     let reply = hub.request(
@@ -477,7 +580,7 @@ fn old_url(key: &str, token: &str) -> String {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), token.as_bytes()).unwrap();
+    child.stdin.take().unwrap().write_all(token.as_bytes()).unwrap();
     let sealed = child.wait_with_output().unwrap().stdout;
     format!("/ws?token={}", URL_SAFE.encode([vector, sealed].concat()))
 }
@@ -563,9 +666,11 @@ fn are_ended(clients: &mut [Client], revoked: Instant) {
 fn stays_out(application: &Application<'_>, signed: &str, topic: &str) {
     let hook = format!(r#"{{"topic":"{topic}","action":"publish","message":1}}"#);
     refused(application.post("/v1/hook", &hook), 403, "ESTATUS_FORBIDDEN");
-    let mut client = Client::open(application.hub, signed).unwrap();
-    let _sent = client.socket.send(Message::text(r#"{"action":"subscribe","topic":"a"}"#));
-    assert_eq!(client.closes(), Some(1008), "and nothing before");
+    for path in ["/v1/sign", "/v1/topic"] {
+        refused(application.get(path), 403, "ESTATUS_FORBIDDEN");
+    }
+    refused(application.post("/v1/audience", ""), 403, "ESTATUS_FORBIDDEN");
+    assert_eq!(Client::open(application.hub, signed).err(), Some(403));
 }
 
 #[test]
@@ -654,6 +759,79 @@ fn what_was_missed_comes_behind_a_place() {
         application.hook("b", "\"end\"");
         client.expect("\"end\"");
         break_off(client);
+    }
+}
+
+#[test]
+fn broadcasts_of_the_past_come_once_and_in_order_whatever_is_subscribed_when() {
+    let hub = alone();
+    let application = Application::new(&hub, AUDIENCE);
+    let broadcast = |message: &str| {
+        let body = format!(r#"{{"topic":"-","action":"broadcast","message":{message}}}"#);
+        application.post("/v1/hook", &body).expect(200);
+    };
+    application.hook("x", "1");
+    broadcast("2");
+    application.hook("x", "3");
+    broadcast("4");
+    let mut client = application.connect("&after=earliest");
+    client.subscribe("x");
+    ["1", "2", "3", "4"].into_iter().for_each(|text| client.expect(text));
+    client.say(r#"{"action":"unsubscribe","topic":"x"}"#);
+    client.subscribe("y");
+    client.publish("y", "\"mine\"");
+    client.expect("\"mine\"");
+    broadcast("5");
+    client.expect("5");
+    // Who takes back what came first is still told what is for all.
+    for _ in 0..20 {
+        let mut client = application.connect("&after=earliest");
+        client.subscribe("x");
+        client.subscribe("y");
+        client.say(r#"{"action":"unsubscribe","topic":"x"}"#);
+        client.publish("y", "\"end\"");
+        let mut broadcasts = Vec::new();
+        loop {
+            match client.next().as_str() {
+                "\"end\"" if broadcasts.len() >= 3 => break,
+                "\"end\"" | "\"mine\"" | "1" | "3" => {}
+                text => broadcasts.push(text.to_owned()),
+            }
+        }
+        assert_eq!(broadcasts, ["2", "4", "5"]);
+    }
+}
+
+#[test]
+fn lists_that_nobody_reads_take_so_much_memory_and_no_more() {
+    let hub = alone();
+    let application = Application::new(&hub, AUDIENCE);
+    let long = "\\u0001".repeat(250);
+    for number in 0..400 {
+        let body = format!(r#"{{"topic":"{long}{number}"}}"#);
+        application.post("/v1/topic", &body).expect(200);
+    }
+    let length = application.get("/v1/topic").expect(200).body.len();
+    assert!(length > 600_000, "{length}");
+    let before = resident(hub.pid());
+    let (name, value) = bearer(&application.token);
+    let asked = http::request("GET", "/v1/topic", &[(name.as_str(), value.as_str())], b"");
+    // Pipelined, so that as many answers as possible are asked for at once.
+    let silent: Vec<TcpStream> = (0..200)
+        .map(|_| {
+            let mut stream = TcpStream::connect(hub.address).unwrap();
+            stream.write_all(&asked).unwrap();
+            stream
+        })
+        .collect();
+    let refused = application.get("/v1/topic").status;
+    assert!(refused == 200 || refused == 503, "{refused}");
+    let after = resident(hub.pid());
+    assert!(after - before < 110 * 1024, "{before} {after}");
+    drop(silent);
+    let begun = Instant::now();
+    while application.get("/v1/topic").status != 200 {
+        assert!(begun.elapsed() < PATIENCE, "what they held is given back");
     }
 }
 

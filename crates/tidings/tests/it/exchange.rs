@@ -130,8 +130,9 @@ fn libraries_for_oauth_exchange_by_form_and_basic() {
     let basic =
         |name: &str, key: &str| format!("Basic {}", STANDARD.encode(format!("{name}:{key}")));
     let good = basic(&key[3..19], &key);
-    let body = "grant_type=client_credentials&scope=x&topic=a&topic=b&lifetime=60";
-    let answer = post(&hub, &[("Authorization", &good)], FORM, body).expect(200).json();
+    let body = "grant_type=client_credentials&topic=a&topic=b&lifetime=60";
+    let of_library = format!("{body}&client_id={}&scope=&resource={HUB_URL}", &key[3..19]);
+    let answer = post(&hub, &[("Authorization", &good)], FORM, &of_library).expect(200).json();
     assert_eq!(
         answer["authorization_details"][0]["topics"],
         json!([{ "match": "a" }, { "match": "b" }])
@@ -157,6 +158,27 @@ fn libraries_for_oauth_exchange_by_form_and_basic() {
         let refused = post(&hub, &[("X-Api-Key", &key)], kind, body).expect(400);
         assert_eq!(refused.json()["error"], "invalid_request", "{body}");
     }
+    for (body, error, named) in [
+        ("Topic=a", "invalid_request", "`Topic`"),
+        ("topic=a&t%22%5C%0A=b", "invalid_request", "`t%22%5C%0A`"),
+        ("scope=read", "invalid_scope", "`topics`"),
+        ("resource=https://other.example/", "invalid_target", "`resource`"),
+        ("audience=other", "invalid_target", "`audience`"),
+        ("client_id=someone", "invalid_request", "`client_id`"),
+        ("client_id=a&client_secret=b", "invalid_request", "header"),
+    ] {
+        let refused = post(&hub, &[("X-Api-Key", &key)], FORM, body).expect(400).json();
+        let described = refused["error_description"].as_str().unwrap();
+        assert_eq!(refused["error"], error, "{body}");
+        assert!(described.contains(named), "{described}");
+    }
+    let long = format!("{}=1", "x".repeat(10_000));
+    let refused = post(&hub, &[("X-Api-Key", &key)], FORM, &long).expect(400).text();
+    assert!(refused.len() < 500, "{refused}");
+    let of_library = json!({ "Topics": ["a"], "audience": [HUB_URL] });
+    let refused = exchange(&hub, &key, &of_library).expect(400).json();
+    assert!(refused["error_description"].as_str().unwrap().contains("`Topics`"), "{refused}");
+    exchange(&hub, &key, &json!({ "topics": ["a"], "audience": [HUB_URL] })).expect(200);
     let large = format!("{{\"subject\":\"{}\"}}", "a".repeat(70_000));
     post(&hub, &[("X-Api-Key", &key)], "application/json", &large).expect(413);
 }

@@ -3,7 +3,7 @@
 //!
 //! The same cases come in every run; `TIDINGS_ISOLATION_SEED` gives others, and a failure says which.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -611,13 +611,11 @@ impl World<'_> {
         for _ in cases / 2..cases {
             self.publish_some();
         }
+        let wanted: BTreeSet<Update> = self.joined.iter().map(|one| one.marker.clone()).collect();
         let mut markers = BTreeMap::new();
-        let wanted: Vec<Update> = self.joined.iter().map(|one| one.marker.clone()).collect();
         for marker in wanted {
-            if !markers.contains_key(&marker) {
-                self.publish(0, marker.clone());
-                markers.insert(marker, self.number);
-            }
+            self.publish(0, marker.clone());
+            markers.insert(marker, self.number);
         }
         let live = self.joined.len();
         for _ in 0..RECEIVERS[3] / 2 {

@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use crate::http::{self, Reply};
-use crate::hub::{HUB, Launch, PROGRAM, TestHub, configuration, run_in};
+use crate::hub::{HUB, Launch, PROGRAM, TestHub, configuration, run, run_in};
 use crate::readme::{blocks, document, placed};
-use crate::tokens::{PUBLIC_URL, bearer};
+use crate::tokens::{PUBLIC_URL, Role, bearer, now, token_final};
 
 pub(crate) const ADMIN: &str =
     "[admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"admin-token-of-the-tests\"";
@@ -42,12 +44,16 @@ pub(crate) fn token(hub: &TestHub, key: &str) -> String {
     answer["access_token"].as_str().unwrap().to_owned()
 }
 
-/// Runs a command on the hub's own configuration.
+/// Runs `tidings key` on the hub's own configuration.
 fn command(hub: &TestHub, arguments: &[&str]) -> (Option<i32>, String, String) {
+    run_on(hub, &[&["key"], arguments].concat())
+}
+
+/// Runs a command on the hub's own configuration.
+fn run_on(hub: &TestHub, arguments: &[&str]) -> (Option<i32>, String, String) {
     let folder = hub.config().parent().unwrap().to_owned();
     let (admin, config) = (hub.admin.unwrap().to_string(), hub.config());
-    let mut all = vec!["key"];
-    all.extend_from_slice(arguments);
+    let mut all = arguments.to_vec();
     all.extend_from_slice(&["--admin", &admin, "--config", config.to_str().unwrap()]);
     let output = run_in(&folder, &all, None);
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -139,6 +145,124 @@ fn keys_and_their_tokens_outlive_the_process_and_so_does_their_revocation() {
     hub.get(&format!("{HUB}?match=*"), &[(&name, &value)]).expect(401);
 }
 
+/// The name of the key that signed a token.
+fn kid(token: &str) -> String {
+    let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
+    let header: Value = serde_json::from_slice(&header).unwrap();
+    header["kid"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_new_secret_signs_and_tokens_from_before_go_on() {
+    let mut hub = TestHub::start(ADMIN);
+    let shop = key(&hub, "shop", &["*"]);
+    let old = token(&hub, &shop);
+    let mut stream = hub.subscribe_with(&old, "match=*", &[]);
+    let (code, said, _) = command(&hub, &["rotate-issuer"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.starts_with("tokens are signed by tidings-2 from now on\n"), "{said}");
+    assert!(said.contains("tidings-1 counts until ") && !said.contains("ended"), "{said}");
+    let new = token(&hub, &shop);
+    assert_eq!((kid(&old).as_str(), kid(&new).as_str()), ("tidings-1", "tidings-2"));
+    hub.publish(&[("topic", TOPIC), ("data", "x"), ("private", "on")]);
+    assert_eq!(stream.data(1), ["x"]);
+    hub.kill9();
+    let hub = hub.restart();
+    for token in [&old, &new] {
+        let mut stream = hub.subscribe_with(token, "match=*", &[]);
+        hub.publish(&[("topic", TOPIC), ("data", "y"), ("private", "on")]);
+        assert_eq!(stream.data(1), ["y"]);
+    }
+    assert_eq!(kid(&token(&hub, &shop)), "tidings-2");
+}
+
+#[test]
+fn a_secret_that_is_ended_at_once_takes_its_tokens_along() {
+    let mut hub = TestHub::start(ADMIN);
+    let shop = key(&hub, "shop", &["*"]);
+    let old = token(&hub, &shop);
+    let mut stream = hub.subscribe_with(&old, "match=*", &[]);
+    let mut others = hub.subscribe_with(&token_final(Role::Subscribe, &["*"]), "match=*", &[]);
+    let begun = Instant::now();
+    let (code, said, _) = command(&hub, &["rotate-issuer", "--now"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("open subscriptions ended: 1\n"), "{said}");
+    assert!(stream.until_end().0.is_empty());
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    hub.publish(&[("topic", TOPIC), ("data", "x"), ("private", "on")]);
+    assert_eq!(others.data(1), ["x"]);
+    let (name, value) = bearer(&old);
+    let target = format!("{HUB}?match=*");
+    hub.get(&target, &[(&name, &value)]).expect(401);
+    let new = token(&hub, &shop);
+    hub.subscribe_with(&new, "match=*", &[]);
+    hub.kill9();
+    let hub = hub.restart();
+    hub.get(&target, &[(&name, &value)]).expect(401);
+    hub.subscribe_with(&new, "match=*", &[]);
+}
+
+#[test]
+fn a_new_secret_is_asked_for_by_nothing_or_by_a_word() {
+    let hub = TestHub::start(ADMIN);
+    let path = "/tidings/admin/issuer/rotate";
+    let answer = ask(&hub, "POST", path, &Value::Null).expect(200).json();
+    assert_eq!((&answer["kid"], &answer["ended"]), (&json!("tidings-2"), &json!(0)));
+    let previous = &answer["previous"][0];
+    assert_eq!(previous["kid"], "tidings-1");
+    let left = previous["until"].as_u64().unwrap() - now();
+    assert!((30 * 86_400 - 60..=30 * 86_400).contains(&left), "{left}");
+    for bad in [json!({ "Now": true }), json!({ "now": 1 }), json!([])] {
+        ask(&hub, "POST", path, &bad).expect(400);
+    }
+    ask(&hub, "GET", path, &Value::Null).expect(405);
+    hub.request("POST", path, &[], b"").expect(404);
+    for _ in 0..6 {
+        ask(&hub, "POST", path, &json!({ "now": false })).expect(200);
+    }
+    ask(&hub, "POST", path, &Value::Null).expect(409);
+    let answer = ask(&hub, "POST", path, &json!({ "now": true })).expect(200).json();
+    assert_eq!(answer["previous"], json!([]));
+}
+
+#[test]
+fn a_token_of_the_hub_is_explained_without_its_secret() {
+    let hub = TestHub::start(&format!("{ADMIN}\n[tokens]\nmercure_info = true"));
+    let shop = key(&hub, "shop", &[TOPIC]);
+    let own = token(&hub, &shop);
+    let explained = |token: &str| {
+        let (code, said, beside) =
+            run_on(&hub, &["token", "explain", token, "--subscribe", TOPIC, "--publish", TOPIC]);
+        assert_eq!(code, Some(1), "nobody judged it: {said}{beside}");
+        assert!(beside.contains("nobody judged the signature"), "{beside}");
+        assert!(!said.contains(token.rsplit('.').next().unwrap()), "{said}");
+        said
+    };
+    let said = explained(&own);
+    for words in [
+        &format!("  iss: \"{PUBLIC_URL}/.well-known/tidings\""),
+        "  kid: \"tidings-1\"",
+        &format!("  API key: counts: {} shop for ", &shop[3..19]),
+        "  sub: \"key:shop\"",
+        &format!("  would grant, where its signature holds: exact {TOPIC:?}"),
+        &format!("  might read private updates of {TOPIC:?}"),
+        &format!("  may NOT publish to {TOPIC:?}"),
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(!said.contains("FAIL"), "{said}");
+    let of_shlink = hub.get("/rest/v3/mercure-info", &[("X-Api-Key", &shop)]).expect(200).json();
+    let said = explained(of_shlink["token"].as_str().unwrap());
+    assert!(said.contains("  API key: counts: "), "{said}");
+    assert_eq!(command(&hub, &["revoke", "shop"]).0, Some(0));
+    let said = explained(&own);
+    assert!(said.contains("  API key: counts NO longer: ") && said.contains("revoked"), "{said}");
+    let without_admin = "[history]\ndurability = \"memory\"";
+    let output = run(&["token", "explain", &own], Some(without_admin));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("  API key: not asked for, there is no admin token"), "{said}");
+}
+
 #[test]
 fn tokens_of_a_client_are_revoked_like_those_of_a_subject() {
     let hub = TestHub::start(ADMIN);
@@ -185,7 +309,7 @@ fn what_is_no_key_is_not_made() {
 #[test]
 fn a_key_ends_by_itself_and_its_tokens_with_it() {
     let hub = TestHub::start(ADMIN);
-    let end = crate::tokens::now() + 2;
+    let end = now() + 2;
     let made = json!({ "name": "short", "topics": ["*"], "expires": end });
     let made = ask(&hub, "POST", PATH, &made).expect(201).json();
     let key = made["key"].as_str().unwrap();
@@ -193,7 +317,7 @@ fn a_key_ends_by_itself_and_its_tokens_with_it() {
     assert_eq!(answer["expires_at"], end);
     let mut stream = hub.subscribe_with(answer["access_token"].as_str().unwrap(), "match=*", &[]);
     assert!(stream.until_end().0.is_empty());
-    assert!(crate::tokens::now() >= end);
+    assert!(now() >= end);
     exchange(&hub, key, &json!({})).expect(401);
 }
 

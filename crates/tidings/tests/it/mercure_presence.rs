@@ -234,19 +234,21 @@ fn wait_until(is_so: impl Fn() -> bool) {
 }
 
 #[test]
-fn what_no_path_can_name_is_neither_listed_nor_announced() {
+fn what_no_path_can_name_and_what_tenants_ask_for_is_neither_listed_nor_announced() {
     let hub = TestHub::start(PRESENCE);
     for (is_draft, parameter) in [(false, "match"), (true, "topic")] {
         let mut watcher = hub.subscribe_with(&all(is_draft), &format!("{parameter}=*"), &[]);
-        let query = format!("{parameter}=.&{parameter}=..&{parameter}=seen");
+        let tenant = "urn:tidings:audience:8a9c4f6e-7d1b-4f53-9c0e-3b1f0a2d4c5e:secret";
+        let query = format!("{parameter}=.&{parameter}=..&{parameter}={tenant}&{parameter}=seen");
         let _stream = hub.subscribe_with(&all(is_draft), &query, &[]);
         announced(&mut watcher, parameter, "seen");
         let list = get(&hub, &all(is_draft), LIST).expect(200).json();
         let shown = list["subscriptions"].as_array().unwrap().clone();
         let of = |text: &str| shown.iter().filter(|one| one[parameter] == text).count();
-        assert_eq!((of("."), of(".."), of("seen")), (0, 0, 1), "{shown:?}");
+        assert_eq!((of("."), of(".."), of(tenant), of("seen")), (0, 0, 0, 1), "{shown:?}");
         let said = String::from_utf8_lossy(&watcher.raw).into_owned();
         assert!(!said.contains("/../") && !said.contains("/./"), "{said}");
+        assert!(!said.contains("secret"), "{said}");
     }
 }
 

@@ -146,6 +146,9 @@ fn only_who_may_subscribe_gets_a_ticket() {
     ] {
         ticket_with(&hub, &good, &body).expect(400);
     }
+    let unknown = json!({ "matchers": [{ "match": "a" }], "Lifetime": 5 });
+    let refused = ticket_with(&hub, &good, &unknown).expect(400).text();
+    assert!(refused.contains("`Lifetime`"), "{refused}");
     let get = hub.get(PATH, &good).expect(405);
     assert_eq!(get.header("allow").as_deref(), Some("POST, OPTIONS"));
     for _ in 0..100 {
@@ -153,6 +156,26 @@ fn only_who_may_subscribe_gets_a_ticket() {
     }
     let refused = ticket_with(&hub, &good, &all_of(TOPIC)).expect(429);
     assert!(refused.header("retry-after").is_some());
+}
+
+#[test]
+fn the_tokens_of_a_key_have_no_more_tickets_than_the_key() {
+    let hub = TestHub::start(ADMIN);
+    let shop = key(&hub, "shop", &["*"]);
+    let mut made = 0;
+    for _ in 0..11 {
+        let (name, value) = bearer(&token(&hub, &shop));
+        let of_token = (0..100)
+            .take_while(|_| {
+                let body = json!({ "matchers": [{ "match": TOPIC }], "lifetime": 60 });
+                ticket_with(&hub, &[(&name, &value)], &body).status == 201
+            })
+            .count();
+        made += of_token;
+    }
+    assert_eq!(made, 1_000);
+    let other = key(&hub, "other", &["*"]);
+    ticket(&hub, &token(&hub, &other), TOPIC);
 }
 
 #[test]

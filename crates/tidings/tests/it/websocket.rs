@@ -17,7 +17,7 @@ use tungstenite::{Bytes, Message};
 
 use crate::encrypted::{Authority, address, connect};
 use crate::http::{self, PATIENCE};
-use crate::hub::TestHub;
+use crate::hub::{HUB, TestHub};
 use crate::mercure::MEMORY;
 use crate::tokens::{
     PUBLISH_KEY, Role, SUBSCRIBE_KEY, bearer, claims_final, detail, mint, now, token_final,
@@ -490,6 +490,50 @@ fn a_token_is_found_wherever_it_may_stand() {
 }
 
 #[test]
+fn a_publishers_cookie_opens_nothing_for_a_page_that_may_not_publish() {
+    let listed = "cookie = \"token\"\ncors_origins = [\"https://app.example\"]";
+    let publishes = "publish_origins = [\"https://editor.example\"]";
+    let hub = TestHub::start(&format!("{MEMORY}[mercure]\n{listed}\n{publishes}"));
+    let page = |role: Role, origin: &str| {
+        let cookie = format!("token={}", token_final(role, &["*"]));
+        request(PATH).with_header("Cookie", cookie).with_header("Origin", origin.to_owned())
+    };
+    assert_eq!(refused(&hub, page(Role::Publish, "https://app.example")), 401);
+    let cookie = format!("token={}", token_final(Role::Publish, &["*"]));
+    let stream = hub.get(&format!("{HUB}?match=*"), &[("Cookie", &cookie)]);
+    assert_eq!(stream.status, 401, "as for a stream");
+    Socket::over(plain(&hub), page(Role::Subscribe, "https://app.example"));
+    let mut own = Socket::over(plain(&hub), page(Role::Publish, "https://hub.example"));
+    own.say(&json!({"op": "publish", "ref": 1, "topics": [TOPIC], "data": "x"}));
+    own.expect("published");
+}
+
+#[test]
+fn two_tokens_as_subprotocols_are_none() {
+    let hub = TestHub::start(MEMORY);
+    let token = format!("bearer.{}", token_final(Role::Subscribe, &["*"]));
+    let twice = request(PATH).with_sub_protocol(&token).with_sub_protocol(&token);
+    assert_eq!(refused(&hub, twice), 400);
+    Socket::over(plain(&hub), request(PATH).with_sub_protocol(&token));
+}
+
+#[test]
+fn a_request_with_a_body_begins_no_socket() {
+    let hub = TestHub::start(ANONYMOUS);
+    let upgrade = [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let reply = hub.request("GET", PATH, &upgrade, b"x").expect(400);
+    assert!(reply.text().contains("a request for a WebSocket has no body"), "{}", reply.text());
+    let chunked = [&upgrade[..], &[("Transfer-Encoding", "chunked")]].concat();
+    let head = http::request("GET", PATH, &chunked, b"");
+    hub.exchange(&[&head[..], b"0\r\n\r\n"].concat()).expect(400);
+}
+
+#[test]
 fn a_page_of_another_origin_opens_no_socket() {
     let hub = TestHub::start(ANONYMOUS);
     let page = |origin: &str| request(PATH).with_header("Origin", origin.to_owned());
@@ -555,6 +599,139 @@ fn who_says_more_than_it_may_is_heard_later() {
         assert_eq!(socket.expect("pong")["ref"], number);
     }
     assert!(begin.elapsed() >= Duration::from_millis(450), "{:?}", begin.elapsed());
+}
+
+/// The beginning of a message of so many bytes, as much as this.
+fn half(length: u64, bytes: usize) -> Vec<u8> {
+    let mut begun = vec![0x81];
+    match u16::try_from(length) {
+        Ok(short) => {
+            begun.push(0xFE);
+            begun.extend_from_slice(&short.to_be_bytes());
+        }
+        Err(_) => {
+            begun.push(0xFF);
+            begun.extend_from_slice(&length.to_be_bytes());
+        }
+    }
+    begun.extend_from_slice(&[0; 4]);
+    begun.resize(begun.len() + bytes, b' ');
+    begun
+}
+
+#[test]
+fn who_leaves_large_messages_half_said_keeps_nobody_from_publishing_for_long() {
+    let hub = TestHub::start(&one_key(""));
+    let publisher = both(&["*"]);
+    let mut hoarders: Vec<Socket> = (0..40)
+        .map(|_| {
+            let mut socket = Socket::open_with(&hub, &publisher);
+            let carrier = socket.socket.get_mut();
+            carrier.write_all(&half(1_900_000, 70_000)).unwrap();
+            socket
+        })
+        .collect();
+    let publish = |socket: &mut Socket, bytes: usize| {
+        let data = "x".repeat(bytes);
+        let command = json!({"op": "publish", "ref": 1, "topics": [TOPIC], "data": data});
+        let (begun, command) = (Instant::now(), command.to_string());
+        let carrier = socket.socket.get_mut();
+        let mut frame = half(command.len() as u64, 0);
+        frame.extend_from_slice(command.as_bytes());
+        for piece in frame.chunks(20_000) {
+            // In pieces, so that it has to be put together.
+            carrier.write_all(piece).unwrap();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        socket.expect("published");
+        begun.elapsed()
+    };
+    let mut other = Socket::open_with(&hub, &publisher);
+    assert!(publish(&mut other, 60_000) < Duration::from_secs(3), "small ones do not wait");
+    assert!(publish(&mut other, 900_000) < Duration::from_secs(15), "large ones do not for long");
+    let (_, code) = hoarders.remove(0).until_end();
+    assert_eq!(code, Some(1013));
+}
+
+#[test]
+fn strangers_who_fill_the_place_for_costly_patterns_leave_that_of_others() {
+    let hub = TestHub::start(ANONYMOUS);
+    let subscribe = |socket: &mut Socket, text: &str| {
+        let matchers = json!([{"match": text, "match_type": "uritemplate"}]);
+        socket.say(&json!({"op": "subscribe", "ref": text, "matchers": matchers}));
+        socket.next()
+    };
+    let mut strangers: Vec<Socket> = (0..50).map(|_| Socket::open(&hub)).collect();
+    for (number, socket) in strangers.iter_mut().enumerate() {
+        for one in 0..10 {
+            let told = subscribe(socket, &format!("{{x{number}_{one}}}"));
+            assert_eq!(told["op"], "subscribed", "{told}");
+        }
+        if number == 0 {
+            let told = subscribe(socket, "{one_more}");
+            assert_eq!(told["code"], "too_many_subscriptions", "{told}");
+        }
+    }
+    let mut late = Socket::open(&hub);
+    assert_eq!(subscribe(&mut late, "{id}")["code"], "busy");
+    assert_eq!(subscribe(&mut late, "{x0_0}")["op"], "subscribed", "what is there costs nothing");
+    let streamed = |headers: &[(&str, &str)]| {
+        hub.get("/.well-known/mercure?match_uritemplate=%7Bid%7D", headers).status
+    };
+    assert_eq!(streamed(&[]), 503);
+    let mut known = Socket::open_with(&hub, &token_final(Role::Subscribe, &["*"]));
+    assert_eq!(subscribe(&mut known, "{id}")["op"], "subscribed");
+}
+
+#[test]
+fn strangers_who_are_not_let_in_any_more_ask_for_nothing_new() {
+    let hub = TestHub::start(ANONYMOUS);
+    let mut socket = Socket::open(&hub);
+    socket.subscribe("one", &[TOPIC], &json!("now"));
+    let config = std::fs::read_to_string(hub.config()).unwrap();
+    std::fs::write(hub.config(), config.replace("anonymous = true", "anonymous = false")).unwrap();
+    hub.signal("HUP");
+    hub.wait_for_log("configuration reloaded");
+    let matchers = json!([{"match": OTHER}]);
+    socket.say(&json!({"op": "subscribe", "ref": 2, "matchers": matchers}));
+    socket.expect_error("unauthenticated");
+    let token = token_final(Role::Subscribe, &["*"]);
+    socket.say(&json!({"op": "authenticate", "ref": 3, "token": token}));
+    socket.expect("authenticated");
+    socket.subscribe("two", &[OTHER], &json!("now"));
+}
+
+#[test]
+fn others_see_a_subscription_as_of_whoever_holds_the_token_now() {
+    let hub = TestHub::start("[mercure]\nsubscriptions = true\n[auth]\nanonymous = true\n");
+    let mut socket = Socket::open(&hub);
+    socket.subscribe("one", &[TOPIC], &json!("now"));
+    let watcher = token_final(Role::Subscribe, &["*"]);
+    let list = || {
+        let (name, value) = bearer(&watcher);
+        let list = hub.get("/.well-known/mercure/subscriptions", &[(&name, &value)]);
+        list.expect(200).json()["subscriptions"].as_array().unwrap().clone()
+    };
+    let subscriber = |list: &[Value]| list[0]["subscriber"].as_str().unwrap().to_owned();
+    let before = list();
+    assert_eq!(before.len(), 1);
+    let mut show = |subject: &str| {
+        let mut claims = claims_final(json!([detail(Role::Subscribe, &["*"])]));
+        claims["sub"] = json!(subject);
+        let token = mint(&json!({"alg": "HS256", "typ": "at+jwt"}), &claims, SUBSCRIBE_KEY);
+        socket.say(&json!({"op": "authenticate", "ref": 1, "token": token}));
+        socket.expect("authenticated");
+    };
+    show("urn:alice");
+    let alice = list();
+    assert_eq!(alice.len(), 1, "{alice:?}");
+    show("urn:alice");
+    assert_eq!(list(), alice, "a renewed token changes nothing");
+    show("urn:bob");
+    let bob = list();
+    assert_eq!(bob.len(), 1, "{bob:?}");
+    assert_ne!(bob[0], alice[0]);
+    assert_ne!(subscriber(&before), subscriber(&bob));
 }
 
 /// A subscriber's token with this many seconds left.
@@ -655,6 +832,17 @@ fn a_shutdown_says_where_to_go_on() {
     let end = said.last().unwrap();
     assert_eq!((&end["op"], &end["code"]), (&json!("end"), &json!("shutdown")), "{said:?}");
     assert_eq!(end["cursor"], id);
+    assert!(end["retry"].as_u64().is_some(), "{end}");
+}
+
+#[test]
+fn a_socket_that_is_as_old_as_sockets_become_says_where_to_go_on() {
+    let hub = TestHub::start(&format!("{ANONYMOUS}[mercure]\nconnection_age_max = \"1s\""));
+    let id = publish(&hub, TOPIC, "1");
+    let (said, code) = Socket::open(&hub).until_end();
+    let end = said.last().unwrap();
+    let expected = json!({"op": "end", "code": "longest_time", "cursor": id, "retry": 1_000});
+    assert_eq!((code, end), (Some(1001), &expected), "{said:?}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ mod subscriber;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tidings_core::{Candidate, Hub, Language, Scope};
+use tidings_core::{AUDIENCE_PREFIX, Candidate, Hub, Language, Scope};
 
 use crate::auth::{Auth, Generation, Verified};
 use announcer::{Announcer, Spoken};
@@ -105,7 +105,7 @@ impl Presence {
         verified: Option<&Arc<Verified>>,
         asked: &[Asked<'_>],
     ) -> Present {
-        let shown = asked.iter().filter(|asked| has_a_path(asked.text)).map(|asked| {
+        let shown = asked.iter().filter(|asked| is_shown(asked.text)).map(|asked| {
             let detail = verified.and_then(|verified| self.payload_of(verified, asked.text));
             let pattern = match generation {
                 Generation::Final => Pattern::new(asked.language, asked.text),
@@ -133,10 +133,11 @@ impl Presence {
     }
 }
 
-/// Whether a subscription to this can be named in a path. A dot segment (RFC 3986 section 3.3)
-/// cannot, encoded or not: whoever resolves it asks for another place, which other grants cover.
-fn has_a_path(text: &str) -> bool {
-    !matches!(text, "." | "..")
+/// Whether others see a subscription to this. Its name must fit into a path: a dot segment (RFC
+/// 3986 section 3.3) does not, encoded or not, since whoever resolves it asks for another place,
+/// which other grants cover. And what a tenant listens to is nobody else's matter.
+fn is_shown(text: &str) -> bool {
+    !matches!(text, "." | "..") && !text.starts_with(AUDIENCE_PREFIX)
 }
 
 #[cfg(test)]

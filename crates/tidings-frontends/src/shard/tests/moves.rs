@@ -100,7 +100,7 @@ struct Client {
 struct Came {
     /// Numbers of updates, and whether each came as past.
     updates: Vec<(usize, bool)>,
-    /// By order: where in `updates` its answer stands, its place, and whether it was cancelled.
+    /// By order: how many were answered before, its place, and whether it was cancelled.
     answers: HashMap<usize, (usize, u64, bool)>,
 }
 
@@ -116,7 +116,7 @@ fn came(client: &Client) -> Came {
             "done" => {
                 assert!(!is_past, "an answer within the past");
                 let (order, place) = (words[1].parse().unwrap(), words[2].parse().unwrap());
-                let answer = (came.updates.len(), place, words[3] == "true");
+                let answer = (came.answers.len(), place, words[3] == "true");
                 assert!(came.answers.insert(order, answer).is_none(), "answered twice");
             }
             number => came.updates.push((number.parse().unwrap(), is_past)),
@@ -134,13 +134,15 @@ fn check_client(client: &Client, all: &[Published]) {
     let came = came(client);
     assert_eq!(came.answers.len(), client.orders, "every order is answered once");
     let place_of = |order: usize| came.answers[&order].1;
-    // Places at which a matcher was let go of, and at which rights changed.
+    // Places at which a matcher was let go of, and at which rights changed. What was let go of
+    // while its past was brought need not have come at all.
     let left = |wish: &Wish, topic: usize| {
         let places = client.others.iter().filter_map(|other| match other {
-            Other::Left { topics, order } => {
-                (*order > wish.order && topics.contains(&topic)).then(|| place_of(*order))
+            Other::Left { topics, order } if *order > wish.order && topics.contains(&topic) => {
+                let was_on_its_way = came.answers[&wish.order].0 > came.answers[order].0;
+                Some(if was_on_its_way { 0 } else { place_of(*order) })
             }
-            Other::Granted { .. } => None,
+            Other::Left { .. } | Other::Granted { .. } => None,
         });
         places.min().unwrap_or(u64::MAX)
     };
@@ -432,6 +434,63 @@ fn a_wish_that_is_taken_back_is_answered_as_such_before_that() {
     driven.publish("a", 51, 1);
     driven.settle();
     assert!(!socket.texts().iter().any(|text| text.starts_with("51 ")));
+}
+
+#[test]
+fn a_past_is_taken_back_though_its_matcher_is_wanted_by_others_too() {
+    let mut driven = Driven::new();
+    for number in 1..=50 {
+        driven.publish("a", number, 5_000);
+    }
+    let asks = Asks { framing: Framing::Raw, ..Asks::default() };
+    let socket = driven.talk(&asks, LIMITS, &Script::default());
+    let a = [driven.exact("a")];
+    let order = |order| socket.order(order);
+    let join = |number, start, name: &str| {
+        let (matchers, around) = (a.clone().into(), None);
+        order(Order::Join { number, matchers, start, around, answer: answer(name) });
+    };
+    let hold = driven.hold_readers();
+    join(1, Start::Now, "live");
+    join(2, Start::Earliest, "past");
+    join(3, Start::Earliest, "other");
+    driven.turn();
+    order(Order::Leave { number: Some(3), matchers: Box::default(), answer: answer("left") });
+    order(Order::Leave { number: Some(2), matchers: Box::default(), answer: answer("left") });
+    driven.turn();
+    drop(hold);
+    driven.publish("a", 51, 1);
+    driven.settle();
+    let texts = socket.texts();
+    let cancelled = texts.iter().filter(|text| text.starts_with("done") && text.contains("true"));
+    assert_eq!(cancelled.count(), 2, "{texts:?}");
+    let numbers = texts.iter().filter_map(|text| text.split(' ').next()?.parse::<usize>().ok());
+    assert_eq!(numbers.collect::<Vec<_>>(), [51], "nothing of the past, and what comes");
+}
+
+#[test]
+fn a_past_of_which_a_part_is_let_go_of_brings_the_rest() {
+    let mut driven = Driven::new();
+    for number in 1..=50 {
+        driven.publish(if number % 2 == 0 { "a" } else { "b" }, number, 5_000);
+    }
+    let asks = Asks { framing: Framing::Raw, ..Asks::default() };
+    let socket = driven.talk(&asks, LIMITS, &Script::default());
+    let (a, b) = (driven.exact("a"), driven.exact("b"));
+    let hold = driven.hold_readers();
+    socket.join("both", &[Arc::clone(&a), b], Start::Earliest);
+    driven.turn();
+    socket.leave("one", &[a]);
+    driven.turn();
+    drop(hold);
+    driven.until("both are answered", |_| {
+        socket.texts().iter().filter(|text| text.starts_with("done")).count() == 2
+    });
+    let texts = socket.texts();
+    assert!(!texts.iter().any(|text| text.starts_with("done") && text.contains("true")));
+    let numbers: Vec<usize> =
+        texts.iter().filter_map(|text| text.split(' ').next()?.parse().ok()).collect();
+    assert_eq!(numbers, (1..=50).step_by(2).collect::<Vec<_>>());
 }
 
 #[test]

@@ -4,7 +4,8 @@ use super::talking::{LIMITS, Listener, Talking, masked};
 use super::*;
 use crate::shard::Shards;
 use crate::shard::limits::{
-    SOCKET_ANSWERS_BYTES, SOCKET_CLOSING_TIMEOUT, SOCKET_MESSAGES_WAITING, SOCKET_TURN_BYTES,
+    SOCKET_ANSWERS_BYTES, SOCKET_CLOSING_TIMEOUT, SOCKET_MESSAGE_TIMEOUT, SOCKET_MESSAGES_WAITING,
+    SOCKET_TURN_BYTES,
 };
 use crate::shard::receiver::Phase;
 use crate::shard::talk::{FrameLimits, Hearer, Order, Talk};
@@ -141,6 +142,33 @@ fn a_revoked_grant_and_a_shutdown_are_said_before_the_close() {
         driven.turn();
         assert!(script.lock().is_closed);
         driven.assert_empty();
+    }
+}
+
+#[test]
+fn who_may_come_back_is_told_when_and_where_to_go_on() {
+    let mut driven = Driven::new();
+    driven.publish("t", 1, 1);
+    let limits = Limits { lifetime: Some(Duration::from_millis(20)), ..FOREVER };
+    let old = driven.talk(&Asks { limits, ..messages() }, LIMITS, &Script::default());
+    driven.until("the end of the old one", |_| old.close_code().is_some());
+    let (failed, slow) = (talk(&mut driven), talk(&mut driven));
+    failed.order(Order::Fail);
+    let whole = masked(TEXT, b"never all of it");
+    slow.script.lock().says.extend(&whole[..whole.len() - 1]);
+    driven.turn();
+    // Its clock goes on by so much at once.
+    let later = SOCKET_MESSAGE_TIMEOUT + Duration::from_secs(1);
+    driven.shard.begun = driven.shard.begun.checked_sub(later).unwrap();
+    driven.until("the other ends", |_| slow.close_code().is_some());
+    for (socket, code, close) in
+        [(&old, "longest_time", 1001), (&failed, "internal", 1011), (&slow, "too_slow", 1008)]
+    {
+        let last = socket.texts().pop().unwrap();
+        assert_eq!((member(&last, "code").as_str(), socket.close_code()), (code, Some(close)));
+        let end: serde_json::Value = serde_json::from_str(&last).unwrap();
+        assert_eq!(end["retry"], 1_000, "{last}");
+        assert_eq!(member(&last, "cursor"), driven.hub.cursor(driven.hub.end()), "{last}");
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Listened {
 }
 
 impl Hearer for Listener {
-    fn heard(&self, said: Said, ear: &Ear) {
+    fn heard(self: Arc<Self>, said: Said, ear: &Ear) {
         let mut listened = self.0.lock().unwrap();
         listened.ear = Some(ear.clone());
         if listened.echoes {
@@ -132,12 +132,13 @@ impl Talking {
 
     /// Joins `matchers`; the answer is `done <name> <place> <cancelled>`.
     pub(super) fn join(&self, name: &str, matchers: &[Arc<Matcher>], start: Start) {
-        let (matchers, around) = (matchers.into(), Some(around()));
-        self.order(Order::Join { matchers, start, around, answer: answer(name) });
+        let (number, matchers, around) = (0, matchers.into(), Some(around()));
+        self.order(Order::Join { number, matchers, start, around, answer: answer(name) });
     }
 
     pub(super) fn leave(&self, name: &str, matchers: &[Arc<Matcher>]) {
-        self.order(Order::Leave { matchers: matchers.into(), answer: answer(name) });
+        let matchers = matchers.into();
+        self.order(Order::Leave { number: None, matchers, answer: answer(name) });
     }
 }
 
