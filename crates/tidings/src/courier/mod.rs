@@ -73,7 +73,7 @@ impl CourierSettings {
     /// Everything that is missing or wrong, at once.
     pub fn of(variables: &Variables) -> Result<CourierSettings, Mistakes> {
         let mut reading = Reading::new(variables);
-        let jwt_secret = reading.required("COURIER_JWT_SECRET", "the secret of the tokens");
+        let jwt_secret = reading.secret("COURIER_JWT_SECRET", "the secret of the tokens");
         let key_secret = variables.get("COURIER_KEY_SECRET").map(str::to_owned);
         if let Some(Err(bad)) = key_secret.as_deref().map(check_key_secret) {
             let hint = "leave it out where no old signed URLs are in use";
@@ -188,6 +188,18 @@ mod tests {
         assert_eq!(settings.data.as_deref(), Some(Path::new("/data")));
         let everywhere = CourierSettings::of(&[SECRET, ("COURIER_HOST", "::")].into()).unwrap();
         assert_eq!(everywhere.ws_url.as_str(), "ws://localhost:8883/ws");
+    }
+
+    #[test]
+    fn a_secret_is_taken_as_it_is_written() {
+        let secrets =
+            [("COURIER_JWT_SECRET", " spaces count "), ("COURIER_KEY_SECRET", "0123456789abcde ")];
+        let settings = CourierSettings::of(&secrets.into()).unwrap();
+        assert_eq!(settings.jwt_secret, " spaces count ");
+        assert_eq!(settings.key_secret.as_deref(), Some("0123456789abcde "));
+        let blank = CourierSettings::of(&[("COURIER_JWT_SECRET", " ")].into());
+        let report = blank.unwrap_err().report(false);
+        assert!(report.contains("COURIER_JWT_SECRET") && report.contains("is empty"), "{report}");
     }
 
     #[test]
