@@ -19,6 +19,8 @@ Variables, of the process, then of the nearest .env.local and .env, here or in a
   COURIER_WS_URL      what signed URLs begin with [default: ws://HOST:PORT/ws]
   COURIER_KEY_SECRET  the key of old signed URLs, where some are still in use: 16, 24 or 32 bytes
   TIDINGS_DATA        a folder that keeps everything; without one it is in memory
+  TIDINGS_HTTP_TRUSTED_PROXIES  networks of proxies whose X-Forwarded-For is believed
+  TIDINGS_HTTP_CONNECTIONS_PER_ADDRESS_MAX  [default: 1024]; other settings of [http] likewise
   TIDINGS_ADMIN_LISTEN, TIDINGS_ADMIN_TOKEN, RUST_LOG
 Of `import`:
   COURIER_DATABASE_URL, COURIER_DATABASE_NAMESPACE [default: courier], TIDINGS_DATA";

@@ -16,6 +16,8 @@ pub use import::{ImportArguments, ImportProblem};
 use crate::config::{Mistakes, Variables, socket_url};
 use crate::reading::Reading;
 
+/// What variables of `[http]` begin with.
+const HTTP: &str = "TIDINGS_HTTP_";
 /// The port where nobody sets another.
 const PORT: u16 = 8883;
 
@@ -38,6 +40,8 @@ pub struct CourierSettings {
     pub admin_listen: Option<SocketAddr>,
     /// What operators present there.
     pub admin_token: Option<String>,
+    /// Those of `[http]`, under the names that they have for any hub.
+    pub http: Variables,
     /// `RUST_LOG`, wherever it is set.
     pub log: Option<String>,
 }
@@ -95,6 +99,7 @@ impl CourierSettings {
                 has_database: variables.get("COURIER_DATABASE_URL").is_some(),
                 admin_listen,
                 admin_token,
+                http: variables.beginning(HTTP),
                 log: variables.get("RUST_LOG").map(str::to_owned),
             }),
             _ => Err(reading.mistakes()),
@@ -154,6 +159,7 @@ impl Reading<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
 
     const SECRET: (&str, &str) = ("COURIER_JWT_SECRET", "0123456789abcdef0123456789abcdef");
 
@@ -200,6 +206,27 @@ mod tests {
         let blank = CourierSettings::of(&[("COURIER_JWT_SECRET", " ")].into());
         let report = blank.unwrap_err().report(false);
         assert!(report.contains("COURIER_JWT_SECRET") && report.contains("is empty"), "{report}");
+    }
+
+    #[test]
+    fn settings_of_connections_are_those_of_a_hub() {
+        let proxies = ("TIDINGS_HTTP_TRUSTED_PROXIES", "10.0.0.0/8, ::1");
+        let most = ("TIDINGS_HTTP_CONNECTIONS_PER_ADDRESS_MAX", "7");
+        let load = |more: &[(&str, &str); 2]| {
+            let [one, other] = *more;
+            config::courier(&CourierSettings::of(&[SECRET, one, other].into()).unwrap())
+        };
+        let config = load(&[proxies, most]).unwrap();
+        assert_eq!(config.http.trusted_proxies.len(), 2);
+        assert_eq!(config.http.connections_per_address_max, 7);
+        let others = [("TIDINGS_HTTP_TRUSTED_PROXY", "::1"), ("TIDINGS_HTTP_CONNECTIONS_MAX", "x")];
+        let report = load(&others).unwrap_err().report(false);
+        for part in ["TIDINGS_HTTP_TRUSTED_PROXIES", "TIDINGS_HTTP_CONNECTIONS_MAX", "2 mistakes"] {
+            assert!(report.contains(part), "no {part} in\n{report}");
+        }
+        // What is for a hub alone is not looked at.
+        let config = load(&[("TIDINGS_HISTORY_DURABILITY", "x"), ("TIDINGS_LISTEN", "y")]);
+        assert_eq!(config.unwrap().http.connections_per_address_max, 1_024);
     }
 
     #[test]

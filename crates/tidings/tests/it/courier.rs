@@ -115,10 +115,15 @@ pub(crate) struct Client {
 impl Client {
     /// The status instead, where it is refused.
     fn open(hub: &TestHub, target: &str) -> Result<Client, u16> {
+        Client::open_with(hub, target, CHOSEN)
+    }
+
+    /// The same with this header.
+    fn open_with(hub: &TestHub, target: &str, header: (&str, &str)) -> Result<Client, u16> {
         let stream = TcpStream::connect(hub.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let uri = format!("ws://courier.example{target}").parse().unwrap();
-        let request = ClientRequestBuilder::new(uri).with_header(CHOSEN.0, CHOSEN.1);
+        let request = ClientRequestBuilder::new(uri).with_header(header.0, header.1);
         match tungstenite::client(request, stream) {
             Ok((socket, _)) => {
                 let mut client = Client { socket };
@@ -614,6 +619,22 @@ fn a_folder_with_an_environment_is_enough() {
         "{said}"
     );
     assert!(!said.contains(SECRET));
+}
+
+#[test]
+fn clients_behind_a_proxy_are_bounded_each_for_itself() {
+    let hub = TestHub::launch(launch(&[
+        ("TIDINGS_HTTP_TRUSTED_PROXIES", "127.0.0.1"),
+        ("TIDINGS_HTTP_CONNECTIONS_PER_ADDRESS_MAX", "2"),
+    ]));
+    let application = Application::new(&hub, AUDIENCE);
+    let key = application.sign()["key"].as_str().unwrap().to_owned();
+    let target = format!("/ws?token={key}");
+    let of = |client: &str| Client::open_with(&hub, &target, ("X-Forwarded-For", client));
+    let open: Vec<_> = ["192.0.2.1", "192.0.2.1", "192.0.2.2"].map(|client| of(client).ok()).into();
+    assert!(open.iter().all(Option::is_some));
+    assert_eq!(of("192.0.2.1").err(), Some(429), "a third one of the same");
+    assert!(of("192.0.2.2").is_ok());
 }
 
 #[test]
