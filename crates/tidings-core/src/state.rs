@@ -40,6 +40,8 @@ pub enum Table {
     Audiences,
     /// The topics that audiences have noted down.
     AudienceTopics,
+    /// What was brought from elsewhere, so that it does not come again.
+    Brought,
 }
 
 impl Table {
@@ -57,6 +59,7 @@ impl Table {
             Table::Issuer => "issuer",
             Table::Audiences => "audiences",
             Table::AudienceTopics => "audience topics",
+            Table::Brought => "brought",
         })
     }
 }
@@ -346,6 +349,7 @@ mod tests {
             Table::Issuer,
             Table::Audiences,
             Table::AudienceTopics,
+            Table::Brought,
         ];
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("state");

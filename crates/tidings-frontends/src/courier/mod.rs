@@ -9,6 +9,7 @@ mod audiences;
 mod connection;
 pub(crate) mod delivery;
 mod documents;
+mod known;
 pub(crate) mod limits;
 mod refusal;
 mod rest;
@@ -31,7 +32,8 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-pub use audiences::{Audience, AudienceProblem, Audiences, Dates, NotedTopic};
+pub use audiences::{Audience, AudienceProblem, Audiences, Dates, NotedTopic, TakenTopic};
+pub use known::{How, Taken};
 pub use signed::{BadKeySecret, NoSeal, check_key_secret};
 pub use topic::topic;
 

@@ -1,8 +1,11 @@
 //! What `tidings courier` is told: the environment of a Courier, as it is set up already, and how
 //! what its database holds is brought here. Knows no request; nothing is served here.
 
+mod bring;
+mod brought;
 mod database;
 mod import;
+mod imported;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
@@ -67,7 +70,10 @@ impl CourierSettings {
     /// Everything that is missing or wrong, at once.
     pub fn of_process() -> Result<(CourierSettings, Vec<String>), Mistakes> {
         let (variables, notes) = Variables::of_process_and_parents(Path::new("."));
-        CourierSettings::of(&variables).map(|settings| (settings, notes))
+        match CourierSettings::of(&variables) {
+            Ok(settings) => Ok((settings, notes)),
+            Err(mistakes) => Err(mistakes.behind(notes)),
+        }
     }
 
     /// The settings in `variables`.

@@ -86,7 +86,7 @@ impl<'h> Application<'h> {
         self.request("GET", path, "", "")
     }
 
-    fn hook(&self, topic: &str, message: &str) {
+    pub(crate) fn hook(&self, topic: &str, message: &str) {
         let body = format!(r#"{{"topic":"{topic}","action":"publish","message":{message}}}"#);
         assert_eq!(
             self.post("/v1/hook", &body).expect(200).text(),
@@ -153,7 +153,7 @@ impl Client {
     }
 
     #[track_caller]
-    fn next(&mut self) -> String {
+    pub(crate) fn next(&mut self) -> String {
         match self.read().unwrap() {
             Message::Text(text) => text.as_str().to_owned(),
             other => panic!("{other:?}"),
