@@ -23,6 +23,8 @@ pub(super) struct Bring<'h> {
     hub: &'h Hub,
     audiences: Audiences,
     brought: Brought<'h>,
+    /// What was published last, and is not noted yet.
+    published: Vec<Id>,
     imported: Imported,
 }
 
@@ -37,7 +39,8 @@ struct Portion {
 impl<'h> Bring<'h> {
     /// Into this hub, which has these audiences and knows what was brought.
     pub(super) fn new(hub: &'h Hub, audiences: Audiences, brought: Brought<'h>) -> Bring<'h> {
-        Bring { hub, audiences, brought, imported: Imported::default() }
+        let imported = Imported::default();
+        Bring { hub, audiences, brought, published: Vec::new(), imported }
     }
 
     /// Into a hub that goes when this has been said. What was brought stands elsewhere, where
@@ -151,19 +154,23 @@ impl<'h> Bring<'h> {
                 self.publish(std::mem::take(&mut portion)).await?;
             }
         }
-        self.publish(portion).await
+        self.publish(portion).await?;
+        if !self.imported.is_dry {
+            self.brought.note(&self.published)?;
+        }
+        Ok(())
     }
 
     async fn publish(&mut self, portion: Portion) -> Result<(), ImportProblem> {
         let Portion { ids, updates, .. } = portion;
         if !self.imported.is_dry {
-            self.brought.begin(&ids)?;
+            self.brought.begin(&self.published, &ids)?;
         }
-        let mut published = Vec::with_capacity(ids.len());
+        self.published.clear();
         let placed = self.hub.publish_all(&Grant::operator(), updates).await;
         for (answer, id) in placed.into_iter().zip(ids) {
             match answer {
-                Ok(_) => published.push(id),
+                Ok(_) => self.published.push(id),
                 Err(Refused::Flawed(flaw)) => {
                     self.imported.leave_out("message", &id.to_string(), &flaw.to_string());
                 }
@@ -171,10 +178,7 @@ impl<'h> Bring<'h> {
                 Err(refused) => return Err(refused.into()),
             }
         }
-        self.imported.messages.new += published.len() as u64;
-        if !self.imported.is_dry {
-            self.brought.note(&published)?;
-        }
+        self.imported.messages.new += self.published.len() as u64;
         Ok(())
     }
 }

@@ -4,7 +4,7 @@
 //! brought has a row. Nothing shorter says it for certain: times do not (a message may be written
 //! down late, with a clock that goes wrong, or without a time), and neither does the name of the
 //! database (which has many spellings, and is another one after a restore). The history says it
-//! only as long as it keeps the message. A row takes some forty bytes, a tenth of what the message
+//! only as long as it keeps the message. A row takes some fifty bytes, a tenth of what the message
 //! itself takes in the history.
 //!
 //! What is published is noted afterwards, so whoever is interrupted does not know what became of
@@ -78,19 +78,17 @@ impl Brought<'_> {
         Ok(self.state.get(Table::Brought, &id.0)?.is_some())
     }
 
-    /// Notes that these are about to be published. Blocks on the disk.
-    pub(super) fn begin(&self, portion: &[Id]) -> Result<(), StateError> {
+    /// Notes that those before were published and these are about to be. Blocks on the disk.
+    pub(super) fn begin(&self, before: &[Id], portion: &[Id]) -> Result<(), StateError> {
         let ids: Vec<u8> = portion.iter().flat_map(|id| id.0).collect();
-        self.state.commit(&[Write { table: Table::Brought, key: PORTION, value: Some(&ids) }])
+        let mut writes = rows(before);
+        writes.push(Write { table: Table::Brought, key: PORTION, value: Some(&ids) });
+        self.state.commit(&writes)
     }
 
     /// Notes that these were published. Blocks on the disk.
     pub(super) fn note(&self, ids: &[Id]) -> Result<(), StateError> {
-        let write = |id| -> Write<'_> {
-            let Id(key): &Id = id;
-            Write { table: Table::Brought, key, value: Some(&[]) }
-        };
-        self.state.commit(&ids.iter().map(write).collect::<Vec<_>>())
+        self.state.commit(&rows(ids))
     }
 
     /// Finds out what became of the last portion, where nobody has noted it. Blocks on the disk.
@@ -106,6 +104,11 @@ impl Brought<'_> {
         }
         self.note(&published)
     }
+}
+
+fn rows(ids: &[Id]) -> Vec<Write<'_>> {
+    let table = Table::Brought;
+    ids.iter().map(|Id(key)| Write { table, key, value: Some(&[]) }).collect()
 }
 
 #[cfg(test)]
@@ -146,8 +149,7 @@ mod tests {
         let begun = hub();
         let brought = Brought::new(begun.state());
         brought.settle(&begun).unwrap();
-        brought.note(&ids[..1]).unwrap();
-        brought.begin(&ids).unwrap();
+        brought.begin(&ids[..1], &ids).unwrap();
         for id in &ids[..6] {
             let mut update = Update::new(Topic::parse("a").unwrap(), "x");
             update.id = Line::parse(&id.urn()).ok();
