@@ -195,9 +195,11 @@ fn a_database_is_brought_once_and_goes_on_where_it_was() {
     client.expect("[1,  2]");
     client.expect("\"new\"");
 
-    let in_use = import(&postgres, &data, &[]);
-    let said = String::from_utf8_lossy(&in_use.stderr).into_owned();
-    assert!(!in_use.status.success() && said.contains("in use by another process"), "{said}");
+    for (more, why) in [(&[][..], "in use by another process"), (&["--dry-run"], "already open")] {
+        let in_use = import(&postgres, &data, more);
+        let said = String::from_utf8_lossy(&in_use.stderr).into_owned();
+        assert!(!in_use.status.success() && said.contains(why), "{said}");
+    }
 }
 
 /// Tables with one audience, `a`, and one topic, `t`.
