@@ -97,8 +97,9 @@ impl Brought<'_> {
         let mut published = Vec::new();
         for id in ids.as_chunks::<16>().0 {
             let id = Id(*id);
-            let is_there = matches!(hub.locate(&id.urn()), Located::Entry(_) | Located::OtherEpoch);
-            if is_there && !self.knows(id)? {
+            let is_there =
+                || matches!(hub.locate(&id.urn()), Located::Entry(_) | Located::OtherEpoch);
+            if !self.knows(id)? && is_there() {
                 published.push(id);
             }
         }
