@@ -16,7 +16,7 @@ use tungstenite::error::Error;
 use tungstenite::protocol::WebSocket;
 
 use crate::http::{self, PATIENCE, Reply};
-use crate::hub::{Launch, PROGRAM, TestHub};
+use crate::hub::{Launch, TestHub};
 use crate::mercure::MEMORY;
 use crate::tokens::{Role, bearer, mint, now, token_final};
 

@@ -52,7 +52,7 @@ impl Postgres {
             command.uid(user);
         }
         // Its server would keep a pipe open.
-        let status = command.stdout(std::process::Stdio::null()).status().unwrap();
+        let status = command.stdout(Stdio::null()).status().unwrap();
         assert!(status.success(), "{program}");
     }
 
