@@ -1,6 +1,7 @@
 //! Everything small and transactional: named tables of bytes, committed in batches. The only file
 //! that knows which library stores them.
 
+use std::fs::File;
 use std::ops::Bound;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -39,6 +40,8 @@ pub enum Table {
     Audiences,
     /// The topics that audiences have noted down.
     AudienceTopics,
+    /// What was brought from elsewhere, so that it does not come again.
+    Brought,
 }
 
 impl Table {
@@ -56,6 +59,7 @@ impl Table {
             Table::Issuer => "issuer",
             Table::Audiences => "audiences",
             Table::AudienceTopics => "audience topics",
+            Table::Brought => "brought",
         })
     }
 }
@@ -99,7 +103,7 @@ impl State {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
         let opened = match file {
-            Some(path) => builder.create(path),
+            Some(path) => make_whole(&builder, path).and_then(|()| builder.create(path)),
             None => builder.create_with_backend(redb::backends::InMemoryBackend::new()),
         };
         let database = opened.map_err(|error| OpenError::State {
@@ -222,6 +226,23 @@ impl State {
     }
 }
 
+/// Makes the file where there is none, under another name until it is one: who is killed in between
+/// leaves nothing that could not be opened.
+fn make_whole(builder: &redb::Builder, path: &Path) -> Result<(), redb::DatabaseError> {
+    if path.exists() {
+        return Ok(());
+    }
+    let fresh = path.with_extension("new");
+    // Of whoever was killed; mostly there is none.
+    let _gone = std::fs::remove_file(&fresh);
+    drop(builder.create(&fresh)?);
+    let named = std::fs::rename(&fresh, path).and_then(|()| match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    });
+    Ok(named.map_err(redb::StorageError::Io)?)
+}
+
 /// Rows as the storage hands them out.
 type Stored = redb::Range<'static, &'static [u8], &'static [u8]>;
 type StoredRow =
@@ -249,6 +270,17 @@ mod tests {
         let state = State::open(Some(&file)).unwrap();
         assert_eq!(state.get(Table::Hub, b"a").unwrap().as_deref(), Some(&b"1"[..]));
         assert_eq!(state.get(Table::Hub, b"b").unwrap(), None);
+    }
+
+    #[test]
+    fn a_state_that_was_being_made_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("state");
+        std::fs::write(file.with_extension("new"), vec![0; 5_000]).unwrap();
+        drop(State::open(Some(&file)).unwrap());
+        let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        assert_eq!(names.collect::<Vec<_>>(), [file.as_path()]);
+        assert!(State::open(Some(&file)).is_ok());
     }
 
     #[test]
@@ -317,6 +349,7 @@ mod tests {
             Table::Issuer,
             Table::Audiences,
             Table::AudienceTopics,
+            Table::Brought,
         ];
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("state");

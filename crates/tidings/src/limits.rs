@@ -102,8 +102,11 @@ pub const SINKS_COUNTED_MAX: usize = 1_000;
 /// Bytes of a system's answer that the admin listener shows: enough for what an error page says.
 pub const ANSWER_SHOWN_BYTES_MAX: usize = 4 * 1024;
 
-/// Messages of an older database that are brought at a time: one sync for all, and some megabytes.
-pub const IMPORT_PORTION: usize = 1_000;
+/// Rows of an older database that are brought at a time: as many as share a sync. After an
+/// interruption as many are looked up again.
+pub const IMPORT_PORTION: usize = tidings_core::limits::PUBLISHED_AT_ONCE_MAX;
+/// Bytes of messages beyond which a portion is brought: as many as share a sync.
+pub const IMPORT_PORTION_BYTES: usize = tidings_core::limits::PUBLISHED_AT_ONCE_BYTES_MAX;
 /// Rows that were left out and are named: enough to see what is wrong with all of them.
 pub const IMPORT_PROBLEMS_SHOWN_MAX: usize = 20;
 /// Bytes of one file of a history that is brought: as of any hub.

@@ -33,15 +33,21 @@ impl<'a> Reading<'a> {
         self.wrong.push((name, message.to_owned(), hint.to_owned()));
     }
 
-    /// A variable that must be set to something.
+    /// A variable that must be set to something, without what is blank around it.
     pub(crate) fn required(&mut self, name: &'static str, example: &str) -> Option<&'a str> {
+        self.secret(name, example).map(str::trim)
+    }
+
+    /// A variable that must be set to something, as it is written: blanks of a secret are part of
+    /// it for whoever uses it elsewhere.
+    pub(crate) fn secret(&mut self, name: &'static str, example: &str) -> Option<&'a str> {
         let value = self.variables.get_even_empty(name);
         match value {
             None => self.say(name, "is not set", &format!("{name}={example}")),
             Some(value) if value.trim().is_empty() => {
                 self.say(name, "is empty", &format!("{name}={example}"));
             }
-            Some(value) => return Some(value.trim()),
+            Some(value) => return Some(value),
         }
         None
     }

@@ -10,6 +10,7 @@ mod connection;
 pub(crate) mod delivery;
 mod documents;
 mod keys;
+mod known;
 pub(crate) mod limits;
 mod opening;
 mod refusal;
@@ -33,8 +34,9 @@ use tidings_core::{AUDIENCE_PREFIX, Clock, Grant, Hub, Language, Refused, TokenI
 use tokio::sync::Semaphore;
 use url::Url;
 
-pub use audiences::{Audience, AudienceProblem, Audiences, Dates, NotedTopic};
+pub use audiences::{Audience, AudienceProblem, Audiences, Dates, NotedTopic, TakenTopic};
 pub use keys::Keys;
+pub use known::{How, Taken};
 pub use signed::{BadKeySecret, NoSeal, check_key_secret};
 pub use topic::topic;
 

@@ -1,13 +1,14 @@
 //! `tidings courier`: serves in place of a Courier, or brings what its database holds. Knows exit
 //! codes; the work is elsewhere.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Subcommand;
 
 use super::{failed, launch, mistaken, print, say};
 use crate::app::Launch;
-use crate::config::{self, Mistakes};
+use crate::config::{self, Mistakes, Variables};
 use crate::courier::{CourierSettings, ImportArguments};
 
 /// What `tidings courier` reads.
@@ -19,6 +20,8 @@ Variables, of the process, then of the nearest .env.local and .env, here or in a
   COURIER_WS_URL      what signed URLs begin with [default: ws://HOST:PORT/ws]
   COURIER_KEY_SECRET  the key of old signed URLs, where some are still in use: 16, 24 or 32 bytes
   TIDINGS_DATA        a folder that keeps everything; without one it is in memory
+  TIDINGS_HTTP_TRUSTED_PROXIES  networks of proxies whose X-Forwarded-For is believed
+  TIDINGS_HTTP_CONNECTIONS_PER_ADDRESS_MAX  [default: 1024]; other settings of [http] likewise
   TIDINGS_ADMIN_LISTEN, TIDINGS_ADMIN_TOKEN, RUST_LOG
 Of `import`:
   COURIER_DATABASE_URL, COURIER_DATABASE_NAMESPACE [default: courier], TIDINGS_DATA";
@@ -58,15 +61,19 @@ fn serve() -> ExitCode {
 }
 
 fn import(arguments: &ImportArguments) -> ExitCode {
+    let (variables, notes) = Variables::of_process_and_parents(Path::new("."));
+    for note in notes {
+        say(&format!("tidings: {note}\n"));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let imported = match runtime {
-        Ok(runtime) => runtime.block_on(arguments.run()),
+        Ok(runtime) => runtime.block_on(arguments.run(&variables)),
         Err(error) => return failed(&error),
     };
     match imported {
         Ok(imported) => {
             for problem in &imported.problems {
-                say(&format!("tidings: left out: {problem}\n"));
+                say(&format!("tidings: {problem}\n"));
             }
             print(&imported.report())
         }

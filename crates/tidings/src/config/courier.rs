@@ -13,7 +13,7 @@ use url::Url;
 use super::load::{Meaning, from_text};
 use super::mistakes::Mistakes;
 use super::schema::{Default, Key, Kind, bound, unset};
-use super::variables::{Variables, read_secret};
+use super::variables::read_secret;
 use super::{Config, Durability, duration};
 use crate::courier::CourierSettings;
 
@@ -240,7 +240,7 @@ pub fn courier(settings: &CourierSettings) -> Result<Config, Mistakes> {
     let http = if public_url.scheme() == "wss" { "https" } else { "http" };
     let public_url = public_url.as_str().replacen(settings.ws_url.scheme(), http, 1);
     let base = BASE.replace("PUBLIC_URL", &public_url).replace("KEY", &key);
-    let mut config = from_text("courier", &base, &Variables::default())?;
+    let mut config = from_text("courier", &base, &settings.http)?;
     config.is_courier = true;
     config.listen.clone_from(&settings.listen);
     config.admin.listen = settings.admin_listen;
@@ -280,6 +280,7 @@ pub fn courier(settings: &CourierSettings) -> Result<Config, Mistakes> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Variables;
 
     fn load(more: &str) -> Result<Config, String> {
         let text = format!(

@@ -14,7 +14,7 @@ use super::value::Place;
 use crate::limits::DOTENV_BYTES_MAX;
 
 /// Names and values.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Variables {
     values: BTreeMap<String, String>,
 }
@@ -70,6 +70,13 @@ impl Variables {
     /// A variable's value, also where it is set to nothing.
     pub fn get_even_empty(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(String::as_str)
+    }
+
+    /// Those whose names begin so.
+    pub(crate) fn beginning(&self, begin: &str) -> Variables {
+        let begins = |(name, _): &(&String, &String)| name.starts_with(begin);
+        let own = |(name, value): (&String, &String)| (name.clone(), value.clone());
+        Variables { values: self.values.iter().filter(begins).map(own).collect() }
     }
 
     /// All that are set to something, in the order of their names.

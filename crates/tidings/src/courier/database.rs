@@ -14,40 +14,46 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::import::ImportProblem;
 
-/// Columns of dates in milliseconds since 1970.
-const DATES: &str = "\
-coalesce((extract(epoch from created_at) * 1000)::bigint, 0), \
-coalesce((extract(epoch from updated_at) * 1000)::bigint, 0), \
-(extract(epoch from deleted_at) * 1000)::bigint";
+/// A date in milliseconds since 1970; null where it is none that a calendar has.
+fn milliseconds(column: &str) -> String {
+    format!("CASE WHEN isfinite({column}) THEN (extract(epoch from {column}) * 1000)::bigint END")
+}
 
 /// An open connection.
 pub(super) struct Database {
     client: Client,
     /// The schema's name, quoted.
     schema: String,
-    /// Which database it is, without login: the same again for another import.
-    pub(super) name: String,
     /// What moves the bytes, as long as this is there.
     _moving: JoinSet<()>,
 }
 
-/// A row of audiences, of topics or of messages.
+/// A row of audiences or of topics.
 pub(super) struct Found {
     pub(super) id: String,
-    /// The name, the topic or the message; `None` where it is null.
+    /// The name or the topic; `None` where it is null.
     pub(super) text: Option<String>,
     /// What it belongs to; nothing for audiences.
     pub(super) of: Option<String>,
-    /// In milliseconds since 1970.
+    /// In milliseconds since 1970; zero where that is not known.
     pub(super) created: u64,
     pub(super) updated: u64,
     pub(super) deleted: Option<u64>,
-    /// When it was made in microseconds, for the order of messages; zero for others.
-    pub(super) place: i64,
 }
 
-/// Messages as they come.
-pub(super) type Messages = Pin<Box<dyn Stream<Item = Result<Found, ImportProblem>>>>;
+/// A row of messages.
+pub(super) struct Message {
+    pub(super) id: String,
+    /// `None` where it is null.
+    pub(super) text: Option<String>,
+    /// The audience of its topic, and what that one calls it; `None` where the topic is not there.
+    pub(super) topic: Option<(Option<String>, String)>,
+    /// In milliseconds since 1970; zero where that is not known.
+    pub(super) created: u64,
+}
+
+/// Rows as they come.
+pub(super) type Rows<T> = Pin<Box<dyn Stream<Item = Result<T, ImportProblem>>>>;
 
 /// A view of everything at one moment.
 pub(super) struct View<'d> {
@@ -74,15 +80,8 @@ impl Database {
             // Whoever asks next is told what happened.
             let _ended = connection.await;
         });
-        let places: Vec<_> = config.get_hosts().iter().map(|host| format!("{host:?}")).collect();
-        let name = format!(
-            "{} {:?} {} {schema}",
-            places.join(","),
-            config.get_ports(),
-            config.get_dbname().unwrap_or_default()
-        );
         let schema = format!("\"{}\"", schema.replace('"', "\"\""));
-        Ok(Database { client, schema, name, _moving: moving })
+        Ok(Database { client, schema, _moving: moving })
     }
 
     /// A view that nobody changes any more.
@@ -97,65 +96,72 @@ impl Database {
 impl View<'_> {
     /// All audiences, the oldest first.
     pub(super) async fn audiences(&self) -> Result<Vec<Found>, ImportProblem> {
-        let query = format!(
-            "SELECT id::text, name::text, NULL::text, {DATES}, 0::bigint \
-             FROM {}.audiences ORDER BY created_at, id::text",
-            self.schema
-        );
-        self.transaction.query(&query, &[]).await?.iter().map(found).collect()
+        self.found("audiences", "name::text, NULL::text").await?.try_collect().await
     }
 
     /// All topics, the oldest first.
-    pub(super) async fn topics(&self) -> Result<Vec<Found>, ImportProblem> {
-        let query = format!(
-            "SELECT id::text, topic::text, audience_id::text, {DATES}, 0::bigint \
-             FROM {}.topics ORDER BY created_at, id::text",
-            self.schema
-        );
-        self.transaction.query(&query, &[]).await?.iter().map(found).collect()
+    pub(super) async fn topics(&self) -> Result<Rows<Found>, ImportProblem> {
+        self.found("topics", "topic::text, audience_id::text").await
     }
 
-    /// The messages behind this place, the oldest first.
-    pub(super) async fn messages(&self, after: (i64, &str)) -> Result<Messages, ImportProblem> {
+    async fn found(&self, table: &str, columns: &str) -> Result<Rows<Found>, ImportProblem> {
+        let dates = ["created_at", "updated_at", "deleted_at"].map(milliseconds).join(", ");
         let query = format!(
-            "SELECT * FROM (SELECT id::text AS id, message::text, topic_id::text, {DATES}, \
-             coalesce((extract(epoch from created_at) * 1000000)::bigint, 0) AS place \
-             FROM {}.messages) AS messages WHERE (place, id) > ($1, $2) ORDER BY place, id",
+            "SELECT id::text, {columns}, {dates} FROM {}.{table} \
+             ORDER BY created_at NULLS FIRST, id",
             self.schema
         );
-        let (place, id) = after;
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&place, &id];
-        let rows = self.transaction.query_raw(&query, parameters).await?;
+        self.rows(&query, found).await
+    }
+
+    /// All messages, the oldest first.
+    pub(super) async fn messages(&self) -> Result<Rows<Message>, ImportProblem> {
+        let query = format!(
+            "SELECT m.id::text, m.message::text, t.id IS NOT NULL, t.audience_id::text, \
+             t.topic::text, {} FROM {schema}.messages m \
+             LEFT JOIN {schema}.topics t ON t.id = m.topic_id \
+             ORDER BY m.created_at NULLS FIRST, m.id",
+            milliseconds("m.created_at"),
+            schema = self.schema
+        );
+        self.rows(&query, message).await
+    }
+
+    async fn rows<T: 'static>(
+        &self,
+        query: &str,
+        read: fn(&Row) -> Result<T, ImportProblem>,
+    ) -> Result<Rows<T>, ImportProblem> {
+        let none: [&str; 0] = [];
+        let rows = self.transaction.query_raw(query, none).await?;
         let rows = rows.map_err(ImportProblem::from);
-        Ok(Box::pin(rows.and_then(|row| std::future::ready(found(&row)))))
-    }
-
-    /// How many messages there are behind this place.
-    pub(super) async fn count(&self, after: (i64, &str)) -> Result<u64, ImportProblem> {
-        let query = format!(
-            "SELECT count(*) FROM (SELECT id::text AS id, \
-             coalesce((extract(epoch from created_at) * 1000000)::bigint, 0) AS place \
-             FROM {}.messages) AS messages WHERE (place, id) > ($1, $2)",
-            self.schema
-        );
-        let (place, id) = after;
-        let counted: i64 = self.transaction.query_one(&query, &[&place, &id]).await?.try_get(0)?;
-        Ok(u64::try_from(counted).unwrap_or(0))
+        Ok(Box::pin(rows.and_then(move |row| std::future::ready(read(&row)))))
     }
 }
 
+fn time(row: &Row, at: usize) -> Result<Option<u64>, ImportProblem> {
+    let time: Option<i64> = row.try_get(at)?;
+    Ok(time.map(|time| u64::try_from(time).unwrap_or(0)))
+}
+
 fn found(row: &Row) -> Result<Found, ImportProblem> {
-    let time = |at: usize| -> Result<Option<u64>, ImportProblem> {
-        let time: Option<i64> = row.try_get(at)?;
-        Ok(time.map(|time| u64::try_from(time).unwrap_or(0)))
-    };
     Ok(Found {
         id: row.try_get(0)?,
         text: row.try_get(1)?,
         of: row.try_get(2)?,
-        created: time(3)?.unwrap_or(0),
-        updated: time(4)?.unwrap_or(0),
-        deleted: time(5)?,
-        place: row.try_get(6)?,
+        created: time(row, 3)?.unwrap_or(0),
+        updated: time(row, 4)?.unwrap_or(0),
+        deleted: time(row, 5)?,
+    })
+}
+
+fn message(row: &Row) -> Result<Message, ImportProblem> {
+    let (is_there, audience): (bool, Option<String>) = (row.try_get(2)?, row.try_get(3)?);
+    let topic: Option<String> = row.try_get(4)?;
+    Ok(Message {
+        id: row.try_get(0)?,
+        text: row.try_get(1)?,
+        topic: is_there.then(|| (audience, topic.unwrap_or_default())),
+        created: time(row, 5)?.unwrap_or(0),
     })
 }

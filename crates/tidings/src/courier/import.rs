@@ -1,24 +1,24 @@
-//! `tidings courier import`: what the database of a Courier holds becomes audiences, topics and
-//! entries of the history. Knows no SQL.
+//! `tidings courier import`: from a database to a data folder, or to a rehearsal of it. Knows no
+//! SQL, and not what is brought.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures_util::TryStreamExt;
-use serde::{Deserialize, Serialize};
 use tidings_core::limits::RECORD_BYTES_MAX;
 use tidings_core::{
-    Clock, Durability, Grant, HistoryOptions, Hub, HubOptions, Keep, Line, Namespace, OpenError,
-    Refused, Update,
+    Clock, Durability, HistoryOptions, Hub, HubOptions, Keep, Namespace, OpenError, Refused, State,
+    StateError, Table, Write,
 };
-use tidings_frontends::courier::{Audience, AudienceProblem, Audiences, Dates, NotedTopic, topic};
+use tidings_frontends::courier::{AudienceProblem, Audiences};
 use url::Url;
 
-use super::database::{Database, Found, View};
+use super::bring::Bring;
+use super::brought::Brought;
+use super::database::Database;
+use super::imported::Imported;
 use crate::clock::SystemClock;
 use crate::config::Variables;
-use crate::limits::{IMPORT_PORTION, IMPORT_PROBLEMS_SHOWN_MAX, IMPORT_SEGMENT_BYTES};
+use crate::limits::{IMPORT_PORTION, IMPORT_SEGMENT_BYTES};
 
 /// What `tidings courier import` is told.
 #[derive(Debug, Clone, clap::Args)]
@@ -32,7 +32,7 @@ pub struct ImportArguments {
     /// The data folder of the hub [default: TIDINGS_DATA]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Only say what there is
+    /// Only say what would come
     #[arg(long)]
     dry_run: bool,
 }
@@ -65,6 +65,9 @@ pub enum ImportProblem {
     #[error(transparent)]
     Audiences(#[from] AudienceProblem),
     /// The data folder.
+    #[error("the data folder cannot be used: {0}")]
+    State(#[from] StateError),
+    /// The data folder.
     #[error("a message cannot be stored: {0}")]
     Refused(#[from] Refused),
 }
@@ -80,89 +83,60 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// What was brought.
-#[derive(Debug, Default)]
-pub struct Imported {
-    audiences: u64,
-    merged: u64,
-    topics: u64,
-    messages: u64,
-    left_out: u64,
-    is_dry: bool,
-    /// What was left out and why, the first of it; by ids alone.
-    pub problems: Vec<String>,
-}
-
-impl Imported {
-    /// One line for people.
-    pub fn report(&self) -> String {
-        let would = if self.is_dry { "would bring " } else { "" };
-        format!(
-            "{would}audiences: {} ({} more of a name that is there already), topics: {}, \
-             messages: {}, left out: {}\n",
-            self.audiences, self.merged, self.topics, self.messages, self.left_out
-        )
-    }
-
-    fn leave_out(&mut self, what: &str, id: &str, why: &str) {
-        self.left_out += 1;
-        if self.problems.len() < IMPORT_PROBLEMS_SHOWN_MAX {
-            self.problems.push(format!("{what} {id}: {why}"));
-        }
-    }
-}
-
-/// How far the messages of a database have come.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Progress {
-    database: String,
-    place: i64,
-    id: String,
-}
-
 impl ImportArguments {
-    /// Brings everything that was not brought before.
+    /// Brings everything that was not brought before. What is not told here is in `variables`.
     ///
     /// # Errors
     ///
     /// See [`ImportProblem`].
-    pub async fn run(&self) -> Result<Imported, ImportProblem> {
-        let (variables, _) = Variables::of_process_and_parents(Path::new("."));
+    pub async fn run(&self, variables: &Variables) -> Result<Imported, ImportProblem> {
         let variable = |name| variables.get(name).map(str::to_owned);
         let url = self.database_url.clone().or_else(|| variable("COURIER_DATABASE_URL"));
         let url = url.ok_or(ImportProblem::NoDatabase)?;
         let schema = self.schema.clone().or_else(|| variable("COURIER_DATABASE_NAMESPACE"));
         let schema = schema.unwrap_or_else(|| "courier".to_owned());
         let data = self.data.clone().or_else(|| variable("TIDINGS_DATA").map(PathBuf::from));
-        let mut database = Database::open(&url, &schema).await?;
-        let name = database.name.clone();
-        let view = database.view().await?;
-        if self.dry_run {
-            return Ok(Imported {
-                audiences: view.audiences().await?.len() as u64,
-                topics: view.topics().await?.len() as u64,
-                messages: view.count((i64::MIN, "")).await?,
-                is_dry: true,
-                ..Imported::default()
-            });
+        if data.is_none() && !self.dry_run {
+            return Err(ImportProblem::NoData);
         }
+        let mut database = Database::open(&url, &schema).await?;
+        let view = database.view().await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let hub = open(&data.ok_or(ImportProblem::NoData)?, Arc::clone(&clock))?;
+        if self.dry_run {
+            let kept = State::open(file_of(data.as_deref()).as_deref())?;
+            let hub = rehearsal(&kept, Arc::clone(&clock))?;
+            let audiences = Audiences::open(hub.clone(), clock)?;
+            let bring = Bring::rehearsing(&hub, audiences, Brought::new(&kept));
+            return bring.all(&view).await;
+        }
+        let hub = open(data.as_deref(), Arc::clone(&clock))?;
+        let brought = Brought::new(hub.state());
+        brought.settle(&hub)?;
         let audiences = Audiences::open(hub.clone(), clock)?;
-        let mut import = Import { hub, audiences, imported: Imported::default() };
-        let brought = import.bring(&view, &name).await;
-        import.hub.shut_down();
-        brought.map(|()| import.imported)
+        let imported = Bring::new(&hub, audiences, brought).all(&view).await;
+        hub.shut_down();
+        imported
     }
 }
 
+/// The state in this folder, if there is one.
+fn file_of(data: Option<&Path>) -> Option<PathBuf> {
+    data.map(|data| data.join("state")).filter(|file| file.is_file())
+}
+
 /// The hub in this folder, which keeps everything for now: how much stays is for who serves it.
-fn open(data: &Path, clock: Arc<dyn Clock>) -> Result<Hub, OpenError> {
+/// Without a folder it is in memory, and keeps nothing that is published.
+pub(super) fn open(data: Option<&Path>, clock: Arc<dyn Clock>) -> Result<Hub, OpenError> {
+    let nothing = Keep { entries: Some(1), ..Keep::default() };
+    let (durability, keep) = match data {
+        Some(_) => (Durability::Fsync, Keep::default()),
+        None => (Durability::Memory, nothing),
+    };
     let history = HistoryOptions {
         hold_bytes: 0,
-        path: Some(data.to_owned()),
-        durability: Durability::Fsync,
-        keep: Keep::default(),
+        path: data.map(Path::to_owned),
+        durability,
+        keep,
         segment_bytes: IMPORT_SEGMENT_BYTES,
     };
     let own = Url::parse("http://localhost/.well-known/mercure").expect("a constant URL");
@@ -170,153 +144,20 @@ fn open(data: &Path, clock: Arc<dyn Clock>) -> Result<Hub, OpenError> {
     Hub::open(HubOptions { namespace, update_bytes_max: RECORD_BYTES_MAX, history }, clock)
 }
 
-/// Where things go.
-struct Import {
-    hub: Hub,
-    audiences: Audiences,
-    imported: Imported,
-}
-
-/// An audience's id and what it calls a topic, by the topic's id.
-type Topics = HashMap<String, (String, String)>;
-
-impl Import {
-    async fn bring(&mut self, view: &View<'_>, database: &str) -> Result<(), ImportProblem> {
-        let audiences = self.bring_audiences(view.audiences().await?)?;
-        let topics = self.bring_topics(view.topics().await?, &audiences)?;
-        let mut progress = self.progress(database)?;
-        let mut messages = view.messages((progress.place, &progress.id)).await?;
-        let mut portion = Vec::new();
-        while let Some(message) = messages.try_next().await? {
-            portion.push(message);
-            if portion.len() == IMPORT_PORTION {
-                self.bring_messages(std::mem::take(&mut portion), &topics, &mut progress).await?;
-            }
+/// A hub in memory with the audiences and topics of another one's state: what is brought there is
+/// what would be brought.
+fn rehearsal(kept: &State, clock: Arc<dyn Clock>) -> Result<Hub, ImportProblem> {
+    let hub = open(None, clock)?;
+    for table in [Table::Audiences, Table::AudienceTopics] {
+        let mut from = Vec::new();
+        loop {
+            let rows = kept.range(table, &from, None, IMPORT_PORTION)?;
+            let writes = rows.iter().map(|(key, row)| Write { table, key, value: Some(row) });
+            hub.state().commit(&writes.collect::<Vec<_>>())?;
+            let Some((last, _)) = rows.last() else { break };
+            // The next key there can be.
+            from = [last.as_slice(), &[0]].concat();
         }
-        self.bring_messages(portion, &topics, &mut progress).await
     }
-
-    /// Ids of audiences here, by those there: of one name there is one.
-    fn bring_audiences(
-        &mut self,
-        found: Vec<Found>,
-    ) -> Result<HashMap<String, String>, ImportProblem> {
-        let mut ids = HashMap::new();
-        for audience in found {
-            let dates = dates(&audience);
-            let Found { id, text, .. } = audience;
-            let name = text.unwrap_or_default();
-            let was_there = self.audiences.find(&name).is_some_and(|known| known.id != id);
-            match self.audiences.take(Audience { id: id.clone(), name, dates }) {
-                Ok(taken) => {
-                    let count = &mut self.imported;
-                    *(if was_there { &mut count.merged } else { &mut count.audiences }) += 1;
-                    ids.insert(id, taken.id.clone());
-                }
-                Err(AudienceProblem::BadName) => {
-                    self.imported.leave_out("audience", &id, "nobody can have its name");
-                }
-                Err(problem) => return Err(problem.into()),
-            }
-        }
-        Ok(ids)
-    }
-
-    fn bring_topics(
-        &mut self,
-        found: Vec<Found>,
-        audiences: &HashMap<String, String>,
-    ) -> Result<Topics, ImportProblem> {
-        let mut topics = HashMap::new();
-        for row in found {
-            let dates = dates(&row);
-            let Found { id, text, of, .. } = row;
-            let Some(audience) = of.and_then(|of| audiences.get(&of)) else {
-                self.imported.leave_out("topic", &id, "its audience is not there");
-                continue;
-            };
-            let text = text.unwrap_or_default();
-            let noted = NotedTopic { id: id.clone(), topic: text.clone(), dates };
-            match self.audiences.take_topic(audience, noted) {
-                Ok(_) => {
-                    self.imported.topics += 1;
-                    topics.insert(id, (audience.clone(), text));
-                }
-                Err(AudienceProblem::BadTopic) => {
-                    self.imported.leave_out("topic", &id, "it is too long");
-                }
-                Err(problem) => return Err(problem.into()),
-            }
-        }
-        Ok(topics)
-    }
-
-    /// Publishes these, then notes how far it has come: whoever was interrupted brings a portion
-    /// again at most, of which the hub knows what it has.
-    async fn bring_messages(
-        &mut self,
-        portion: Vec<Found>,
-        topics: &Topics,
-        progress: &mut Progress,
-    ) -> Result<(), ImportProblem> {
-        let Some(last) = portion.last().map(|last| (last.place, last.id.clone())) else {
-            return Ok(());
-        };
-        let mut updates = Vec::with_capacity(portion.len());
-        let mut ids = Vec::with_capacity(portion.len());
-        for message in portion {
-            match update(&message, topics) {
-                Ok(update) => {
-                    updates.push(update);
-                    ids.push(message.id);
-                }
-                Err(why) => self.imported.leave_out("message", &message.id, why),
-            }
-        }
-        let placed = self.hub.publish_all(&Grant::operator(), updates).await;
-        for (answer, id) in placed.into_iter().zip(ids) {
-            match answer {
-                Ok(_) => self.imported.messages += 1,
-                Err(Refused::Flawed(flaw)) => {
-                    self.imported.leave_out("message", &id, &flaw.to_string());
-                }
-                Err(refused) => return Err(refused.into()),
-            }
-        }
-        (progress.place, progress.id) = last;
-        // Texts and a number, into memory: nothing of it can fail.
-        let row = serde_json::to_vec(progress).unwrap_or_default();
-        Ok(self.audiences.note_imported(&row)?)
-    }
-
-    /// How far an earlier import of the same database has come.
-    fn progress(&self, database: &str) -> Result<Progress, ImportProblem> {
-        let noted = self.audiences.imported()?;
-        let noted = noted.and_then(|row| serde_json::from_slice::<Progress>(&row).ok());
-        let same = noted.filter(|noted| noted.database == database);
-        let anew =
-            || Progress { database: database.to_owned(), place: i64::MIN, id: String::new() };
-        Ok(same.unwrap_or_else(anew))
-    }
-}
-
-fn dates(found: &Found) -> Dates {
-    Dates { created: found.created, updated: found.updated, deleted: found.deleted }
-}
-
-/// A message as an update, with its own id and the time when it was made.
-fn update(message: &Found, topics: &Topics) -> Result<Update, &'static str> {
-    let topic_id = message.of.as_deref().unwrap_or_default();
-    let (audience, text) = topics.get(topic_id).ok_or("its topic is not there")?;
-    let topic = topic(audience, text).map_err(|_| "its topic is too long")?;
-    let data = message.text.clone().unwrap_or_else(|| "null".to_owned());
-    let mut update = Update::new(topic, data.into_bytes());
-    update.private = true;
-    update.content_type = Line::parse("application/json").ok();
-    update.id = Line::parse(&format!("urn:uuid:{}", message.id)).ok();
-    update.idempotency_key = Line::parse(&format!("courier {}", message.id)).ok();
-    if let Ok(name) = Line::parse("created_at") {
-        update.attributes.push((name, message.created.to_string()));
-    }
-    Ok(update)
+    Ok(hub)
 }

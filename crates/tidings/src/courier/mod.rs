@@ -1,8 +1,11 @@
 //! What `tidings courier` is told: the environment of a Courier, as it is set up already, and how
 //! what its database holds is brought here. Knows no request; nothing is served here.
 
+mod bring;
+mod brought;
 mod database;
 mod import;
+mod imported;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
@@ -16,6 +19,8 @@ pub use import::{ImportArguments, ImportProblem};
 use crate::config::{Mistakes, Variables, socket_url};
 use crate::reading::Reading;
 
+/// What variables of `[http]` begin with.
+const HTTP: &str = "TIDINGS_HTTP_";
 /// The port where nobody sets another.
 const PORT: u16 = 8883;
 
@@ -38,6 +43,8 @@ pub struct CourierSettings {
     pub admin_listen: Option<SocketAddr>,
     /// What operators present there.
     pub admin_token: Option<String>,
+    /// Those of `[http]`, under the names that they have for any hub.
+    pub http: Variables,
     /// `RUST_LOG`, wherever it is set.
     pub log: Option<String>,
 }
@@ -63,7 +70,10 @@ impl CourierSettings {
     /// Everything that is missing or wrong, at once.
     pub fn of_process() -> Result<(CourierSettings, Vec<String>), Mistakes> {
         let (variables, notes) = Variables::of_process_and_parents(Path::new("."));
-        CourierSettings::of(&variables).map(|settings| (settings, notes))
+        match CourierSettings::of(&variables) {
+            Ok(settings) => Ok((settings, notes)),
+            Err(mistakes) => Err(mistakes.behind(notes)),
+        }
     }
 
     /// The settings in `variables`.
@@ -73,7 +83,7 @@ impl CourierSettings {
     /// Everything that is missing or wrong, at once.
     pub fn of(variables: &Variables) -> Result<CourierSettings, Mistakes> {
         let mut reading = Reading::new(variables);
-        let jwt_secret = reading.required("COURIER_JWT_SECRET", "the secret of the tokens");
+        let jwt_secret = reading.secret("COURIER_JWT_SECRET", "the secret of the tokens");
         let key_secret = variables.get("COURIER_KEY_SECRET").map(str::to_owned);
         if let Some(Err(bad)) = key_secret.as_deref().map(check_key_secret) {
             let hint = "leave it out where no old signed URLs are in use";
@@ -95,6 +105,7 @@ impl CourierSettings {
                 has_database: variables.get("COURIER_DATABASE_URL").is_some(),
                 admin_listen,
                 admin_token,
+                http: variables.beginning(HTTP),
                 log: variables.get("RUST_LOG").map(str::to_owned),
             }),
             _ => Err(reading.mistakes()),
@@ -154,6 +165,7 @@ impl Reading<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
 
     const SECRET: (&str, &str) = ("COURIER_JWT_SECRET", "0123456789abcdef0123456789abcdef");
 
@@ -188,6 +200,39 @@ mod tests {
         assert_eq!(settings.data.as_deref(), Some(Path::new("/data")));
         let everywhere = CourierSettings::of(&[SECRET, ("COURIER_HOST", "::")].into()).unwrap();
         assert_eq!(everywhere.ws_url.as_str(), "ws://localhost:8883/ws");
+    }
+
+    #[test]
+    fn a_secret_is_taken_as_it_is_written() {
+        let secrets =
+            [("COURIER_JWT_SECRET", " spaces count "), ("COURIER_KEY_SECRET", "0123456789abcde ")];
+        let settings = CourierSettings::of(&secrets.into()).unwrap();
+        assert_eq!(settings.jwt_secret, " spaces count ");
+        assert_eq!(settings.key_secret.as_deref(), Some("0123456789abcde "));
+        let blank = CourierSettings::of(&[("COURIER_JWT_SECRET", " ")].into());
+        let report = blank.unwrap_err().report(false);
+        assert!(report.contains("COURIER_JWT_SECRET") && report.contains("is empty"), "{report}");
+    }
+
+    #[test]
+    fn settings_of_connections_are_those_of_a_hub() {
+        let proxies = ("TIDINGS_HTTP_TRUSTED_PROXIES", "10.0.0.0/8, ::1");
+        let most = ("TIDINGS_HTTP_CONNECTIONS_PER_ADDRESS_MAX", "7");
+        let load = |more: &[(&str, &str); 2]| {
+            let [one, other] = *more;
+            config::courier(&CourierSettings::of(&[SECRET, one, other].into()).unwrap())
+        };
+        let config = load(&[proxies, most]).unwrap();
+        assert_eq!(config.http.trusted_proxies.len(), 2);
+        assert_eq!(config.http.connections_per_address_max, 7);
+        let others = [("TIDINGS_HTTP_TRUSTED_PROXY", "::1"), ("TIDINGS_HTTP_CONNECTIONS_MAX", "x")];
+        let report = load(&others).unwrap_err().report(false);
+        for part in ["TIDINGS_HTTP_TRUSTED_PROXIES", "TIDINGS_HTTP_CONNECTIONS_MAX", "2 mistakes"] {
+            assert!(report.contains(part), "no {part} in\n{report}");
+        }
+        // What is for a hub alone is not looked at.
+        let config = load(&[("TIDINGS_HISTORY_DURABILITY", "x"), ("TIDINGS_LISTEN", "y")]);
+        assert_eq!(config.unwrap().http.connections_per_address_max, 1_024);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tungstenite::error::Error;
 use tungstenite::protocol::WebSocket;
 
 use crate::http::{self, PATIENCE, Reply};
-use crate::hub::{Launch, PROGRAM, TestHub, configuration};
+use crate::hub::{Launch, TestHub, configuration};
 use crate::mercure::MEMORY;
 use crate::sinks::resident;
 use crate::tokens::{Role, bearer, mint, now, token_final};
@@ -122,11 +122,16 @@ pub(crate) struct Client {
 impl Client {
     /// The status instead, where it is refused.
     fn open(hub: &TestHub, target: &str) -> Result<Client, u16> {
+        Client::open_with(hub, target, CHOSEN)
+    }
+
+    /// The same with this header.
+    fn open_with(hub: &TestHub, target: &str, header: (&str, &str)) -> Result<Client, u16> {
         let stream = TcpStream::connect(hub.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         let uri = format!("ws://courier.example{target}").parse().unwrap();
-        let request = ClientRequestBuilder::new(uri).with_header(CHOSEN.0, CHOSEN.1);
+        let request = ClientRequestBuilder::new(uri).with_header(header.0, header.1);
         match tungstenite::client(request, stream) {
             Ok((socket, _)) => {
                 let mut client = Client { socket };
@@ -627,7 +632,8 @@ fn old_urls_open_connections_where_their_key_is_known() {
 fn a_connection_ends_with_its_token() {
     let hub = alone();
     let mut application = Application::new(&hub, AUDIENCE);
-    application.token = token_of(&json!({"aud": AUDIENCE, "exp": now() + 2}));
+    // Long enough to get there on a busy machine.
+    application.token = token_of(&json!({"aud": AUDIENCE, "exp": now() + 5}));
     let mut client = application.connect("");
     client.subscribed("a");
     assert_eq!(client.closes(), Some(1008));
@@ -863,18 +869,47 @@ fn everything_is_kept_in_a_folder() {
 #[test]
 fn a_folder_with_an_environment_is_enough() {
     let folder = TempDir::new().unwrap();
-    let text = format!("COURIER_JWT_SECRET={SECRET:?}\nCOURIER_PORT=0\nCOURIER_KEY_SECRET=short\n");
-    std::fs::write(folder.path().join(".env"), text).unwrap();
-    let mut command = Command::new(PROGRAM);
-    command.arg("courier").env_clear().current_dir(folder.path()).env("NO_COLOR", "1");
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{said}");
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write(".env", &format!("COURIER_JWT_SECRET={SECRET:?}\nCOURIER_PORT=x\nTIDINGS_DATA=here\n"));
+    write(".env.local", "COURIER_PORT=0\n");
+    let launch = || Launch {
+        arguments: Some(vec!["courier".to_owned()]),
+        under: ["env", "-C", folder.path().to_str().unwrap()].map(str::to_owned).to_vec(),
+        ..Launch::default()
+    };
+    let hub = TestHub::launch(launch());
+    let application = Application::new(&hub, AUDIENCE);
+    application.hook("a", "1");
+    let mut client = application.connect("&after=earliest");
+    client.subscribe("a");
+    client.expect("1");
+    drop(client);
+    drop(hub);
+    assert!(folder.path().join("here").is_dir(), "it keeps what it has there");
+
+    write(".env.local", "COURIER_PORT=0\nCOURIER_KEY_SECRET=short\n");
+    let said = TestHub::try_launch(launch()).err().unwrap();
     assert!(
         said.contains("COURIER_KEY_SECRET") && said.contains("AES takes 16, 24 or 32"),
         "{said}"
     );
     assert!(!said.contains(SECRET));
+}
+
+#[test]
+fn clients_behind_a_proxy_are_bounded_each_for_itself() {
+    let hub = TestHub::launch(launch(&[
+        ("TIDINGS_HTTP_TRUSTED_PROXIES", "127.0.0.1"),
+        ("TIDINGS_HTTP_CONNECTIONS_PER_ADDRESS_MAX", "2"),
+    ]));
+    let application = Application::new(&hub, AUDIENCE);
+    let key = application.sign()["key"].as_str().unwrap().to_owned();
+    let target = format!("/ws?token={key}");
+    let of = |client: &str| Client::open_with(&hub, &target, ("X-Forwarded-For", client));
+    let open: Vec<_> = ["192.0.2.1", "192.0.2.1", "192.0.2.2"].map(|client| of(client).ok()).into();
+    assert!(open.iter().all(Option::is_some));
+    assert_eq!(of("192.0.2.1").err(), Some(429), "a third one of the same");
+    assert!(of("192.0.2.2").is_ok());
 }
 
 #[test]
