@@ -49,7 +49,7 @@ fn grant(hub: &Hub, told: &SourceSpecification) -> Grant {
     let patterns = own.flat_map(|own| {
         [(Language::UriTemplate, format!("{own}:{{+topic}}")), (Language::Exact, own)]
     });
-    // What is no pattern is no audience's name either, and nothing can be published to it.
+    // What is too long for a pattern is no audience's name either.
     let named = patterns.filter_map(|(language, text)| hub.matcher(language, &text).ok());
     let publish = std::iter::once(Arc::new(Matcher::Any)).chain(named).collect();
     // Keys of one source's messages never meet those of another or of a publisher.
@@ -65,8 +65,12 @@ fn grant(hub: &Hub, told: &SourceSpecification) -> Grant {
 fn named_in(option: &Value, audiences: &mut BTreeSet<String>) {
     match option {
         Value::String(text) => {
-            let id = audience(text).filter(|id| !id.is_empty());
-            audiences.extend(id.map(str::to_owned));
+            // Such as a UUID, and nothing that means more in a pattern.
+            let is_id = |id: &&str| {
+                let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+                !id.is_empty() && id.bytes().all(is_plain)
+            };
+            audiences.extend(audience(text).filter(is_id).map(str::to_owned));
         }
         Value::Array(items) => items.iter().for_each(|item| named_in(item, audiences)),
         Value::Object(fields) => fields.values().for_each(|field| named_in(field, audiences)),
@@ -173,5 +177,6 @@ mod tests {
         assert!(may(named.clone(), &own) && may(named.clone(), "a.b") && !may(named, &other));
         assert!(may(json!({"subjects": [own]}), &own));
         assert!(!may(json!({"subjects": [AUDIENCE_PREFIX]}), &own));
+        assert!(!may(json!({"subjects": [format!("{AUDIENCE_PREFIX}{{any}}:x")]}), &own));
     }
 }

@@ -80,7 +80,8 @@ impl Shard {
         let mut cancelled: Vec<Side> = Vec::new();
         cancelled.extend(socket.side.take_if(|side| is_over(side)).map(|side| *side));
         cancelled.extend(socket.sides.extract_if(is_over));
-        socket.wants.remove(matchers, place, socket.side.is_some());
+        let brings_more = socket.side.is_some() || !socket.sides.is_empty();
+        socket.wants.remove(matchers, place, brings_more);
         self.answer_moved(number, place, cancelled, answer);
     }
 

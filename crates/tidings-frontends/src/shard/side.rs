@@ -185,8 +185,10 @@ impl Shard {
         let has_room = receiver.rest.is_none() && !receiver.phase.is_last();
         let Some(socket) = &mut receiver.socket else { return };
         if socket.side.is_none() {
-            socket.wants.forget_left();
             socket.side = socket.sides.pop().map(Box::new);
+            if socket.side.is_none() {
+                socket.wants.forget_left();
+            }
         }
         let Some(side) = &mut socket.side else { return };
         if !has_room || side.turn.is_some() || !(is_live || side.holds) {

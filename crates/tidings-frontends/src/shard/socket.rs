@@ -65,6 +65,10 @@ impl Sides {
         self.0.as_ref().map_or(0, |waiting| waiting.sides.len())
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     pub(super) fn push(&mut self, side: Side) {
         self.0.get_or_insert_default().sides.push_back(side);
     }

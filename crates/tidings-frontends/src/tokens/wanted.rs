@@ -219,11 +219,11 @@ pub(super) fn form(body: &[u8]) -> Result<Asked, Refusal> {
 const BAD_LIFETIME: Refusal = Refusal::Bad("`lifetime` is no number of seconds, 1 at least");
 
 fn complete(document: Document) -> Result<Asked, Refusal> {
-    if document.grant_type.is_some_and(|kind| kind != "client_credentials") {
-        return Err(Refusal::GrantType);
-    }
     // Fields of OAuth without a value are as if they were not there (RFC 6749 section 3.2).
     let has = |field: &Option<String>| field.as_ref().is_some_and(|text| !text.is_empty());
+    if has(&document.grant_type) && document.grant_type.as_deref() != Some("client_credentials") {
+        return Err(Refusal::GrantType);
+    }
     if has(&document.client_secret) {
         return Err(Refusal::Bad(
             "send the API key in a header, by HTTP Basic or as a bearer token, and not in the body",
@@ -396,7 +396,7 @@ mod tests {
         }
         let secret = form(b"client_id=a&client_secret=b");
         assert!(matches!(secret, Err(Refusal::Bad(_))), "{secret:?}");
-        let empty = form(b"client_id=&client_secret=&scope=&resource=&audience=");
+        let empty = form(b"grant_type=&client_id=&client_secret=&scope=&resource=&audience=");
         assert_eq!(empty, Ok(Asked::default()));
     }
 
