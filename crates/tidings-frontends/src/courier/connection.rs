@@ -1,6 +1,6 @@
 //! Runs a session: what it wants is ordered from its socket, or published. Knows no message.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -25,6 +25,8 @@ pub(super) struct Connection {
     request: RequestId,
     line: Line,
     session: Mutex<Session>,
+    /// What is for all of the audience was brought from where subscriptions begin.
+    has_begun: Arc<AtomicBool>,
     _counted: Counted,
 }
 
@@ -55,7 +57,8 @@ impl Connection {
         (answering, _counted): (Arc<Answering>, Counted),
     ) -> Connection {
         let (line, session) = (Line::new(answering), Mutex::new(session));
-        Connection { hub, grant, start, request, line, session, _counted }
+        let has_begun = Arc::default();
+        Connection { hub, grant, start, request, line, session, has_begun, _counted }
     }
 }
 
@@ -86,6 +89,14 @@ impl Connection {
                 // next is for it as well.
                 let now = Start::After(self.hub.end());
                 let start = if self.start == Start::Now { now } else { self.start };
+                let has_begun = self.has_begun.load(Ordering::Relaxed);
+                let (topics, again) = match again {
+                    // It was taken back before its past had come.
+                    Some(broadcast) if !has_begun => {
+                        (std::iter::once(broadcast).chain(topics).collect(), None)
+                    }
+                    again => (topics, again),
+                };
                 self.join(&topics, start, ear);
                 again.iter().for_each(|topic| self.join(std::slice::from_ref(topic), now, ear));
             }
@@ -112,8 +123,10 @@ impl Connection {
     }
 
     fn join(&self, topics: &[Topic], start: Start, ear: &Ear) {
-        let own = ear.clone();
+        let (own, has_begun) = (ear.clone(), Arc::clone(&self.has_begun));
         let answer: Answer = Box::new(move |joined| {
+            // The first that is brought whole had what is for all of the audience with it.
+            has_begun.fetch_or(!joined.cancelled, Ordering::Relaxed);
             if joined.missed.is_some() && !joined.cancelled {
                 // There are no words for it. Who comes back begins behind what is missing.
                 own.order(Order::End { close: TRY_AGAIN, words: Bytes::new() });

@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use tidings_core::{
     BadPattern, Flaw, Grant, Hub, Matcher, Receipt, Refused, Selection, Start, Update,
 };
+use tokio::sync::oneshot;
 
 use super::commands::{Pattern, Token};
 use super::judge::Right;
@@ -38,6 +39,8 @@ struct State {
     session: Session,
     /// Subscriptions that others see, as long as these are here.
     shown: Vec<Shown>,
+    /// A subscription was ordered of which it is not known whether it has begun.
+    has_joined: bool,
 }
 
 struct Shown {
@@ -54,7 +57,7 @@ impl Conversation {
         session: Session,
         answering: Arc<Answering>,
     ) -> Conversation {
-        let state = Mutex::new(State { session, shown: Vec::new() });
+        let state = Mutex::new(State { session, shown: Vec::new(), has_joined: false });
         let (line, has_ended) = (Line::new(answering), AtomicBool::new(false));
         Conversation { mercure, request, line, state, has_ended }
     }
@@ -125,6 +128,10 @@ impl Conversation {
                 return Some(Input::Begun(begun));
             }
             Output::Publish { update, grant } => {
+                if std::mem::take(&mut self.lock().has_joined) {
+                    // What it asked for before has to begin before what it publishes.
+                    begun(ear).await;
+                }
                 let published = Box::pin(self.published(*update, &grant)).await;
                 return Some(Input::Published(published));
             }
@@ -235,6 +242,7 @@ impl Conversation {
             state.shown.reserve_exact(1);
             state.shown.push(Shown { name, patterns, present });
         }
+        self.lock().has_joined = true;
         let around = (start != Start::Now).then(|| self.around(reference.clone()));
         let hub = self.hub().clone();
         let answer: Answer = Box::new(move |joined: Joined| {
@@ -301,6 +309,18 @@ impl Conversation {
         let scope = self.mercure.scope();
         ear.order(Order::Grant { grant, scope, expires: ends, answer });
     }
+}
+
+/// Waits until everything that was ordered has happened. A socket that is gone does nothing, which
+/// ends the wait too.
+async fn begun(ear: &Ear) {
+    let (done, is_done) = oneshot::channel();
+    let answer: Answer = Box::new(move |_| {
+        let _told = done.send(());
+        Bytes::new()
+    });
+    ear.order(Order::Leave { number: None, matchers: Box::default(), answer });
+    let _done = is_done.await;
 }
 
 /// Whether others see the same of two tokens.

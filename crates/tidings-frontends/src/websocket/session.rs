@@ -330,13 +330,11 @@ impl Session {
     }
 
     fn leave(&mut self, reference: Reference, name: String) -> Vec<Output> {
-        if let Err(denial) = self.known() {
-            return self.refuse(Some(&reference), denial);
-        }
         let place = self.subscriptions.iter().position(|subscribed| *subscribed.name == *name);
         let Some(place) = place else {
             let unknown = denial(Code::UnknownName, "no subscription of this name is there");
-            return self.refuse(Some(&reference), unknown);
+            let denial = self.known().err().unwrap_or(unknown);
+            return self.refuse(Some(&reference), denial);
         };
         let Subscribed { number, matchers, .. } = self.subscriptions.swap_remove(place);
         let mut matchers = matchers.into_vec();
@@ -718,6 +716,8 @@ mod tests {
         session.let_strangers(false);
         check(&mut session, said(&commands()[2]), &["error unauthenticated"]);
         assert_eq!(session.subscriptions.len(), 1, "what is there goes on");
+        let leave = said(&json!({"op": "unsubscribe", "ref": 1, "name": "a"}));
+        check(&mut session, leave, &["leave a 1"]);
     }
 
     #[test]

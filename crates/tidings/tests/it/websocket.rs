@@ -684,6 +684,37 @@ fn strangers_who_fill_the_place_for_costly_patterns_leave_that_of_others() {
 }
 
 #[test]
+fn who_publishes_in_one_breath_with_its_subscription_hears_itself_every_time() {
+    let hub = TestHub::start(&one_key(""));
+    let token = both(&["*"]);
+    std::thread::scope(|threads| {
+        for client in 0..8 {
+            let (hub, token) = (&hub, &token);
+            threads.spawn(move || {
+                for round in 0..20 {
+                    let mut socket = Socket::open_with(hub, token);
+                    let topic = format!("https://sockets.example/{client}/{round}");
+                    let subscribe =
+                        json!({"op": "subscribe", "ref": 1, "matchers": [{"match": topic}]});
+                    let publish =
+                        json!({"op": "publish", "ref": 2, "topics": [topic], "data": "mine"});
+                    let said = [subscribe, publish].map(|command| {
+                        let text = command.to_string();
+                        frame(0x81, text.as_bytes())
+                    });
+                    socket.socket.get_mut().write_all(&said.concat()).unwrap();
+                    socket.expect("subscribed");
+                    let (one, other) = (socket.next(), socket.next());
+                    let ops = [&one["op"], &other["op"]];
+                    assert!(ops.contains(&&json!("update")), "{one} {other}");
+                    assert!(ops.contains(&&json!("published")), "{one} {other}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
 fn strangers_who_are_not_let_in_any_more_ask_for_nothing_new() {
     let hub = TestHub::start(ANONYMOUS);
     let mut socket = Socket::open(&hub);
