@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tidings_core::{Grant, Hub, Language, Matcher, Refused, Start, Topic, Update};
-use tokio::sync::oneshot;
 
 use super::session::{Output, Session};
 use crate::http::RequestId;
@@ -100,7 +99,8 @@ impl Connection {
                 self.join(&topics, start, ear);
                 again.iter().for_each(|topic| self.join(std::slice::from_ref(topic), now, ear));
             }
-            Some(Output::Leave(topics)) => self.leave(&topics, ear).await,
+            // What is published from here on is not brought.
+            Some(Output::Leave(topics)) => ear.leave(self.matchers(&topics)).await,
             Some(Output::Publish(update)) => {
                 if let Err(reason) = publish(&self.hub, &self.grant, *update).await {
                     // Nobody is told, as ever.
@@ -136,19 +136,6 @@ impl Connection {
         // What is taken back is named by its topics.
         let (number, matchers) = (0, self.matchers(topics));
         ear.order(Order::Join { number, matchers, start, around: None, answer });
-    }
-
-    /// What is published from here on is not brought.
-    async fn leave(&self, topics: &[Topic], ear: &Ear) {
-        let (done, is_done) = oneshot::channel();
-        let answer: Answer = Box::new(move |_| {
-            // Who waits for it may be gone, and that is all the same.
-            let _told = done.send(());
-            Bytes::new()
-        });
-        ear.order(Order::Leave { number: None, matchers: self.matchers(topics), answer });
-        // A socket that is gone answers nothing, which ends the wait too.
-        let _done = is_done.await;
     }
 }
 

@@ -12,6 +12,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tidings_core::{Grant, Matcher, Missed, Offset, Scope, Start};
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use super::inbox::{Inbox, Message};
@@ -76,6 +77,19 @@ impl Ear {
     pub(crate) fn order(&self, order: Order) {
         let (number, serial, order) = (self.number, self.serial, Box::new(order));
         self.inbox.put(Message::Order { number, serial, order });
+    }
+
+    /// Takes these away without a word, and waits until that and all that was ordered before has
+    /// happened. A socket that is gone does nothing, which ends the wait too.
+    pub(crate) async fn leave(&self, matchers: Box<[Arc<Matcher>]>) {
+        let (done, is_done) = oneshot::channel();
+        let answer: Answer = Box::new(move |_| {
+            // Who waits for it may be gone, and that is all the same.
+            let _told = done.send(());
+            Bytes::new()
+        });
+        self.order(Order::Leave { number: None, matchers, answer });
+        let _done = is_done.await;
     }
 }
 

@@ -9,7 +9,6 @@ use futures_util::future::BoxFuture;
 use tidings_core::{
     BadPattern, Flaw, Grant, Hub, Matcher, Receipt, Refused, Selection, Start, Update,
 };
-use tokio::sync::oneshot;
 
 use super::commands::{Pattern, Token};
 use super::judge::Right;
@@ -130,7 +129,7 @@ impl Conversation {
             Output::Publish { update, grant } => {
                 if std::mem::take(&mut self.lock().has_joined) {
                     // What it asked for before has to begin before what it publishes.
-                    begun(ear).await;
+                    ear.leave(Box::default()).await;
                 }
                 let published = Box::pin(self.published(*update, &grant)).await;
                 return Some(Input::Published(published));
@@ -309,18 +308,6 @@ impl Conversation {
         let scope = self.mercure.scope();
         ear.order(Order::Grant { grant, scope, expires: ends, answer });
     }
-}
-
-/// Waits until everything that was ordered has happened. A socket that is gone does nothing, which
-/// ends the wait too.
-async fn begun(ear: &Ear) {
-    let (done, is_done) = oneshot::channel();
-    let answer: Answer = Box::new(move |_| {
-        let _told = done.send(());
-        Bytes::new()
-    });
-    ear.order(Order::Leave { number: None, matchers: Box::default(), answer });
-    let _done = is_done.await;
 }
 
 /// Whether others see the same of two tokens.
