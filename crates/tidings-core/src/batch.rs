@@ -4,19 +4,24 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::update::{Entry, Offset};
 
 /// Entries in order that several receivers get alike; never empty.
 #[derive(Debug)]
 pub(crate) struct Run {
-    pub(crate) entries: Box<[Arc<Entry>]>,
+    /// Mostly one.
+    pub(crate) entries: SmallVec<[Arc<Entry>; 1]>,
     pub(crate) weight: usize,
 }
 
 impl Run {
-    pub(crate) fn new(entries: Box<[Arc<Entry>]>) -> Run {
+    /// A run of these entries, if there are any.
+    pub(crate) fn of(entries: impl Iterator<Item = Arc<Entry>>) -> Option<Run> {
+        let entries: SmallVec<[_; 1]> = entries.collect();
         let weight = entries.iter().map(|entry| entry.update.weight()).sum();
-        Run { entries, weight }
+        (!entries.is_empty()).then_some(Run { entries, weight })
     }
 
     pub(crate) fn last(&self) -> Offset {
@@ -27,7 +32,7 @@ impl Run {
 /// Entries that were taken from a subscription, in order.
 #[derive(Debug, Default)]
 pub struct Batch {
-    parts: Vec<(Arc<Run>, Range<usize>)>,
+    parts: SmallVec<[(Arc<Run>, Range<usize>); 1]>,
     length: usize,
 }
 

@@ -1,5 +1,8 @@
 //! Who gets which entries of a fan-out. Works on the whole of it: receivers that get the same get
 //! one shared run, so that the cost follows the receivers, not receivers times entries.
+//!
+//! What a round needs to know of a receiver stands in the list of its matcher: each further place in
+//! memory that is looked at for it was last used long ago, and takes as long as all the rest.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,40 +11,81 @@ use crate::batch::Run;
 use crate::matcher::index::MatcherId;
 use crate::namespace::Namespace;
 use crate::slot::Slot;
-use crate::subscribers::{Registered, Registry};
+use crate::subscribers::{Member, Registered, Registry};
 use crate::update::{Entry, Scope};
 
-/// One run and everybody who gets it.
-pub(crate) struct Hand<'r> {
-    pub(crate) run: Arc<Run>,
-    pub(crate) slots: Vec<&'r Slot>,
+/// Runs and who gets them.
+#[derive(Default)]
+pub(crate) struct Dealt<'r> {
+    /// Each run, and how many get it.
+    runs: Vec<(Arc<Run>, usize)>,
+    /// Each receiver, and the number of its run.
+    gets: Vec<(&'r Slot, usize)>,
 }
 
-/// Scratch memory of the fan-out, kept between rounds. What stands in it counts only when it
-/// carries the number of the current round.
+/// Scratch memory of the fan-out, kept between rounds.
 #[derive(Debug, Default)]
 pub(crate) struct Deal {
-    round: u64,
     /// For each entry the matchers that pick it, sorted.
     matched: Vec<Vec<MatcherId>>,
-    /// For each matcher the entries that it picks, in order.
-    picked: Vec<(u64, Vec<usize>)>,
-    /// The matchers that pick something.
-    matchers: Vec<MatcherId>,
-    /// For each receiver by what it was found.
-    found: Vec<(u64, Found)>,
+    /// What each matcher picks: sorted by matcher, then in order.
+    picked: Vec<Pick>,
+    round: u64,
+    /// For receivers with several matchers the last round in which they were found.
+    found: Vec<u64>,
 }
 
-/// By what a receiver was found.
-#[derive(Debug, Clone, Copy)]
-enum Found {
-    One(MatcherId),
-    Several,
+/// A matcher picks the entry at this place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Pick {
+    matcher: MatcherId,
+    at: usize,
 }
 
-/// Receivers with the same key get the same run: those of one matcher and, where an entry is
-/// private, of one grant, and where one has a scope, of one scope.
-type RunKey = (MatcherId, Option<usize>, Option<Scope>);
+/// What a round works on.
+#[derive(Clone, Copy)]
+struct Table<'r, 't> {
+    registry: &'r Registry,
+    entries: &'t [Arc<Entry>],
+    matched: &'t [Vec<MatcherId>],
+    picked: &'t [Pick],
+}
+
+/// Receivers of one matcher with the same key get the same run: those of one grant, where an entry
+/// is private, and of one scope, where one has a scope.
+type RunKey = (Option<usize>, Option<Scope>);
+
+impl Dealt<'_> {
+    /// Each receiver with its run and how many share that.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Slot, &Arc<Run>, usize)> {
+        self.gets.iter().filter_map(|(slot, number)| {
+            let (run, shared_by) = self.runs.get(*number)?;
+            Some((*slot, run, *shared_by))
+        })
+    }
+
+    /// How many receivers get something.
+    pub(crate) fn len(&self) -> usize {
+        self.gets.len()
+    }
+}
+
+impl<'r> Dealt<'r> {
+    /// Gives a run to one receiver. Answers its number, for others who get it too.
+    fn give(&mut self, run: Run, slot: &'r Slot) -> usize {
+        self.runs.push((Arc::new(run), 0));
+        let number = self.runs.len() - 1;
+        self.share(number, slot);
+        number
+    }
+
+    fn share(&mut self, number: usize, slot: &'r Slot) {
+        if let Some((_, shared_by)) = self.runs.get_mut(number) {
+            *shared_by += 1;
+            self.gets.push((slot, number));
+        }
+    }
+}
 
 impl Deal {
     /// Finds everybody who gets something of these entries, and what.
@@ -50,45 +94,31 @@ impl Deal {
         registry: &'r Registry,
         entries: &[Arc<Entry>],
         namespace: &Namespace,
-    ) -> Vec<Hand<'r>> {
+    ) -> Dealt<'r> {
         self.round += 1;
         self.match_entries(registry, entries, namespace);
-        let mut places: HashMap<RunKey, Option<usize>> = HashMap::new();
-        let mut hands: Vec<Hand<'r>> = Vec::new();
-        for (slot_id, slot) in self.receivers(registry) {
-            let Some(registered) = registry.registered(slot_id) else { continue };
-            let Some((_, Found::One(matcher))) = self.found.get(slot_id) else {
-                let picked = self.picked_by_several(registered);
-                hands.extend(self.hand(entries, &picked, registered, slot));
-                continue;
-            };
-            let picked = self.picked.get(matcher.index()).map_or(&[][..], |(_, picked)| picked);
-            if let [_] = registry.members(*matcher) {
+        let mut dealt = Dealt::default();
+        let table = Table { registry, entries, matched: &self.matched, picked: &self.picked };
+        let mut groups: Vec<&[Pick]> =
+            self.picked.chunk_by(|one, other| one.matcher == other.matcher).collect();
+        // Who gets the oldest entry is served first.
+        groups.sort_by_key(|group| group.first().map(|pick| pick.at));
+        for group in groups {
+            let Some(Pick { matcher, .. }) = group.first() else { continue };
+            match registry.members(*matcher) {
                 // There is nobody to share it with.
-                hands.extend(self.hand(entries, picked, registered, slot));
-                continue;
-            }
-            let any = |is: fn(&Entry) -> bool| {
-                picked.iter().any(|at| entries.get(*at).is_some_and(|entry| is(entry)))
-            };
-            let grant = any(|entry| entry.update.private).then_some(registered.grant_id);
-            let scope = registered.scope.filter(|_| any(|entry| entry.scope.is_some()));
-            let key = (*matcher, grant, scope);
-            match places.get(&key) {
-                None => {
-                    let hand = self.hand(entries, picked, registered, slot);
-                    places.insert(key, hand.is_some().then_some(hands.len()));
-                    hands.extend(hand);
-                }
-                Some(None) => {}
-                Some(Some(place)) => {
-                    if let Some(hand) = hands.get_mut(*place) {
-                        hand.slots.push(slot);
+                [member] if member.is_alone => {
+                    if let Some(run) = table.run(places(group), member.slot_id) {
+                        dealt.give(run, &member.slot);
                     }
+                }
+                members => {
+                    let seen = Seen { round: self.round, found: &mut self.found };
+                    table.deal_to_many(group, members, seen, &mut dealt);
                 }
             }
         }
-        hands
+        dealt
     }
 
     fn match_entries(
@@ -97,79 +127,118 @@ impl Deal {
         entries: &[Arc<Entry>],
         namespace: &Namespace,
     ) {
-        self.matchers.clear();
+        self.picked.clear();
         self.matched.resize(entries.len().max(self.matched.len()), Vec::new());
         for (at, (entry, matched)) in entries.iter().zip(&mut self.matched).enumerate() {
             matched.clear();
             registry.find(entry, namespace, matched);
-            for matcher in matched.iter() {
-                if self.picked.len() <= matcher.index() {
-                    self.picked.resize(matcher.index() + 1, (0, Vec::new()));
-                }
-                let Some((round, picked)) = self.picked.get_mut(matcher.index()) else { continue };
-                if *round != self.round {
-                    *round = self.round;
-                    picked.clear();
-                    self.matchers.push(*matcher);
-                }
-                picked.push(at);
-            }
+            self.picked.extend(matched.iter().map(|matcher| Pick { matcher: *matcher, at }));
         }
+        self.picked.sort_unstable();
     }
+}
 
-    /// Everybody in the lists of the matchers that pick something, each once.
-    fn receivers<'r>(&mut self, registry: &'r Registry) -> Vec<(usize, &'r Slot)> {
-        let mut receivers = Vec::new();
-        for matcher in &self.matchers {
-            for member in registry.members(*matcher) {
-                if self.found.len() <= member.slot_id {
-                    self.found.resize(member.slot_id + 1, (0, Found::Several));
+/// Which receivers with several matchers were found in this round already.
+struct Seen<'s> {
+    round: u64,
+    found: &'s mut Vec<u64>,
+}
+
+impl Seen<'_> {
+    /// Answers whether it is found for the first time.
+    fn is_new(&mut self, slot_id: usize) -> bool {
+        if self.found.len() <= slot_id {
+            self.found.resize(slot_id + 1, 0);
+        }
+        let found = self.found.get_mut(slot_id);
+        found.is_some_and(|found| std::mem::replace(found, self.round) != self.round)
+    }
+}
+
+fn places(group: &[Pick]) -> impl Iterator<Item = usize> {
+    group.iter().map(|pick| pick.at)
+}
+
+impl<'r> Table<'r, '_> {
+    /// Deals what a matcher picks to everybody in its list.
+    fn deal_to_many(
+        &self,
+        group: &[Pick],
+        members: &'r [Member],
+        mut seen: Seen<'_>,
+        dealt: &mut Dealt<'r>,
+    ) {
+        let any = |is: fn(&Entry) -> bool| {
+            places(group).any(|at| self.entries.get(at).is_some_and(|entry| is(entry)))
+        };
+        let (is_private, has_scope) =
+            (any(|entry| entry.update.private), any(|entry| entry.scope.is_some()));
+        let mut numbers: HashMap<RunKey, Option<usize>> = HashMap::new();
+        for member in members {
+            let registered = match member.is_alone && !is_private && !has_scope {
+                true => None,
+                false => self.registry.registered(member.slot_id),
+            };
+            if let Some(registered) = registered.filter(|_| !member.is_alone) {
+                if !seen.is_new(member.slot_id) {
+                    continue;
                 }
-                let Some(found) = self.found.get_mut(member.slot_id) else { continue };
-                match *found {
-                    (round, Found::One(known)) if round == self.round && known == *matcher => {}
-                    (round, _) if round == self.round => found.1 = Found::Several,
-                    _ => {
-                        *found = (self.round, Found::One(*matcher));
-                        receivers.push((member.slot_id, &*member.slot));
+                if let Some(all) = self.picked_by_several(registered) {
+                    if let Some(run) = self.run(all.into_iter(), member.slot_id) {
+                        dealt.give(run, &member.slot);
                     }
+                    continue;
+                }
+            }
+            let grant = registered.filter(|_| is_private).map(|registered| registered.grant_id);
+            let scope = registered.filter(|_| has_scope).and_then(|registered| registered.scope);
+            match numbers.get(&(grant, scope)) {
+                Some(Some(number)) => dealt.share(*number, &member.slot),
+                Some(None) => {}
+                None => {
+                    let run = self.run(places(group), member.slot_id);
+                    let number = run.map(|run| dealt.give(run, &member.slot));
+                    numbers.insert((grant, scope), number);
                 }
             }
         }
-        receivers
     }
 
-    /// What any of a receiver's matchers picks, in order, each once.
-    fn picked_by_several(&self, registered: &Registered) -> Vec<usize> {
+    /// What any of a receiver's matchers picks, in order, each once; nothing where only one of them
+    /// picks something.
+    fn picked_by_several(&self, registered: &Registered) -> Option<Vec<usize>> {
         let mut all = Vec::new();
+        let mut picking: Option<MatcherId> = None;
+        let mut several = false;
         for (matcher, _) in &registered.places {
-            if let Some((round, picked)) = self.picked.get(matcher.index())
-                && *round == self.round
-            {
-                all.extend_from_slice(picked);
+            let from = self.picked.partition_point(|pick| pick.matcher < *matcher);
+            let picks = self.picked.get(from..).unwrap_or_default();
+            let picks = picks.iter().take_while(|pick| pick.matcher == *matcher);
+            let before = all.len();
+            all.extend(picks.map(|pick| pick.at));
+            if all.len() > before {
+                several |= picking.is_some_and(|other| other != *matcher);
+                picking = Some(*matcher);
             }
         }
         all.sort_unstable();
         all.dedup();
-        all
+        several.then_some(all)
     }
 
     /// The run of what this receiver may read of the picked entries, if there is any.
-    fn hand<'r>(
-        &self,
-        entries: &[Arc<Entry>],
-        picked: &[usize],
-        registered: &Registered,
-        slot: &'r Slot,
-    ) -> Option<Hand<'r>> {
-        let run: Box<[_]> = picked
-            .iter()
-            .filter_map(|at| entries.get(*at).map(|entry| (*at, entry)))
-            .filter(|(_, entry)| entry.scope.is_none() || entry.scope == registered.scope)
-            .filter(|(at, entry)| !entry.update.private || self.may_read(registered, *at))
-            .map(|(_, entry)| Arc::clone(entry))
-            .collect();
-        (!run.is_empty()).then(|| Hand { run: Arc::new(Run::new(run)), slots: vec![slot] })
+    fn run(&self, picked: impl Iterator<Item = usize>, slot_id: usize) -> Option<Run> {
+        let may_have = |at: usize, entry: &Entry| {
+            if entry.scope.is_none() && !entry.update.private {
+                return true;
+            }
+            let Some(registered) = self.registry.registered(slot_id) else { return false };
+            (entry.scope.is_none() || entry.scope == registered.scope)
+                && (!entry.update.private || self.may_read(registered, at))
+        };
+        let picked = picked.filter_map(|at| self.entries.get(at).map(|entry| (at, entry)));
+        let given = picked.filter(|(at, entry)| may_have(*at, entry));
+        Run::of(given.map(|(_, entry)| Arc::clone(entry)))
     }
 
     /// Whether the receiver's grant covers one of the topics of an entry.

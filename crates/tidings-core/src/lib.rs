@@ -70,7 +70,7 @@ pub use selection::Selection;
 pub use standing::Judgement;
 pub use state::{Row, SAVED_UP_TO, State, StateError, Table, Write};
 pub use store::check;
-pub use subscription::Subscription;
+pub use subscription::{Live, Subscription};
 pub use topic::{BadText, Line, Topic};
 pub use update::{Entry, Epoch, Flaw, Form, Offset, Origin, Scope, Update};
 

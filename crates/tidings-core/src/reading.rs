@@ -160,9 +160,9 @@ impl Reading {
         self.told_forgotten = self.told_forgotten.max(found.forgotten);
         entries.extend(ephemerals.into_iter().filter(|entry| entry.offset <= self.position));
         entries.sort_by_key(|entry| entry.offset);
-        if !entries.is_empty() {
-            let length = entries.len();
-            batch.add(Arc::new(Run::new(entries.into())), 0..length);
+        if let Some(run) = Run::of(entries.into_iter()) {
+            let length = run.entries.len();
+            batch.add(Arc::new(run), 0..length);
         }
         Ok(Taken { offset: self.position, ephemerals_lost })
     }

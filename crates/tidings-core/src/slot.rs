@@ -153,11 +153,10 @@ impl Waiting {
     /// What of a run lies behind the place where this receiver joined.
     fn unseen(&self, run: &Arc<Run>) -> Option<Arc<Run>> {
         let from = run.entries.partition_point(|entry| entry.offset <= self.seen);
-        match run.entries.get(from..) {
-            _ if from == 0 => Some(Arc::clone(run)),
-            None | Some([]) => None,
-            Some(rest) => Some(Arc::new(Run::new(rest.into()))),
+        if from == 0 {
+            return Some(Arc::clone(run));
         }
+        Run::of(run.entries.iter().skip(from).cloned()).map(Arc::new)
     }
 
     /// Moves what waits to `batch`, bounded in number and bytes.

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use smallvec::SmallVec;
+
 use crate::deal::Deal;
 use crate::held::Holders;
 use crate::matcher::index::{Budget, Index, MatcherId};
@@ -57,7 +59,8 @@ impl MatcherKey {
 #[derive(Debug)]
 struct Interned {
     matcher: Arc<Matcher>,
-    members: Vec<Member>,
+    /// Mostly one, which stands here.
+    members: SmallVec<[Member; 1]>,
     /// Subscriptions and grants that name it.
     references: usize,
 }
@@ -68,7 +71,9 @@ pub(crate) struct Member {
     pub(crate) slot: Arc<Slot>,
     pub(crate) slot_id: usize,
     /// Which of the receiver's matchers this is.
-    which: usize,
+    which: u32,
+    /// It is the only one.
+    pub(crate) is_alone: bool,
 }
 
 /// A receiver's matchers, grant and scope.
@@ -149,23 +154,26 @@ impl Subscribers {
         wake: &mut Vec<Waker>,
     ) -> usize {
         let mut registry = self.lock();
-        let mut lists = 0;
         let mut deal = std::mem::take(&mut registry.deal);
-        for hand in deal.deal(&registry, entries, namespace) {
-            lists += hand.slots.len();
-            for slot in &hand.slots {
-                let (pushed, waker) = slot.push(&hand.run, hand.slots.len());
-                wake.extend(waker);
-                match pushed {
-                    Pushed::Taken(count) => add(&counters.fanned_out, count),
-                    Pushed::Overflowed => add(&counters.overflows, 1),
-                    Pushed::Already => {}
-                }
+        let dealt = deal.deal(&registry, entries, namespace);
+        for (slot, run, shared_by) in dealt.iter() {
+            let (pushed, waker) = slot.push(run, shared_by);
+            wake.extend(waker);
+            match pushed {
+                Pushed::Taken(count) => add(&counters.fanned_out, count),
+                Pushed::Overflowed => add(&counters.overflows, 1),
+                Pushed::Already => {}
             }
         }
+        let lists = dealt.len();
         registry.deal = deal;
         lists
     }
+}
+
+/// A receiver has far fewer matchers.
+fn number(which: usize) -> u32 {
+    u32::try_from(which).unwrap_or(u32::MAX)
 }
 
 impl Registry {
@@ -174,13 +182,14 @@ impl Registry {
             self.slots.push(None);
             self.slots.len() - 1
         });
+        let is_alone = selection.matchers.len() == 1;
         let mut places: Vec<(MatcherId, usize)> = Vec::with_capacity(selection.matchers.len());
         for matcher in &selection.matchers {
             let id = self.reference(matcher);
-            let which = places.len();
+            let which = number(places.len());
             let Some(Some(interned)) = self.matchers.get_mut(id.index()) else { continue };
             places.push((id, interned.members.len()));
-            interned.members.push(Member { slot: Arc::clone(slot), slot_id, which });
+            interned.members.push(Member { slot: Arc::clone(slot), slot_id, which, is_alone });
         }
         let mut grant: Vec<_> =
             selection.grant.subscribe.iter().map(|matcher| self.reference(matcher)).collect();
@@ -211,7 +220,7 @@ impl Registry {
         let Some(Some(interned)) = self.matchers.get_mut(id.index()) else { return };
         let Some((_, place)) = leaving.places.get(which) else { return };
         // The noted place is only out of date when the receiver's own other entry moved.
-        let is_it = |member: &Member| member.slot_id == slot_id && member.which == which;
+        let is_it = |member: &Member| member.slot_id == slot_id && member.which == number(which);
         let place = match interned.members.get(*place) {
             Some(member) if is_it(member) => Some(*place),
             _ => interned.members.iter().position(is_it),
@@ -220,12 +229,12 @@ impl Registry {
         interned.members.swap_remove(place);
         if let Some(moved) = interned.members.get(place)
             && let Some(Some(registered)) = self.slots.get_mut(moved.slot_id)
-            && let Some((_, noted)) = registered.places.get_mut(moved.which)
+            && let Some((_, noted)) = registered.places.get_mut(moved.which as usize)
         {
             *noted = place;
         }
         if interned.members.len() * 4 < interned.members.capacity() {
-            interned.members.shrink_to(interned.members.len() * 2);
+            interned.members.shrink_to_fit();
         }
     }
 
@@ -246,7 +255,7 @@ impl Registry {
         self.index.insert(id, matcher);
         if let Some(slot) = self.matchers.get_mut(place) {
             let matcher = Arc::clone(matcher);
-            *slot = Some(Interned { matcher, members: Vec::new(), references: 1 });
+            *slot = Some(Interned { matcher, members: SmallVec::new(), references: 1 });
         }
         id
     }

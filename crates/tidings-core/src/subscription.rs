@@ -28,6 +28,17 @@ pub struct Subscription {
     ready_keys: Vec<u64>,
 }
 
+/// What there was to be taken without the history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Live {
+    /// Everything was taken. Readiness tells of what comes next.
+    Everything,
+    /// A part: there is more, and nothing else tells of that.
+    More,
+    /// Nothing was: the history has to be read.
+    Behind,
+}
+
 impl Hub {
     /// Begins a subscription that belongs to one task, which waits by `Subscription::poll_ready`.
     pub fn subscribe(&self, selection: Selection, start: Start) -> Subscription {
@@ -148,17 +159,17 @@ impl Subscription {
         self.reading.take(batch)
     }
 
-    /// [`Subscription::take`] for who must not wait for a disk. Answers whether it was done: if
-    /// not, the history has to be read.
-    pub fn take_live(&mut self, batch: &mut Batch) -> bool {
-        let is_live = self.is_live();
-        if is_live {
-            self.take_waiting(batch);
+    /// [`Subscription::take`] for who must not wait for a disk.
+    pub fn take_live(&mut self, batch: &mut Batch) -> Live {
+        match self.is_live() {
+            true if self.take_waiting(batch) => Live::Everything,
+            true => Live::More,
+            false => Live::Behind,
         }
-        is_live
     }
 
-    fn take_waiting(&mut self, batch: &mut Batch) {
+    /// Answers whether that was all there is up to now.
+    fn take_waiting(&mut self, batch: &mut Batch) -> bool {
         // Read first: everything up to here has been pushed already.
         let fanned_out = self.reading.shared.fanned_out();
         let is_all = self.slot.take(batch);
@@ -169,6 +180,7 @@ impl Subscription {
         if is_all {
             *position = (*position).max(fanned_out);
         }
+        is_all
     }
 
     /// Ready when [`Subscription::take`] has something to do. For a task that owns one subscription

@@ -11,6 +11,7 @@ mod places;
 mod steps;
 
 use std::cell::OnceCell;
+use std::sync::Arc;
 
 use url::Url;
 
@@ -74,7 +75,7 @@ pub enum Matcher {
     /// Every topic. No pattern says so: it is the operator's alone.
     Everything,
     /// One topic, byte for byte.
-    Exact(Box<str>),
+    Exact(Arc<str>),
     /// A WHATWG URL Pattern; behind a pointer, so that the many exact matchers stay small.
     UrlPattern(Box<UrlPattern>),
     /// An RFC 6570 template in reverse.
@@ -240,7 +241,7 @@ pub fn fuzz_patterns(bytes: &[u8]) {
     let mut texts = text.split('\0');
     let pattern = texts.next().unwrap_or_default();
     let Ok(matcher) = Matcher::parse(language, pattern, &namespace) else { return };
-    let matcher = std::sync::Arc::new(matcher);
+    let matcher = Arc::new(matcher);
     let mut index = index::Index::default();
     let id = index::MatcherId::new(0);
     index.insert(id, &matcher);

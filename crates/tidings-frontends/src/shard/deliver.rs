@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use tidings_core::{Batch, Offset, Start};
+use tidings_core::{Batch, Live, Offset, Start};
 
 use super::audience::{Covered, Source};
 use super::catch_up::{Behind, Gap, Turn, read_history};
@@ -31,12 +31,12 @@ impl Shard {
         audience.in_line = false;
         let Source::Live(subscription) = &mut audience.source else { return };
         let mut batch = Batch::new();
-        if !subscription.take_live(&mut batch) {
-            return self.read_for_all(number);
-        }
+        let taken = subscription.take_live(&mut batch);
         let (portion, passed) = (Portion::new(batch), subscription.offset());
-        if portion.is_some() {
-            self.line_up(number);
+        match taken {
+            Live::Everything => {}
+            Live::More => self.line_up(number),
+            Live::Behind => return self.read_for_all(number),
         }
         self.hand_out(number, Taken { portion, gap: None, passed });
     }

@@ -6,10 +6,10 @@
 //! subjects of NATS are found level by level. A pattern that begins and ends with a variable is
 //! asked about every topic.
 
-use std::borrow::Borrow;
 use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use crate::limits::COSTLY_STEPS_PER_BYTE;
 use crate::matcher::mqtt_filter::{hides_from_wildcards, topic_levels};
@@ -48,7 +48,8 @@ impl MatcherId {
 pub struct Index {
     any: Vec<MatcherId>,
     everything: Vec<MatcherId>,
-    exact: HashMap<ExactText, Vec<MatcherId>>,
+    /// The text is the matcher's own. Where something is found, nothing else has to be looked at.
+    exact: HashMap<Arc<str>, SmallVec<[MatcherId; 2]>>,
     anchored: Patterns,
     loose: Patterns,
     costly: Patterns,
@@ -69,9 +70,7 @@ impl Index {
         match &**matcher {
             Matcher::Any => self.any.push(id),
             Matcher::Everything => self.everything.push(id),
-            Matcher::Exact(_) => {
-                self.exact.entry(ExactText(Arc::clone(matcher))).or_default().push(id);
-            }
+            Matcher::Exact(text) => self.exact.entry(Arc::clone(text)).or_default().push(id),
             Matcher::UrlPattern(pattern) => {
                 let (prefix, suffix) = (pattern.literal_prefix(), pattern.literal_suffix());
                 let patterns = self.patterns(pattern.is_anchored(), pattern.steps_per_byte());
@@ -94,10 +93,10 @@ impl Index {
             Matcher::Any => take_out(&mut self.any, id),
             Matcher::Everything => take_out(&mut self.everything, id),
             Matcher::Exact(text) => {
-                if let Some(ids) = self.exact.get_mut(&**text) {
-                    take_out(ids, id);
+                if let Some(ids) = self.exact.get_mut(text) {
+                    ids.retain(|other| *other != id);
                     if ids.is_empty() {
-                        self.exact.remove(&**text);
+                        self.exact.remove(text);
                     }
                 }
             }
@@ -237,39 +236,5 @@ fn shrink<T>(list: &mut Vec<T>) {
 fn shrink_map<V>(map: &mut HashMap<MatcherId, V>) {
     if map.len() < map.capacity() / 8 {
         map.shrink_to(map.len() * 2);
-    }
-}
-
-/// An exact matcher as the key of its text, so that the text is in memory once.
-#[derive(Debug, Clone)]
-struct ExactText(Arc<Matcher>);
-
-impl ExactText {
-    fn text(&self) -> &str {
-        match &*self.0 {
-            Matcher::Exact(text) => text,
-            // Only exact matchers become keys.
-            _ => "",
-        }
-    }
-}
-
-impl Borrow<str> for ExactText {
-    fn borrow(&self) -> &str {
-        self.text()
-    }
-}
-
-impl PartialEq for ExactText {
-    fn eq(&self, other: &ExactText) -> bool {
-        self.text() == other.text()
-    }
-}
-
-impl Eq for ExactText {}
-
-impl Hash for ExactText {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.text().hash(state);
     }
 }
