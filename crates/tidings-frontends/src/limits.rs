@@ -91,6 +91,9 @@ pub const WRITE_PROGRESS_BYTES_MIN: usize = 16 * 1024;
 /// Bytes of a request that is read in one piece without the help of a library: a head with a token,
 /// and an update of a few kilobytes.
 pub const USUAL_REQUEST_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a head that is kept to be known again: twice a usual one with a token. There is one for
+/// each connection that publishes.
+pub const FAMILIAR_HEAD_BYTES_MAX: usize = 4 * 1024;
 /// Time for the body behind a usual head: many clients send the two in pieces that follow at once.
 pub const USUAL_BODY_TIMEOUT: Duration = Duration::from_millis(500);
 /// Bytes of an answer that leave in one piece with its head.

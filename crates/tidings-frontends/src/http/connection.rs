@@ -257,20 +257,16 @@ impl Connection {
     /// Answers a request that the library has read.
     async fn answer_library(&self, request: http::Request<Incoming>) -> Answered {
         let (head, body) = request.into_parts();
-        let mut answered =
-            self.answer(Box::new(head), Received::coming(body), Instant::now()).await;
+        let head = Head { parts: Arc::new(head), is_judged: false };
+        let mut answered = self.answer(head, Received::coming(body), Instant::now()).await;
         if let Answered::Whole(response, id) = &mut answered {
             response.headers_mut().insert(REQUEST_ID, id.header());
         }
         answered
     }
 
-    pub(super) async fn answer(
-        &self,
-        head: Box<Parts>,
-        body: Received,
-        begun: Instant,
-    ) -> Answered {
+    pub(super) async fn answer(&self, head: Head, body: Received, begun: Instant) -> Answered {
+        let Head { parts: head, is_judged } = head;
         let Connection { server, peer, secure, .. } = self;
         let (peer, secure) = (*peer, *secure);
         let id = RequestId::next();
@@ -299,7 +295,7 @@ impl Connection {
             Ok(place) => {
                 let closing = server.shutdown.closing();
                 let request = Request { head, body, client, id, closing };
-                (frontend(server, request).await, place)
+                (frontend(server, request, is_judged).await, place)
             }
             Err(full) => {
                 server.counters.refused(full).fetch_add(1, Ordering::Relaxed);
@@ -327,6 +323,13 @@ impl Connection {
     }
 }
 
+/// The head of a request.
+pub(super) struct Head {
+    pub(super) parts: Arc<Parts>,
+    /// It was looked at whether every frontend refuses it, and none does.
+    pub(super) is_judged: bool,
+}
+
 /// What became of a request.
 pub(super) enum Answered {
     /// An answer, and the name of its request, which is not in its head yet.
@@ -334,8 +337,8 @@ pub(super) enum Answered {
     Lasting(Given),
 }
 
-async fn frontend(server: &Server, request: Request) -> Response<Content> {
-    if let Some(refusal) = head::refusal(&request.head) {
+async fn frontend(server: &Server, request: Request, is_judged: bool) -> Response<Content> {
+    if !is_judged && let Some(refusal) = head::refusal(&request.head) {
         return refusal.map(Content::Body);
     }
     let path = request.head.uri.path();

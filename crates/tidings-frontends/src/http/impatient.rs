@@ -51,11 +51,14 @@ impl Impatient {
     }
 
     /// Before something is written: an error when what was written long before never arrived.
-    fn check(&self) -> io::Result<()> {
+    /// Answers what time it is.
+    fn check(&self) -> io::Result<Instant> {
+        let now = Instant::now();
         // Heartbeats come a little early by this clock.
         let limit = self.acknowledge_limit * 9 / 10;
-        let is_gone = self.written.elapsed() >= limit && has_vanished(&self.stream, limit);
-        if is_gone { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
+        let is_late = now.saturating_duration_since(self.written) >= limit;
+        let is_gone = is_late && has_vanished(&self.stream, limit);
+        if is_gone { Err(io::ErrorKind::TimedOut.into()) } else { Ok(now) }
     }
 
     fn judge(
@@ -63,6 +66,7 @@ impl Impatient {
         context: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
         offered: usize,
+        now: Instant,
     ) -> Poll<io::Result<usize>> {
         match &written {
             Poll::Ready(Ok(taken)) if *taken < offered => {
@@ -73,7 +77,7 @@ impl Impatient {
             }
             Poll::Ready(_) => {
                 self.waiting = None;
-                self.written = Instant::now();
+                self.written = now;
                 written
             }
             Poll::Pending => self.poll_late(context).map(|()| {
@@ -113,9 +117,9 @@ impl AsyncWrite for Impatient {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.check()?;
+        let now = self.check()?;
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.judge(context, written, bytes.len())
+        self.judge(context, written, bytes.len(), now)
     }
 
     fn poll_write_vectored(
@@ -123,9 +127,9 @@ impl AsyncWrite for Impatient {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.check()?;
+        let now = self.check()?;
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.judge(context, written, slices.iter().map(|slice| slice.len()).sum())
+        self.judge(context, written, slices.iter().map(|slice| slice.len()).sum(), now)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,9 +1,11 @@
 //! What the log says of a request: its target without secrets, and what became of it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
-use http::{Method, Response, Uri};
+use http::Response;
+use http::request::Parts;
 
 use super::handing::Content;
 use super::redacted::{redacted, shortened};
@@ -11,7 +13,7 @@ use super::request_id::RequestId;
 
 /// A request's line in the log, taken before the request is given away.
 pub(super) struct Line {
-    asked: Option<(Method, Uri)>,
+    asked: Option<Arc<Parts>>,
     client: IpAddr,
     id: RequestId,
     /// Whether topics are shown.
@@ -19,27 +21,22 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn new(
-        head: &http::request::Parts,
-        client: IpAddr,
-        id: RequestId,
-        topics: bool,
-    ) -> Line {
+    pub(super) fn new(head: &Arc<Parts>, client: IpAddr, id: RequestId, topics: bool) -> Line {
         let wanted = tracing::enabled!(target: "tidings::request", tracing::Level::INFO);
-        let asked = wanted.then(|| (head.method.clone(), head.uri.clone()));
+        let asked = wanted.then(|| Arc::clone(head));
         Line { asked, client, id, topics }
     }
 
     /// Refusals are worth a line in production, the rest only when somebody looks closely.
     pub(super) fn write(self, response: &Response<Content>, begun: Instant) {
         let Line { asked, client, id, topics } = self;
-        let Some((method, uri)) = asked else { return };
+        let Some(asked) = asked else { return };
         let status = response.status().as_u16();
         let detailed = tracing::enabled!(target: "tidings::request", tracing::Level::DEBUG);
         if status < 400 && !detailed {
             return;
         }
-        let (method, target) = (shortened(&method), redacted(&uri, topics));
+        let (method, target) = (shortened(&asked.method), redacted(&asked.uri, topics));
         let milliseconds = begun.elapsed().as_micros() as f64 / 1000.0;
         if status < 400 {
             tracing::debug!(target: "tidings::request", %method, target, status, milliseconds,

@@ -19,6 +19,7 @@ mod closing;
 mod connection;
 mod counters;
 mod entrance;
+mod familiar;
 mod forwarded;
 mod handing;
 mod head;
@@ -71,7 +72,7 @@ pub type Answer = Pin<Box<dyn Future<Output = http::Response<Content>> + Send>>;
 #[derive(Debug)]
 pub struct Request {
     /// Method, target, version and headers.
-    pub head: Box<http::request::Parts>,
+    pub head: Arc<http::request::Parts>,
     /// The body; [`Bodies`] read it within bounds.
     pub body: Received,
     /// Who asks: the peer, or what the trusted proxies in front say.

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
@@ -19,7 +20,8 @@ use http_body_util::BodyExt;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::connection::{Answered, Connection, REQUEST_ID};
+use super::connection::{Answered, Connection, Head, REQUEST_ID};
+use super::familiar::{Familiar, Found};
 use super::handing::Given;
 use super::wire::Wire;
 use super::{Body, Received, RequestId};
@@ -63,8 +65,12 @@ pub(super) async fn serve(
     let mut reading = Reading { timeout, silence, asked: false, since: Instant::now() };
     let mut ending = pin!(connection.server.shutdown.accepting_ended());
     let mut waiting = Bytes::new();
+    let mut familiar = None;
     loop {
-        let taken = if waiting.is_empty() { Taken::Begun } else { take(&mut waiting) };
+        let taken = match waiting.is_empty() {
+            true => Taken::Begun,
+            false => take(&mut waiting, &mut familiar),
+        };
         let (head, body) = match taken {
             Taken::Whole(head, body) => (head, body),
             Taken::Begun => {
@@ -165,30 +171,46 @@ impl Reading<'_> {
 /// What stands at the beginning of what was read.
 enum Taken {
     /// A request.
-    Whole(Box<Parts>, Bytes),
+    Whole(Head, Bytes),
     /// The head of a usual one, and not all of its body; or nothing.
     Begun,
     /// What the library reads.
     Unusual,
 }
 
-/// Takes a request off what was read.
-fn take(waiting: &mut Bytes) -> Taken {
-    match read(waiting) {
-        None => Taken::Unusual,
-        Some((_, _, whole)) if waiting.len() < whole => Taken::Begun,
-        Some((head, length, whole)) => {
-            let body = waiting.split_to(whole).slice(length..);
-            Taken::Whole(head, body)
-        }
+/// Takes a request off what was read. What is familiar is known without being read.
+fn take(waiting: &mut Bytes, familiar: &mut Option<Familiar>) -> Taken {
+    let known = familiar.as_ref().and_then(|familiar| familiar.recognize(waiting));
+    let found = match known {
+        Some(known) => Some(known),
+        None => read_anew(waiting, familiar),
+    };
+    let Some(Found { head, head_length, length }) = found else { return Taken::Unusual };
+    let whole = head_length.saturating_add(length);
+    if whole >= USUAL_REQUEST_BYTES_MAX {
+        return Taken::Unusual;
     }
+    if waiting.len() < whole {
+        return Taken::Begun;
+    }
+    let body = waiting.split_to(whole).slice(head_length..);
+    Taken::Whole(head, body)
 }
 
-/// A head, its length, and the length of its whole request, if that is usual.
-fn read(waiting: &Bytes) -> Option<(Box<Parts>, usize, usize)> {
+/// Reads a head. That of a request with a body is familiar from then on.
+fn read_anew(waiting: &Bytes, familiar: &mut Option<Familiar>) -> Option<Found> {
     if waiting.len() >= USUAL_REQUEST_BYTES_MAX {
         return None;
     }
+    let copy = waiting.starts_with(b"POST ").then(|| Familiar::copy(waiting)).flatten();
+    let (parts, head_length, length) = read(copy.as_ref().unwrap_or(waiting))?;
+    let parts = Arc::new(parts);
+    *familiar = copy.and_then(|copy| Familiar::new(copy, length, &parts));
+    Some(Found { head: Head { parts, is_judged: familiar.is_some() }, head_length, length })
+}
+
+/// A head, its length, and the length of the body behind it, if that is usual.
+fn read(waiting: &Bytes) -> Option<(Parts, usize, usize)> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut parsed = httparse::Request::new(&mut headers);
     let httparse::Status::Complete(head_length) = parsed.parse(waiting).ok()? else { return None };
@@ -203,8 +225,9 @@ fn read(waiting: &Bytes) -> Option<(Box<Parts>, usize, usize)> {
     // A target that names a host says other things than its path.
     let target = parsed.path.filter(|path| path.starts_with('/'))?;
     let uri = Uri::from_maybe_shared(part(waiting, target.as_bytes())?).ok()?;
-    let fields = read_fields(waiting, parsed.headers)?;
-    let length = match fields.get(header::CONTENT_LENGTH) {
+    let mut fields = read_fields(waiting, parsed.headers)?;
+    // The body says how long it is: of a familiar head the next request may have another length.
+    let length = match fields.remove(header::CONTENT_LENGTH) {
         Some(length) => read_length(length.as_bytes())?,
         None if method == Method::GET => 0,
         None => return None,
@@ -212,16 +235,12 @@ fn read(waiting: &Bytes) -> Option<(Box<Parts>, usize, usize)> {
     if method == Method::GET && length > 0 {
         return None;
     }
-    let whole = head_length.checked_add(length)?;
-    if whole >= USUAL_REQUEST_BYTES_MAX {
-        return None;
-    }
     let mut request = http::Request::new(());
     *request.method_mut() = method;
     *request.uri_mut() = uri;
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = fields;
-    Some((Box::new(request.into_parts().0), head_length, whole))
+    Some((request.into_parts().0, head_length, length))
 }
 
 /// A part of what was read, which lives as long as the whole instead of being copied.
@@ -251,7 +270,7 @@ fn read_fields(whole: &Bytes, parsed: &[httparse::Header<'_>]) -> Option<HeaderM
 }
 
 /// Digits only, as RFC 9110 section 8.6 says.
-fn read_length(text: &[u8]) -> Option<usize> {
+pub(super) fn read_length(text: &[u8]) -> Option<usize> {
     let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     digits.then(|| std::str::from_utf8(text).ok()?.parse().ok()).flatten()
 }
@@ -378,8 +397,8 @@ mod tests {
 
     fn taken(text: &str) -> Option<(Parts, Bytes, usize)> {
         let mut waiting = Bytes::copy_from_slice(text.as_bytes());
-        let Taken::Whole(parts, body) = take(&mut waiting) else { return None };
-        Some((*parts, body, waiting.len()))
+        let Taken::Whole(head, body) = take(&mut waiting, &mut None) else { return None };
+        Some((Parts::clone(&head.parts), body, waiting.len()))
     }
 
     #[test]
@@ -387,7 +406,7 @@ mod tests {
         let (parts, body, left) = taken(&format!("{HEAD}abcGET / HTTP/1.1\r\n")).unwrap();
         assert_eq!((parts.method, parts.uri.to_string()), (Method::POST, "/a?b".into()));
         assert_eq!(parts.version, Version::HTTP_11);
-        assert_eq!((parts.headers.len(), &parts.headers["host"]), (2, &"x".parse().unwrap()));
+        assert_eq!((parts.headers.len(), &parts.headers["host"]), (1, &"x".parse().unwrap()));
         assert_eq!((&body[..], left), (&b"abc"[..], 16));
         let (_, body, left) = taken("GET / HTTP/1.1\r\nconnection: Keep-Alive\r\n\r\n").unwrap();
         assert_eq!((body.len(), left), (0, 0));
@@ -400,7 +419,7 @@ mod tests {
         let whole = format!("{HEAD}abc");
         for end in 1..whole.len() {
             let mut waiting = Bytes::copy_from_slice(&whole.as_bytes()[..end]);
-            let is_begun = matches!(take(&mut waiting), Taken::Begun);
+            let is_begun = matches!(take(&mut waiting, &mut None), Taken::Begun);
             assert_eq!((is_begun, waiting.len()), (end >= HEAD.len(), end));
         }
     }
