@@ -52,6 +52,11 @@ pub const TAKE_ENTRIES_MAX: usize = 512;
 /// Bytes that one `take` hands out at most (a take may exceed it by one entry).
 pub const TAKE_BYTES_MAX: usize = 64 * 1024;
 
+/// Bytes of a chunk of the history in memory: few are at hand for much, and what is let go of comes
+/// in pieces that are small beside what is kept.
+pub const CHUNK_BYTES: usize = 256 * 1024;
+/// Bytes of the history in memory that a reader copies at a time: about what one `take` hands out.
+pub const MEMORY_BLOCK_BYTES: usize = TAKE_BYTES_MAX;
 /// Bytes of a block: the unit in which the history is read, checked and shared between readers.
 pub const BLOCK_BYTES: usize = 256 * 1024;
 /// Bytes of history that readers share at one time.

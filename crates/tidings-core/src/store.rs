@@ -76,11 +76,14 @@ impl Store {
         let epoch = Epoch(u64::from_le_bytes(random()?));
         let holds = Arc::new(Holds::new(options.hold_bytes));
         let kept_for = Arc::clone(&holds);
+        let ids = Arc::new(Ids::new(random()?));
+        let own = Arc::clone(&ids);
+        let history = MemoryHistory::new(options.keep, kept_for, clock, epoch, own, start);
         Ok(Store {
-            history: Box::new(MemoryHistory::new(options.keep, kept_for, clock, epoch, start)),
+            history: Box::new(history),
             holds,
             state: Arc::new(State::open(None)?),
-            ids: Arc::new(Ids::new(random()?)),
+            ids,
             epoch,
             start,
             durability: Durability::Memory,

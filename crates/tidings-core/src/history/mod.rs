@@ -41,79 +41,49 @@ pub(crate) enum AppendError {
 }
 
 /// An item of the history as a scan meets it, decoded no further than asked for.
-pub(crate) enum Stored<'s> {
-    /// In memory.
-    Shared(&'s Arc<Entry>),
-    /// In a block of a segment.
-    Record {
-        /// Checked bytes.
-        record: Record<'s>,
-        /// The segment's epoch.
-        epoch: Epoch,
-        /// The key of the hub's ids.
-        ids: &'s Arc<Ids>,
-    },
+pub(crate) struct Stored<'s> {
+    /// Checked bytes.
+    pub(crate) record: Record<'s>,
+    /// The log that it stands in.
+    pub(crate) epoch: Epoch,
+    /// The key of the hub's ids.
+    pub(crate) ids: &'s Arc<Ids>,
 }
 
 impl Stored<'_> {
     pub(crate) fn is_private(&self) -> bool {
-        match self {
-            Stored::Shared(entry) => entry.update.private,
-            Stored::Record { record, .. } => record.is_private(),
-        }
+        self.record.is_private()
     }
 
     /// Whether `pick` says yes to one of the topics, asked in order until it does; yes as well when
     /// a topic makes no sense, so that whoever reads learns of it.
     pub(crate) fn any_topic(&self, pick: &mut dyn FnMut(&str) -> bool) -> bool {
-        match self {
-            Stored::Shared(entry) => entry.update.topics.iter().any(|topic| pick(topic.as_str())),
-            Stored::Record { record, .. } => record.any_topic(pick),
-        }
+        self.record.any_topic(pick)
     }
 
     /// Whether the publisher gave it this id.
     pub(crate) fn has_id(&self, id: &str) -> bool {
-        match self {
-            Stored::Shared(entry) => {
-                entry.update.id.as_ref().is_some_and(|known| known.as_str() == id)
-            }
-            Stored::Record { record, .. } => record.id() == Some(id),
-        }
+        self.record.id() == Some(id)
     }
 
     /// Its place.
     pub(crate) fn offset(&self) -> Offset {
-        match self {
-            Stored::Shared(entry) => entry.offset,
-            Stored::Record { record, .. } => Offset::durable(record.offset),
-        }
+        Offset::durable(self.record.offset)
     }
 
     /// When the hub took it, by the wall clock.
     pub(crate) fn time(&self) -> u64 {
-        match self {
-            Stored::Shared(entry) => entry.time,
-            Stored::Record { record, .. } => record.time(),
-        }
+        self.record.time()
     }
 
     /// Whether it carries what a repeated publication is known by.
     pub(crate) fn is_repeatable(&self) -> bool {
-        match self {
-            Stored::Shared(entry) => {
-                entry.update.idempotency_key.is_some() || entry.update.origin.is_some()
-            }
-            Stored::Record { record, .. } => record.is_repeatable(),
-        }
+        self.record.is_repeatable()
     }
 
     /// The whole entry; `None` when the record makes no sense though its checksum is right.
     pub(crate) fn to_entry(&self) -> Option<Arc<Entry>> {
-        match self {
-            Stored::Shared(entry) => Some(Arc::clone(entry)),
-            Stored::Record { record, epoch, ids } => record.to_entry(*epoch, ids).map(Arc::new),
-        }
+        self.record.to_entry(self.epoch, self.ids).map(Arc::new)
     }
 }
 

@@ -71,6 +71,21 @@ fn flags(update: &Update) -> u16 {
 /// which its segment is synced now.
 pub(crate) fn encode(entry: &Entry, synced: u32, into: &mut Vec<u8>) {
     let start = into.len();
+    let end = put(entry, synced, into);
+    let crc = crc32fast::hash(into.get(start + 8..end).unwrap_or_default());
+    if let Some(place) = into.get_mut(start + 4..start + 8) {
+        place.copy_from_slice(&crc.to_le_bytes());
+    }
+}
+
+/// The same without a checksum, for memory, which nobody else writes to.
+pub(crate) fn encode_trusted(entry: &Entry, into: &mut Vec<u8>) {
+    put(entry, 0, into);
+}
+
+/// Answers where the record ends, without what pads it.
+fn put(entry: &Entry, synced: u32, into: &mut Vec<u8>) -> usize {
+    let start = into.len();
     let update = &entry.update;
     into.extend_from_slice(&[0; 8]);
     into.extend_from_slice(&entry.offset.durable.to_le_bytes());
@@ -106,14 +121,13 @@ pub(crate) fn encode(entry: &Entry, synced: u32, into: &mut Vec<u8>) {
         }
     }
     into.extend_from_slice(&update.data);
-    let length = u32::try_from(into.len() - start - HEAD).unwrap_or(u32::MAX);
-    let crc = crc32fast::hash(into.get(start + 8..).unwrap_or_default());
-    if let Some(head) = into.get_mut(start..start + 8) {
-        let (first, second) = head.split_at_mut(4);
-        first.copy_from_slice(&length.to_le_bytes());
-        second.copy_from_slice(&crc.to_le_bytes());
+    let end = into.len();
+    let length = u32::try_from(end - start - HEAD).unwrap_or(u32::MAX);
+    if let Some(place) = into.get_mut(start..start + 4) {
+        place.copy_from_slice(&length.to_le_bytes());
     }
-    into.resize(into.len().next_multiple_of(ALIGN), 0);
+    into.resize(end.next_multiple_of(ALIGN), 0);
+    end
 }
 
 /// Reads fields off the front of some bytes.
