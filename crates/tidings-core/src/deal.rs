@@ -5,6 +5,7 @@
 //! memory that is looked at for it was last used long ago, and takes as long as all the rest.
 
 use std::collections::HashMap;
+use std::hint::black_box;
 use std::sync::Arc;
 
 use crate::batch::Run;
@@ -103,6 +104,7 @@ impl Deal {
             self.picked.chunk_by(|one, other| one.matcher == other.matcher).collect();
         // Who gets the oldest entry is served first.
         groups.sort_by_key(|group| group.first().map(|pick| pick.at));
+        groups.iter().for_each(|group| table.look_ahead(group));
         for group in groups {
             let Some(Pick { matcher, .. }) = group.first() else { continue };
             match registry.members(*matcher) {
@@ -129,6 +131,9 @@ impl Deal {
     ) {
         self.picked.clear();
         self.matched.resize(entries.len().max(self.matched.len()), Vec::new());
+        if entries.len() > 1 {
+            entries.iter().for_each(|entry| registry.look_ahead(entry));
+        }
         for (at, (entry, matched)) in entries.iter().zip(&mut self.matched).enumerate() {
             matched.clear();
             registry.find(entry, namespace, matched);
@@ -160,6 +165,18 @@ fn places(group: &[Pick]) -> impl Iterator<Item = usize> {
 }
 
 impl<'r> Table<'r, '_> {
+    /// Looks at the first who may get what a matcher picks. What was not used for long comes from
+    /// memory side by side that way; dealt to one by one, each would wait for its own.
+    fn look_ahead(&self, group: &[Pick]) {
+        let Some(Pick { matcher, at }) = group.first() else { return };
+        let Some(member) = self.registry.members(*matcher).first() else { return };
+        black_box(Arc::strong_count(&member.slot));
+        if self.entries.get(*at).is_some_and(|entry| entry.update.private) {
+            let registered = self.registry.registered(member.slot_id);
+            black_box(registered.map(|registered| registered.grant_id));
+        }
+    }
+
     /// Deals what a matcher picks to everybody in its list.
     fn deal_to_many(
         &self,

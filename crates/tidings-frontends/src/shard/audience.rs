@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use tidings_core::{Grant, Matcher, Offset, Scope, Selection, Subscription};
 
 use super::portion::Portion;
@@ -58,8 +59,8 @@ pub(super) struct Audience {
     pub(super) source: Source,
     /// It stands in line to be served.
     pub(super) in_line: bool,
-    /// Numbers of its receivers.
-    pub(super) members: Vec<u32>,
+    /// Numbers of its receivers; where they are few, they stand here.
+    pub(super) members: SmallVec<[u32; 4]>,
     /// Up to here its live receivers were given everything.
     pub(super) passed: Offset,
     /// How many of its receivers are not live.
@@ -95,7 +96,7 @@ impl Audience {
     ) -> Audience {
         let passed = subscription.offset();
         let (source, recent) = (Source::Live(subscription), Recent::default());
-        let (in_line, members, behind) = (false, Vec::new(), 0);
+        let (in_line, members, behind) = (false, SmallVec::new(), 0);
         Audience { serial, likeness, selection, source, in_line, members, passed, behind, recent }
     }
 
@@ -167,7 +168,7 @@ impl Audience {
             self.members.swap_remove(seat);
         }
         if self.members.len() * 4 < self.members.capacity() {
-            self.members.shrink_to(self.members.len() * 2);
+            self.members.shrink_to_fit();
         }
         self.members.get(seat).copied()
     }

@@ -2,6 +2,7 @@
 //! audiences. Knows no thread: who works for a shard is told in `work`.
 
 use std::collections::{HashMap, VecDeque};
+use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -11,7 +12,7 @@ use mio::{Events, Token};
 use slab::Slab;
 use tidings_core::{Clock, Hub, ReadyList};
 
-use super::audience::{Audience, Likeness};
+use super::audience::{Audience, Likeness, Source};
 use super::inbox::{Inbox, Message};
 use super::readers::Readers;
 use super::receiver::Receiver;
@@ -195,12 +196,26 @@ impl Shard {
             if !self.is_little_ready() {
                 return false;
             }
+            self.look_ahead();
             self.sort();
             for number in std::mem::take(&mut self.line) {
                 self.serve_audience(number);
             }
         }
         false
+    }
+
+    /// Looks at a receiver of each audience that is ready. What was not used for long comes from
+    /// memory side by side that way; served one by one, each would wait for its own.
+    fn look_ahead(&self) {
+        for key in &self.heard {
+            let Some(audience) = self.audiences.get(*key as usize) else { continue };
+            black_box(matches!(audience.source, Source::Live(_)));
+            let first = audience.members.first();
+            if let Some(receiver) = first.and_then(|first| self.receivers.get(*first as usize)) {
+                black_box((receiver.phase, receiver.position, Arc::as_ptr(&receiver.patience)));
+            }
+        }
     }
 
     fn is_something_ready(&self) -> bool {

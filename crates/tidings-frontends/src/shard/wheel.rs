@@ -12,11 +12,14 @@ pub(super) struct Wheel {
     next: u64,
     /// Numbers in it.
     length: usize,
+    /// Nothing comes up before this tick.
+    soonest: u64,
 }
 
 impl Wheel {
     pub(super) fn new() -> Wheel {
-        Wheel { slots: (0..WHEEL_SLOTS).map(|_| Vec::new()).collect(), next: 0, length: 0 }
+        let slots = (0..WHEEL_SLOTS).map(|_| Vec::new()).collect();
+        Wheel { slots, next: 0, length: 0, soonest: 0 }
     }
 
     /// The tick in which `time` lies, at its end.
@@ -36,6 +39,7 @@ impl Wheel {
         if let Some(slot) = self.slots.get_mut(Wheel::slot(tick)) {
             slot.push(number);
             self.length += 1;
+            self.soonest = self.soonest.min(tick);
         }
         tick
     }
@@ -59,13 +63,14 @@ impl Wheel {
     }
 
     /// When something comes up next.
-    pub(super) fn next(&self) -> Option<Duration> {
+    pub(super) fn next(&mut self) -> Option<Duration> {
         if self.length == 0 {
             return None;
         }
-        let mut ticks = self.next..self.next + WHEEL_SLOTS as u64;
+        let mut ticks = self.next.max(self.soonest)..self.next + WHEEL_SLOTS as u64;
         let tick = ticks
             .find(|tick| self.slots.get(Wheel::slot(*tick)).is_some_and(|slot| !slot.is_empty()))?;
+        self.soonest = tick;
         Some(WHEEL_TICK.saturating_mul(u32::try_from(tick).unwrap_or(u32::MAX)))
     }
 }

@@ -125,6 +125,11 @@ impl Index {
         self.search(topic, budget, found);
     }
 
+    /// The ids of the matchers that name exactly this topic.
+    pub fn exactly(&self, topic: &str) -> &[MatcherId] {
+        self.exact.get(topic).map_or(&[], |ids| ids)
+    }
+
     /// [`Index::find`], and how many patterns had to be asked.
     fn search(
         &self,
@@ -136,9 +141,7 @@ impl Index {
         if audience(topic.text()).is_none() {
             found.extend(&self.any);
         }
-        if let Some(ids) = self.exact.get(topic.text()) {
-            found.extend(ids);
-        }
+        found.extend(self.exactly(topic.text()));
         let asked = self.anchored.find(topic, &mut budget.anchored, found)
             + self.loose.find(topic, &mut budget.loose, found)
             + self.costly.find(topic, &mut budget.costly, found);
