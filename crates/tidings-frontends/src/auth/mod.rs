@@ -270,7 +270,8 @@ impl Auth {
         let revocations = Arc::clone(&self.revocations);
         let own = self.own.clone();
         Arc::new(move |grant| {
-            let (token, now) = (&grant.token, clock.wall());
+            // Seldom needed, and asked for with each publication.
+            let (token, now) = (&grant.token, || clock.wall());
             let stands = token.key_mark.is_none_or(|mark| marks.contains(&mark));
             let has_fallen = || own.as_ref().is_some_and(|own| own.has_fallen(token, now));
             stands && !revocations.concern(token, now) && !has_fallen()

@@ -150,8 +150,8 @@ impl OwnIssuer {
     }
 
     /// Whether this is a token of an API key that counts no longer, or of a secret that was ended.
-    pub(super) fn has_fallen(&self, token: &TokenIdentity, now: u64) -> bool {
-        let stands = |client: &str| self.keys.stands(client, now);
+    pub(super) fn has_fallen(&self, token: &TokenIdentity, now: impl Fn() -> u64) -> bool {
+        let stands = |client: &str| self.keys.stands(client, now());
         self.made(token)
             && (!token.client.as_deref().is_some_and(stands)
                 || self.secrets.now().has_ended(token.key.as_deref()))
@@ -224,8 +224,8 @@ impl Auth {
 
     /// Whether the operator took this token back, or the API key that it was made for.
     pub(super) fn is_revoked(&self, token: &TokenIdentity, now: u64) -> bool {
-        let has_fallen = |own: &Arc<OwnIssuer>| own.has_fallen(token, now);
-        self.revocations.concern(token, now) || self.own.as_ref().is_some_and(has_fallen)
+        let has_fallen = |own: &Arc<OwnIssuer>| own.has_fallen(token, || now);
+        self.revocations.concern(token, || now) || self.own.as_ref().is_some_and(has_fallen)
     }
 
     /// Whether what was verified a while ago still counts at `now`, in milliseconds since 1970.

@@ -132,7 +132,7 @@ impl Revocations {
     }
 
     /// Whether a token is revoked at `now`, in milliseconds since 1970.
-    pub fn concern(&self, token: &TokenIdentity, now: u64) -> bool {
+    pub fn concern(&self, token: &TokenIdentity, now: impl Fn() -> u64) -> bool {
         let index = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
         let named = [
             (&index.token_ids, &token.token_id),
@@ -144,7 +144,7 @@ impl Revocations {
             let found = name.as_ref().and_then(|name| of_kind.get(name));
             found.into_iter().flatten().any(|one| {
                 let issuer = one.issuer.as_deref();
-                !one.is_over(now) && (issuer.is_none() || issuer == token.issuer.as_deref())
+                !one.is_over(now()) && (issuer.is_none() || issuer == token.issuer.as_deref())
             })
         })
     }
@@ -173,9 +173,9 @@ mod tests {
     fn a_token_is_revoked_by_what_it_names_and_only_of_that_issuer() {
         let revoked = |one: Revocation| {
             let all = Revocations::default();
-            assert!(!all.concern(&token(), 0));
+            assert!(!all.concern(&token(), || 0));
             all.replace(&[one]);
-            all.concern(&token(), 5_000)
+            all.concern(&token(), || 5_000)
         };
         assert!(revoked(one(Revoked::TokenId("1".into()), None, None)));
         assert!(revoked(one(Revoked::Subject("alice".into()), Some("https://a"), None)));
@@ -192,7 +192,7 @@ mod tests {
     fn nobody_without_a_token_is_revoked() {
         let all = Revocations::default();
         all.replace(&[one(Revoked::Subject(String::new()), None, None)]);
-        assert!(!all.concern(&TokenIdentity::default(), 0));
+        assert!(!all.concern(&TokenIdentity::default(), || 0));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The order in which connections end when the program does. Knows no hub: what has to happen
 //! between the steps (the queue drained, positions saved) is the program's.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -23,6 +23,8 @@ pub struct Closing {
 #[derive(Debug)]
 struct Shared {
     accepting_ends: CancellationToken,
+    /// The same, for who asks with each request.
+    has_begun: AtomicBool,
     budget: Duration,
     open: AtomicUsize,
     /// Streams that were open when they were told to end.
@@ -45,6 +47,7 @@ impl Shutdown {
         Shutdown {
             shared: Arc::new(Shared {
                 accepting_ends: CancellationToken::new(),
+                has_begun: AtomicBool::new(false),
                 budget,
                 open: AtomicUsize::new(0),
                 to_close: AtomicUsize::new(0),
@@ -56,6 +59,7 @@ impl Shutdown {
 
     /// First step: listeners close, idle connections end, busy ones end after their answer.
     pub fn stop_accepting(&self) {
+        self.shared.has_begun.store(true, Ordering::SeqCst);
         self.shared.accepting_ends.cancel();
     }
 
@@ -84,7 +88,7 @@ impl Shutdown {
 
     /// Whether the first step is taken.
     pub(crate) fn has_begun(&self) -> bool {
-        self.shared.accepting_ends.is_cancelled()
+        self.shared.has_begun.load(Ordering::SeqCst)
     }
 
     /// Resolves when the first step is taken.
@@ -112,7 +116,7 @@ impl Closing {
 
     /// Whether the program is ending: a new stream may be refused at once.
     pub fn has_begun(&self) -> bool {
-        self.shared.accepting_ends.is_cancelled()
+        self.shared.has_begun.load(Ordering::SeqCst)
     }
 }
 

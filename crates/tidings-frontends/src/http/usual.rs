@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::request::Parts;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, header,
@@ -193,7 +193,8 @@ fn take(waiting: &mut Bytes, familiar: &mut Option<Familiar>) -> Taken {
     if waiting.len() < whole {
         return Taken::Begun;
     }
-    let body = waiting.split_to(whole).slice(head_length..);
+    let mut body = waiting.split_to(whole);
+    body.advance(head_length);
     Taken::Whole(head, body)
 }
 

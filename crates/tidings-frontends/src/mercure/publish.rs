@@ -217,10 +217,14 @@ fn refuse_text(bad: &tidings_core::BadText) -> Refusal {
 /// in logs and user interfaces, or end a line.
 pub(super) fn plain_text(text: &str) -> Result<(), Refusal> {
     let forbidden = |character: char| {
-        character.is_control()
-            || (!character.is_ascii() && get_general_category(character) == GeneralCategory::Format)
+        character.is_control() || get_general_category(character) == GeneralCategory::Format
     };
-    if text.chars().any(forbidden) {
+    // None of the format characters is one of ASCII, and nearly all text is.
+    let is_forbidden = match text.is_ascii() {
+        true => text.bytes().any(|byte| byte.is_ascii_control()),
+        false => text.chars().any(forbidden),
+    };
+    if is_forbidden {
         return Err(Refusal::BadParameter(Fault::ForbiddenCharacter));
     }
     Ok(())

@@ -49,7 +49,7 @@ fn lines(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(data);
     std::iter::from_fn(move || {
         let text = rest?;
-        let Some(end) = text.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
+        let Some(end) = memchr::memchr2(b'\r', b'\n', text) else {
             rest = None;
             return Some(text);
         };
