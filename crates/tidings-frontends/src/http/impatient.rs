@@ -50,6 +50,11 @@ impl Impatient {
         self.stream
     }
 
+    /// When the client was sent something last.
+    pub(super) fn written(&self) -> Instant {
+        self.written
+    }
+
     /// Before something is written: an error when what was written long before never arrived.
     /// Answers what time it is.
     fn check(&self) -> io::Result<Instant> {

@@ -18,6 +18,7 @@ mod certificate;
 mod closing;
 mod connection;
 mod counters;
+mod date;
 mod entrance;
 mod familiar;
 mod forwarded;

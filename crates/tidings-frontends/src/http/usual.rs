@@ -8,7 +8,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::request::Parts;
@@ -24,7 +24,7 @@ use super::connection::{Answered, Connection, Head, REQUEST_ID};
 use super::familiar::{Familiar, Found};
 use super::handing::Given;
 use super::wire::Wire;
-use super::{Body, Received, RequestId};
+use super::{Body, Received, RequestId, date};
 use crate::limits::{
     GATHERED_BODY_BYTES_MAX, HEADERS_MAX, USUAL_BODY_TIMEOUT, USUAL_REQUEST_BYTES_MAX,
 };
@@ -113,7 +113,7 @@ pub(super) async fn serve(
             let _gone = wire.shutdown().await;
             return Next::Ended;
         }
-        reading.since = Instant::now();
+        reading.since = wire.written().into();
     }
 }
 
@@ -358,7 +358,7 @@ pub(super) fn write_head(
     }
     if !headers.contains_key(header::DATE) {
         head.put_slice(b"date: ");
-        DATE.with_borrow_mut(|date| head.put_slice(date.now().as_bytes()));
+        date::now(|date| head.put_slice(date.as_bytes()));
         head.put_slice(b"\r\n");
     }
 }
@@ -366,27 +366,6 @@ pub(super) fn write_head(
 fn put(bytes: &mut BytesMut, texts: &[&str]) {
     for text in texts {
         bytes.put_slice(text.as_bytes());
-    }
-}
-
-thread_local! {
-    static DATE: RefCell<Date> = const { RefCell::new(Date { second: 0, text: String::new() }) };
-}
-
-/// The date as HTTP writes it, worked out once a second.
-struct Date {
-    second: u64,
-    text: String,
-}
-
-impl Date {
-    fn now(&mut self) -> &str {
-        let now = SystemTime::now();
-        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        if self.second != since.as_secs() || self.text.is_empty() {
-            (self.second, self.text) = (since.as_secs(), httpdate::fmt_http_date(now));
-        }
-        &self.text
     }
 }
 

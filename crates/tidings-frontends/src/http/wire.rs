@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use rustls::ServerConnection;
@@ -67,6 +68,14 @@ impl Wire {
         };
         self.begun = begun.freeze();
         Ok(spoken)
+    }
+
+    /// When the client was sent something last.
+    pub(super) fn written(&self) -> Instant {
+        match &self.stream {
+            Stream::Plain(stream) => stream.written(),
+            Stream::Encrypted(stream) => stream.get_ref().0.written(),
+        }
     }
 
     /// Has these bytes read once more.

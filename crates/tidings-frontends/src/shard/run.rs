@@ -210,10 +210,13 @@ impl Shard {
     fn look_ahead(&self) {
         for key in &self.heard {
             let Some(audience) = self.audiences.get(*key as usize) else { continue };
-            black_box(matches!(audience.source, Source::Live(_)));
+            if let Source::Live(subscription) = &audience.source {
+                black_box((subscription.offset(), audience.passed, audience.in_line));
+            }
             let first = audience.members.first();
             if let Some(receiver) = first.and_then(|first| self.receivers.get(*first as usize)) {
-                black_box((receiver.phase, receiver.position, Arc::as_ptr(&receiver.patience)));
+                let Receiver { phase, position, written, patience, rest, .. } = receiver;
+                black_box((*phase, *position, *written, Arc::as_ptr(patience), rest.is_some()));
             }
         }
     }
