@@ -42,8 +42,8 @@ pub(crate) enum Dialect {
     Packets(Packets),
 }
 
-/// A subscriber's stream.
-#[derive(Debug)]
+/// A subscriber's stream. Two that are equal find the same in the same bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stream {
     framing: Framing,
     dialect: Dialect,
@@ -54,7 +54,7 @@ pub(crate) struct Stream {
 }
 
 /// What the lines are packed in.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Framing {
     /// The head of an HTTP/1.1 answer has not arrived yet.
     Head(Vec<u8>),
@@ -178,7 +178,7 @@ impl Parts<'_> {
 }
 
 /// The chunked coding of HTTP/1.1 (RFC 9112, section 7.1).
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 enum Chunked {
     /// In the line with the length; what its digits make so far.
     Length(u32),

@@ -13,6 +13,18 @@ pub(crate) const LINE_BYTES_MAX: usize = 1024 * 1024;
 /// What one read takes at most. A floor that coalesces sixteen frames of 330 bytes needs 6 KiB.
 pub(crate) const READ_BYTES_MAX: usize = 256 * 1024;
 
+/// Subscribers who tell how far the server is: one with a token and one without, since reading them
+/// one update at a time costs as much as reading hundreds of others.
+pub(crate) const WATCHERS: usize = 2;
+
+/// What is kept of the bytes that many subscribers get alike, before it is asked who still needs
+/// them: a few hundred frames, which stay in a CPU's cache.
+pub(crate) const SCRIPT_BYTES: usize = 128 * 1024;
+
+/// What is kept of them at most: a window of 64 updates of 64 KiB. Who is farther behind than half
+/// of it is parsed again.
+pub(crate) const SCRIPT_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// Updates whose fate is remembered, a power of two: more than any window, and more than a hub that
 /// falls behind at 20 updates a second is behind at the end of a slice.
 pub(crate) const REMEMBERED_MAX: usize = 1 << 16;

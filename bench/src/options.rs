@@ -47,6 +47,17 @@ pub(crate) struct LoadOptions {
     /// Percent of the subscribers that read about 1 KiB a second.
     #[arg(long, default_value_t = 0)]
     pub(crate) slow: usize,
+    /// Reads each subscriber once in so many milliseconds, in turns, instead of when something
+    /// comes: a read takes all that came meanwhile, and what others got as well is compared with
+    /// it instead of parsed. Deliveries count when they are read, so that their times are of no
+    /// use. Server-Sent Events over plain HTTP/1.1 only. Unset, they are read as they come.
+    #[arg(long, value_name = "MILLISECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) read_every: Option<u64>,
+    /// With --read-every, updates that not all watchers have got: a few subscribers, who are read
+    /// as something comes. Bounds what waits in the server, where the window bounds that and what
+    /// was not read yet.
+    #[arg(long, value_name = "UPDATES", requires = "read_every")]
+    pub(crate) ahead: Option<usize>,
     /// Others that come, get the head of their stream, and leave, each second of a slice.
     #[arg(long, default_value_t = 0)]
     pub(crate) visitors: usize,
@@ -154,6 +165,18 @@ impl LoadOptions {
     /// Whether a subscriber reads slowly.
     pub(crate) fn is_slow(&self, subscriber: usize) -> bool {
         subscriber % 100 < self.slow
+    }
+
+    /// Whether a subscriber is read in turns with the others.
+    pub(crate) fn is_read_in_turns(&self, subscriber: usize) -> bool {
+        self.read_every.is_some() && !self.is_slow(subscriber) && !self.is_watcher(subscriber)
+    }
+
+    /// Whether a subscriber tells by what it gets how far the server is.
+    pub(crate) fn is_watcher(&self, subscriber: usize) -> bool {
+        // An odd step, so that half of them have a token.
+        let step = (self.subscribers / crate::limits::WATCHERS) | 1;
+        self.ahead.is_some() && subscriber.is_multiple_of(step) && !self.is_slow(subscriber)
     }
 
     /// Whether a subscriber has a token.

@@ -2,12 +2,15 @@
 //! it shares the machine with what it measures. Knows what a server of each kind is told, and not
 //! which server it is or what its CPU is doing.
 
+mod alike;
 mod changers;
 mod control;
 mod publishing;
 mod report;
+mod script;
 mod subscriber;
 mod tally;
+mod turns;
 mod visitors;
 
 use std::collections::VecDeque;
@@ -18,17 +21,19 @@ use std::time::{Duration, Instant};
 use mio::{Events, Interest, Poll, Token};
 use nix::time::{ClockId, clock_gettime};
 
+use alike::Alike;
 use changers::Changers;
 pub(crate) use control::run;
 use publishing::Publisher;
 pub(crate) use report::{Opened, Slice};
 use subscriber::{Connection, Receiving};
 use tally::Tally;
+use turns::Turns;
 
 use crate::limits::{DRAIN_TIMEOUT, EVENTS_MAX, OPEN_TIMEOUT, READ_BYTES_MAX, SLOW_READ_BYTES_MAX};
 use crate::options::{LoadOptions, Topics};
 use crate::order::Member;
-use crate::peer::{Publications, stranger_count};
+use crate::peer::{Kind, Publications, stranger_count};
 use crate::socket::{Dialer, credulous};
 
 /// Tokens of publishers are above those of subscribers.
@@ -37,6 +42,8 @@ const PUBLISHERS: usize = 1 << 40;
 const SLOW_TURN: Duration = Duration::from_secs(1);
 /// The loop looks at the clock at least this often.
 const TURN: Duration = Duration::from_millis(50);
+/// The same where subscribers are read in turns: as long as the kernel waits at least.
+const READING_TURN: Duration = Duration::from_millis(1);
 
 /// A generator with its connections.
 pub(crate) struct Load {
@@ -59,12 +66,15 @@ pub(crate) struct Load {
     last_id: String,
     random: u64,
     slow_turn: Instant,
+    /// Of those who are read in turns.
+    turns: Option<Turns>,
     changers: Changers,
 }
 
 impl Load {
     /// With publishers connected and no subscriber yet.
     pub(crate) fn new(options: LoadOptions) -> io::Result<Load> {
+        check_reading(&options)?;
         let http2 = options.http2_connections.is_some();
         let tls = options.url.starts_with("https:").then(|| credulous(http2)).transpose()?;
         let address = address_of(&options.url)?;
@@ -82,12 +92,15 @@ impl Load {
             publishers: Vec::new(),
             idle: VecDeque::new(),
             publications: Publications::new(&options),
-            receiving: Receiving::new(tally_of(&options)),
+            receiving: Receiving::new(tally_of(&options), alike_of(&options)),
             buffer: vec![0; READ_BYTES_MAX],
             payload: Vec::new(),
             last_id: String::new(),
             random: 0x2545_f491_4f6c_dd1d,
             slow_turn: Instant::now(),
+            turns: options
+                .read_every
+                .map(|every| Turns::new(options.subscribers, every.saturating_mul(1_000_000))),
             options,
         };
         load.connect_publishers()?;
@@ -132,6 +145,7 @@ impl Load {
         let both = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(socket.source(), Token(number), both)?;
         connection.begin(socket, &self.options, cursor);
+        self.receiving.begin(connection);
         Ok(())
     }
 
@@ -168,12 +182,16 @@ impl Load {
     /// Takes what came while nobody looked: heartbeats, and the end of idle connections.
     fn catch_up(&mut self) -> io::Result<()> {
         while self.turn(Duration::ZERO)? {}
+        if self.turns.is_some() {
+            (0..self.options.subscribers).for_each(|subscriber| self.read_whole(subscriber));
+        }
         Ok(())
     }
 
     /// One look at the sockets, waiting no longer than this. Whether there was anything.
     fn turn(&mut self, patience: Duration) -> io::Result<bool> {
         let Some(mut events) = self.events.take() else { return Ok(false) };
+        let patience = if self.turns.is_some() { patience.min(READING_TURN) } else { patience };
         match self.poll.poll(&mut events, Some(patience)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             other => other?,
@@ -187,6 +205,10 @@ impl Load {
         }
         let any = !events.is_empty();
         self.events = Some(events);
+        let now = self.now();
+        if let Some(turns) = &mut self.turns {
+            turns.due(now).for_each(|subscriber| self.read_whole(subscriber));
+        }
         if self.options.slow > 0 && self.slow_turn.elapsed() > SLOW_TURN {
             self.slow_turn = Instant::now();
             self.read_slowly();
@@ -200,10 +222,21 @@ impl Load {
         connection.flush();
         if readable {
             self.receiving.read(connection, &mut self.buffer, now);
-            if connection.slow && connection.is_settled() {
+            if (connection.slow || connection.in_turns) && connection.is_settled() {
                 // From now on it is read by the clock.
                 connection.forget(self.poll.registry());
             }
+        }
+    }
+
+    /// Takes all that came for somebody who is read in turns, by one read.
+    fn read_whole(&mut self, subscriber: usize) {
+        let now = self.now();
+        let connection = self.connections.get_mut(subscriber);
+        // Before the stream stands, events tell of it.
+        let stands = |connection: &&mut Connection| connection.in_turns && connection.is_settled();
+        if let Some(connection) = connection.filter(stands) {
+            self.receiving.read_once(connection, &mut self.buffer, now);
         }
     }
 
@@ -237,6 +270,19 @@ fn address_of(url: &str) -> io::Result<SocketAddr> {
     })
 }
 
+/// Only where the same bytes come to many may they be compared.
+fn check_reading(options: &LoadOptions) -> io::Result<()> {
+    let events = matches!(options.kind, Kind::Mercure | Kind::Nchan);
+    let plain = !options.url.starts_with("https:") && options.http2_connections.is_none();
+    if options.read_every.is_none() || (events && plain) {
+        return Ok(());
+    }
+    Err(io::Error::other(
+        "--read-every is for Server-Sent Events over plain HTTP/1.1: \
+         no other --kind, no https:// and no --http2-connections",
+    ))
+}
+
 /// One connection for each subscriber, or some with many streams, and then the strangers.
 fn connections_of(options: &LoadOptions) -> Vec<Connection> {
     let strangers = (0..stranger_count(options)).map(Connection::stranger);
@@ -263,6 +309,15 @@ fn tally_of(options: &LoadOptions) -> Tally {
     };
     let members = (0..options.subscribers).map(member).collect();
     Tally::new(options.publishers.max(1), options.topic_count(), members, options.payload)
+        .watch(|subscriber| options.is_watcher(subscriber))
+}
+
+/// Who gets the same: subscribers of one topic, with a token or without.
+fn alike_of(options: &LoadOptions) -> Alike {
+    let in_turns = options.read_every.map_or(0, |_| options.subscribers);
+    Alike::new((0..in_turns).map(|subscriber| {
+        topic_of(options, subscriber) * 2 + usize::from(options.has_token(subscriber))
+    }))
 }
 
 /// The topic of a subscriber.
@@ -283,20 +338,28 @@ mod tests {
     }
 
     fn load_of(url: &str, flags: &str) -> Load {
+        Load::new(options_of(url, flags)).unwrap()
+    }
+
+    fn options_of(url: &str, flags: &str) -> LoadOptions {
         use clap::Parser;
         #[derive(Parser)]
+        #[command(args_override_self = true)]
         struct Flags {
             #[command(flatten)]
             options: LoadOptions,
         }
         let words = ["load", "--url", url].into_iter().chain(flags.split_whitespace());
-        Load::new(Flags::parse_from(words).options).unwrap()
+        Flags::parse_from(words).options
     }
 
     #[test]
     fn everything_that_a_floor_delivers_is_counted_and_nothing_is_wrong() {
-        for mode in [Mode::Write, Mode::Batch] {
-            let mut load = load(mode, "--subscribers 20 --publishers 4 --window 4");
+        for (mode, reading) in
+            [(Mode::Write, ""), (Mode::Batch, ""), (Mode::Batch, "--read-every 3 --ahead 2")]
+        {
+            let flags = format!("--subscribers 20 --publishers 4 --window 4 {reading}");
+            let mut load = load(mode, &flags);
             assert_eq!(load.open(5, None).unwrap().streams, 20);
             let slice = load.slice(Duration::from_millis(50)).unwrap();
             assert!(!slice.faults.any() && slice.ended == 0, "{slice:?}");
@@ -331,7 +394,12 @@ mod tests {
 
     #[test]
     fn who_left_and_missed_something_is_noticed() {
-        let mut load = load(Mode::Write, "--subscribers 4");
+        for flags in ["--subscribers 4", "--subscribers 4 --read-every 2"] {
+            miss_something(load(Mode::Write, flags));
+        }
+    }
+
+    fn miss_something(mut load: Load) {
         load.open(4, None).unwrap();
         load.publish_and_wait(true).unwrap();
         load.close();
@@ -341,6 +409,18 @@ mod tests {
         load.publish_and_wait(false).unwrap();
         load.drain(Instant::now() + Duration::from_millis(50)).unwrap();
         assert!(load.receiving.tally.settle().lost > 0);
+    }
+
+    #[test]
+    fn only_plain_events_are_read_in_turns() {
+        for flags in ["--kind redis", "--http2-connections 2", "--url https://127.0.0.1:9"] {
+            let flags = format!("--subscribers 2 --publishers 0 --read-every 5 {flags}");
+            let mut options = options_of("http://127.0.0.1:9", &flags);
+            let error = Load::new(options.clone()).err().map(|error| error.to_string());
+            assert!(error.is_some_and(|error| error.contains("--read-every")), "{flags}");
+            options.read_every = None;
+            assert!(Load::new(options).is_ok(), "{flags}");
+        }
     }
 
     #[test]

@@ -97,12 +97,19 @@ impl Load {
                     }
                     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
                 }
-                None if self.receiving.tally.unfinished < self.options.window => self.now(),
+                None if self.is_window_open() => self.now(),
                 _ => return Ok(()),
             };
             let Some(publisher) = self.idle.pop_front() else { return Ok(()) };
             self.publish(publisher, at)?;
         }
+    }
+
+    /// Whether another update may be on its way.
+    fn is_window_open(&self) -> bool {
+        let tally = &self.receiving.tally;
+        tally.unfinished < self.options.window
+            && self.options.ahead.is_none_or(|ahead| tally.unseen < ahead)
     }
 
     /// Publishes one and waits for its answer, or until it is delivered to all.

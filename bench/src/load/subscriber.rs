@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use mio::Registry;
 
+use super::alike::Alike;
 use super::tally::Tally;
 use super::topic_of;
 use crate::decode::{Broken, Dialect, Found, Stream};
@@ -21,8 +22,10 @@ pub(crate) struct Connection {
     out: Vec<u8>,
     /// Streams that neither stand nor are refused.
     pending: usize,
-    /// Whether it is read by the clock.
+    /// Whether it is read by the clock, a little at a time.
     pub(crate) slow: bool,
+    /// Whether it is read by the clock, all that there is, in turns with others.
+    pub(crate) in_turns: bool,
     /// What is answered to a server that asks whether we are there.
     pong: &'static [u8],
 }
@@ -31,6 +34,8 @@ pub(crate) struct Connection {
 enum Lane {
     /// One subscriber's, HTTP/1.1 or another protocol of its own.
     One { subscriber: usize, stream: Stream },
+    /// The same, and what it gets is what others get.
+    Alike { subscriber: usize },
     /// Those of a range of subscribers, by HTTP/2.
     Many { first: usize, frames: Box<Frames>, streams: Vec<Stream> },
     /// Somebody's who must not get anything.
@@ -40,9 +45,13 @@ enum Lane {
 impl Connection {
     /// A subscriber of its own.
     pub(crate) fn single(subscriber: usize, options: &LoadOptions) -> Connection {
-        let lane = Lane::One { subscriber, stream: options.kind.stream() };
-        let pong = options.kind.pong();
-        Connection { slow: options.is_slow(subscriber), pong, ..Connection::of(lane) }
+        let in_turns = options.is_read_in_turns(subscriber);
+        let lane = match in_turns {
+            true => Lane::Alike { subscriber },
+            false => Lane::One { subscriber, stream: options.kind.stream() },
+        };
+        let (slow, pong) = (options.is_slow(subscriber), options.kind.pong());
+        Connection { slow, in_turns, pong, ..Connection::of(lane) }
     }
 
     /// These subscribers together.
@@ -57,13 +66,14 @@ impl Connection {
     }
 
     fn of(lane: Lane) -> Connection {
-        Connection { socket: None, lane, out: Vec::new(), pending: 0, slow: false, pong: b"" }
+        let (slow, in_turns) = (false, false);
+        Connection { socket: None, lane, out: Vec::new(), pending: 0, slow, in_turns, pong: b"" }
     }
 
     /// How many streams it carries.
     pub(crate) fn stream_count(&self) -> usize {
         match &self.lane {
-            Lane::One { .. } | Lane::Stranger { .. } => 1,
+            Lane::One { .. } | Lane::Alike { .. } | Lane::Stranger { .. } => 1,
             Lane::Many { streams, .. } => streams.len(),
         }
     }
@@ -82,6 +92,10 @@ impl Connection {
         match &mut self.lane {
             Lane::One { subscriber, stream } => {
                 *stream = options.kind.stream();
+                let topic = topic_of(options, *subscriber);
+                self.out = peer::subscribe_request(options, *subscriber, topic, cursor);
+            }
+            Lane::Alike { subscriber } => {
                 let topic = topic_of(options, *subscriber);
                 self.out = peer::subscribe_request(options, *subscriber, topic, cursor);
             }
@@ -137,6 +151,8 @@ impl Connection {
 /// What connections bring.
 pub(crate) struct Receiving {
     pub(crate) tally: Tally,
+    /// How far those are who are read in turns.
+    alike: Alike,
     /// Streams that stand.
     pub(crate) open: usize,
     /// Connections all of whose streams stand or are refused.
@@ -149,8 +165,15 @@ pub(crate) struct Receiving {
 
 impl Receiving {
     /// Nobody is connected.
-    pub(crate) fn new(tally: Tally) -> Receiving {
-        Receiving { tally, open: 0, settled: 0, ended: 0, reason: String::new() }
+    pub(crate) fn new(tally: Tally, alike: Alike) -> Receiving {
+        Receiving { tally, alike, open: 0, settled: 0, ended: 0, reason: String::new() }
+    }
+
+    /// The stream of a connection begins, or has ended.
+    pub(crate) fn begin(&mut self, connection: &Connection) {
+        if let Lane::Alike { subscriber } = connection.lane {
+            self.alike.begin(subscriber);
+        }
     }
 
     /// Counts connections anew.
@@ -213,6 +236,14 @@ impl Receiving {
                 Found::Update(number, length) => tally.deliver(*subscriber, number, length, now),
                 Found::Ping => out.extend_from_slice(pong),
             }),
+            Lane::Alike { subscriber } => {
+                let subscriber = *subscriber;
+                self.alike.take(subscriber, bytes, &mut |found| match found {
+                    Found::Open => stand(),
+                    Found::Update(number, length) => tally.deliver(subscriber, number, length, now),
+                    Found::Ping => {}
+                })
+            }
             Lane::Stranger { stream, .. } => stream.feed(bytes, &mut |found| match found {
                 Found::Open => stand(),
                 Found::Update(..) => tally.unknown += 1,
@@ -249,6 +280,7 @@ impl Receiving {
     /// A connection broke.
     fn lose(&mut self, connection: &mut Connection) {
         connection.hang_up();
+        self.begin(connection);
         let refused = std::mem::take(&mut connection.pending);
         self.settled += usize::from(refused > 0);
         // A hub may cut off who reads too slowly; it comes back with its cursor.

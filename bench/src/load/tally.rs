@@ -13,6 +13,8 @@ struct Sent {
     place: Place,
     /// Deliveries to come.
     waiting: u32,
+    /// Those of them that watchers wait for.
+    watched: u32,
     acknowledged: bool,
 }
 
@@ -25,8 +27,14 @@ pub(crate) struct Tally {
     next: u64,
     /// Updates that not everybody has, or whose publisher has no answer.
     pub(crate) unfinished: usize,
+    /// Updates that not all watchers have who should.
+    pub(crate) unseen: usize,
     /// For each topic, who gets public updates and who private ones.
     receivers: Vec<[u32; 2]>,
+    /// The same of watchers.
+    watching: Vec<[u32; 2]>,
+    /// Whether a subscriber is one.
+    watchers: Vec<bool>,
     members: Vec<Member>,
     payload: usize,
     pub(crate) deliveries: u64,
@@ -39,26 +47,23 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// For these subscribers, and updates of `payload` bytes.
+    /// For these subscribers, and updates of `payload` bytes. Nobody watches.
     pub(crate) fn new(
         publishers: usize,
         topics: usize,
         members: Vec<Member>,
         payload: usize,
     ) -> Tally {
-        let mut receivers = vec![[0, 0]; topics];
-        for member in members.iter().filter(|member| member.complete) {
-            if let Some([public, private]) = receivers.get_mut(member.topic) {
-                *public += 1;
-                *private += u32::from(member.token);
-            }
-        }
+        let complete = members.iter().filter(|member| member.complete);
         Tally {
             order: Order::new(publishers, topics, members.clone()),
             sent: vec![None; REMEMBERED_MAX],
             next: 0,
             unfinished: 0,
-            receivers,
+            unseen: 0,
+            receivers: by_topic(topics, complete),
+            watching: vec![[0, 0]; topics],
+            watchers: vec![false; members.len()],
             members,
             payload,
             deliveries: 0,
@@ -68,6 +73,19 @@ impl Tally {
             acknowledged: Histogram::default(),
             delivered: Histogram::default(),
         }
+    }
+
+    /// These subscribers tell how far the server is.
+    pub(crate) fn watch(mut self, is_watcher: impl Fn(usize) -> bool) -> Tally {
+        let complete = self.members.iter().enumerate().filter(|(_, member)| member.complete);
+        let watchers = complete.filter(|(number, _)| is_watcher(*number));
+        for (number, _) in watchers.clone() {
+            if let Some(watcher) = self.watchers.get_mut(number) {
+                *watcher = true;
+            }
+        }
+        self.watching = by_topic(self.watching.len(), watchers.map(|(_, member)| member));
+        self
     }
 
     /// Begins a slice.
@@ -97,13 +115,16 @@ impl Tally {
         let number = self.next;
         let place = self.order.send(publisher, topic, private);
         let receivers = self.receivers.get(topic).copied().unwrap_or_default();
-        let waiting = if private { receivers[1] } else { receivers[0] };
+        let watchers = self.watching.get(topic).copied().unwrap_or_default();
+        let of = |[all, with_token]: [u32; 2]| if private { with_token } else { all };
+        let (waiting, watched) = (of(receivers), of(watchers));
         if let Some(slot) = self.slot(number) {
-            *slot = Some(Sent { number, at, place, waiting, acknowledged: false });
+            *slot = Some(Sent { number, at, place, waiting, watched, acknowledged: false });
         }
         self.next += 1;
         self.publishes += 1;
         self.unfinished += 1;
+        self.unseen += usize::from(watched > 0);
     }
 
     /// Notes that a publisher was answered.
@@ -136,10 +157,14 @@ impl Tally {
         }
         self.deliveries += 1;
         self.delivered.add(now.saturating_sub(sent.at));
+        let watches = self.watchers.get(subscriber).is_some_and(|watches| *watches);
         if let Some(Some(sent)) = self.slot(number) {
             sent.waiting = sent.waiting.saturating_sub(1);
             let done = sent.waiting == 0 && sent.acknowledged;
+            let seen = watches && sent.watched == 1;
+            sent.watched = sent.watched.saturating_sub(u32::from(watches));
             self.unfinished -= usize::from(done);
+            self.unseen -= usize::from(seen);
         }
     }
 
@@ -149,10 +174,22 @@ impl Tally {
         faults.astray += std::mem::take(&mut self.unknown);
         if self.unfinished > 0 {
             self.sent.fill(None);
-            self.unfinished = 0;
+            (self.unfinished, self.unseen) = (0, 0);
         }
         faults
     }
+}
+
+/// How many of each topic get public updates, and how many private ones.
+fn by_topic<'a>(topics: usize, members: impl Iterator<Item = &'a Member>) -> Vec<[u32; 2]> {
+    let mut counts = vec![[0, 0]; topics];
+    for member in members {
+        if let Some([public, private]) = counts.get_mut(member.topic) {
+            *public += 1;
+            *private += u32::from(member.token);
+        }
+    }
+    counts
 }
 
 #[cfg(test)]
@@ -178,6 +215,19 @@ mod tests {
         tally.deliver(0, 1, 256, 500);
         assert_eq!(tally.unfinished, 0, "a private one is not waited for without a token");
         assert!(!tally.settle().any());
+    }
+
+    #[test]
+    fn an_update_is_seen_when_all_watchers_have_it() {
+        let mut tally = tally().watch(|number| number == 1);
+        tally.send(0, 0, false, 100);
+        tally.send(0, 0, true, 100);
+        assert_eq!((tally.unseen, tally.unfinished), (1, 2), "who watches has no token");
+        tally.deliver(0, 0, 256, 200);
+        assert_eq!(tally.unseen, 1);
+        tally.deliver(1, 0, 256, 200);
+        tally.deliver(1, 0, 256, 200);
+        assert_eq!((tally.unseen, tally.unfinished), (0, 2));
     }
 
     #[test]
