@@ -270,9 +270,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "cores",
-        about: "as a16 with more on its way, on one core and on two, one of them the generator's",
-        measure: Measure::Slices(400),
-        load: "--subscribers 1000 --publishers 64 --window 64",
+        about: "12 updates ahead of two readers, on one core and on two, one the generator's",
+        // Long, since at its end the last ones wait for their turn to be read.
+        measure: Measure::Slices(2000),
+        load: "--subscribers 1000 --publishers 64 --window 1024 --read-every 50 --ahead 12",
         quick: None,
         servers: &["tidings", "tidings-two-cores"],
         bases: &["tidings"],
