@@ -1,8 +1,8 @@
 //! Who gets which entries of a fan-out. Works on the whole of it: receivers that get the same get
 //! one shared run, so that the cost follows the receivers, not receivers times entries.
 //!
-//! What a round needs to know of a receiver stands in the list of its matcher: each further place in
-//! memory that is looked at for it was last used long ago, and takes as long as all the rest.
+//! What a round needs to know of a receiver stands in the list of its matcher: each further place
+//! in memory that is looked at for it was last used long ago, and takes as long as all the rest.
 
 use std::collections::HashMap;
 use std::hint::black_box;
