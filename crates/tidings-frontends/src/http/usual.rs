@@ -423,7 +423,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_familiar_head_is_read_as_it_would_be_anew(
-            requests in vec((0..60_usize, vec((0..80_usize, any::<u8>()), 0..2), 0..90_usize), 1..8),
+            requests in vec((0..60_usize, vec((0..80_usize, any::<u8>()), 0..2), 0..90_usize), 1..8)
         ) {
             let mut familiar = None;
             for (length, changes, cut) in requests {
