@@ -61,8 +61,8 @@ struct Chunk {
 #[derive(Debug, Clone, Copy)]
 struct Item {
     offset: u64,
-    /// By the monotonic clock: a wall clock that jumps deletes nothing.
-    arrived: Duration,
+    /// Nanoseconds by the monotonic clock: a wall clock that jumps deletes nothing.
+    arrived: u64,
     weight: u32,
     /// Where in its chunk it begins.
     position: u32,
@@ -96,7 +96,7 @@ impl MemoryHistory {
         let bytes_max = self.keep.bytes.unwrap_or(KEEP_BYTES_IN_MEMORY_DEFAULT);
         let count = |kept: &Kept| u64::try_from(kept.items.len()).unwrap_or(u64::MAX);
         while let Some(item) = kept.items.front() {
-            let old = self.keep.age.is_some_and(|age| now.saturating_sub(item.arrived) > age);
+            let old = self.keep.age.is_some_and(|age| now.saturating_sub(item.arrived()) > age);
             let many = self.keep.entries.is_some_and(|most| count(kept) > most);
             if !(old || many || kept.bytes > bytes_max) {
                 break;
@@ -106,6 +106,12 @@ impl MemoryHistory {
             }
             kept.drop_first();
         }
+    }
+}
+
+impl Item {
+    fn arrived(&self) -> Duration {
+        Duration::from_nanos(self.arrived)
     }
 }
 
@@ -123,7 +129,8 @@ impl Chunk {
 }
 
 impl Kept {
-    fn put(&mut self, entry: &Entry, arrived: Duration) {
+    /// `arrived` is in nanoseconds by the monotonic clock.
+    fn put(&mut self, entry: &Entry, arrived: u64) {
         let weight = entry.update.weight();
         let offset = entry.offset.durable;
         let is_full = |chunk: &Chunk| chunk.bytes.len() + weight > CHUNK_BYTES;
@@ -150,8 +157,9 @@ impl Kept {
         self.bytes -= u64::from(item.weight);
         self.before_first = Offset::durable(item.offset);
         let Some(chunk) = self.chunks.front_mut() else { return };
-        let id = chunk.record(&item).filter(|_| item.has_id).and_then(|record| record.id());
-        if let Some(id) = id
+        // Only then: the record has long left the processor's caches.
+        if item.has_id
+            && let Some(id) = chunk.record(&item).and_then(|record| record.id())
             && let Some(places) = self.ids.get_mut(id)
         {
             places.pop_front();
@@ -202,9 +210,11 @@ impl Kept {
 impl History for MemoryHistory {
     fn append(&self, batch: &[Arc<Entry>]) -> Result<(), AppendError> {
         let now = self.clock.monotonic();
+        // Enough for 584 years.
+        let arrived = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
         for entry in batch {
-            kept.put(entry, now);
+            kept.put(entry, arrived);
         }
         self.trim(&mut kept, now);
         Ok(())
@@ -426,6 +436,68 @@ mod tests {
     }
 
     #[test]
+    fn a_bound_on_bytes_keeps_as_many_of_the_newest_as_fit() {
+        let most = 3 * CHUNK_BYTES as u64;
+        let mut setting = setting(Keep { bytes: Some(most), ..Keep::default() });
+        let mut kept = VecDeque::new();
+        for round in 0..3_000_u64 {
+            let size = usize::try_from(round * 7_919 % 4_001).unwrap();
+            let update = Update::new(Topic::parse("a").unwrap(), vec![0; size]);
+            kept.push_back((setting.append(size, None), update.weight() as u64));
+            while kept.iter().map(|(_, weight)| weight).sum::<u64>() > most {
+                kept.pop_front();
+            }
+            assert_eq!(setting.first(), kept[0].0);
+        }
+        let offsets: Vec<_> = kept.iter().map(|(offset, _)| *offset).collect();
+        let read = setting.read(setting.first() - 1).unwrap();
+        assert_eq!(read.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), offsets);
+    }
+
+    #[test]
+    fn a_chunk_that_became_empty_is_the_next_one() {
+        let mut setting = setting(Keep { entries: Some(100), ..Keep::default() });
+        let begins = |setting: &Setting| {
+            let kept = setting.history.kept.read().unwrap();
+            let chunks = kept.chunks.iter().map(|chunk| chunk.bytes.as_ptr().addr());
+            let spare = (kept.spare.capacity() > 0).then(|| kept.spare.as_ptr().addr());
+            chunks.chain(spare).collect::<std::collections::BTreeSet<_>>()
+        };
+        for _ in 0..5_000 {
+            setting.append(200, None);
+        }
+        let known = begins(&setting);
+        assert_eq!(known.len(), 2, "one is written, and one is empty or becomes so");
+        for _ in 0..10_000 {
+            setting.append(200, None);
+            assert_eq!(begins(&setting), known);
+        }
+    }
+
+    #[test]
+    fn what_is_known_beside_a_record_is_small() {
+        assert!(size_of::<Item>() <= 32, "half a cache line: {}", size_of::<Item>());
+    }
+
+    #[test]
+    fn an_id_is_found_in_whatever_chunk_its_entry_stands() {
+        let mut setting = setting(Keep { entries: Some(2_000), ..Keep::default() });
+        let id = |number: u64| format!("id {number}");
+        let mut last = 0;
+        for number in 2..8_000 {
+            let own = id(number);
+            last = setting.append(300, (number % 3 == 0).then_some(&*own));
+        }
+        let first = setting.first();
+        assert_eq!(last + 1 - first, 2_000);
+        for number in 2..8_000 {
+            let is_there = number % 3 == 0 && number >= first;
+            let place = is_there.then(|| (Epoch(7), Offset::durable(number)));
+            assert_eq!(setting.history.find_id(&id(number)), place);
+        }
+    }
+
+    #[test]
     fn a_publishers_id_is_found_for_as_long_as_its_entry_is_kept() {
         let mut setting = setting(Keep { entries: Some(3), ..Keep::default() });
         let first = setting.append(1, Some("x"));
@@ -451,17 +523,22 @@ mod tests {
             let readers: Vec<_> = (0..2)
                 .map(|_| {
                     scope.spawn(move || {
-                        let (mut place, mut seen) = (Offset::durable(1), 0);
+                        let (mut place, mut seen, mut before) = (Offset::durable(1), 0, 1);
                         while place < end {
                             let until = history.bounds().last;
                             let scanned = history.scan(place, until, &mut |stored| {
                                 let entry = stored.to_entry().unwrap();
                                 let digit = b'0' + (entry.offset.durable % 10) as u8;
                                 assert!(entry.update.data.iter().all(|byte| *byte == digit));
+                                assert_eq!(entry.offset.durable, before + 1, "none is left out");
+                                before += 1;
                                 seen += 1;
                                 true
                             });
-                            place = scanned.unwrap_or_else(|missed| missed.until);
+                            place = scanned.unwrap_or_else(|missed| {
+                                before = missed.until.durable;
+                                missed.until
+                            });
                         }
                         seen
                     })
