@@ -52,11 +52,16 @@ pub const TAKE_ENTRIES_MAX: usize = 512;
 /// Bytes that one `take` hands out at most (a take may exceed it by one entry).
 pub const TAKE_BYTES_MAX: usize = 64 * 1024;
 
+/// What matchers picked in a round, in picks of 8 bytes, for which memory is kept for the next one.
+pub const PICKS_KEPT_MAX: usize = 128 * 1024;
 /// Bytes of a chunk of the history in memory: few are at hand for much, and what is let go of comes
 /// in pieces that are small beside what is kept.
 pub const CHUNK_BYTES: usize = 256 * 1024;
 /// Bytes of the history in memory that a reader copies at a time: about what one `take` hands out.
 pub const MEMORY_BLOCK_BYTES: usize = TAKE_BYTES_MAX;
+/// Bytes of data from which on an entry that is kept in memory is one for all who read it: what a
+/// slow reader has not taken would else be a copy of its own.
+pub const SHARED_DATA_BYTES: usize = 16 * 1024;
 /// Bytes of a block: the unit in which the history is read, checked and shared between readers.
 pub const BLOCK_BYTES: usize = 256 * 1024;
 /// Bytes of history that readers share at one time.

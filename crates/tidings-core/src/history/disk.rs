@@ -284,7 +284,7 @@ impl History for DiskHistory {
             }
             let Some(record) = block.record(item) else { continue };
             reached = item.offset;
-            if !visit(&Stored { record, epoch, ids: &self.options.ids }) {
+            if !visit(&Stored { record, shared: None, epoch, ids: &self.options.ids }) {
                 return Ok(Offset::durable(reached).max(after));
             }
         }

@@ -2,7 +2,8 @@
 //!
 //! As entries they would be a dozen pieces of memory each. Every one of those has long left the
 //! processor's caches when the entry is let go of, and the next entry would be made of them. As
-//! records they follow each other, and what an entry was made of is used again at once.
+//! records they follow each other, and what an entry was made of is used again at once. Only of a
+//! large one the data stays where it is, once for all who read it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,7 +15,9 @@ use crate::clock::Clock;
 use crate::error::Missed;
 use crate::hold::Holds;
 use crate::ids::Ids;
-use crate::limits::{CHUNK_BYTES, KEEP_BYTES_IN_MEMORY_DEFAULT, MEMORY_BLOCK_BYTES};
+use crate::limits::{
+    CHUNK_BYTES, KEEP_BYTES_IN_MEMORY_DEFAULT, MEMORY_BLOCK_BYTES, SHARED_DATA_BYTES,
+};
 use crate::options::Keep;
 use crate::update::{Entry, Epoch, Offset};
 
@@ -40,6 +43,8 @@ struct Kept {
     /// The memory of the chunk that became empty last.
     spare: Vec<u8>,
     items: VecDeque<Item>,
+    /// The large ones, whose records are without the data.
+    large: VecDeque<Arc<Entry>>,
     bytes: u64,
     before_first: Offset,
     last: Offset,
@@ -68,6 +73,18 @@ struct Item {
     position: u32,
     /// Its publisher gave it an id.
     has_id: bool,
+    /// Its data is not in its record.
+    is_large: bool,
+}
+
+/// What is read in one go.
+#[derive(Debug, Default)]
+struct Copied {
+    /// Where it begins, if there is anything.
+    first: Option<u64>,
+    records: Vec<u8>,
+    /// The large ones of them, in order.
+    large: Vec<Arc<Entry>>,
 }
 
 impl MemoryHistory {
@@ -84,6 +101,7 @@ impl MemoryHistory {
             chunks: VecDeque::new(),
             spare: Vec::new(),
             items: VecDeque::new(),
+            large: VecDeque::new(),
             bytes: 0,
             before_first: start,
             last: start,
@@ -130,18 +148,24 @@ impl Chunk {
 
 impl Kept {
     /// `arrived` is in nanoseconds by the monotonic clock.
-    fn put(&mut self, entry: &Entry, arrived: u64) {
+    fn put(&mut self, entry: &Arc<Entry>, arrived: u64) {
         let weight = entry.update.weight();
         let offset = entry.offset.durable;
-        let is_full = |chunk: &Chunk| chunk.bytes.len() + weight > CHUNK_BYTES;
+        let is_large = entry.update.data.len() >= SHARED_DATA_BYTES;
+        let data = if is_large { &[] } else { &*entry.update.data };
+        let length = weight - entry.update.data.len() + data.len();
+        let is_full = |chunk: &Chunk| chunk.bytes.len() + length > CHUNK_BYTES;
         if self.chunks.back().is_none_or(is_full) {
             let bytes = std::mem::take(&mut self.spare);
             self.chunks.push_back(Chunk { bytes, first: offset, items: 0 });
         }
         let Some(chunk) = self.chunks.back_mut() else { return };
         let position = u32::try_from(chunk.bytes.len()).unwrap_or(u32::MAX);
-        encode_trusted(entry, &mut chunk.bytes);
+        encode_trusted(entry, data, &mut chunk.bytes);
         chunk.items += 1;
+        if is_large {
+            self.large.push_back(Arc::clone(entry));
+        }
         self.bytes += weight as u64;
         self.last = entry.offset;
         if let Some(id) = &entry.update.id {
@@ -149,13 +173,16 @@ impl Kept {
         }
         let (has_id, weight) =
             (entry.update.id.is_some(), u32::try_from(weight).unwrap_or(u32::MAX));
-        self.items.push_back(Item { offset, arrived, weight, position, has_id });
+        self.items.push_back(Item { offset, arrived, weight, position, has_id, is_large });
     }
 
     fn drop_first(&mut self) {
         let Some(item) = self.items.pop_front() else { return };
         self.bytes -= u64::from(item.weight);
         self.before_first = Offset::durable(item.offset);
+        if item.is_large {
+            self.large.pop_front();
+        }
         let Some(chunk) = self.chunks.front_mut() else { return };
         // Only then: the record has long left the processor's caches.
         if item.has_id
@@ -175,6 +202,7 @@ impl Kept {
         }
         if self.items.len() < self.items.capacity() / 4 {
             self.items.shrink_to(self.items.len() * 2);
+            self.large.shrink_to(self.large.len() * 2);
         }
     }
 
@@ -187,21 +215,33 @@ impl Kept {
         }
     }
 
-    /// The bytes of records behind `after`, up to `until`, as many as are read in one go.
-    fn copy(&self, after: Offset, until: Offset) -> Vec<u8> {
+    /// What stands behind `after`, up to `until`, as much as is read in one go.
+    fn copy(&self, after: Offset, until: Offset) -> Copied {
         let from = self.items.partition_point(|item| Offset::durable(item.offset) <= after);
-        let Some(first) = self.items.get(from) else { return Vec::new() };
-        let chunk = self.chunks.partition_point(|chunk| chunk.first <= first.offset);
+        let mut copied = Copied::default();
+        let first = self.items.get(from).map(|item| item.offset);
+        let Some(first) = first.filter(|first| Offset::durable(*first) <= until) else {
+            return copied;
+        };
+        copied.first = Some(first);
+        let chunk = self.chunks.partition_point(|chunk| chunk.first <= first);
         let mut number = chunk.saturating_sub(1);
-        let mut copied = Vec::new();
+        let large = self.large.partition_point(|entry| entry.offset.durable < first);
+        let mut large = self.large.range(large..);
+        let mut weight = 0;
         for item in self.items.range(from..) {
-            if Offset::durable(item.offset) > until || copied.len() > MEMORY_BLOCK_BYTES {
+            if Offset::durable(item.offset) > until || weight > MEMORY_BLOCK_BYTES as u64 {
                 break;
             }
             let next = self.chunks.get(number + 1);
             number += usize::from(next.is_some_and(|next| next.first <= item.offset));
             let bytes = self.chunks.get(number).and_then(|chunk| chunk.bytes_of(item));
-            copied.extend_from_slice(bytes.unwrap_or_default());
+            let Some(bytes) = bytes else { break };
+            copied.records.extend_from_slice(bytes);
+            if item.is_large {
+                copied.large.extend(large.next().map(Arc::clone));
+            }
+            weight += u64::from(item.weight);
         }
         copied
     }
@@ -221,7 +261,7 @@ impl History for MemoryHistory {
     }
 
     fn scan(&self, after: Offset, until: Offset, visit: Visit<'_>) -> Result<Offset, Missed> {
-        // Nobody waits for whoever reads.
+        // The writer waits for what is copied here, and for nobody who reads it.
         let copied = {
             let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
             if after < kept.before_first {
@@ -229,17 +269,21 @@ impl History for MemoryHistory {
             }
             kept.copy(after, until)
         };
-        let mut reached = until;
-        let mut rest = &*copied;
+        let Some(first) = copied.first else { return Ok(until) };
+        let mut reached = None;
+        let mut rest = &*copied.records;
+        let mut large = copied.large.iter().peekable();
         while let Some(record) = Record::trusted(rest) {
-            let stored = Stored { record, epoch: self.epoch, ids: &self.ids };
-            reached = stored.offset();
+            let shared = large.next_if(|entry| entry.offset.durable == record.offset);
+            let stored = Stored { record, shared, epoch: self.epoch, ids: &self.ids };
+            reached = Some(stored.offset());
             if !visit(&stored) {
                 break;
             }
             rest = rest.get(record.length()..).unwrap_or_default();
         }
-        Ok(reached)
+        // What cannot be read is told as missing.
+        reached.ok_or(Missed { after, until: Offset::durable(first) })
     }
 
     fn bounds(&self) -> Bounds {
@@ -276,6 +320,7 @@ impl History for MemoryHistory {
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    use super::super::record::any_update;
     use super::*;
     use crate::topic::{Line, Topic};
     use crate::update::Update;
@@ -347,7 +392,8 @@ mod tests {
         fn memory(&self) -> usize {
             let kept = self.history.kept.read().unwrap();
             let chunks: usize = kept.chunks.iter().map(|chunk| chunk.bytes.capacity()).sum();
-            chunks + kept.spare.capacity()
+            let large: usize = kept.large.iter().map(|entry| entry.update.data.len()).sum();
+            chunks + large + kept.spare.capacity()
         }
     }
 
@@ -369,6 +415,71 @@ mod tests {
         let missed = setting.read(setting.first() - 2).unwrap_err();
         assert_eq!(missed.until, setting.history.bounds().before_first);
         assert!(setting.memory() < 10 * CHUNK_BYTES, "{}", setting.memory());
+    }
+
+    #[test]
+    fn a_large_entry_is_one_for_all_who_read_it() {
+        let mut setting = setting(Keep { entries: Some(6), ..Keep::default() });
+        let sizes = [SHARED_DATA_BYTES - 1, SHARED_DATA_BYTES, 10, 3 * CHUNK_BYTES];
+        for round in 0..40 {
+            setting.append(sizes[round % sizes.len()], None);
+        }
+        let read = || {
+            let (mut entries, last) = (Vec::new(), setting.history.bounds().last);
+            let mut place = setting.history.bounds().before_first;
+            while place < last {
+                let mut visit = |stored: &Stored<'_>| {
+                    entries.push(stored.to_entry().unwrap());
+                    true
+                };
+                place = setting.history.scan(place, last, &mut visit).unwrap();
+            }
+            entries
+        };
+        let (one, other) = (read(), read());
+        let pairs: Vec<_> = one.iter().zip(&other).collect();
+        assert_eq!(pairs.len(), 6);
+        for (one, other) in pairs {
+            assert_eq!((one.offset, &one.update), (other.offset, &other.update));
+            let is_large = one.update.data.len() >= SHARED_DATA_BYTES;
+            assert_eq!(Arc::ptr_eq(one, other), is_large, "{}", one.update.data.len());
+        }
+        assert_eq!(setting.history.kept.read().unwrap().large.len(), 3);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_kept_is_read_with_all_that_belongs_to_it(
+            updates in proptest::collection::vec((any_update(), proptest::bool::ANY), 1..20)
+        ) {
+            let Setting { history, .. } = setting(Keep::default());
+            let entry = |(number, (update, is_large)): (usize, (Update, bool))| {
+                let data = if is_large { vec![7; SHARED_DATA_BYTES].into() } else { update.data };
+                let offset = Offset::durable(number as u64 + 2);
+                let update = Update { data, ..update };
+                let entry = Entry::new(offset, Epoch(7), 5, update, Arc::clone(&history.ids));
+                Arc::new(entry.published_by("me"))
+            };
+            let entries: Vec<_> = updates.into_iter().enumerate().map(entry).collect();
+            history.append(&entries).unwrap();
+            let mut read = Vec::new();
+            let mut place = history.bounds().before_first;
+            while place < history.bounds().last {
+                let mut visit = |stored: &Stored<'_>| {
+                    assert_eq!(stored.is_private(), stored.to_entry().unwrap().update.private);
+                    read.push(stored.to_entry().unwrap());
+                    true
+                };
+                place = history.scan(place, history.bounds().last, &mut visit).unwrap();
+            }
+            let whole = |entry: &Arc<Entry>| {
+                let Entry { offset, epoch, time, .. } = **entry;
+                (offset, epoch, time, entry.update.clone(), entry.publisher().to_owned())
+            };
+            let (read, entries): (Vec<_>, Vec<_>) =
+                (read.iter().map(whole).collect(), entries.iter().map(whole).collect());
+            proptest::prop_assert_eq!(read, entries);
+        }
     }
 
     #[test]

@@ -42,8 +42,10 @@ pub(crate) enum AppendError {
 
 /// An item of the history as a scan meets it, decoded no further than asked for.
 pub(crate) struct Stored<'s> {
-    /// Checked bytes.
+    /// Bytes that were checked, or that never left this process.
     pub(crate) record: Record<'s>,
+    /// The entry itself where it is kept as such: its record is without the data.
+    pub(crate) shared: Option<&'s Arc<Entry>>,
     /// The log that it stands in.
     pub(crate) epoch: Epoch,
     /// The key of the hub's ids.
@@ -83,7 +85,10 @@ impl Stored<'_> {
 
     /// The whole entry; `None` when the record makes no sense though its checksum is right.
     pub(crate) fn to_entry(&self) -> Option<Arc<Entry>> {
-        self.record.to_entry(self.epoch, self.ids).map(Arc::new)
+        match self.shared {
+            Some(entry) => Some(Arc::clone(entry)),
+            None => self.record.to_entry(self.epoch, self.ids).map(Arc::new),
+        }
     }
 }
 

@@ -71,20 +71,21 @@ fn flags(update: &Update) -> u16 {
 /// which its segment is synced now.
 pub(crate) fn encode(entry: &Entry, synced: u32, into: &mut Vec<u8>) {
     let start = into.len();
-    let end = put(entry, synced, into);
+    let end = put(entry, &entry.update.data, synced, into);
     let crc = crc32fast::hash(into.get(start + 8..end).unwrap_or_default());
     if let Some(place) = into.get_mut(start + 4..start + 8) {
         place.copy_from_slice(&crc.to_le_bytes());
     }
 }
 
-/// The same without a checksum, for memory, which nobody else writes to.
-pub(crate) fn encode_trusted(entry: &Entry, into: &mut Vec<u8>) {
-    put(entry, 0, into);
+/// The same without a checksum, for memory, which nobody else writes to. `data` is the entry's, or
+/// nothing where that is kept elsewhere.
+pub(crate) fn encode_trusted(entry: &Entry, data: &[u8], into: &mut Vec<u8>) {
+    put(entry, data, 0, into);
 }
 
 /// Answers where the record ends, without what pads it.
-fn put(entry: &Entry, synced: u32, into: &mut Vec<u8>) -> usize {
+fn put(entry: &Entry, data: &[u8], synced: u32, into: &mut Vec<u8>) -> usize {
     let start = into.len();
     let update = &entry.update;
     into.extend_from_slice(&[0; 8]);
@@ -120,7 +121,7 @@ fn put(entry: &Entry, synced: u32, into: &mut Vec<u8>) -> usize {
             put_text(into, value);
         }
     }
-    into.extend_from_slice(&update.data);
+    into.extend_from_slice(data);
     let end = into.len();
     let length = u32::try_from(end - start - HEAD).unwrap_or(u32::MAX);
     if let Some(place) = into.get_mut(start..start + 4) {
@@ -180,7 +181,8 @@ impl<'b> Fields<'b> {
     }
 }
 
-/// A record whose frame and checksum are right, not decoded further than needed.
+/// A record whose frame is right, and whose checksum is where it has one; not decoded further than
+/// needed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Record<'b> {
     pub(crate) offset: u64,
@@ -203,7 +205,7 @@ impl<'b> Record<'b> {
         (crc32fast::hash(covered) == crc).then_some((record, length))
     }
 
-    /// The record at the front of bytes that were checked before.
+    /// The record at the front of bytes that were checked before, or that nobody else wrote.
     pub(crate) fn trusted(bytes: &'b [u8]) -> Option<Record<'b>> {
         Record::frame(bytes).map(|(record, _, _)| record)
     }
