@@ -9,6 +9,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use crate::batch::Run;
+use crate::limits::PICKS_KEPT_MAX;
 use crate::matcher::index::MatcherId;
 use crate::namespace::Namespace;
 use crate::slot::Slot;
@@ -40,7 +41,13 @@ pub(crate) struct Deal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Pick {
     matcher: MatcherId,
-    at: usize,
+    at: u32,
+}
+
+impl Pick {
+    fn place(&self) -> usize {
+        self.at as usize
+    }
 }
 
 /// What a round works on.
@@ -130,6 +137,8 @@ impl Deal {
         namespace: &Namespace,
     ) {
         self.picked.clear();
+        // What a round needed that reached very many is given back.
+        self.picked.shrink_to(PICKS_KEPT_MAX);
         self.matched.resize(entries.len().max(self.matched.len()), Vec::new());
         if entries.len() > 1 {
             entries.iter().for_each(|entry| registry.look_ahead(entry));
@@ -137,9 +146,12 @@ impl Deal {
         for (at, (entry, matched)) in entries.iter().zip(&mut self.matched).enumerate() {
             matched.clear();
             registry.find(entry, namespace, matched);
+            // A round has far fewer entries.
+            let at = u32::try_from(at).unwrap_or(u32::MAX);
             self.picked.extend(matched.iter().map(|matcher| Pick { matcher: *matcher, at }));
         }
-        self.picked.sort_unstable();
+        // Those of each entry are in order already.
+        self.picked.sort();
     }
 }
 
@@ -161,17 +173,17 @@ impl Seen<'_> {
 }
 
 fn places(group: &[Pick]) -> impl Iterator<Item = usize> {
-    group.iter().map(|pick| pick.at)
+    group.iter().map(Pick::place)
 }
 
 impl<'r> Table<'r, '_> {
     /// Looks at the first who may get what a matcher picks. What was not used for long comes from
     /// memory side by side that way; dealt to one by one, each would wait for its own.
     fn look_ahead(&self, group: &[Pick]) {
-        let Some(Pick { matcher, at }) = group.first() else { return };
-        let Some(member) = self.registry.members(*matcher).first() else { return };
+        let Some(pick) = group.first() else { return };
+        let Some(member) = self.registry.members(pick.matcher).first() else { return };
         black_box(Arc::strong_count(&member.slot));
-        if self.entries.get(*at).is_some_and(|entry| entry.update.private) {
+        if self.entries.get(pick.place()).is_some_and(|entry| entry.update.private) {
             let registered = self.registry.registered(member.slot_id);
             black_box(registered.map(|registered| registered.grant_id));
         }
@@ -232,7 +244,7 @@ impl<'r> Table<'r, '_> {
             let picks = self.picked.get(from..).unwrap_or_default();
             let picks = picks.iter().take_while(|pick| pick.matcher == *matcher);
             let before = all.len();
-            all.extend(picks.map(|pick| pick.at));
+            all.extend(picks.map(Pick::place));
             if all.len() > before {
                 several |= picking.is_some_and(|other| other != *matcher);
                 picking = Some(*matcher);
