@@ -326,7 +326,7 @@ impl Connection {
 /// The head of a request.
 pub(super) struct Head {
     pub(super) parts: Arc<Parts>,
-    /// It was looked at whether every frontend refuses it, and none does.
+    /// It was looked at whether it is to be refused whoever it is for, and it is not.
     pub(super) is_judged: bool,
 }
 

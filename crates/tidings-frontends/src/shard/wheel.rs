@@ -102,6 +102,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_sooner_than_what_was_next_is_next() {
+        let mut wheel = Wheel::new();
+        wheel.add(1, Duration::from_secs(5));
+        assert_eq!(wheel.next(), Some(Duration::from_secs(5)));
+        wheel.add(2, Duration::from_secs(1));
+        assert_eq!(wheel.next(), Some(Duration::from_secs(1)));
+        assert_eq!(due(&mut wheel, 1_010), [2]);
+        assert_eq!(wheel.next(), Some(Duration::from_secs(5)));
+        wheel.add(3, Duration::from_secs(3));
+        wheel.add(4, Duration::from_secs(4));
+        assert_eq!(wheel.next(), Some(Duration::from_secs(3)));
+        assert_eq!(due(&mut wheel, 5_010), [3, 4, 1]);
+    }
+
+    #[test]
     fn what_is_far_away_comes_up_within_a_turn() {
         let mut wheel = Wheel::new();
         let turn = WHEEL_TICK * WHEEL_SLOTS as u32;
