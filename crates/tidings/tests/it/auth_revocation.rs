@@ -1,10 +1,10 @@
 //! Tokens taken back before their end: refused on every request, and their connections end.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::http::{self, Reply};
+use crate::http::{self, Connection, Reply};
 use crate::hub::{HUB, Launch, TestHub, configuration, run_in};
 use crate::readme::{blocks, document, placed};
 use crate::tokens::{ISSUER, Role, bearer, claims_final, detail, mint};
@@ -92,6 +92,42 @@ fn a_revoked_publisher_stores_and_delivers_nothing_in_both_generations() {
     }
     hub.publish(&fields("end"));
     assert_eq!(stream.data(3), ["before", "before", "end"]);
+}
+
+#[test]
+fn what_a_publisher_said_before_on_its_connection_is_judged_again_each_time() {
+    let hub = TestHub::start(ADMIN);
+    let mut stream = hub.subscribe("match=*");
+    let mut expiring = claims_final(json!([detail(Role::Publish, &["*"])]));
+    let end = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 3;
+    expiring["exp"] = json!(end);
+    let header = json!({ "alg": "HS256", "typ": "at+jwt" });
+    let tokens = [
+        token_of(Role::Publish, "p", "mallory"),
+        mint(&header, &expiring, Role::Publish.key()),
+        token_of(Role::Publish, "q", "alice"),
+    ];
+    let body = http::form(&fields("x"));
+    let mut publishers = tokens.map(|token| {
+        let (name, value) = bearer(&token);
+        let kind = ("Content-Type", "application/x-www-form-urlencoded");
+        let request = http::request("POST", HUB, &[(&name, &value), kind], body.as_bytes());
+        (Connection::open(hub.address), request)
+    });
+    let mut say = |status: [u16; 3]| {
+        for ((connection, request), status) in publishers.iter_mut().zip(status) {
+            assert!(connection.send(request));
+            connection.reply().expect("an answer").expect(status);
+        }
+    };
+    say([200; 3]);
+    say([200; 3]);
+    revoke(&hub, &json!({ "subject": "mallory" }));
+    std::thread::sleep(Duration::from_secs(3));
+    say([401, 401, 200]);
+    say([401, 401, 200]);
+    hub.publish(&fields("end"));
+    assert_eq!(stream.data(9), [["x"; 8].as_slice(), &["end"]].concat());
 }
 
 #[test]
