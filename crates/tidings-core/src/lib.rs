@@ -31,6 +31,9 @@ mod interner;
 mod metrics;
 mod namespace;
 mod options;
+mod outbox;
+#[cfg(test)]
+mod outbox_tests;
 mod packed;
 mod place;
 mod publish_all;

@@ -84,6 +84,10 @@ pub const LIGHT_FAN_OUT_LISTS_MAX: usize = 64;
 /// Rounds in a row that took longer before the thread does them: one may have been interrupted.
 pub const HEAVY_FAN_OUTS: usize = 3;
 
+/// The longest time that publishers and receivers wait for the task that tells them what the disk
+/// has, before the writer's thread does.
+pub const TELLING_LATE_MAX: std::time::Duration = std::time::Duration::from_millis(10);
+
 /// Matchers of one subscriber, as in the hubs that people migrate from.
 pub const MATCHERS_MAX: usize = 100;
 /// Steps, of less than a nanosecond each, that one update may take for patterns which name a host,

@@ -1,5 +1,6 @@
-//! The first stage behind the hub's order: appends what is queued, syncs once for the batch and
-//! answers the publishers. Knows no thread: whoever is to do its work calls it.
+//! The first stage behind the hub's order: appends what is queued and syncs once for the batch, of
+//! which publishers and the second stage can be told then. Knows no thread: whoever is to do its
+//! work calls it.
 
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,12 +12,12 @@ use crate::announce::Announcement;
 use crate::answers::{Answer, Outcome, receipt};
 use crate::clock::Clock;
 use crate::error::Refused;
-use crate::fan_out::Handover;
 use crate::history::AppendError;
 use crate::hub::Shared;
 use crate::intake::{Found, Intake};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_UPDATES_MAX, SUB_MAX};
 use crate::metrics::count;
+use crate::outbox::{Committed, Outbox};
 use crate::repeats::{First, Repeats, repeat_key};
 use crate::update::{Entry, Offset, Update};
 use crate::writer::{Commit, Queued};
@@ -27,8 +28,7 @@ pub(crate) struct Stage {
     clock: Arc<dyn Clock>,
     last: Offset,
     repeats: Repeats,
-    /// Until the end.
-    fan_out: Option<Handover>,
+    outbox: Arc<Outbox>,
 }
 
 impl Stage {
@@ -38,14 +38,9 @@ impl Stage {
         clock: Arc<dyn Clock>,
         start: Offset,
         repeats: Repeats,
-        fan_out: Handover,
+        outbox: Arc<Outbox>,
     ) -> Stage {
-        Stage { shared, clock, last: start, repeats, fan_out: Some(fan_out) }
-    }
-
-    /// Nothing more is handed to the second stage, which ends when it has delivered everything.
-    pub(crate) fn end(&mut self) {
-        self.fan_out = None;
+        Stage { shared, clock, last: start, repeats, outbox }
     }
 
     /// Commits what waits, as much as one sync covers.
@@ -108,7 +103,10 @@ impl Stage {
         };
         drop(durable);
         match appended {
-            Ok(()) => self.deliver(entries, answers),
+            Ok(()) => {
+                count(&self.shared.counters.batches);
+                self.commit_to(entries, answers);
+            }
             // Ephemeral updates of the batch go with it: they follow entries that do not exist.
             Err(AppendError::NoSpace) => self.undo(before, &entries, answers, &Refused::NoSpace),
             Err(AppendError::NotNow(reason)) => {
@@ -211,8 +209,7 @@ impl Stage {
                     .into_iter()
                     .map(|update| Arc::new(self.entry(update, time).inside(scope)))
                     .collect();
-                self.commit_to(&entries);
-                self.hand_over(entries);
+                self.commit_to(entries, Vec::new());
                 Ok(())
             }
             Err(refused) => Err(refused),
@@ -221,30 +218,13 @@ impl Stage {
         let _gone = answer.send(announced);
     }
 
-    /// From here on whoever subscribes stands behind these entries.
-    fn commit_to(&self, entries: &[Arc<Entry>]) {
-        self.shared.tail.remember(entries, self.clock.monotonic());
+    /// From here on whoever subscribes stands behind these entries, and everybody may know of them.
+    fn commit_to(&self, entries: Vec<Arc<Entry>>, answers: Vec<(Answer, Outcome)>) {
+        self.shared.tail.remember(&entries, self.clock.monotonic());
         if let Some(last) = entries.last() {
             self.shared.subscribers.commit(last.offset);
         }
-    }
-
-    fn deliver(&self, entries: Vec<Arc<Entry>>, answers: Vec<(Answer, Outcome)>) {
-        count(&self.shared.counters.batches);
-        self.commit_to(&entries);
-        for (answer, outcome) in answers {
-            answer.tell(outcome, &self.shared);
-        }
-        if !entries.is_empty() {
-            self.hand_over(entries);
-        }
-    }
-
-    /// Hands a batch to the second stage without ever waiting for it.
-    fn hand_over(&self, entries: Vec<Arc<Entry>>) {
-        if let Some(fan_out) = &self.fan_out {
-            fan_out.give(entries);
-        }
+        self.outbox.put(Committed { entries, answers });
     }
 }
 

@@ -1,6 +1,7 @@
-//! Two stages make the hub's order, each with a thread. The first, `stage`, appends what is queued
-//! and answers the publishers; the second, `fan_out`, hands the committed batches to the receivers
-//! in the same order, so that syncing the next batch overlaps delivering this one.
+//! Two stages make the hub's order, each with a thread. The first, `stage`, appends what is queued;
+//! the second, `fan_out`, hands the committed batches to the receivers in the same order, so that
+//! syncing the next batch overlaps delivering this one. Between the two is the `outbox`, out of
+//! which publishers are answered.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +17,9 @@ use crate::error::Refused;
 use crate::fan_out::FanOut;
 use crate::hub::Shared;
 use crate::intake::{Duty, Found, Intake};
+use crate::limits::TELLING_LATE_MAX;
 use crate::options::Durability;
+use crate::outbox::Outbox;
 use crate::repeats::Repeats;
 use crate::stage::Stage;
 use crate::update::{Offset, Update};
@@ -55,6 +58,7 @@ pub(crate) enum Queued {
 pub(crate) struct Writer {
     stage: Arc<Mutex<Stage>>,
     intake: Arc<Intake<Queued>>,
+    outbox: Arc<Outbox>,
     /// Nothing here waits for a disk: whoever publishes may do the first stage's work.
     is_quick: bool,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -75,15 +79,17 @@ impl Writer {
     ) -> std::io::Result<Writer> {
         let is_quick = shared.durability == Durability::Memory;
         let (fan_out, fanning_out) = FanOut::start(Arc::clone(&shared))?;
-        let stage = Stage::new(shared, clock, start, repeats, fan_out);
+        let outbox = Outbox::new(Arc::clone(&shared), fan_out);
+        let stage = Stage::new(shared, clock, start, repeats, Arc::clone(&outbox));
         let stage = Arc::new(Mutex::new(stage));
         // Bounded: who publishes holds a permit, and one announces at a time.
         let intake = Arc::new(Intake::default());
-        let (own, queued) = (Arc::clone(&stage), Arc::clone(&intake));
+        let (own, queued, told) = (Arc::clone(&stage), Arc::clone(&intake), Arc::clone(&outbox));
         let writing = std::thread::Builder::new()
             .name("tidings-writer".into())
-            .spawn(move || run(&own, &queued))?;
-        Ok(Writer { stage, intake, is_quick, threads: Mutex::new(vec![writing, fanning_out]) })
+            .spawn(move || run(&own, &queued, &told))?;
+        let threads = Mutex::new(vec![writing, fanning_out]);
+        Ok(Writer { stage, intake, outbox, is_quick, threads })
     }
 
     /// Gives something to the first stage. Somebody may have to see to it.
@@ -95,8 +101,16 @@ impl Writer {
     pub(crate) async fn see_to(&self, duty: Duty<Queued>) {
         duty.after_others().await;
         if self.is_quick {
-            duty.see_to(|| lock(&self.stage).work(&self.intake) == Found::Some);
+            duty.see_to(|| {
+                let found = lock(&self.stage).work(&self.intake);
+                self.outbox.tell();
+                found == Found::Some
+            });
         }
+    }
+
+    pub(crate) fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
     }
 
     /// Whether anything is accepted.
@@ -123,15 +137,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The first stage's thread: does what nobody else does, until nothing will come.
-fn run(stage: &Mutex<Stage>, intake: &Intake<Queued>) {
+fn run(stage: &Mutex<Stage>, intake: &Intake<Queued>, outbox: &Arc<Outbox>) {
     loop {
-        let is_called = intake.is_called(MAINTAIN_EVERY);
-        // Whoever is about to publish on this processor does so first, and one sync serves all.
-        std::thread::yield_now();
-        let mut stage = lock(stage);
-        if is_called && stage.work(intake) == Found::End {
-            return stage.end();
+        let patience = if outbox.is_waiting() { TELLING_LATE_MAX } else { MAINTAIN_EVERY };
+        if intake.is_called(patience) {
+            // Whoever is about to publish on this processor does so first, and one sync serves all.
+            std::thread::yield_now();
+            if lock(stage).work(intake) == Found::End {
+                return outbox.end();
+            }
+            outbox.have_told();
+        } else {
+            outbox.tell();
         }
-        stage.maintain();
+        lock(stage).maintain();
     }
 }

@@ -131,8 +131,8 @@ struct App {
     addresses: Vec<SocketAddr>,
     /// The accept loops of clients; they own every connection.
     clients: JoinSet<()>,
-    /// The operator's, which answers until the end.
-    operators: JoinSet<()>,
+    /// The operator's listener, and who tells publishers what the disk has.
+    until_the_end: JoinSet<()>,
 }
 
 impl App {
@@ -165,9 +165,10 @@ impl App {
             connections_possible,
             addresses,
             clients: JoinSet::new(),
-            operators: JoinSet::new(),
+            until_the_end: JoinSet::new(),
         };
         app.parts.read_key_sets();
+        app.until_the_end.spawn(app.parts.hub().telling());
         app.open_admin()?;
         app.clients.spawn(Arc::clone(&app.public).serve(listeners));
         if let Some(encryption) = &app.encryption {
@@ -197,7 +198,7 @@ impl App {
         };
         // A shutdown that never begins: operators watch the real one to its end.
         let server = Server::new(vec![Arc::new(admin)], options, Shutdown::new(Duration::ZERO));
-        self.operators.spawn(server.serve(listeners));
+        self.until_the_end.spawn(server.serve(listeners));
         for address in addresses {
             tracing::info!("admin on http://{address}");
         }
@@ -301,7 +302,7 @@ impl App {
             tracing::warn!(connections, "connections were cut off");
         }
         self.clients.shutdown().await;
-        self.operators.shutdown().await;
+        self.until_the_end.shutdown().await;
         tracing::info!("ended");
     }
 }
