@@ -64,6 +64,9 @@ pub const MEMORY_BLOCK_BYTES: usize = TAKE_BYTES_MAX;
 pub const SHARED_DATA_BYTES: usize = 16 * 1024;
 /// Bytes of a block: the unit in which the history is read, checked and shared between readers.
 pub const BLOCK_BYTES: usize = 256 * 1024;
+/// Bytes behind the last record that are written with zeros at a time: enough that few syncs wait
+/// for the file system's journal, and that one that does hardly takes longer.
+pub const WRITTEN_AHEAD_BYTES: u64 = 1024 * 1024;
 /// Bytes of history that readers share at one time.
 pub const BLOCKS_CACHED_BYTES: usize = 64 * 1024 * 1024;
 /// Smallest and largest size of a segment file in bytes. The largest bounds recovery after a crash.

@@ -210,7 +210,9 @@ impl DiskHistory {
     }
 
     fn append_to(&self, writing: &mut Writing, batch: &[Arc<Entry>]) -> Result<(), AppendError> {
-        let mut bytes = Vec::new();
+        // About what it takes, so that it hardly has to grow.
+        let expected = |entry: &Arc<Entry>| record::HEAD + entry.update.weight();
+        let mut bytes = Vec::with_capacity(batch.iter().map(expected).sum());
         let encode = |bytes: &mut Vec<u8>, acknowledged| {
             bytes.clear();
             for entry in batch {
@@ -228,7 +230,7 @@ impl DiskHistory {
             })?;
             encode(&mut bytes, end(writing).unwrap_or_default());
         }
-        match &writing.active {
+        match &mut writing.active {
             // A failure here is final, one for lack of space too: what reached the disk is unknown.
             Some(active) => active
                 .append(&bytes, self.sync())

@@ -669,6 +669,34 @@ fn a_segment_that_got_no_entry_hides_nothing_behind_it() {
     check_model(&happenings).unwrap();
 }
 
+#[tokio::test]
+async fn a_segment_is_written_ahead_with_zeros_and_never_beyond_its_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = hub(folder.path());
+    let large = "x".repeat(300 * 1024);
+    let mut expected = Vec::new();
+    for number in 0..8 {
+        let text = format!("{number} {large}");
+        publish(&hub, "a", &text).await;
+        expected.push(text);
+        for path in segments(folder.path()) {
+            let length = std::fs::metadata(&path).unwrap().len();
+            assert!(length <= SEGMENT_BYTES_MIN, "{length} bytes at update {number}");
+        }
+    }
+    assert!(segments(folder.path()).len() > 2, "several segments were filled");
+    assert_eq!(data(&hub), expected);
+    drop(hub);
+    // As if the process had died with zeros behind its last record.
+    let last = segments(folder.path()).pop().unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&last).unwrap();
+    file.set_len(SEGMENT_BYTES_MIN).unwrap();
+    let reopened = hub_with(on_disk(folder.path()), &Arc::new(FakeClock::default()));
+    assert_eq!(data(&reopened), expected);
+    publish(&reopened, "a", "behind them").await;
+    assert_eq!(data(&reopened).last().unwrap(), "behind them");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
     #[test]

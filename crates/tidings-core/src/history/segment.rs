@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -14,7 +15,7 @@ use rustix::io::Errno;
 use super::record::Record;
 use super::sidecar::Sidecar;
 use crate::error::{OpenError, io_error};
-use crate::limits::BLOCK_BYTES;
+use crate::limits::{BLOCK_BYTES, WRITTEN_AHEAD_BYTES};
 use crate::update::Epoch;
 
 /// Bytes before the first record.
@@ -211,6 +212,8 @@ pub(crate) struct Active {
     pub(crate) segment: Arc<Segment>,
     file: File,
     size: u64,
+    /// Up to here every block of the file was written once, with records or with zeros.
+    written: u64,
 }
 
 impl Active {
@@ -239,14 +242,14 @@ impl Active {
             let _gone = std::fs::remove_file(&fresh);
         }
         let segment = Arc::new(Segment::new(header, path, Contents::new(header.base)));
-        made.map(|file| Active { segment, file, size })
+        made.map(|file| Active { segment, file, size, written: 0 })
     }
 
     /// Goes on with a segment that was recovered.
     pub(crate) fn resume(segment: Arc<Segment>) -> io::Result<Active> {
         let file = OpenOptions::new().read(true).write(true).open(&segment.path)?;
         let size = file.metadata()?.len();
-        Ok(Active { segment, file, size })
+        Ok(Active { segment, file, size, written: 0 })
     }
 
     /// Whether so many bytes still fit.
@@ -257,10 +260,11 @@ impl Active {
 
     /// Writes encoded records behind the last one and, if asked, waits for the disk. What was
     /// written becomes visible to readers only then.
-    pub(crate) fn append(&self, records: &[u8], sync: bool) -> io::Result<()> {
+    pub(crate) fn append(&mut self, records: &[u8], sync: bool) -> io::Result<()> {
         let end = self.segment.contents().end;
         self.file.write_all_at(records, u64::from(end))?;
         if sync {
+            self.write_ahead(u64::from(end) + records.len() as u64);
             self.file.sync_data()?;
         }
         let mut contents = self.segment.contents_mut();
@@ -276,6 +280,17 @@ impl Active {
         contents.crc.update(records);
         contents.end = position;
         Ok(())
+    }
+
+    /// Writes zeros behind the last record when it reaches where nothing was written before. The
+    /// first writing to allocated space changes what the file system knows of the file, and each
+    /// sync would wait for that too: now one of many does.
+    fn write_ahead(&mut self, end: u64) {
+        if end > self.written {
+            self.written = self.size.min(end + WRITTEN_AHEAD_BYTES);
+            // Where this fails only time is lost: zeros are read there anyway.
+            let _saved = write_zeros(&self.file, end..self.written);
+        }
     }
 
     /// Gives back the space behind the last record and writes the sidecar.
@@ -314,14 +329,17 @@ fn allocate(file: &File, size: u64) -> io::Result<()> {
         Ok(()) => Ok(()),
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
             // File systems without it (some network ones): write the zeros.
-            let zeros = vec![0; BLOCK_BYTES];
-            let step = u64::try_from(zeros.len()).unwrap_or(u64::MAX);
-            for position in (0..size).step_by(zeros.len()) {
-                let length = usize::try_from(step.min(size - position)).unwrap_or_default();
-                file.write_all_at(zeros.get(..length).unwrap_or_default(), position)?;
-            }
-            Ok(())
+            write_zeros(file, 0..size)
         }
         Err(error) => Err(error.into()),
     }
+}
+
+fn write_zeros(file: &File, place: Range<u64>) -> io::Result<()> {
+    static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+    for position in place.clone().step_by(ZEROS.len()) {
+        let length = usize::try_from(place.end - position).unwrap_or(usize::MAX);
+        file.write_all_at(ZEROS.get(..length).unwrap_or(&ZEROS), position)?;
+    }
+    Ok(())
 }
