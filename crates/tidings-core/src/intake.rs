@@ -4,7 +4,6 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
 /// A queue that is filled by many and emptied by one at a time. Bounded by whoever fills it.
@@ -106,20 +105,6 @@ impl<T> Inner<T> {
 }
 
 impl<T> Duty<T> {
-    /// Waits until those who have their turn anyway have had it.
-    pub(crate) async fn after_others(&self) {
-        let mut has_waited = false;
-        std::future::poll_fn(|context| {
-            if std::mem::replace(&mut has_waited, true) {
-                return Poll::Ready(());
-            }
-            // Woken at once: its task stands behind all that are ready now.
-            context.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await;
-    }
-
     /// Does it here, by `work`, which answers whether there may be more. Not for ever: others may
     /// put in more than one can see to, and that is for the thread.
     pub(crate) fn see_to(mut self, mut work: impl FnMut() -> bool) {

@@ -50,6 +50,7 @@ mod subscribers;
 mod subscription;
 mod tail;
 mod topic;
+mod turns;
 mod update;
 mod writer;
 
@@ -75,6 +76,7 @@ pub use state::{Row, SAVED_UP_TO, State, StateError, Table, Write};
 pub use store::check;
 pub use subscription::{Live, Subscription};
 pub use topic::{BadText, Line, Topic};
+pub use turns::after_others;
 pub use update::{Entry, Epoch, Flaw, Form, Offset, Origin, Scope, Update};
 
 /// Entry points for random and fuzz testing: whatever the bytes, none of them may panic.

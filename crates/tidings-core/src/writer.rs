@@ -22,6 +22,7 @@ use crate::options::Durability;
 use crate::outbox::Outbox;
 use crate::repeats::Repeats;
 use crate::stage::Stage;
+use crate::turns::after_others;
 use crate::update::{Offset, Update};
 
 /// How often an idle writer lets the history go of what is old.
@@ -99,7 +100,7 @@ impl Writer {
 
     /// Sees to what waits, a moment later, with what comes until then: here, or on the thread.
     pub(crate) async fn see_to(&self, duty: Duty<Queued>) {
-        duty.after_others().await;
+        after_others().await;
         if self.is_quick {
             duty.see_to(|| {
                 let found = lock(&self.stage).work(&self.intake);

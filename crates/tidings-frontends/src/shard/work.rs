@@ -8,6 +8,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use mio::Events;
+use tidings_core::after_others;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::AbortHandle;
 
@@ -94,7 +95,7 @@ impl Help {
             inbox.called().await;
             let called = Instant::now();
             // Whoever has an answer now is given it first.
-            tokio::task::yield_now().await;
+            after_others().await;
             // Where that takes long the thread has its turn meanwhile.
             let is_late = called.elapsed() > HELP_LATE_MAX;
             if is_late || !self.help(&waker) {
