@@ -123,20 +123,19 @@ impl BlockCipherEncClosure for Rounds<'_> {
 
 /// The canonical text of a UUID as a URN (RFC 9562 section 4). Each update has one.
 fn written(uuid: u128) -> Arc<str> {
-    let mut text = [b'-'; PREFIX.len() + 36];
-    let mut places = text.iter_mut();
-    places.by_ref().zip(PREFIX.bytes()).for_each(|(place, byte)| *place = byte);
-    for (index, byte) in uuid.to_be_bytes().into_iter().enumerate() {
-        if matches!(index, 4 | 6 | 8 | 10) {
-            // The hyphen is there.
-            let _hyphen = places.next();
-        }
-        for half in [byte >> 4, byte & 0xf] {
-            if let Some(place) = places.next() {
-                *place = if half < 10 { b'0' + half } else { b'a' + half - 10 };
-            }
-        }
+    let mut digits = [0; 32];
+    for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(uuid.to_be_bytes()) {
+        *pair = [byte >> 4, byte & 0xf];
     }
+    // Without a question for each: all of them are made at once.
+    let digits = digits.map(|half| half + b'0' + u8::from(half > 9) * (b'a' - b'9' - 1));
+    let mut text = [b'-'; PREFIX.len() + 36];
+    text[..9].copy_from_slice(PREFIX.as_bytes());
+    text[9..17].copy_from_slice(&digits[..8]);
+    text[18..22].copy_from_slice(&digits[8..12]);
+    text[23..27].copy_from_slice(&digits[12..16]);
+    text[28..32].copy_from_slice(&digits[16..20]);
+    text[33..].copy_from_slice(&digits[20..]);
     String::from_utf8_lossy(&text).into()
 }
 
