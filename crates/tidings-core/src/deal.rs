@@ -141,7 +141,7 @@ impl Deal {
         self.picked.shrink_to(PICKS_KEPT_MAX);
         self.matched.resize(entries.len().max(self.matched.len()), Vec::new());
         if entries.len() > 1 {
-            entries.iter().for_each(|entry| registry.look_ahead(entry));
+            registry.look_ahead(entries);
         }
         for (at, (entry, matched)) in entries.iter().zip(&mut self.matched).enumerate() {
             matched.clear();
@@ -182,7 +182,7 @@ impl<'r> Table<'r, '_> {
     fn look_ahead(&self, group: &[Pick]) {
         let Some(pick) = group.first() else { return };
         let Some(member) = self.registry.members(pick.matcher).first() else { return };
-        black_box(Arc::strong_count(&member.slot));
+        member.slot.look_ahead();
         if self.entries.get(pick.place()).is_some_and(|entry| entry.update.private) {
             let registered = self.registry.registered(member.slot_id);
             black_box(registered.map(|registered| registered.grant_id));

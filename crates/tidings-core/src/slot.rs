@@ -2,6 +2,7 @@
 //! overflows it reads the history instead.
 
 use std::collections::VecDeque;
+use std::hint::black_box;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -71,6 +72,12 @@ impl Slot {
         // An idle receiver keeps no buffer.
         list.runs = VecDeque::new();
         !list.overflowed
+    }
+
+    /// Looks at it, so that it is at hand when it is filled or emptied. Not at what the lock is
+    /// for: to take that, everything before has to have come from memory.
+    pub(crate) fn look_ahead(&self) {
+        black_box((self.list.is_poisoned(), self.pending_entries_max));
     }
 
     /// See `ReadyList::poll`, of its owner.

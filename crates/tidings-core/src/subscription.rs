@@ -1,6 +1,7 @@
 //! One receiver's place in the history: replay up to where it joined, then live, without gap or
 //! repeat. No queue of its own but a short list; who overflows it reads the history again.
 
+use std::hint::black_box;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -132,6 +133,13 @@ impl Subscription {
     /// may block on a disk.
     pub fn is_live(&self) -> bool {
         self.reading.is_done() && !self.slot.is_exhausted()
+    }
+
+    /// Looks at what taking looks at. What many subscriptions need comes from memory side by side
+    /// that way.
+    pub fn look_ahead(&self) {
+        self.slot.look_ahead();
+        black_box((self.reading.is_done(), self.reading.position));
     }
 
     /// Moves what is next to `batch`, bounded in number and bytes, and says up to where the

@@ -211,7 +211,8 @@ impl Shard {
         for key in &self.heard {
             let Some(audience) = self.audiences.get(*key as usize) else { continue };
             if let Source::Live(subscription) = &audience.source {
-                black_box((subscription.offset(), audience.passed, audience.in_line));
+                subscription.look_ahead();
+                black_box((audience.passed, audience.in_line));
             }
             let first = audience.members.first();
             if let Some(receiver) = first.and_then(|first| self.receivers.get(*first as usize)) {

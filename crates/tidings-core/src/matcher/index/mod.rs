@@ -9,17 +9,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 use crate::limits::COSTLY_STEPS_PER_BYTE;
 use crate::matcher::mqtt_filter::{hides_from_wildcards, topic_levels};
 use crate::matcher::nats_subject::is_subject;
 use crate::matcher::{Candidate, Matcher, Steps, url_pattern};
 use crate::namespace::audience;
 
+pub use exact::TopicHash;
+
+use exact::Exact;
 use level_tree::{LevelTree, Rest};
 use literals::Literals;
 
+mod exact;
 mod level_tree;
 mod literals;
 mod radix;
@@ -48,8 +50,7 @@ impl MatcherId {
 pub struct Index {
     any: Vec<MatcherId>,
     everything: Vec<MatcherId>,
-    /// The text is the matcher's own. Where something is found, nothing else has to be looked at.
-    exact: HashMap<Arc<str>, SmallVec<[MatcherId; 2]>>,
+    exact: Exact,
     anchored: Patterns,
     loose: Patterns,
     costly: Patterns,
@@ -70,7 +71,7 @@ impl Index {
         match &**matcher {
             Matcher::Any => self.any.push(id),
             Matcher::Everything => self.everything.push(id),
-            Matcher::Exact(text) => self.exact.entry(Arc::clone(text)).or_default().push(id),
+            Matcher::Exact(text) => self.exact.insert(text, id),
             Matcher::UrlPattern(pattern) => {
                 let (prefix, suffix) = (pattern.literal_prefix(), pattern.literal_suffix());
                 let patterns = self.patterns(pattern.is_anchored(), pattern.steps_per_byte());
@@ -92,14 +93,7 @@ impl Index {
         match matcher {
             Matcher::Any => take_out(&mut self.any, id),
             Matcher::Everything => take_out(&mut self.everything, id),
-            Matcher::Exact(text) => {
-                if let Some(ids) = self.exact.get_mut(text) {
-                    ids.retain(|other| *other != id);
-                    if ids.is_empty() {
-                        self.exact.remove(text);
-                    }
-                }
-            }
+            Matcher::Exact(text) => self.exact.remove(text, id),
             Matcher::UrlPattern(pattern) => {
                 let patterns = self.patterns(pattern.is_anchored(), pattern.steps_per_byte());
                 patterns.urls.remove(&pattern.literal_prefix(), pattern.literal_suffix(), id);
@@ -125,9 +119,15 @@ impl Index {
         self.search(topic, budget, found);
     }
 
-    /// The ids of the matchers that name exactly this topic.
-    pub fn exactly(&self, topic: &str) -> &[MatcherId] {
-        self.exact.get(topic).map_or(&[], |ids| ids)
+    /// By what [`Index::look_ahead`] finds a topic.
+    pub fn hash(&self, topic: &str) -> TopicHash {
+        self.exact.hash(topic)
+    }
+
+    /// A matcher that probably names exactly the topic of this hash. Of many topics each is found
+    /// sooner for good when all of them were looked for in this way before.
+    pub fn look_ahead(&self, topic: TopicHash) -> Option<MatcherId> {
+        self.exact.look_ahead(topic)
     }
 
     /// [`Index::find`], and how many patterns had to be asked.
@@ -141,7 +141,7 @@ impl Index {
         if audience(topic.text()).is_none() {
             found.extend(&self.any);
         }
-        found.extend(self.exactly(topic.text()));
+        found.extend(self.exact.find(topic.text()));
         let asked = self.anchored.find(topic, &mut budget.anchored, found)
             + self.loose.find(topic, &mut budget.loose, found)
             + self.costly.find(topic, &mut budget.costly, found);
