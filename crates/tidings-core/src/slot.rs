@@ -1,10 +1,11 @@
 //! What waits for one receiver: a short list that the fan-out fills and the receiver empties. Who
 //! overflows it reads the history instead.
 
-use std::collections::VecDeque;
 use std::hint::black_box;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+
+use smallvec::SmallVec;
 
 use crate::batch::{Batch, Run};
 use crate::limits::{
@@ -27,8 +28,8 @@ pub(crate) struct Slot {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// What waits, and what each run is charged to this receiver in bytes.
-    runs: VecDeque<(Arc<Run>, usize)>,
+    /// What waits, and what each run is charged to this receiver in bytes. Mostly one.
+    runs: SmallVec<[(Arc<Run>, usize); 1]>,
     /// Entries of the first run that were taken already.
     taken: usize,
     entries: usize,
@@ -70,7 +71,7 @@ impl Slot {
         }
         list.announced = list.overflowed;
         // An idle receiver keeps no buffer.
-        list.runs = VecDeque::new();
+        list.runs = SmallVec::new();
         !list.overflowed
     }
 
@@ -116,7 +117,7 @@ impl Slot {
             let count = run.entries.len();
             list.entries += count;
             list.bytes += charge;
-            list.runs.push_back((run, charge));
+            list.runs.push((run, charge));
             Pushed::Taken(count)
         };
         if std::mem::replace(&mut list.announced, true) {
@@ -170,10 +171,11 @@ impl Waiting {
     fn take(&mut self, batch: &mut Batch) {
         let mut room = TAKE_ENTRIES_MAX;
         let mut bytes = 0;
-        while room > 0
-            && bytes < TAKE_BYTES_MAX
-            && let Some((run, charge)) = self.runs.pop_front()
-        {
+        let mut whole = 0;
+        for (run, charge) in &self.runs {
+            if room == 0 || bytes >= TAKE_BYTES_MAX {
+                break;
+            }
             let begin = std::mem::take(&mut self.taken);
             let mut end = begin;
             while end < run.entries.len().min(begin + room) && bytes < TAKE_BYTES_MAX {
@@ -182,13 +184,14 @@ impl Waiting {
             }
             room -= end - begin;
             self.entries -= end - begin;
-            batch.add(Arc::clone(&run), begin..end);
+            batch.add(Arc::clone(run), begin..end);
             if end < run.entries.len() {
                 self.taken = end;
-                self.runs.push_front((run, charge));
-            } else {
-                self.bytes -= charge;
+                break;
             }
+            self.bytes -= charge;
+            whole += 1;
         }
+        self.runs.drain(..whole);
     }
 }

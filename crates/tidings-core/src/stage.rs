@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::announce::Announcement;
 use crate::answers::{Answer, Outcome, receipt};
 use crate::clock::Clock;
@@ -81,10 +83,15 @@ impl Stage {
         let before = self.last;
         let mut entries = Vec::with_capacity(batch.len());
         let mut answers = Vec::with_capacity(batch.len());
-        let mut rooms = Vec::with_capacity(batch.len());
+        // Given back together.
+        let mut rooms: Option<OwnedSemaphorePermit> = None;
         let (now, time) = (self.clock.monotonic(), self.clock.wall());
         for commit in batch.drain(..) {
-            rooms.push(commit.room);
+            match (&mut rooms, commit.room) {
+                (Some(rooms), Some(room)) => rooms.merge(room),
+                (none @ None, room) => *none = room,
+                (Some(_), None) => {}
+            }
             let publisher = commit.publisher.as_deref().unwrap_or_default();
             let outcome = self.place(commit.update, publisher, now, time);
             if let Outcome::New(entry) = &outcome {

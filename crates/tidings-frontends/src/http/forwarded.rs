@@ -2,10 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
 use crate::limits::FORWARDED_HOPS_MAX;
+
+/// Where proxies say for whom they ask.
+pub(super) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Whether `address` is one of the operator's proxies.
 pub(super) fn is_trusted(address: IpAddr, proxies: &[IpNet]) -> bool {
@@ -20,7 +23,7 @@ pub(super) fn client(peer: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> Ip
         return peer;
     }
     let mut last = peer;
-    let fields = headers.get_all("x-forwarded-for").iter().rev();
+    let fields = headers.get_all(&FORWARDED_FOR).iter().rev();
     let hops = fields.flat_map(|field| field.as_bytes().rsplit(|byte| *byte == b','));
     for hop in hops.take(FORWARDED_HOPS_MAX) {
         let Some(address) = address(hop) else { return last };

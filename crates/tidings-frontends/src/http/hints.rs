@@ -9,6 +9,7 @@ use std::time::Instant;
 use http::HeaderMap;
 use url::Url;
 
+use super::forwarded::FORWARDED_FOR;
 use crate::limits::{FORWARDED_HOST_BYTES_MAX, HINT_INTERVAL};
 
 /// A line of the log that does not fill it.
@@ -42,7 +43,7 @@ impl Hints {
     /// Looks at what the peer of a request says about its client.
     pub(super) fn look(&self, peer: IpAddr, trusted: bool, headers: &HeaderMap, public: &Url) {
         if !trusted {
-            if headers.contains_key("x-forwarded-for") && self.stranger.may_speak() {
+            if headers.contains_key(&FORWARDED_FOR) && self.stranger.may_speak() {
                 tracing::warn!(
                     %peer,
                     "X-Forwarded-For of an unknown proxy is not believed: if this is yours, put \
