@@ -185,7 +185,8 @@ impl<'r> Table<'r, '_> {
         member.slot.look_ahead();
         if self.entries.get(pick.place()).is_some_and(|entry| entry.update.private) {
             let registered = self.registry.registered(member.slot_id);
-            black_box(registered.map(|registered| registered.grant_id));
+            let grant = registered.and_then(|registered| registered.grant.first().copied());
+            black_box((registered.map(|registered| registered.grant_id), grant));
         }
     }
 

@@ -3,11 +3,15 @@
 use std::sync::OnceLock;
 
 use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
 use tidings_core::{Batch, Entry, Offset};
 
 use crate::limits::PIECE_BYTES;
 use crate::sse::{FRAMINGS, Framing, event};
 use crate::{courier, websocket};
+
+/// Pieces that leave in one write each; mostly one, which stands here.
+pub(super) type Few = SmallVec<[Bytes; 1]>;
 
 /// What is handed out at a time; never empty.
 pub(super) struct Portion {
@@ -15,7 +19,7 @@ pub(super) struct Portion {
     first: Offset,
     last: Offset,
     /// By framing; made by the first who needs it.
-    framed: [OnceLock<Box<[Bytes]>>; FRAMINGS],
+    framed: [OnceLock<Few>; FRAMINGS],
 }
 
 impl Portion {
@@ -38,13 +42,12 @@ impl Portion {
             return Pieces::Shared(self.whole(framing));
         }
         let missing = self.batch.iter().filter(|entry| entry.offset > position);
-        Pieces::Own(pieces(missing.map(|entry| &**entry), framing).into())
+        Pieces::Own(pieces(missing.map(|entry| &**entry), framing))
     }
 
     /// Those of its entries that `is_for` says yes to, for one receiver.
-    pub(super) fn picked(&self, framing: Framing, is_for: impl Fn(&Entry) -> bool) -> Box<[Bytes]> {
+    pub(super) fn picked(&self, framing: Framing, is_for: impl Fn(&Entry) -> bool) -> Few {
         pieces(self.batch.iter().map(|entry| &**entry).filter(|entry| is_for(entry)), framing)
-            .into()
     }
 
     /// All of it.
@@ -57,7 +60,7 @@ impl Portion {
             Framing::MessagesBinary => messages_binary,
             Framing::Raw => raw,
         };
-        cell.get_or_init(|| pieces(self.batch.iter().map(|entry| &**entry), framing).into())
+        cell.get_or_init(|| pieces(self.batch.iter().map(|entry| &**entry), framing))
     }
 
     /// About how many bytes it is, in whatever framing.
@@ -71,7 +74,7 @@ pub(super) enum Pieces<'p> {
     /// As for most.
     Shared(&'p [Bytes]),
     /// For one who has the beginning already.
-    Own(Box<[Bytes]>),
+    Own(Few),
 }
 
 impl AsRef<[Bytes]> for Pieces<'_> {
@@ -83,8 +86,8 @@ impl AsRef<[Bytes]> for Pieces<'_> {
     }
 }
 
-fn pieces<'e>(entries: impl Iterator<Item = &'e Entry>, framing: Framing) -> Vec<Bytes> {
-    let mut done: Vec<Bytes> = Vec::with_capacity(1);
+fn pieces<'e>(entries: impl Iterator<Item = &'e Entry>, framing: Framing) -> Few {
+    let mut done = Few::new();
     let mut small = BytesMut::new();
     let mut first: Option<Bytes> = None;
     for entry in entries {
@@ -112,7 +115,7 @@ fn pieces<'e>(entries: impl Iterator<Item = &'e Entry>, framing: Framing) -> Vec
     done
 }
 
-fn end_small(first: &mut Option<Bytes>, small: &mut BytesMut, done: &mut Vec<Bytes>) {
+fn end_small(first: &mut Option<Bytes>, small: &mut BytesMut, done: &mut Few) {
     done.extend(first.take());
     if !small.is_empty() {
         done.push(small.split().freeze());

@@ -208,17 +208,20 @@ impl Shard {
     /// Looks at a receiver of each audience that is ready. What was not used for long comes from
     /// memory side by side that way; served one by one, each would wait for its own.
     fn look_ahead(&self) {
-        for key in &self.heard {
-            let Some(audience) = self.audiences.get(*key as usize) else { continue };
+        let audiences = self.heard.iter().filter_map(|key| self.audiences.get(*key as usize));
+        let first = audiences.map(|audience| {
             if let Source::Live(subscription) = &audience.source {
                 subscription.look_ahead();
                 black_box((audience.passed, audience.in_line));
             }
-            let first = audience.members.first();
-            if let Some(receiver) = first.and_then(|first| self.receivers.get(*first as usize)) {
-                let Receiver { phase, position, written, patience, rest, .. } = receiver;
-                black_box((*phase, *position, *written, Arc::as_ptr(patience), rest.is_some()));
-            }
+            audience.members.first().copied()
+        });
+        // What says who they are comes before they do.
+        let first: Vec<_> = first.collect();
+        for number in first.into_iter().flatten() {
+            let Some(receiver) = self.receivers.get(number as usize) else { continue };
+            let Receiver { phase, position, written, patience, rest, .. } = receiver;
+            black_box((*phase, *position, *written, Arc::as_ptr(patience), rest.is_some()));
         }
     }
 

@@ -10,7 +10,7 @@ use tidings_core::{Hub, Matcher, Missed, Offset, Reading, Start};
 
 use super::catch_up::{Behind, Gap, read_some};
 use super::inbox::Message;
-use super::portion::Portion;
+use super::portion::{Few, Portion};
 use super::receiver::{Phase, Receiver, Sent};
 use super::run::Shard;
 use super::talk::{Answer, Around};
@@ -50,7 +50,7 @@ pub(super) struct Side {
 /// What one turn brought.
 pub(super) struct SideTurn {
     reading: Box<Reading>,
-    pieces: Box<[Bytes]>,
+    pieces: Few,
     gap: Option<Gap>,
 }
 
